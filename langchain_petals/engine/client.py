@@ -1,0 +1,189 @@
+"""Models and tokenizers, loaded once per process and shared by every object that uses them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.engine import petals_compat
+from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.local_session import LocalSession
+from langchain_petals.engine.session import Patience, Session, SwarmSession
+from langchain_petals.errors import (
+    AccessDeniedError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PetalsError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which model, on which swarm, loaded how. Equal connections share one client.
+
+    Attributes:
+        model: Folder or hub name.
+        initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
+        dht_prefix: The name under which the swarm announces the model's blocks; None for petals' own choice.
+        allowed_servers: Peer ids to use exclusively; empty for any.
+        blocked_servers: Peer ids not to use.
+        active_adapter: LoRA adapter that the servers apply.
+        torch_dtype: Type of embeddings and head: "auto" for the checkpoint's, or "float32", "bfloat16", ...
+        device: Where embeddings and head live.
+        revision: Commit, branch or tag on the hub.
+        cache_dir: Folder for downloaded files.
+        token: Key for the hub. No part of what makes connections equal, and in no repr.
+    """
+
+    model: str
+    initial_peers: tuple[str, ...] = ()
+    dht_prefix: str | None = None
+    allowed_servers: tuple[str, ...] = ()
+    blocked_servers: tuple[str, ...] = ()
+    active_adapter: str | None = None
+    torch_dtype: str = "auto"
+    device: str = "cpu"
+    revision: str | None = None
+    cache_dir: str | None = None
+    token: str | None = field(default=None, repr=False, compare=False)
+
+
+class Client:
+    """A model, its tokenizer and the engine over them.
+
+    Args:
+        model: Petals' distributed model, or a plain transformers model.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self._routes = petals_compat.Routes(model) if petals_compat.is_distributed(model) else None
+        self.engine = Engine(self)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        return ids
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Ids that end a generation, from the generation config, the config or the tokenizer, in this order."""
+        for source in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
+            found = getattr(source, "eos_token_id", None)
+            if found is not None:
+                return (found,) if isinstance(found, int) else tuple(found)
+        return ()
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that a row may have, as the model's config says; None when it sets no limit (BLOOM, Falcon)."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    def open_session(self, max_length: int, patience: Patience, abandoned: Callable[[], bool]) -> Session:
+        """Return a fresh session for rows of at most `max_length` tokens."""
+        if self._routes is None:
+            return LocalSession(self.model)
+        return SwarmSession(self.model, self._routes, max_length, patience, abandoned)
+
+    def shut_down(self) -> None:
+        """Leave the swarm."""
+        if self._routes is not None:
+            petals_compat.shut_down(self.model)
+
+
+_clients: dict[Connection, Client] = {}
+_loading: dict[Connection, threading.Lock] = {}
+_lock = threading.Lock()
+
+
+def get_client(connection: Connection) -> Client:
+    """Return the process's client for `connection`, loading it on the first call.
+
+    Calls for the same connection wait for one another; others do not.
+
+    Raises:
+        PetalsNotInstalledError: Petals is missing or mismatched.
+        ModelLoadError: The files could not be had; the subclass tells why.
+        UnsupportedModelError: Petals has no code for the model's family.
+        SwarmUnreachableError: No initial peer could be reached.
+    """
+    with _lock:
+        loading = _loading.setdefault(connection, threading.Lock())
+    with loading:
+        if connection not in _clients:
+            _clients[connection] = _load(connection)
+        return _clients[connection]
+
+
+def release(initial_peers: Sequence[str]) -> None:
+    """Forget, and disconnect, the clients of the swarm that was joined through these peers."""
+    with _lock:
+        gone = [connection for connection in _clients if connection.initial_peers == tuple(initial_peers)]
+        clients = [_clients.pop(connection) for connection in gone]
+    for client in clients:
+        client.shut_down()
+
+
+def _load(connection: Connection) -> Client:
+    petals_compat.load_petals()
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version
+
+    logger.info("Loading the client part of %s", connection.model)
+    files = {"revision": connection.revision, "cache_dir": connection.cache_dir, "token": connection.token}
+    files = {key: value for key, value in files.items() if value is not None}
+    name = petals_compat.original_repository(connection.model)
+    config = _from_hub(connection, lambda: AutoConfig.from_pretrained(name, **files))
+    tokenizer = _from_hub(connection, lambda: AutoTokenizer.from_pretrained(name, **files))
+    options = files | {
+        "torch_dtype": connection.torch_dtype,
+        "initial_peers": list(connection.initial_peers),
+        "dht_prefix": connection.dht_prefix,
+        "allowed_servers": list(connection.allowed_servers),
+        "blocked_servers": list(connection.blocked_servers),
+        "active_adapter": connection.active_adapter,
+    }
+    options = {key: value for key, value in options.items() if value}
+    # The engine retries, bounds its waits and logs its routes by itself.
+    options |= {"max_retries": 1, "show_route": False}
+    model = _from_hub(connection, lambda: petals_compat.load_distributed_model(name, config, options))
+    return Client(model.to(connection.device), tokenizer)
+
+
+def _from_hub(connection: Connection, load: Callable[[], Any]) -> Any:
+    """Run one of transformers' loaders, translating what it raises."""
+    try:
+        return load()
+    except PetalsError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _explained(connection, error) from error
+
+
+def _explained(connection: Connection, error: Exception) -> PetalsError:
+    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - heavy
+
+    model = connection.model
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    key = "Set HF_TOKEN (or huggingface_api_key) to a key that has access"
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return AccessDeniedError(
+            f"The hub refused access to {model!r}. Request it on the model's page (https://huggingface.co/{model}), "
+            f"and {key[0].lower()}{key[1:]}."
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return ModelNotFoundError(f"The hub has no model {model!r}, or hides it. Check its name. {key} if it is private.")
+    if isinstance(error, ValueError):
+        return InvalidRequestError(f"Could not load {model!r}: {error}")
+    return ModelLoadError(f"Could not load {model!r}: {error}")

@@ -1,0 +1,129 @@
+"""The handle of a submitted request: its tokens, iterable and async-iterable, cancellable."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from langchain_petals.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from langchain_petals.engine.request import Request
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step of the token loop brought for one row.
+
+    Attributes:
+        text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
+        generated: Tokens generated so far, an end token included.
+        finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget); else None.
+    """
+
+    text: str
+    generated: int
+    finish_reason: FinishReason | None = None
+
+
+class Generation:
+    """One request on its way through the engine.
+
+    Iterate over it, or `async for` over it, once. Leaving the loop early, in whatever way, cancels the request: its
+    row is dropped before the next step, and the session closes when no other row needs it.
+
+    Args:
+        request: What was asked for.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._events: queue.SimpleQueue[Piece | BaseException] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._notify: Callable[[], object] | None = None
+        self._generated = 0
+        self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
+
+    # ---- the engine's side
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the rest any more: cancelled, or past its deadline."""
+        return self._cancelled.is_set() or self._remaining() == 0
+
+    def put(self, event: Piece | BaseException) -> None:
+        """Hand a piece, or the error that ends the generation, to whoever iterates."""
+        self._events.put(event)
+        notify = self._notify
+        if notify is not None:
+            try:
+                notify()
+            except RuntimeError:  # the event loop that waited is closed, so nobody waits any more
+                self.cancel()
+
+    # ---- the caller's side
+
+    def cancel(self) -> None:
+        """Stop the work on this request before its next step; other rows go on."""
+        self._cancelled.set()
+
+    def _remaining(self) -> float | None:
+        """Return the seconds left, 0 when the deadline has passed, None when there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _expired(self) -> DeadlineExceededError:
+        return DeadlineExceededError(self.request.timeout or 0.0, self._generated)
+
+    def _accept(self, event: Piece | BaseException) -> Piece:
+        if isinstance(event, BaseException):
+            raise event
+        self._generated = event.generated
+        return event
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Yield the pieces as they come; the last one carries the finish reason.
+
+        Raises:
+            DeadlineExceededError: The request's timeout passed first.
+            PetalsError: Whatever else ended the generation.
+        """
+        try:
+            while True:
+                try:
+                    piece = self._accept(self._events.get(timeout=self._remaining()))
+                except queue.Empty:
+                    raise self._expired() from None
+                yield piece
+                if piece.finish_reason is not None:
+                    return
+        finally:
+            self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield the pieces as they come, without a thread of their own; as `__iter__` otherwise."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        self._notify = lambda: loop.call_soon_threadsafe(ready.set)
+        try:
+            while True:
+                ready.clear()
+                try:
+                    piece = self._accept(self._events.get_nowait())
+                except queue.Empty:
+                    try:
+                        await asyncio.wait_for(ready.wait(), self._remaining())
+                    except (asyncio.TimeoutError, TimeoutError):
+                        raise self._expired() from None
+                    continue
+                yield piece
+                if piece.finish_reason is not None:
+                    return
+        finally:
+            self.cancel()

@@ -1,0 +1,334 @@
+"""The only module that imports petals: every shim, each with the version it is for and the reason.
+
+Two engines are served, by the same calls:
+
+* released: petals 2.2.0.post1 with transformers 4.32-4.34
+* git main: petals 2.3.0.dev2 with transformers 4.43 (Mixtral, Llama 3.1, sessions that can be rolled back)
+
+Importing this module is cheap; `load_petals` pays for torch, transformers, hivemind and petals on first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import threading
+import time
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+from packaging.version import Version
+
+from langchain_petals.errors import (
+    BlocksMissingError,
+    PetalsNotInstalledError,
+    SwarmUnreachableError,
+    UnsupportedModelError,
+)
+
+logger = logging.getLogger(__name__)
+
+# petals version -> the transformers versions it asserts at import
+_FITTING_TRANSFORMERS = {"2.2.0.post1": ("4.32.0", "4.35.0"), "2.3.0.dev2": ("4.43.1", "4.44.0")}
+
+_HOW_TO_INSTALL = (
+    "Run `pip install langchain-petals` and then `pip install --no-deps petals==2.2.0.post1` "
+    "(--no-deps, since petals' own metadata cannot be satisfied beside LangChain 1.x)."
+)
+
+# hivemind 1.1.11 stopped re-exporting these modules' names from its top level and from the packages in between;
+# petals 2.2.0.post1 and 2.3.0.dev2 both import them from there.
+_HIVEMIND_MODULES_WITH_LOST_NAMES = (
+    "compression",
+    "compression.serialization",
+    "dht",
+    "dht.node",
+    "dht.protocol",
+    "moe",
+    "optim",
+    "p2p",
+    "utils",
+    "utils.asyncio",
+    "utils.logging",
+    "utils.mpfuture",
+    "utils.nested",
+    "utils.serializer",
+    "utils.tensor_descr",
+    "utils.timed_storage",
+)
+
+_PARENT_CHECK_SECONDS = 1.0
+
+
+def installed_petals_version() -> str:
+    """Return the version of the installed petals after checking that its companions fit.
+
+    Raises:
+        PetalsNotInstalledError: Petals is missing, unknown, or beside a transformers that it refuses.
+    """
+    try:
+        version = importlib.metadata.version("petals")
+    except importlib.metadata.PackageNotFoundError:
+        msg = f"petals is not installed. {_HOW_TO_INSTALL}"
+        raise PetalsNotInstalledError(msg) from None
+    if version not in _FITTING_TRANSFORMERS:
+        msg = f"petals {version} is not supported; {' and '.join(_FITTING_TRANSFORMERS)} are. {_HOW_TO_INSTALL}"
+        raise PetalsNotInstalledError(msg)
+    lowest, above = _FITTING_TRANSFORMERS[version]
+    try:
+        transformers = importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        msg = f"transformers, which petals needs, is not installed. {_HOW_TO_INSTALL}"
+        raise PetalsNotInstalledError(msg) from None
+    if not Version(lowest) <= Version(transformers) < Version(above):
+        msg = (
+            f"petals {version} needs transformers>={lowest},<{above}, but {transformers} is installed. "
+            f"Run `pip install 'transformers>={lowest},<{above}'`."
+        )
+        raise PetalsNotInstalledError(msg)
+    return version
+
+
+@functools.cache
+def load_petals() -> SimpleNamespace:
+    """Import petals, once, behind its shims; return the pieces of petals and hivemind that the engine uses.
+
+    Raises:
+        PetalsNotInstalledError: Petals or a package it needs is missing or mismatched; says what to run.
+    """
+    version = installed_petals_version()
+    # petals puts hivemind's coloured handler on the root logger; whose program this is decides about that, not we.
+    os.environ.setdefault("PETALS_LOGGING", "False")
+    with warnings.catch_warnings():
+        # Deprecations inside the pinned stack (pkg_resources, pynvml, ...): nothing that a user could act on.
+        warnings.simplefilter("ignore")
+        try:
+            _restore_hivemind_names()
+            petals = importlib.import_module("petals")
+            handler = importlib.import_module("petals.server.handler")
+            manager = importlib.import_module("petals.client.routing.sequence_manager")
+        except ImportError as error:
+            msg = f"petals {version} could not be imported ({error}). {_HOW_TO_INSTALL}"
+            raise PetalsNotInstalledError(msg) from error
+    hivemind = importlib.import_module("hivemind")
+    hivemind.utils.logging.use_hivemind_log_handler("nowhere")
+    # Connection errors of servers that went away end up unretrieved in hivemind's tasks; the engine reports them.
+    logging.getLogger("asyncio").addFilter(_without_hivemind_task_noise)
+    _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
+    _end_with_parent(hivemind.DHT)
+    return SimpleNamespace(
+        version=version,
+        petals=petals,
+        hivemind=hivemind,
+        handler=handler.TransformerConnectionHandler,
+        missing_blocks_error=manager.MissingBlocksError,
+        worker=importlib.import_module("hivemind.moe.client.remote_expert_worker").RemoteExpertWorker,
+        runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
+        chain_delimiter=importlib.import_module("petals.data_structures").CHAIN_DELIMITER,
+        pack_args_kwargs=importlib.import_module("petals.utils.packaging").pack_args_kwargs,
+        class_mapping=importlib.import_module("petals.utils.auto_config")._CLASS_MAPPING,  # noqa: SLF001
+        can_roll_back=Version(version) >= Version("2.3.0.dev0"),
+    )
+
+
+def _restore_hivemind_names() -> None:
+    hivemind = importlib.import_module("hivemind")
+    for name in _HIVEMIND_MODULES_WITH_LOST_NAMES:
+        module = importlib.import_module(f"hivemind.{name}")
+        parent = importlib.import_module(f"hivemind.{name}".rpartition(".")[0])
+        for key, value in vars(module).items():
+            if key.startswith("_"):
+                continue
+            for target in (hivemind, parent):
+                if not hasattr(target, key):
+                    setattr(target, key, value)
+
+
+def _never_block_when_collected(inference_session: Any) -> None:
+    """Cure a deadlock of petals 2.2.0.post1 and 2.3.0.dev2.
+
+    `_ServerInferenceSession.__del__` calls `close()`, which waits for the network's event loop. When a stream broke
+    while it was closed, the object lives on in a cycle, and the garbage collector may run `__del__` *on* that loop:
+    every call of the process then hangs for ever. Dropping the stream is enough: the connection ends with it.
+    """
+
+    def drop_stream(session: Any) -> None:
+        session._outputs_stream = session._inputs_queue = None  # noqa: SLF001
+
+    inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001
+
+
+def _end_with_parent(dht_class: Any) -> None:
+    """Let the process that a `hivemind.DHT` forks, and the p2pd it starts, end when its parent is gone.
+
+    hivemind 1.1.12 relies on the parent's exit handlers; after a SIGKILL both would stay for ever.
+    """
+    run = dht_class.run
+
+    def run_and_watch(dht: Any) -> None:
+        watch_parent(os.getppid())
+        run(dht)
+
+    dht_class.run = run_and_watch
+
+
+def watch_parent(parent: int) -> None:
+    """Start a thread that ends this process and its children as soon as `parent` is no longer its parent.
+
+    Args:
+        parent: Process id; the caller reads it early, so that a parent that died before this call is noticed.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_SECONDS)
+        psutil = importlib.import_module("psutil")
+        for child in psutil.Process().children(recursive=True):
+            try:
+                child.kill()
+            except psutil.NoSuchProcess:
+                continue  # it ended by itself between the listing and the signal
+        os._exit(1)
+
+    threading.Thread(target=watch, name="langchain-petals-watch-parent", daemon=True).start()
+
+
+def _without_hivemind_task_noise(record: logging.LogRecord) -> bool:
+    future = (record.exc_info[1] if record.exc_info else None) is not None and "never retrieved" in record.getMessage()
+    return not (future and "hivemind" in record.getMessage())
+
+
+def original_repository(model: str) -> str:
+    """Return the repository that petals >= 1.2 reads for `model`: `bigscience/bloom-petals` -> `bigscience/bloom`."""
+    if model.startswith("bigscience/") and model.endswith("-petals"):
+        return model.removesuffix("-petals")
+    return model
+
+
+def load_distributed_model(model: str, config: Any, options: dict[str, Any]) -> Any:
+    """Load embeddings, norm and head of a causal language model whose blocks are on a swarm.
+
+    Args:
+        model: Folder or hub name.
+        config: The model's plain transformers config, which names the family.
+        options: Keyword arguments for petals' `from_pretrained`; see `petals.ClientConfig`.
+
+    Returns:
+        Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.
+
+    Raises:
+        UnsupportedModelError: The installed petals has no code for the family.
+        SwarmUnreachableError: No initial peer could be reached.
+    """
+    api = load_petals()
+    known = api.class_mapping.get(config.model_type)
+    if known is None or known.model_for_causal_lm is None:
+        msg = (
+            f"petals {api.version} cannot run {model!r}: its family {config.model_type!r} is none of "
+            f"{', '.join(sorted(api.class_mapping))}. Choose a model of these families."
+        )
+        raise UnsupportedModelError(msg)
+    daemon_error = importlib.import_module("hivemind.p2p.p2p_daemon_bindings.utils").P2PDaemonError
+    try:
+        return api.petals.AutoDistributedModelForCausalLM.from_pretrained(model, **options)
+    except daemon_error as error:
+        peers = options.get("initial_peers")
+        which = ", ".join(peers) if peers else "the public swarm's"
+        msg = (
+            f"Could not join the swarm through its initial peers ({which}): {error}. Check that they are running "
+            "and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
+        )
+        raise SwarmUnreachableError(msg) from error
+
+
+def is_distributed(model: Any) -> bool:
+    """Tell whether `model` is one of petals' distributed models (and not a plain transformers one)."""
+    blocks = getattr(getattr(model, "transformer", None), "h", None)
+    return hasattr(blocks, "sequence_manager")
+
+
+class Routes:
+    """Which servers hold which blocks, as petals' sequence manager knows it; every wait has a bound.
+
+    Args:
+        model: Petals' distributed model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._manager = model.transformer.h.sequence_manager
+
+    @property
+    def manager(self) -> Any:
+        """Petals' `RemoteSequenceManager`."""
+        return self._manager
+
+    def refresh(self, timeout: float) -> None:
+        """Ask the DHT again which servers there are.
+
+        Raises:
+            SwarmUnreachableError: No answer within `timeout` seconds.
+        """
+        self._manager.ready.clear()
+        self._wait(timeout)
+
+    def _wait(self, timeout: float) -> None:
+        manager = self._manager
+        with manager._thread_start_lock:  # noqa: SLF001
+            if not manager.is_alive():
+                manager._thread.start()  # noqa: SLF001
+        if not manager.ready.is_set():
+            manager.update(wait=False)
+            if not manager.ready.wait(timeout):
+                msg = (
+                    f"The swarm's DHT gave no routes within {timeout:g} s. Check that the initial peers are still "
+                    "running and reachable."
+                )
+                raise SwarmUnreachableError(msg)
+
+    def choose(self, max_length: int, timeout: float) -> list[Any]:
+        """Return the fastest chain of spans over all blocks.
+
+        Petals' own `make_sequence` may wait for ever for an update, hence the way around it.
+
+        Args:
+            max_length: Tokens of attention cache that each server should have free.
+            timeout: Seconds to wait for the first routes.
+
+        Returns:
+            `RemoteSpanInfo` objects with `peer_id`, `start` and `end`, in the order of the blocks.
+
+        Raises:
+            BlocksMissingError: Some blocks have no server.
+            SwarmUnreachableError: No routes within `timeout` seconds.
+        """
+        self._wait(timeout)
+        manager = self._manager
+        with manager.lock_changes:
+            missing = [i for i, spans in enumerate(manager.state.sequence_info.spans_containing_block) if not spans]
+        if missing:
+            raise BlocksMissingError(missing, manager.config.dht_prefix)
+        spans: list[Any] = manager._make_sequence_with_min_latency(  # noqa: SLF001
+            0, len(manager), cache_tokens_needed=max_length
+        )
+        logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.peer_id}" for s in spans))
+        return spans
+
+    def ban(self, peer_id: Any) -> None:
+        """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
+        self._manager.on_request_failure(peer_id)
+
+    def praise(self, peer_id: Any) -> None:
+        """End a server's series of failures."""
+        self._manager.on_request_success(peer_id)
+
+
+def shut_down(model: Any) -> None:
+    """End a distributed model's background thread, DHT process and p2pd."""
+    manager = model.transformer.h.sequence_manager
+    manager.shutdown()
+    manager.dht.shutdown()

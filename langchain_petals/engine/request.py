@@ -1,0 +1,59 @@
+"""What the engine is asked for: one request is one row of token ids to be continued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How logits become a token; the order of the steps is transformers' own.
+
+    Attributes:
+        temperature: Divides the logits; unused when greedy.
+        top_p: Keep the fewest tokens whose probabilities add up to this; 1 keeps all.
+        top_k: Keep this many of the likeliest tokens; None keeps all.
+        min_p: Keep tokens at least this fraction as likely as the likeliest one; None keeps all.
+        typical_p: Locally typical sampling (Meister et al., 2022); None turns it off.
+        repetition_penalty: Divides positive logits of tokens seen so far (Keskar et al., 2019); 1 turns it off.
+        no_repeat_ngram_size: No n-gram of this size occurs twice; 0 turns it off.
+        bad_words_ids: Sequences of token ids that must not occur.
+        min_new_tokens: No end token before this many new ones.
+        greedy: Take the likeliest token instead of drawing one.
+        seed: Makes drawing repeatable, whatever else runs beside it; None draws differently each time.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    min_new_tokens: int = 0
+    greedy: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row to be continued.
+
+    Attributes:
+        prompt_ids: Token ids of the prompt; at least one.
+        max_new_tokens: Stop after this many new tokens; at least one.
+        sampling: How to choose tokens.
+        stop: Strings that end the generation and are not part of the output.
+        timeout: Seconds from `submit` to the last token; None for no limit.
+    """
+
+    prompt_ids: Sequence[int]
+    max_new_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: Sequence[str] = ()
+    timeout: float | None = None

@@ -1,0 +1,101 @@
+"""Logits to a token, by transformers' own logits processors, one row at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_petals.engine.request import Sampling
+
+
+class MinPWarper(LogitsProcessor):  # type: ignore[misc]
+    """Drop tokens less likely than `min_p` times the likeliest one (Nguyen et al., 2024; in transformers from 4.39).
+
+    Args:
+        min_p: Fraction of the highest probability, in (0, 1].
+    """
+
+    def __init__(self, min_p: float) -> None:
+        self.min_p = min_p
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Mask `scores`, shape (rows, vocabulary); `input_ids` is not looked at."""
+        probabilities = scores.softmax(-1)
+        too_rare = probabilities < self.min_p * probabilities.amax(-1, keepdim=True)
+        return scores.masked_fill(too_rare, -math.inf)
+
+
+class Sampler:
+    """Chooses the tokens of one row; the row's companions in a batch have no influence on it.
+
+    Args:
+        sampling: The settings.
+        prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
+        end_tokens: Ids that end a generation.
+    """
+
+    def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
+        self._greedy = sampling.greedy
+        self._processors = _processors(sampling, prompt_length, list(end_tokens))
+        self._generator = torch.Generator()
+        if sampling.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(sampling.seed)
+
+    def choose(self, ids: Sequence[int], logits: torch.Tensor) -> int:
+        """Return the next token.
+
+        Args:
+            ids: The row so far, prompt included.
+            logits: The model's raw scores for the next token, shape (vocabulary,).
+        """
+        scores = logits.float()[None]
+        if self._processors:
+            scores = self._processors(torch.tensor([ids]), scores)
+        if self._greedy:
+            return int(scores.argmax(-1))
+        return int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
+
+
+def _processors(sampling: Sampling, prompt_length: int, end_tokens: list[int]) -> Any:
+    """Build the list in the order in which `transformers.GenerationMixin` applies it."""
+    chosen = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        chosen.append(RepetitionPenaltyLogitsProcessor(penalty=sampling.repetition_penalty))
+    if sampling.no_repeat_ngram_size:
+        chosen.append(NoRepeatNGramLogitsProcessor(sampling.no_repeat_ngram_size))
+    if sampling.bad_words_ids:
+        chosen.append(NoBadWordsLogitsProcessor([list(ids) for ids in sampling.bad_words_ids], end_tokens))
+    if sampling.min_new_tokens and end_tokens:
+        chosen.append(MinNewTokensLengthLogitsProcessor(prompt_length, sampling.min_new_tokens, end_tokens))
+    if sampling.greedy:
+        return chosen
+    if sampling.temperature != 1:
+        chosen.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k is not None:
+        chosen.append(TopKLogitsWarper(top_k=sampling.top_k))
+    if sampling.top_p < 1:
+        chosen.append(TopPLogitsWarper(top_p=sampling.top_p))
+    if sampling.min_p is not None:
+        chosen.append(MinPWarper(sampling.min_p))
+    if sampling.typical_p is not None and sampling.typical_p < 1:
+        chosen.append(TypicalLogitsWarper(mass=sampling.typical_p))
+    return chosen

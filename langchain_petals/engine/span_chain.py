@@ -1,0 +1,191 @@
+"""The servers of one session, in the order of their blocks, and the wire between them and us.
+
+A `SpanChain` stands in for petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol
+with the same servers, and differs in what the client does: each wait has a bound, the failing span is named, nothing
+is retried in secret, no history of hidden states is copied at every step, and all hops of a step are made in one visit
+to the network's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_petals.engine.petals_compat import load_petals
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from langchain_petals.engine.petals_compat import Routes
+    from langchain_petals.engine.session import Patience
+
+logger = logging.getLogger(__name__)
+
+_NO_PROMPTS = torch.empty(0)  # petals' mark for "no deep prompts"
+_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
+_CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
+_GRACE = 1.0  # seconds that the event loop gets beyond a bound, and that closing a session may take
+
+
+class SpanError(Exception):
+    """A server could not be reached, or did not answer a step.
+
+    Attributes:
+        start: First block of its span.
+        end: Block after the last one.
+        peer_id: The server.
+        cache_limit: Tokens that its attention cache holds for one session, when it refused because of that.
+    """
+
+    def __init__(self, span: Any, cause: BaseException) -> None:
+        super().__init__(f"blocks {span.start}:{span.end} on {span.peer_id}: {cause!r}")
+        self.start, self.end, self.peer_id = span.start, span.end, span.peer_id
+        refused = _CACHE_LIMIT.search(str(cause))
+        self.cache_limit = int(refused[1]) if refused else None
+
+
+class SpanChain:
+    """One session on a chain of servers.
+
+    Args:
+        model: Petals' distributed model.
+        routes: The model's routes.
+        max_length: Tokens of attention cache to reserve on each server for each row.
+        patience: Bounds of all waits.
+
+    Raises:
+        SwarmError: There is no chain of servers over all blocks.
+    """
+
+    def __init__(self, model: Any, routes: Routes, max_length: int, patience: Patience) -> None:
+        self._api = load_petals()
+        self._config = model.config
+        self._routes, self._max_length, self._patience = routes, max_length, patience
+        spans = routes.choose(max_length, patience.connect)
+        self._streams = [_SpanStream(self._api, span, routes.manager, max_length) for span in spans]
+        self.position = 0
+
+    def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
+        """Run hidden states through all blocks; petals' models call this in their forward pass.
+
+        Args:
+            inputs: Hidden states, shape (rows, new tokens, hidden size).
+            prompts: Deep prompts; none are supported.
+            hypo_ids: An order of the rows; none is supported.
+
+        Returns:
+            Hidden states after the last block, in the shape, on the device and in the type of `inputs`.
+
+        Raises:
+            SpanError: A server failed or took too long.
+        """
+        if prompts is not None or hypo_ids is not None:
+            msg = "deep prompts and reordered rows are not supported by this session"
+            raise ValueError(msg)
+        rows, tokens, _ = inputs.shape
+        seconds = self._patience.for_tokens(rows * tokens)
+        bound = len(self._streams) * (seconds + self._patience.connect) + _GRACE
+        outputs = self._wait_for(self._pass_through(inputs.cpu(), seconds), bound)
+        for stream in self._streams:
+            self._routes.praise(stream.span.peer_id)
+        self.position += tokens
+        return outputs.to(device=inputs.device, dtype=inputs.dtype)
+
+    async def _pass_through(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
+        step_id = str(uuid.uuid4())
+        for stream in self._streams:
+            try:
+                await asyncio.wait_for(stream.open(), self._patience.connect)
+                hidden = await asyncio.wait_for(stream.exchange(hidden, step_id), seconds)
+            except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
+                raise SpanError(stream.span, error) from error
+        return hidden
+
+    def close(self) -> None:
+        """End the sessions on all servers, which frees their caches; never raises, never blocks for long."""
+        streams, self._streams = self._streams, []
+        try:
+            self._wait_for(_close_all(streams), 2 * _GRACE)
+        except (concurrent.futures.TimeoutError, TimeoutError):
+            logger.debug("Closing a session took too long; its servers will notice that the connection is gone.")
+
+    def _wait_for(self, work: Coroutine[Any, Any, Any], bound: float) -> Any:
+        future = self._api.worker.run_coroutine(work, return_future=True)
+        try:
+            return future.result(bound)
+        except BaseException:
+            future.cancel()
+            raise
+
+
+async def _close_all(streams: list[_SpanStream]) -> None:
+    await asyncio.gather(*(stream.close() for stream in streams))
+
+
+class _SpanStream:
+    """The stream to one server; lives on hivemind's event loop."""
+
+    def __init__(self, api: Any, span: Any, manager: Any, max_length: int) -> None:
+        self._api, self.span, self._manager = api, span, manager
+        self._uid = api.chain_delimiter.join(manager.block_uids[span.start : span.end])
+        self._session_id = str(uuid.uuid4())
+        self._max_length = max_length
+        self._queue: asyncio.Queue[Any] | None = None
+        self._answers: Any = None
+        self._stepped = False
+
+    async def open(self) -> None:
+        if self._answers is None:
+            self._queue = asyncio.Queue()
+            stub = self._api.handler.get_stub(self._manager.state.p2p, self.span.peer_id)
+            self._answers = await stub.rpc_inference(self._requests(self._queue))
+
+    async def _requests(self, requests: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+        while True:
+            request = await requests.get()
+            yield request
+            if not request.tensors:  # the end of the session
+                return
+
+    async def exchange(self, hidden: torch.Tensor, step_id: str) -> torch.Tensor:
+        """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
+        api = self._api
+        tensors, structure = api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
+        metadata = {"session_id": self._session_id, "step_id": step_id, "args_structure": structure}
+        if not self._stepped:
+            metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
+            metadata["max_length"] = self._max_length
+        compression = api.runtime_pb2.CompressionType.NONE
+        request = api.runtime_pb2.ExpertRequest(
+            uid=self._uid,
+            tensors=[api.hivemind.serialize_torch_tensor(tensor, compression) for tensor in tensors],
+            metadata=api.hivemind.MSGPackSerializer.dumps(metadata),
+        )
+        self._stepped = True
+        await self._queue.put(request)  # type: ignore[union-attr]
+        answer = await self._answers.__anext__()
+        outputs: torch.Tensor = api.hivemind.deserialize_torch_tensor(answer.tensors[0])
+        if outputs.shape != hidden.shape:
+            msg = f"sent hidden states of shape {tuple(hidden.shape)}, got back {tuple(outputs.shape)}"
+            raise ValueError(msg)
+        return outputs
+
+    async def close(self) -> None:
+        answers, self._answers = self._answers, None
+        if answers is None:
+            return
+        try:
+            if self._stepped:
+                await self._queue.put(self._api.runtime_pb2.ExpertRequest())  # type: ignore[union-attr]
+                await asyncio.wait_for(answers.__anext__(), _GRACE)
+        except StopAsyncIteration:
+            return  # the server has said goodbye
+        except Exception as error:  # noqa: BLE001 - about 1 stream in 14 is broken by now; it is over in any case
+            logger.debug("The stream to %s broke while it was closed: %r", self.span.peer_id, error)
+        await answers.aclose()

@@ -1,0 +1,104 @@
+"""Token ids to text, piece by piece: an incremental detokenizer and a stop-sequence matcher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+class Detokenizer:
+    """Turns tokens into text as they come; never releases half a character.
+
+    The pieces of `add`, and the last one of `flush`, joined, equal what decoding context and tokens in one go gives
+    after the text of the context. (With a byte-fallback vocabulary that holds for valid UTF-8; for a run of bytes
+    that is *not*, the one-shot decoder takes back characters that came before it, which no stream can.)
+
+    A token's text can depend on the one before it (SentencePiece drops the space in front of the first), so a token
+    is decoded together with the ones since the last boundary of characters.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        context: The last ids of the prompt; they decide about the first token's leading space.
+    """
+
+    def __init__(self, tokenizer: Any, context: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._ids = list(context)
+        self._start = 0  # where decoding starts: one released piece back
+        self._done = len(self._ids)  # tokens before this one are released
+        self._released = self._decode(self._ids)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def add(self, token: int) -> str:
+        """Take one more token; return the text that is now certain, perhaps none."""
+        self._ids.append(token)
+        text = self._decode(self._ids[self._start :])
+        if len(text) <= len(self._released) or text.endswith(_UNFINISHED):
+            return ""
+        return self._release(text)
+
+    def flush(self) -> str:
+        """Return what is held back: an unfinished character shows as U+FFFD, as in one-shot decoding."""
+        return self._release(self._decode(self._ids[self._start :]))
+
+    def _release(self, text: str) -> str:
+        piece = text[len(self._released) :]
+        self._start, self._done = self._done, len(self._ids)
+        self._released = self._decode(self._ids[self._start :])
+        return piece
+
+
+class StopMatcher:
+    """Holds back text that may be the beginning of a stop sequence, and tells when one is complete.
+
+    The sequence that is complete first, character by character, ends the text (of several that end on the same
+    character the longest), so the answer does not depend on how the text was cut into pieces.
+
+    Args:
+        stop: The stop sequences; none may be empty.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+
+    def add(self, text: str) -> tuple[str, str | None]:
+        """Take more text.
+
+        Returns:
+            The text that is certain not to be part of a stop sequence, and the stop sequence that was completed, if
+            any; the text after it is dropped.
+        """
+        self._held += text
+        # the first to end wins; among those that end together the one that starts first
+        found = min(
+            ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0), default=None
+        )
+        if found is not None:
+            _, start, stop = found
+            text, self._held = self._held[:start], ""
+            return text, stop
+        keep = self._held_back()
+        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return text, None
+
+    def _held_back(self) -> int:
+        longest = 0
+        for stop in self._stop:
+            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
+
+    def flush(self) -> str:
+        """Return what was held back: the text ended without the rest of a stop sequence."""
+        text, self._held = self._held, ""
+        return text

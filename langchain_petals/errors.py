@@ -1,0 +1,146 @@
+"""What can go wrong, and what to do about it.
+
+Every error of this package is a `PetalsError`; most are also one of LangChain's own types, so that retry and
+summarisation middleware treat them as it treats any other provider's:
+
+    PetalsError
+    |- PetalsNotInstalledError   (ImportError)                petals missing or mismatched: what to install
+    |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be honoured
+    |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
+    |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   petals has no code for this family
+    |- ModelLoadError            (OSError)                    a model's files could not be had
+    |  |- ModelNotFoundError     (LangChain's)                no such model, or it is private
+    |  `- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
+    |- SwarmError                                             the swarm did not do its part; a retry may help
+    |  |- SwarmUnreachableError  (ModelConnectionError)       no initial peer, or no routes
+    |  |- BlocksMissingError     (ModelConnectionError)       no server holds some blocks
+    |  `- SpanFailedError        (ModelAPIError)              every attempt at a span of blocks failed
+    |- DeadlineExceededError     (ModelTimeoutError, TimeoutError)        `timeout` has passed
+    `- LocalSwarmError                                        a server of a `LocalSwarm` did not start
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_core import exceptions as langchain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AccessDeniedError",
+    "BlocksMissingError",
+    "DeadlineExceededError",
+    "InvalidRequestError",
+    "LocalSwarmError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "PetalsError",
+    "PetalsNotInstalledError",
+    "PromptTooLongError",
+    "SpanFailedError",
+    "SwarmError",
+    "SwarmUnreachableError",
+    "UnsupportedModelError",
+]
+
+
+class PetalsError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class PetalsNotInstalledError(PetalsError, ImportError):
+    """Petals, or a package it needs, is missing or has a version that does not fit the others."""
+
+
+class InvalidRequestError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
+    """An argument is unknown, out of range, or contradicts another one."""
+
+
+class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError):
+    """The prompt leaves no room for an answer.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        limit: Tokens that the context holds, the answer's included.
+    """
+
+    def __init__(self, prompt_tokens: int, limit: int) -> None:
+        self.prompt_tokens, self.limit = prompt_tokens, limit
+        super().__init__(
+            f"The prompt has {prompt_tokens} tokens, but the context holds {limit}, the answer included. Shorten the "
+            "prompt, or use a model or servers with a longer context."
+        )
+
+
+class UnsupportedModelError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
+    """The installed petals has no code for the model's family."""
+
+
+class ModelLoadError(PetalsError, OSError):
+    """The model's config, tokenizer or weights could not be read or downloaded."""
+
+
+class ModelNotFoundError(ModelLoadError, langchain.ModelNotFoundError):
+    """The hub has no such model, or hides it from whoever asks without the right key."""
+
+
+class AccessDeniedError(ModelLoadError, langchain.ModelPermissionDeniedError):
+    """The hub refused the model: no key was sent, or one without access."""
+
+
+class SwarmError(PetalsError):
+    """The swarm did not do its part."""
+
+
+class SwarmUnreachableError(SwarmError, langchain.ModelConnectionError):
+    """No initial peer answered, or none could say which servers there are."""
+
+
+class BlocksMissingError(SwarmError, langchain.ModelConnectionError):
+    """No server is online for some blocks of the model.
+
+    Attributes:
+        blocks: Indices of the blocks that nobody serves.
+    """
+
+    def __init__(self, blocks: Sequence[int], dht_prefix: str) -> None:
+        self.blocks = tuple(blocks)
+        super().__init__(
+            f"No server of the swarm {dht_prefix!r} holds block(s) {', '.join(map(str, self.blocks))}. Wait until "
+            "servers join, start one for these blocks, or check initial_peers, dht_prefix, active_adapter, "
+            "allowed_servers and blocked_servers."
+        )
+
+
+class SpanFailedError(SwarmError, langchain.ModelAPIError):
+    """Every attempt to run a span of blocks failed.
+
+    Attributes:
+        start: First block of the span.
+        end: Block after the last one of the span.
+        attempts: How often it was tried.
+    """
+
+    def __init__(self, start: int, end: int, attempts: int, reason: BaseException) -> None:
+        self.start, self.end, self.attempts = start, end, attempts
+        super().__init__(
+            f"Blocks {start}:{end} failed {attempts} time(s), the last one with {type(reason).__name__}: {reason}. "
+            "Try again later, raise max_retries, or add a server for these blocks."
+        )
+
+
+class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutError):
+    """The time that the caller gave (`timeout`, in seconds) has passed."""
+
+    def __init__(self, timeout: float, generated: int) -> None:
+        self.timeout, self.generated = timeout, generated
+        super().__init__(
+            f"The call's timeout of {timeout:g} s passed after {generated} generated token(s). Raise timeout, or lower "
+            "max_new_tokens; stream() hands over what there is up to then."
+        )
+
+
+class LocalSwarmError(PetalsError, RuntimeError):
+    """A server of a local swarm did not start, or the swarm is closed."""

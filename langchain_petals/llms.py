@@ -1,0 +1,203 @@
+"""`Petals`, LangChain's LLM interface to a Petals swarm.
+
+A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine -> pieces of text. `invoke`, `batch`,
+`stream` and their async twins are thin adapters over `engine.submit`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation as TextGeneration
+from langchain_core.outputs import GenerationChunk, LLMResult
+from langchain_core.runnables import run_in_executor
+
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.parameters import PetalsParameters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LangSmithParams
+
+    from langchain_petals.engine.generation import Generation, Piece
+
+
+class Petals(PetalsParameters, BaseLLM):
+    """A language model whose transformer blocks are served by a Petals swarm.
+
+    Drop-in replacement for `langchain_community.llms.Petals`.
+
+    Example:
+        .. code-block:: python
+
+            from langchain_petals import Petals
+            from langchain_petals.swarm import LocalSwarm
+
+            with LocalSwarm() as swarm:
+                llm = Petals(**swarm.connection, temperature=0)
+                for piece in llm.stream("Human: Who are you?\\nAI:"):
+                    print(piece, end="", flush=True)
+    """
+
+    @property
+    def _llm_type(self) -> str:
+        return "petals"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """All that an answer depends on; LangChain's caches use it as their key. No secret is among it."""
+        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "cache", "verbose", "callbacks", "tags"}
+        names = [name for name in PetalsParameters.model_fields if name not in hidden]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that LangChain's serialisation replaces by the names of these variables."""
+        return {"huggingface_api_key": "HF_TOKEN"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether `langchain_core.load.dumps` can write the object down."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return where `langchain_core.load.loads` finds the class."""
+        return ["langchain_petals", "llms"]
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        options = self._call_options(stop, {})
+        params.update(ls_provider="petals", ls_model_name=self.model_name, ls_temperature=options.temperature)
+        if options.max_new_tokens is not None:
+            params["ls_max_tokens"] = options.max_new_tokens
+        if options.stop:
+            params["ls_stop"] = list(options.stop)
+        return params
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids that the model's own tokenizer gives for `text`."""
+        return self._get_client().encode(text)
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        options = self._call_options(stop, kwargs)
+        generations = self._submit(prompts, options)
+        listener = run_manager if len(prompts) == options.n == 1 else None  # tokens of several answers would mix
+        answers = []
+        with _cancelling(generations):
+            for generation in generations:
+                answers.append(_Answer())
+                for piece in generation:
+                    chunk = answers[-1].add(piece)
+                    if listener and chunk.text:
+                        listener.on_llm_new_token(chunk.text, chunk=chunk)
+        return self._result(answers, generations, options.n)
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        options = self._call_options(stop, kwargs)
+        await run_in_executor(None, self._get_client)
+        generations = self._submit(prompts, options)
+        listener = run_manager if len(prompts) == options.n == 1 else None
+        answers = []
+        with _cancelling(generations):
+            for generation in generations:
+                answers.append(_Answer())
+                async for piece in generation:
+                    chunk = answers[-1].add(piece)
+                    if listener and chunk.text:
+                        await listener.on_llm_new_token(chunk.text, chunk=chunk)
+        return self._result(answers, generations, options.n)
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        answer = _Answer()
+        for piece in self._submit_one(prompt, stop, kwargs):
+            chunk = answer.add(piece)
+            if chunk.text or chunk.generation_info:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        answer = _Answer()
+        await run_in_executor(None, self._get_client)
+        async for piece in self._submit_one(prompt, stop, kwargs):
+            chunk = answer.add(piece)
+            if chunk.text or chunk.generation_info:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    def _submit_one(self, prompt: str, stop: list[str] | None, kwargs: dict[str, Any]) -> Generation:
+        options = self._call_options(stop, kwargs)
+        if options.n > 1:
+            msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
+            raise InvalidRequestError(msg)
+        return self._submit([prompt], options)[0]
+
+    def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
+        texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
+        prompt_tokens = sum(len(generation.request.prompt_ids) for generation in generations[::n])
+        completion_tokens = sum(each.tokens for each in answers)
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
+        return LLMResult(
+            generations=[texts[start : start + n] for start in range(0, len(texts), n)],
+            llm_output={"token_usage": usage, "model_name": self.model_name},
+        )
+
+
+class _Answer:
+    """What has come of one answer."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.tokens = 0
+        self.info: dict[str, Any] | None = None
+
+    def add(self, piece: Piece) -> GenerationChunk:
+        self.texts.append(piece.text)
+        self.tokens = piece.generated
+        if piece.finish_reason is not None:
+            self.info = {"finish_reason": piece.finish_reason}
+        return GenerationChunk(text=piece.text, generation_info=self.info)
+
+
+@contextlib.contextmanager
+def _cancelling(generations: Sequence[Generation]) -> Iterator[None]:
+    """Cancel what is still running when the block is left, by an error for instance."""
+    try:
+        yield
+    finally:
+        for generation in generations:
+            generation.cancel()
