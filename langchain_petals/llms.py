@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Petals(PetalsParameters, BaseLLM):
-    """A language model whose transformer blocks are served by a Petals swarm.
+    r"""A language model whose transformer blocks are served by a Petals swarm.
 
     Drop-in replacement for `langchain_community.llms.Petals`.
 
@@ -39,7 +39,7 @@ class Petals(PetalsParameters, BaseLLM):
 
             with LocalSwarm() as swarm:
                 llm = Petals(**swarm.connection, temperature=0)
-                for piece in llm.stream("Human: Who are you?\\nAI:"):
+                for piece in llm.stream("Human: Who are you?\nAI:"):
                     print(piece, end="", flush=True)
     """
 
@@ -70,13 +70,13 @@ class Petals(PetalsParameters, BaseLLM):
         return ["langchain_petals", "llms"]
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
         options = self._call_options(stop, {})
-        params.update(ls_provider="petals", ls_model_name=self.model_name, ls_temperature=options.temperature)
+        params = super()._get_ls_params(stop=list(options.stop) or None, **kwargs)
+        params["ls_provider"] = "petals"
+        params["ls_model_name"] = self.model_name
+        params["ls_temperature"] = options.temperature
         if options.max_new_tokens is not None:
             params["ls_max_tokens"] = options.max_new_tokens
-        if options.stop:
-            params["ls_stop"] = list(options.stop)
         return params
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -170,6 +170,7 @@ class Petals(PetalsParameters, BaseLLM):
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
+            "cached_tokens": sum(generation.reused_tokens for generation in generations),
         }
         return LLMResult(
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],

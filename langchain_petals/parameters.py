@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils import secret_from_env
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from langchain_petals.errors import InvalidRequestError, PromptTooLongError
+from langchain_petals.engine.request import Request
+from langchain_petals.engine.settings import Settings
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, OTHER_NAMES, GenerationOptions, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,81 +21,6 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.client import Client, Connection
     from langchain_petals.engine.generation import Generation
-    from langchain_petals.engine.request import Sampling
-
-DEFAULT_MAX_NEW_TOKENS = 256
-_SAME = {"max_tokens": "max_new_tokens"}  # other names of options
-
-
-class GenerationOptions(BaseModel):
-    """All that can be said about one generation; the sum of constructor, `model_kwargs` and call arguments."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(default=0.7, ge=0)
-    top_p: float | None = Field(default=0.9, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
-    min_p: float | None = Field(default=None, gt=0, le=1)
-    typical_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
-    no_repeat_ngram_size: int = Field(default=0, ge=0)
-    bad_words_ids: tuple[tuple[int, ...], ...] | None = None
-    min_new_tokens: int = Field(default=0, ge=0)
-    do_sample: bool = True
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    max_length: int | None = Field(default=None, ge=1)
-    n: int = Field(default=1, ge=1)
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    timeout: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_length is not None and self.max_new_tokens is not None:
-            msg = "max_length (prompt and answer together) and max_new_tokens (the answer) are both set; set one"
-            raise ValueError(msg)
-        if "" in self.stop:
-            msg = "a stop sequence is empty, which would end every answer before it begins; remove it"
-            raise ValueError(msg)
-        return self
-
-    def sampling(self, row: int) -> Sampling:
-        """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""
-        from langchain_petals.engine.request import Sampling  # noqa: PLC0415 - the engine is loaded on first use
-
-        return Sampling(
-            temperature=self.temperature,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k or None,
-            min_p=self.min_p,
-            typical_p=self.typical_p,
-            repetition_penalty=self.repetition_penalty or 1.0,
-            no_repeat_ngram_size=self.no_repeat_ngram_size,
-            bad_words_ids=self.bad_words_ids or (),
-            min_new_tokens=self.min_new_tokens,
-            greedy=not self.do_sample or self.temperature == 0,
-            seed=None if self.seed is None else self.seed + row,
-        )
-
-    def budget(self, prompt_tokens: int, context_length: int | None) -> int:
-        """Return how many new tokens there may be after a prompt.
-
-        Args:
-            prompt_tokens: Tokens of the prompt.
-            context_length: Tokens that the model can hold, None for no limit.
-
-        Raises:
-            PromptTooLongError: There is room for none.
-        """
-        limits = [limit for limit in (self.max_length, context_length) if limit is not None]
-        room = min(limits) - prompt_tokens if limits else None
-        if room is not None and room < 1:
-            raise PromptTooLongError(prompt_tokens, min(limits))
-        wanted = self.max_new_tokens or (room if self.max_length else DEFAULT_MAX_NEW_TOKENS)
-        return min(each for each in (wanted, room) if each is not None)
-
-
-_OPTION_NAMES = frozenset(GenerationOptions.model_fields)
 
 
 class PetalsParameters(BaseModel):
@@ -171,7 +100,31 @@ class PetalsParameters(BaseModel):
     """Seconds that an answer may take, loading the model not counted; None for no limit."""
 
     max_retries: int = Field(default=3, ge=0)
-    """Further attempts when a server fails, before giving up."""
+    """Further attempts when a server fails, before giving up; counted anew after each step that worked."""
+
+    connect_timeout: float = Field(default=10, gt=0)
+    """Seconds to open a connection to a server, and to learn which servers there are."""
+
+    step_timeout: float = Field(default=30, gt=0)
+    """Seconds for a step of one token on one server; a step of many tokens gets 0.05 s more for each."""
+
+    max_batch_size: int = Field(default=32, ge=1)
+    """Most answers that are generated together in one session on the servers."""
+
+    batch_window: float = Field(default=1, ge=0)
+    """Milliseconds to wait for further requests that could run together with one."""
+
+    prefill_chunk_tokens: int = Field(default=1024, ge=1)
+    """Most tokens (answers times length) of one step; longer prompts are sent in several."""
+
+    session_cache: int = Field(default=4, ge=0)
+    """Idle sessions to keep on the servers for prompts that go on where they ended; 0 keeps none."""
+
+    session_cache_tokens: int = Field(default=8192, ge=0)
+    """Most tokens of attention cache that idle sessions may reserve on each server."""
+
+    session_idle_timeout: float = Field(default=240, gt=0)
+    """Seconds after which an idle session is closed."""
 
     preload: bool = False
     """Load model and tokenizer in the constructor instead of on first use."""
@@ -205,11 +158,11 @@ class PetalsParameters(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        twice = self.model_fields_set & {_SAME.get(name, name) for name in self.model_kwargs}
+        twice = self.model_fields_set & {OTHER_NAMES.get(name, name) for name in self.model_kwargs}
         if twice and not self._is_copy:
             msg = f"{', '.join(sorted(twice))} given twice, as argument and in model_kwargs; give each once"
             raise ValueError(msg)
-        self._options({name: self.model_kwargs[name] for name in self.model_kwargs if name in _OPTION_NAMES})
+        merged(self._own_options(), {name: value for name, value in self.model_kwargs.items() if name in OPTION_NAMES})
         if self.preload:
             self._get_client()
         return self
@@ -219,35 +172,22 @@ class PetalsParameters(BaseModel):
         """Whether all fields were given: LangChain's configurable_fields copies objects so."""
         return self.model_fields_set >= set(type(self).model_fields)
 
-    def _options(self, *overriding: Mapping[str, Any]) -> GenerationOptions:
-        """Return the fields' values, overridden by each mapping in turn.
-
-        Raises:
-            InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
-        """
-        chosen = {name: getattr(self, name) for name in GenerationOptions.model_fields if hasattr(self, name)}
-        limit_is_default = "max_new_tokens" not in self.model_fields_set or (
-            self._is_copy and self.max_new_tokens == DEFAULT_MAX_NEW_TOKENS
-        )
-        if limit_is_default and self.max_length is not None:
-            del chosen["max_new_tokens"]
-        for given in overriding:
-            options = {_SAME.get(name, name): value for name, value in given.items()}
-            # one limit replaces the other; both at once contradict each other
-            if options.get("max_length") is not None:
-                chosen["max_new_tokens"] = None
-            elif options.get("max_new_tokens") is not None:
-                chosen["max_length"] = None
-            chosen |= options
-        chosen["stop"] = (chosen["stop"],) if isinstance(chosen["stop"], str) else tuple(chosen["stop"] or ())
-        try:
-            return GenerationOptions(**chosen)
-        except ValidationError as error:
-            raise InvalidRequestError("; ".join(map(_explained, error.errors()))) from None
+    def _own_options(self) -> dict[str, Any]:
+        """Return the generation options among the fields."""
+        own = {name: getattr(self, name) for name in OPTION_NAMES if name in type(self).model_fields}
+        default = self.max_new_tokens == DEFAULT_MAX_NEW_TOKENS and self._is_copy
+        if self.max_length is not None and (default or "max_new_tokens" not in self.model_fields_set):
+            del own["max_new_tokens"]
+        return own
 
     def _call_options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions:
-        """Return the options of one call."""
-        return self._options(self.model_kwargs, kwargs, {} if stop is None else {"stop": stop})
+        """Return the options of one call; see `merged` for what it raises."""
+        return merged(self._own_options(), self.model_kwargs, kwargs, {} if stop is None else {"stop": stop})
+
+    def _settings(self) -> Settings:
+        return Settings(
+            **{field.name: getattr(self, field.name) for field in fields(Settings) if hasattr(self, field.name)}
+        )
 
     def _get_client(self) -> Client:
         """Return the model and tokenizer, loading them on first use; several objects share them."""
@@ -287,9 +227,6 @@ class PetalsParameters(BaseModel):
             InvalidRequestError: A prompt is empty.
             PromptTooLongError: A prompt leaves no room for an answer.
         """
-        from langchain_petals.engine.request import Request  # noqa: PLC0415 - loads torch
-        from langchain_petals.engine.session import Patience  # noqa: PLC0415 - loads torch
-
         client = self._get_client()
         requests = []
         for prompt in prompts:
@@ -302,12 +239,4 @@ class PetalsParameters(BaseModel):
                 Request(ids, budget, options.sampling(row), stop=options.stop, timeout=options.timeout)
                 for row in range(options.n)
             ]
-        return client.engine.submit(requests, Patience(retries=self.max_retries))
-
-
-def _explained(problem: Any) -> str:
-    name = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"{name!r} is no generation option; there are {', '.join(sorted(_OPTION_NAMES | set(_SAME)))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message} (got {problem['input']!r})" if name else message
+        return client.engine.submit(requests, self._settings())

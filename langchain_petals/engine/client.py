@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.engine import petals_compat
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.local_session import LocalSession
-from langchain_petals.engine.session import Patience, Session, SwarmSession
+from langchain_petals.engine.session import SwarmSession
 from langchain_petals.errors import (
     AccessDeniedError,
     InvalidRequestError,
@@ -22,7 +22,15 @@ from langchain_petals.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from langchain_petals.engine.session import ReusableSession
+    from langchain_petals.engine.settings import Settings
+
 logger = logging.getLogger(__name__)
+
+
+# A session that will be kept reserves this many times what its first request needs, in whole units of so many tokens:
+# a conversation grows by about one question and answer a turn.
+_HEADROOM, _ROUND = 2, 256
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Client:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self._routes = petals_compat.Routes(model) if petals_compat.is_distributed(model) else None
+        self._cache_limit: int | None = None
         self.engine = Engine(self)
 
     def encode(self, text: str) -> list[int]:
@@ -85,18 +94,33 @@ class Client:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that a row may have, as the model's config says; None when it sets no limit (BLOOM, Falcon)."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        """Tokens that a row may have, as the config and the servers say; None for no limit (BLOOM, Falcon)."""
+        limits = (getattr(self.model.config, "max_position_embeddings", None), self._cache_limit)
+        return min((limit for limit in limits if limit), default=None)
 
-    def open_session(self, max_length: int, patience: Patience, abandoned: Callable[[], bool]) -> Session:
-        """Return a fresh session for rows of at most `max_length` tokens."""
+    def learn_limit(self, limit: int) -> None:
+        """Remember how many tokens the servers' attention caches hold for one session."""
+        self._cache_limit = limit
+
+    def open_session(self, rows: int, needed: int, settings: Settings) -> ReusableSession:
+        """Return a fresh session.
+
+        Args:
+            rows: How many rows it will have.
+            needed: Tokens that each row will have at the most.
+            settings: Bounds of its waits. With idle sessions kept, a session of one row gets headroom to grow.
+        """
         if self._routes is None:
             return LocalSession(self.model)
-        return SwarmSession(self.model, self._routes, max_length, patience, abandoned)
+        max_length = needed
+        if rows == 1 and settings.session_cache:
+            roomy = -(-_HEADROOM * needed // _ROUND) * _ROUND
+            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+        return SwarmSession(self.model, self._routes, needed=needed, max_length=max_length, settings=settings)
 
     def shut_down(self) -> None:
         """Leave the swarm."""
+        self.engine.pool.close()
         if self._routes is not None:
             petals_compat.shut_down(self.model)
 
@@ -144,7 +168,7 @@ def _load(connection: Connection) -> Client:
     name = petals_compat.original_repository(connection.model)
     config = _from_hub(connection, lambda: AutoConfig.from_pretrained(name, **files))
     tokenizer = _from_hub(connection, lambda: AutoTokenizer.from_pretrained(name, **files))
-    options = files | {
+    options: dict[str, Any] = files | {
         "torch_dtype": connection.torch_dtype,
         "initial_peers": list(connection.initial_peers),
         "dht_prefix": connection.dht_prefix,
@@ -183,7 +207,9 @@ def _explained(connection: Connection, error: Exception) -> PetalsError:
             f"and {key[0].lower()}{key[1:]}."
         )
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return ModelNotFoundError(f"The hub has no model {model!r}, or hides it. Check its name. {key} if it is private.")
+        return ModelNotFoundError(
+            f"The hub has no model {model!r}, or hides it. Check its name. {key} if it is private."
+        )
     if isinstance(error, ValueError):
         return InvalidRequestError(f"Could not load {model!r}: {error}")
     return ModelLoadError(f"Could not load {model!r}: {error}")

@@ -9,9 +9,10 @@ import torch
 from langchain_petals.engine.generation import FinishReason, Generation, Piece
 from langchain_petals.engine.sampling import Sampler
 from langchain_petals.engine.text import Detokenizer, StopMatcher
+from langchain_petals.errors import PromptTooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.session import Session
 
@@ -31,12 +32,14 @@ class Row:
     def __init__(self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int]) -> None:
         request = generation.request
         self._generation, self._request = generation, request
+        self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
         self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
         self._text = Detokenizer(tokenizer, self.ids[-_CONTEXT_TOKENS:])
         self._stop = StopMatcher(request.stop)
         self._finished = False
+        self._pending: Piece | None = None
 
     @property
     def done(self) -> bool:
@@ -51,10 +54,33 @@ class Row:
     @property
     def longest(self) -> int:
         """Tokens of the row at the most."""
-        return self.prompt_length + self._request.max_new_tokens
+        return self.prompt_length + self._budget
+
+    def shorten(self, limit: int) -> None:
+        """Take notice that rows have `limit` tokens at most; the row fails when its prompt fills them."""
+        self._budget = min(self._budget, limit - self.prompt_length)
+        if self._budget < 1:
+            self.fail(PromptTooLongError(self.prompt_length, limit))
+
+    def reuse(self, position: int) -> None:
+        """Take notice that the session holds this many tokens of the prompt already."""
+        self._generation.reused_tokens = position
+
+    def tokens(self, start: int, end: int) -> list[int]:
+        """Return the tokens at these positions; past the end of a row that is done its last one."""
+        return self.ids[start:end] or self.ids[-1:]
+
+    def see(self, position: int, logits: torch.Tensor) -> None:
+        """Take the logits that follow the token before `position`, if it was the row's last one."""
+        if len(self.ids) != position or self.done:
+            return
+        try:
+            self.accept(logits)
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where the row is awaited
+            self.fail(error)
 
     def accept(self, logits: torch.Tensor) -> None:
-        """Choose the next token from logits of shape (vocabulary,), and hand over what text it makes certain."""
+        """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
         token = self._sampler.choose(self.ids, logits)
         self.ids.append(token)
         generated = len(self.ids) - self.prompt_length
@@ -63,7 +89,7 @@ class Row:
             text, stopped, reason = "", None, "stop"
         else:
             text, stopped = self._stop.add(self._text.add(token))
-        if stopped is None and (reason is not None or generated == self._request.max_new_tokens):
+        if stopped is None and (reason is not None or generated == self._budget):
             reason = reason or "length"
             rest, stopped = self._stop.add(self._text.flush())
             text += rest
@@ -72,7 +98,13 @@ class Row:
         if stopped is not None:
             reason = "stop"
         self._finished = reason is not None
-        self._generation.put(Piece(text, generated, reason))
+        self._pending = Piece(text, generated, reason)
+
+    def deliver(self) -> None:
+        """Hand over what the last step brought."""
+        piece, self._pending = self._pending, None
+        if piece is not None:
+            self._generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
         """End the row with an error, unless it is done."""
@@ -81,7 +113,7 @@ class Row:
             self._generation.put(error)
 
 
-def decode(session: Session, rows: Sequence[Row]) -> None:
+def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
     """Run rows to their ends in lockstep.
 
     Servers take rectangular input only, and attention is causal. So the tokens up to the end of the shortest prompt
@@ -90,18 +122,24 @@ def decode(session: Session, rows: Sequence[Row]) -> None:
     done too; what comes back for it is not looked at.
 
     Args:
-        session: A fresh session for as many rows.
+        session: A session of as many rows, fresh or with tokens that the prompts begin with.
         rows: At least one.
+        chunk_tokens: Most tokens (rows times length) of one step; a longer prompt is sent in several.
+        before_last: Called when all rows are done, before the last of them hears of it: what the caller does next
+            then finds the session where this puts it.
     """
-    position = min(row.prompt_length for row in rows)
-    step = torch.tensor([row.ids[:position] for row in rows])
+    shortest = min(row.prompt_length for row in rows)
+    chunk = max(1, chunk_tokens // len(rows))
+    position = session.position
+    for row in rows:
+        row.reuse(position)
     while not all(row.done for row in rows):
-        logits = session.extend(step)
+        end = min(position + chunk, shortest) if position < shortest else position + 1
+        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))
+        position = end
         for row, scores in zip(rows, logits, strict=True):
-            if len(row.ids) == position and not row.done:
-                try:
-                    row.accept(scores)
-                except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where the row is awaited
-                    row.fail(error)
-        position += 1
-        step = torch.tensor([[row.ids[min(position, len(row.ids)) - 1]] for row in rows])
+            row.see(position, scores)
+        if all(row.done for row in rows):
+            before_last()
+        for row in rows:
+            row.deliver()

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.scheduler import Scheduler, start_thread
+from langchain_petals.engine.session import CacheLimitError
+from langchain_petals.engine.session_pool import SessionPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_petals.engine.client import Client
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.session import Patience
-
-# Rows of one session are stepped together. A row whose prompt is this many tokens longer than the shortest is put into
-# a session of its own, since until its prompt is fed it gets one token where it could have had them all at once.
-_LENGTH_SPREAD = 32
-MAX_ROWS = 32
+    from langchain_petals.engine.session import ReusableSession
+    from langchain_petals.engine.settings import Settings
 
 
 class Engine:
-    """Runs requests on one client, each group of rows in a session and on a thread of its own.
+    """Runs requests on one client.
+
+    A request whose prompt goes on where an idle session ended runs in that session. The others run in groups, each
+    group in a new session and on a thread of its own.
 
     Args:
         client: The model and its tokenizer.
@@ -30,48 +31,75 @@ class Engine:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._scheduler = Scheduler(self._run)
+        self.pool = SessionPool()
 
-    def submit(self, requests: Sequence[Request], patience: Patience) -> list[Generation]:
-        """Start requests that belong together; rows of similar length share a session.
+    def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
+        """Start requests.
 
         Args:
             requests: What to generate.
-            patience: Bounds of all waits, and how often to try again.
+            settings: How to go about it.
 
         Returns:
             A handle for each request, in the same order.
         """
         generations = [Generation(request) for request in requests]
-        for group in _groups(generations):
-            threading.Thread(
-                target=self._run, args=(group, patience), name="langchain-petals-decoding", daemon=True
-            ).start()
+        waiting = []
+        for generation in generations:
+            session = self._lease(generation.request) if settings.session_cache else None
+            if session is None:
+                waiting.append(generation)
+            else:
+                start_thread(self._run, [generation], settings, session)
+        if waiting:
+            self._scheduler.put(waiting, settings)
         return generations
 
-    def _run(self, generations: Sequence[Generation], patience: Patience) -> None:
+    def _lease(self, request: Request) -> ReusableSession | None:
+        return self.pool.lease(request.prompt_ids, len(request.prompt_ids) + request.max_new_tokens)
+
+    def _run(
+        self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
+    ) -> None:
+        """Run a group in one session, and hand any error to those who wait for the results."""
         client = self._client
-        rows: list[Row] = []
         try:
-            rows += [Row(generation, client.tokenizer, client.end_tokens) for generation in generations]
-            longest = max(row.longest for row in rows)
-            session = client.open_session(longest, patience, lambda: all(row.done for row in rows))
+            rows = [Row(generation, client.tokenizer, client.end_tokens) for generation in generations]
             try:
-                decode(session, rows)
-            finally:
-                session.close()
+                self._decode(rows, settings, session)
+            except CacheLimitError as error:
+                client.learn_limit(error.limit)
+                for row in rows:
+                    row.shorten(error.limit)
+                self._decode(rows, settings)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
             for generation in generations:
                 generation.put(error)
 
+    def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None = None) -> None:
+        if session is None:
+            session = self._client.open_session(len(rows), max(row.longest for row in rows), settings)
+        keeper = _Keeper(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
+        try:
+            decode(session, rows, settings.prefill_chunk_tokens, keeper.park)
+        finally:
+            keeper.close_unless_parked()
 
-def _groups(generations: Sequence[Generation]) -> list[list[Generation]]:
-    """Put generations whose prompts are of similar length together."""
-    groups: list[list[Generation]] = []
-    shortest = 0
-    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
-        length = len(generation.request.prompt_ids)
-        if not groups or len(groups[-1]) == MAX_ROWS or length - shortest > _LENGTH_SPREAD:
-            groups.append([])
-            shortest = length
-        groups[-1].append(generation)
-    return groups
+
+class _Keeper:
+    """Sees to it that a session is parked or closed, whatever happens."""
+
+    def __init__(self, session: ReusableSession, pool: SessionPool, settings: Settings | None) -> None:
+        self._session: ReusableSession | None = session
+        self._pool, self._settings = pool, settings
+
+    def park(self) -> None:
+        session = self._session
+        if session is not None and self._settings is not None:
+            self._session = None
+            self._pool.park(session, self._settings)
+
+    def close_unless_parked(self) -> None:
+        if self._session is not None:
+            self._session.close()

@@ -42,6 +42,9 @@ class Generation:
 
     Args:
         request: What was asked for.
+
+    Attributes:
+        reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
     """
 
     def __init__(self, request: Request) -> None:
@@ -50,6 +53,7 @@ class Generation:
         self._cancelled = threading.Event()
         self._notify: Callable[[], object] | None = None
         self._generated = 0
+        self.reused_tokens = 0
         self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
 
     # ---- the engine's side
@@ -119,7 +123,7 @@ class Generation:
                 except queue.Empty:
                     try:
                         await asyncio.wait_for(ready.wait(), self._remaining())
-                    except (asyncio.TimeoutError, TimeoutError):
+                    except asyncio.TimeoutError:  # noqa: UP041 - not TimeoutError before Python 3.11
                         raise self._expired() from None
                     continue
                 yield piece

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
+
+from langchain_petals.engine.session import first_row, joined
 
 
 class LocalSession:
@@ -14,22 +17,33 @@ class LocalSession:
         model: A transformers causal language model.
     """
 
+    max_length = sys.maxsize
+    can_roll_back = False
+
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache: Any = None
-        self._position = 0
+        self._seen: torch.Tensor | None = None
 
     @property
     def position(self) -> int:
         """Tokens of each row that the model has seen."""
-        return self._position
+        return 0 if self._seen is None else self._seen.shape[1]
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the model has seen."""
+        return first_row(self._seen)
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session again; nothing to do, since it neither forgets nor runs out of room."""
 
     @torch.inference_mode()
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Feed more tokens; see `Session.extend`."""
         out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
         self._cache = out.past_key_values
-        self._position += ids.shape[1]
+        self._seen = joined(self._seen, ids)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
 

@@ -263,6 +263,14 @@ class Routes:
         self._manager = model.transformer.h.sequence_manager
 
     @property
+    def can_roll_back(self) -> bool:
+        """Whether servers can forget the last tokens of a session: those of petals 2.3 can.
+
+        A server of another version than this client's would ignore the request; swarms are of one version.
+        """
+        return bool(load_petals().can_roll_back)
+
+    @property
     def manager(self) -> Any:
         """Petals' `RemoteSequenceManager`."""
         return self._manager

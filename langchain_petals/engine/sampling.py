@@ -35,7 +35,7 @@ class MinPWarper(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, min_p: float) -> None:
         self.min_p = min_p
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
         """Mask `scores`, shape (rows, vocabulary); `input_ids` is not looked at."""
         probabilities = scores.softmax(-1)
         too_rare = probabilities < self.min_p * probabilities.amax(-1, keepdim=True)
@@ -75,7 +75,7 @@ class Sampler:
         return int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
 
 
-def _processors(sampling: Sampling, prompt_length: int, end_tokens: list[int]) -> Any:
+def _processors(sampling: Sampling, prompt_length: int, end_tokens: list[int]) -> Any:  # noqa: C901 - a flat list
     """Build the list in the order in which `transformers.GenerationMixin` applies it."""
     chosen = LogitsProcessorList()
     if sampling.repetition_penalty != 1:

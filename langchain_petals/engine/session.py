@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import tenacity
 import torch
 
 from langchain_petals.engine.span_chain import SpanChain, SpanError
-from langchain_petals.errors import PromptTooLongError, SpanFailedError, SwarmError
+from langchain_petals.errors import SpanFailedError, SwarmError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from langchain_petals.engine.petals_compat import Routes
+    from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -41,32 +41,51 @@ class Session(Protocol):
         """Give the memory back; may be called twice."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait, and how often to try again.
+class ReusableSession(Session, Protocol):
+    """A session of one row that may be kept for a prompt that goes on where it ended."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The tokens that the model has seen."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that it has room for."""
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether `resume` can forget tokens."""
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session after a rest, forgetting the tokens from `position` on.
+
+        Args:
+            position: Tokens to go on after.
+            needed: Tokens that there will be at the most; not more than `max_length`.
+        """
+
+
+def joined(seen: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
+    """Return the tokens seen so far with more after them, shape (rows, tokens)."""
+    return ids if seen is None else torch.cat([seen, ids], dim=1)
+
+
+def first_row(seen: torch.Tensor | None) -> list[int]:
+    """Return the first row of the tokens seen so far."""
+    ids: list[int] = [] if seen is None else seen[0].tolist()
+    return ids
+
+
+class CacheLimitError(SwarmError):
+    """The servers' attention caches hold fewer tokens than the session needs.
 
     Attributes:
-        connect: Seconds to open a connection to a server, and to learn the routes.
-        step: Seconds for one step of one token through one server.
-        per_token: Seconds more for each further token of the step.
-        retries: Further attempts after a failure before giving up; counted anew after each step that worked.
-        longest_pause: Longest back-off between two attempts, in seconds; the first retry comes at once.
+        limit: Tokens that they hold for one session.
     """
 
-    connect: float = 10.0
-    step: float = 30.0
-    per_token: float = 0.05
-    retries: int = 3
-    longest_pause: float = 8.0
-
-    def pause(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds to wait before the next attempt: none at first, then 0.5, 1, 2, ..."""
-        failures = state.attempt_number
-        return 0.0 if failures == 1 else min(0.25 * 2.0 ** (failures - 1), self.longest_pause)
-
-    def for_tokens(self, tokens: int) -> float:
-        """Return the seconds that a step of this many tokens (rows times length) may take on one server."""
-        return self.step + self.per_token * tokens
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the servers hold at most {limit} tokens for one session")
 
 
 class SwarmSession:
@@ -79,29 +98,49 @@ class SwarmSession:
     Args:
         model: Petals' distributed model.
         routes: The model's routes.
-        max_length: Tokens of attention cache to reserve on each server for each row.
-        patience: Bounds of all waits.
-        abandoned: Tells that nobody waits for the result any more; there is no further attempt then.
+        needed: Tokens that each row will have at the most.
+        max_length: Tokens of attention cache to ask for on each server, for each row; at least `needed`.
+        settings: Bounds of all waits, and how often to try again.
     """
 
     def __init__(
         self,
         model: Any,
         routes: Routes,
+        *,
+        needed: int,
         max_length: int,
-        patience: Patience,
-        abandoned: Callable[[], bool],
+        settings: Settings,
     ) -> None:
-        self._model, self._routes, self._max_length = model, routes, max_length
-        self._patience, self._abandoned = patience, abandoned
-        self._failed = False  # whether the last step failed, so that the routes are out of date
+        self._model, self._routes, self._settings = model, routes, settings
+        self._needed, self.max_length = needed, max_length
         self._chain: SpanChain | None = None
-        self._ids: torch.Tensor | None = None  # everything that was fed
+        self._seen: torch.Tensor | None = None  # everything that was fed, shape (rows, position)
+        self._rested = False  # whether it was idle: if the next step fails, the server may have tidied it up
+        self._routes_are_old = False
 
     @property
     def position(self) -> int:
         """Tokens of each row that the servers have seen."""
-        return 0 if self._ids is None else self._ids.shape[1]
+        return 0 if self._seen is None else self._seen.shape[1]
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the servers have seen."""
+        return first_row(self._seen)
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether the servers can forget tokens: those of petals 2.3 can."""
+        return self._routes.can_roll_back
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session after a rest; see `ReusableSession.resume`."""
+        self._rested, self._needed = True, needed
+        if self._seen is not None and position < self.position:
+            self._seen = self._seen[:, :position]
+            if self._chain is not None:
+                self._chain.roll_back(position)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Feed more tokens, again from the start on other servers where one fails.
@@ -115,56 +154,72 @@ class SwarmSession:
         Raises:
             SpanFailedError: A span of blocks failed on every attempt.
             SwarmError: There were no routes.
-            PromptTooLongError: The servers' caches are too small for `max_length`.
+            CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
-        known = ids if self._ids is None else torch.cat([self._ids, ids], dim=1)
+        known = joined(self._seen, ids)
         attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.retries + 1) | (lambda _: self._abandoned()),
-            wait=self._patience.pause,
-            retry=tenacity.retry_if_exception_type((SpanError, SwarmError)),
+            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
+            wait=lambda state: self._settings.pause(state.attempt_number),
+            retry=tenacity.retry_if_exception(_may_pass),
             retry_error_callback=_give_up,
         )
         logits: torch.Tensor = attempts(self._attempt, ids, known)
-        self._ids = known
+        self._seen = known
         return logits
 
     def _attempt(self, ids: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         if self._chain is None:
-            if self._failed:
-                self._routes.refresh(self._patience.connect)
-            self._chain = SpanChain(self._model, self._routes, self._max_length, self._patience)
+            if self._routes_are_old:
+                self._routes.refresh(self._settings.connect_timeout)
+            self._chain = SpanChain(self._routes, self.max_length, self._settings)
             ids = known
         try:
-            logits = self._forward(self._chain, ids)
+            logits = self._feed(self._chain, ids)
         except SpanError as error:
             self._leave(error)
-            raise
-        self._failed = False
+            if not self._rested:
+                raise
+            self._rested = False
+            return self._attempt(ids, known)
+        self._rested = self._routes_are_old = False
         return logits
 
     def _leave(self, error: SpanError) -> None:
-        """Leave the chain that failed."""
-        self._failed = True
+        """Close the chain that failed, and see to it that the next one is another."""
         self.close()
-        if error.cache_limit is not None:
-            raise PromptTooLongError(self._max_length, error.cache_limit) from error
-        logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
-        self._routes.ban(error.peer_id)
+        limit = error.cache_limit
+        if limit is not None and limit < self.max_length:
+            if limit < self._needed:
+                raise CacheLimitError(limit) from error
+            self.max_length = limit  # less headroom will do
+        elif not self._rested:
+            logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
+            self._routes.ban(error.peer_id)
+            self._routes_are_old = True
 
-    @torch.inference_mode()
-    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
-        blocks = self._model.transformer.h
-        # petals looks its active session up in a context variable; nothing may yield between here and there
-        with blocks.use_session(chain):
-            hidden = self._model.transformer(ids.to(self._model.device)).last_hidden_state
-        logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
+    def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+        length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
+        for chunk in torch.split(ids, length, dim=1):
+            hidden = self._forward(chain, chunk)
+        with torch.inference_mode():
+            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
         return logits.float().cpu()
+
+    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+        # petals looks its active session up in a context variable; nothing may yield between here and there
+        with torch.inference_mode(), self._model.transformer.h.use_session(chain):
+            hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
+        return hidden
 
     def close(self) -> None:
         """End the servers' sessions; their caches are free again."""
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
 
 
 def _give_up(state: tenacity.RetryCallState) -> NoReturn:

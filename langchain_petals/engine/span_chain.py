@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from langchain_petals.engine.petals_compat import Routes
-    from langchain_petals.engine.session import Patience
+    from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +54,25 @@ class SpanChain:
     """One session on a chain of servers.
 
     Args:
-        model: Petals' distributed model.
         routes: The model's routes.
         max_length: Tokens of attention cache to reserve on each server for each row.
-        patience: Bounds of all waits.
+        settings: Bounds of all waits.
 
     Raises:
         SwarmError: There is no chain of servers over all blocks.
     """
 
-    def __init__(self, model: Any, routes: Routes, max_length: int, patience: Patience) -> None:
+    def __init__(self, routes: Routes, max_length: int, settings: Settings) -> None:
         self._api = load_petals()
-        self._config = model.config
-        self._routes, self._max_length, self._patience = routes, max_length, patience
-        spans = routes.choose(max_length, patience.connect)
+        self._routes, self._max_length, self._settings = routes, max_length, settings
+        spans = routes.choose(max_length, settings.connect_timeout)
         self._streams = [_SpanStream(self._api, span, routes.manager, max_length) for span in spans]
         self.position = 0
+        self._rolled_back = False
+
+    def roll_back(self, position: int) -> None:
+        """Let the next step go on at an earlier position; only servers of petals 2.3 know how to."""
+        self.position, self._rolled_back = position, True
 
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
         """Run hidden states through all blocks; petals' models call this in their forward pass.
@@ -89,22 +92,25 @@ class SpanChain:
             msg = "deep prompts and reordered rows are not supported by this session"
             raise ValueError(msg)
         rows, tokens, _ = inputs.shape
-        seconds = self._patience.for_tokens(rows * tokens)
-        bound = len(self._streams) * (seconds + self._patience.connect) + _GRACE
-        outputs = self._wait_for(self._pass_through(inputs.cpu(), seconds), bound)
+        seconds = self._settings.step_bound(rows * tokens)
+        bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE
+        outputs: torch.Tensor = self._wait_for(self._pass_through(inputs.cpu(), seconds), bound)
         for stream in self._streams:
             self._routes.praise(stream.span.peer_id)
         self.position += tokens
         return outputs.to(device=inputs.device, dtype=inputs.dtype)
 
     async def _pass_through(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
-        step_id = str(uuid.uuid4())
+        step: dict[str, Any] = {"step_id": str(uuid.uuid4())}
+        if self._rolled_back:
+            step["start_from_position"] = self.position
         for stream in self._streams:
             try:
-                await asyncio.wait_for(stream.open(), self._patience.connect)
-                hidden = await asyncio.wait_for(stream.exchange(hidden, step_id), seconds)
+                await asyncio.wait_for(stream.open(), self._settings.connect_timeout)
+                hidden = await asyncio.wait_for(stream.exchange(hidden, step), seconds)
             except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
                 raise SpanError(stream.span, error) from error
+        self._rolled_back = False
         return hidden
 
     def close(self) -> None:
@@ -153,11 +159,11 @@ class _SpanStream:
             if not request.tensors:  # the end of the session
                 return
 
-    async def exchange(self, hidden: torch.Tensor, step_id: str) -> torch.Tensor:
+    async def exchange(self, hidden: torch.Tensor, step: dict[str, Any]) -> torch.Tensor:
         """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
         api = self._api
         tensors, structure = api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
-        metadata = {"session_id": self._session_id, "step_id": step_id, "args_structure": structure}
+        metadata = step | {"session_id": self._session_id, "args_structure": structure}
         if not self._stepped:
             metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
             metadata["max_length"] = self._max_length

@@ -1,0 +1,88 @@
+"""Requests that wait together run together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_petals.engine.generation import Generation
+    from langchain_petals.engine.settings import Settings
+
+Group = list["Generation"]
+
+# Until its prompt is fed, a row that is longer than its companions gets one token a step where it could have had many
+# at once; each such step costs it a round trip. Companions save the servers a step each. See docs/engine.md for the
+# measurements behind the number.
+LENGTH_SPREAD = 32
+
+# A burst of requests comes one by one (asyncio.gather, threads): the window is extended by each, up to this many times.
+_LONGEST_BURST = 20
+
+
+class Scheduler:
+    """Collects requests for a moment and puts those that fit together into groups.
+
+    Args:
+        run: Runs one group to its end; called on a thread of its own.
+    """
+
+    def __init__(self, run: Callable[[Group, Settings], None]) -> None:
+        self._run = run
+        self._waiting: list[tuple[Generation, Settings]] = []
+        self._arrived = threading.Condition()
+        self._collecting = False
+
+    def put(self, generations: Sequence[Generation], settings: Settings) -> None:
+        """Queue requests; they start within the batch window, or when a batch is full."""
+        with self._arrived:
+            self._waiting += [(generation, settings) for generation in generations]
+            self._arrived.notify()
+            if not self._collecting:
+                self._collecting = True
+                start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
+
+    def _collect(self, window: float, full: int) -> None:
+        latest = time.monotonic() + _LONGEST_BURST * window
+        with self._arrived:
+            seen = 0
+            while seen < len(self._waiting) < full and time.monotonic() < latest:
+                seen = len(self._waiting)
+                self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
+            waiting, self._waiting = self._waiting, []
+            self._collecting = False
+        *others, last = [(group, settings) for settings, group in _compatible(waiting)]
+        for group, settings in others:
+            start_thread(self._run, group, settings)
+        self._run(*last)
+
+
+def start_thread(target: Callable[..., None], *args: object) -> None:
+    """Run a function on a daemon thread of its own."""
+    threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True).start()
+
+
+def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:
+    """Group requests that have equal settings and prompts of similar length."""
+    by_settings: dict[Settings, Group] = {}
+    for generation, settings in waiting:
+        by_settings.setdefault(settings, []).append(generation)
+    groups: list[tuple[Settings, Group]] = []
+    for settings, generations in by_settings.items():
+        groups += [(settings, group) for group in _similar(generations, settings.max_batch_size)]
+    return groups
+
+
+def _similar(generations: Sequence[Generation], most: int) -> list[Group]:
+    groups: list[Group] = []
+    shortest = 0
+    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
+        length = len(generation.request.prompt_ids)
+        if not groups or len(groups[-1]) == most or length - shortest > LENGTH_SPREAD:
+            groups.append([])
+            shortest = length
+        groups[-1].append(generation)
+    return groups
