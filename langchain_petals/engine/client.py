@@ -167,7 +167,8 @@ def _load(connection: Connection) -> Client:
     files = {key: value for key, value in files.items() if value is not None}
     name = petals_compat.original_repository(connection.model)
     config = _from_hub(connection, lambda: AutoConfig.from_pretrained(name, **files))
-    tokenizer = _from_hub(connection, lambda: AutoTokenizer.from_pretrained(name, **files))
+    with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # advice for people who fine-tune
+        tokenizer = _from_hub(connection, lambda: AutoTokenizer.from_pretrained(name, **files))
     options: dict[str, Any] = files | {
         "torch_dtype": connection.torch_dtype,
         "initial_peers": list(connection.initial_peers),

@@ -10,6 +10,7 @@ Importing this module is cheap; `load_petals` pays for torch, transformers, hive
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -20,7 +21,7 @@ import threading
 import time
 import warnings
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -30,6 +31,9 @@ from langchain_petals.errors import (
     SwarmUnreachableError,
     UnsupportedModelError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +108,8 @@ def load_petals() -> SimpleNamespace:
     version = installed_petals_version()
     # petals puts hivemind's coloured handler on the root logger; whose program this is decides about that, not we.
     os.environ.setdefault("PETALS_LOGGING", "False")
+    # The DHT is a fork of this process and never tokenizes: the warning about that, once per client, says nothing.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with warnings.catch_warnings():
         # Deprecations inside the pinned stack (pkg_resources, pynvml, ...): nothing that a user could act on.
         warnings.simplefilter("ignore")
@@ -127,6 +133,7 @@ def load_petals() -> SimpleNamespace:
         hivemind=hivemind,
         handler=handler.TransformerConnectionHandler,
         missing_blocks_error=manager.MissingBlocksError,
+        p2p=hivemind.P2P,
         worker=importlib.import_module("hivemind.moe.client.remote_expert_worker").RemoteExpertWorker,
         runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
         chain_delimiter=importlib.import_module("petals.data_structures").CHAIN_DELIMITER,
@@ -201,6 +208,18 @@ def watch_parent(parent: int) -> None:
 def _without_hivemind_task_noise(record: logging.LogRecord) -> bool:
     future = (record.exc_info[1] if record.exc_info else None) is not None and "never retrieved" in record.getMessage()
     return not (future and "hivemind" in record.getMessage())
+
+
+@contextlib.contextmanager
+def only_errors_from(name: str) -> Iterator[None]:
+    """Silence a logger's warnings inside the block."""
+    chatty = logging.getLogger(name)
+    level = chatty.level
+    chatty.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        chatty.setLevel(level)
 
 
 def original_repository(model: str) -> str:

@@ -20,7 +20,7 @@ import torch
 from langchain_petals.engine.petals_compat import load_petals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
     from langchain_petals.engine.petals_compat import Routes
     from langchain_petals.engine.settings import Settings
@@ -135,29 +135,26 @@ async def _close_all(streams: list[_SpanStream]) -> None:
 
 
 class _SpanStream:
-    """The stream to one server; lives on hivemind's event loop."""
+    """The stream to one server; lives on hivemind's event loop.
+
+    It reads and writes hivemind's frames itself. hivemind's own client for streams waits, once the server has closed
+    the connection, for the *requests* to end: a server that died in mid-session would show only as a time-out.
+    """
 
     def __init__(self, api: Any, span: Any, manager: Any, max_length: int) -> None:
         self._api, self.span, self._manager = api, span, manager
         self._uid = api.chain_delimiter.join(manager.block_uids[span.start : span.end])
         self._session_id = str(uuid.uuid4())
         self._max_length = max_length
-        self._queue: asyncio.Queue[Any] | None = None
-        self._answers: Any = None
+        self._reader: Any = None
+        self._writer: Any = None
         self._stepped = False
 
     async def open(self) -> None:
-        if self._answers is None:
-            self._queue = asyncio.Queue()
-            stub = self._api.handler.get_stub(self._manager.state.p2p, self.span.peer_id)
-            self._answers = await stub.rpc_inference(self._requests(self._queue))
-
-    async def _requests(self, requests: asyncio.Queue[Any]) -> AsyncIterator[Any]:
-        while True:
-            request = await requests.get()
-            yield request
-            if not request.tensors:  # the end of the session
-                return
+        if self._writer is None:
+            handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the name on the wire
+            p2p = self._manager.state.p2p
+            _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
 
     async def exchange(self, hidden: torch.Tensor, step: dict[str, Any]) -> torch.Tensor:
         """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
@@ -174,8 +171,10 @@ class _SpanStream:
             metadata=api.hivemind.MSGPackSerializer.dumps(metadata),
         )
         self._stepped = True
-        await self._queue.put(request)  # type: ignore[union-attr]
-        answer = await self._answers.__anext__()
+        await api.p2p.send_protobuf(request, self._writer)
+        answer, error = await api.p2p.receive_protobuf(api.runtime_pb2.ExpertResponse, self._reader)
+        if error is not None:
+            raise RuntimeError(error.message)
         outputs: torch.Tensor = api.hivemind.deserialize_torch_tensor(answer.tensors[0])
         if outputs.shape != hidden.shape:
             msg = f"sent hidden states of shape {tuple(hidden.shape)}, got back {tuple(outputs.shape)}"
@@ -183,15 +182,15 @@ class _SpanStream:
         return outputs
 
     async def close(self) -> None:
-        answers, self._answers = self._answers, None
-        if answers is None:
+        """Say goodbye and wait until the server hangs up, by which time its cache is free again."""
+        writer, self._writer = self._writer, None
+        if writer is None:
             return
         try:
             if self._stepped:
-                await self._queue.put(self._api.runtime_pb2.ExpertRequest())  # type: ignore[union-attr]
-                await asyncio.wait_for(answers.__anext__(), _GRACE)
-        except StopAsyncIteration:
-            return  # the server has said goodbye
-        except Exception as error:  # noqa: BLE001 - about 1 stream in 14 is broken by now; it is over in any case
-            logger.debug("The stream to %s broke while it was closed: %r", self.span.peer_id, error)
-        await answers.aclose()
+                await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
+                await asyncio.wait_for(self._reader.read(1), _GRACE)
+        except (OSError, asyncio.TimeoutError) as error:  # noqa: UP041 - not TimeoutError before Python 3.11
+            logger.debug("The stream to %s broke before it was closed: %r", self.span.peer_id, error)
+        finally:
+            writer.close()
