@@ -126,6 +126,7 @@ def load_petals() -> SimpleNamespace:
     # Connection errors of servers that went away end up unretrieved in hivemind's tasks; the engine reports them.
     logging.getLogger("asyncio").addFilter(_without_hivemind_task_noise)
     _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
+    _cancel_on_the_right_loop()
     _end_with_parent(hivemind.DHT)
     return SimpleNamespace(
         version=version,
@@ -168,6 +169,22 @@ def _never_block_when_collected(inference_session: Any) -> None:
         session._outputs_stream = session._inputs_queue = None  # noqa: SLF001
 
     inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001
+
+
+def _cancel_on_the_right_loop() -> None:
+    """Let hivemind's connections be collected on any thread.
+
+    `P2P.__del__` and its companions (hivemind 1.1.12) cancel their tasks through the *current thread's* event loop,
+    which raises where there is none ("Exception ignored in ..."), and cancels from the wrong thread where there is.
+    """
+
+    def cancel_if_running(task: Any) -> None:
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    for name in ("p2p_daemon", "p2p_daemon_bindings.control"):
+        module: Any = importlib.import_module(f"hivemind.p2p.{name}")
+        module.cancel_task_if_running = cancel_if_running
 
 
 def _end_with_parent(dht_class: Any) -> None:
@@ -358,4 +375,6 @@ def shut_down(model: Any) -> None:
     """End a distributed model's background thread, DHT process and p2pd."""
     manager = model.transformer.h.sequence_manager
     manager.shutdown()
+    api = load_petals()
+    api.worker.run_coroutine(manager.state.p2p.shutdown(), return_future=True)
     manager.dht.shutdown()
