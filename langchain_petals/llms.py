@@ -18,12 +18,12 @@ from langchain_petals.errors import InvalidRequestError
 from langchain_petals.parameters import PetalsParameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LangSmithParams
 
-    from langchain_petals.engine.generation import Generation, Piece
+    from langchain_petals.engine.generation import Generation, Piece, TokenLogprobs
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -50,7 +50,7 @@ class Petals(PetalsParameters, BaseLLM):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """All that an answer depends on; LangChain's caches use it as their key. No secret is among it."""
-        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "cache", "verbose", "callbacks", "tags"}
+        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "on_prefill"}
         names = [name for name in PetalsParameters.model_fields if name not in hidden]
         return {name: getattr(self, name) for name in names}
 
@@ -96,7 +96,7 @@ class Petals(PetalsParameters, BaseLLM):
         answers = []
         with _cancelling(generations):
             for generation in generations:
-                answers.append(_Answer())
+                answers.append(_Answer(self._token_text))
                 for piece in generation:
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
@@ -117,7 +117,7 @@ class Petals(PetalsParameters, BaseLLM):
         answers = []
         with _cancelling(generations):
             for generation in generations:
-                answers.append(_Answer())
+                answers.append(_Answer(self._token_text))
                 async for piece in generation:
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
@@ -131,7 +131,7 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        answer = _Answer()
+        answer = _Answer(self._token_text)
         for piece in self._submit_one(prompt, stop, kwargs):
             chunk = answer.add(piece)
             if chunk.text or chunk.generation_info:
@@ -146,7 +146,7 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        answer = _Answer()
+        answer = _Answer(self._token_text)
         await run_in_executor(None, self._get_client)
         async for piece in self._submit_one(prompt, stop, kwargs):
             chunk = answer.add(piece)
@@ -154,6 +154,10 @@ class Petals(PetalsParameters, BaseLLM):
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
+
+    def _token_text(self, token: int) -> str:
+        text: str = self._get_client().tokenizer.decode([token])
+        return text
 
     def _submit_one(self, prompt: str, stop: list[str] | None, kwargs: dict[str, Any]) -> Generation:
         options = self._call_options(stop, kwargs)
@@ -179,19 +183,40 @@ class Petals(PetalsParameters, BaseLLM):
 
 
 class _Answer:
-    """What has come of one answer."""
+    """What has come of one answer.
 
-    def __init__(self) -> None:
+    Args:
+        token_text: Gives the text of a token id, for log-probabilities.
+    """
+
+    def __init__(self, token_text: Callable[[int], str]) -> None:
+        self._token_text = token_text
         self.texts: list[str] = []
         self.tokens = 0
-        self.info: dict[str, Any] | None = None
+        self._logprobs: list[dict[str, Any]] = []
+        self._finish_reason: str | None = None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What LangChain calls `generation_info`."""
+        info: dict[str, Any] = {"finish_reason": self._finish_reason}
+        return info | {"logprobs": {"content": self._logprobs}} if self._logprobs else info
 
     def add(self, piece: Piece) -> GenerationChunk:
         self.texts.append(piece.text)
         self.tokens = piece.generated
+        info: dict[str, Any] = {}
+        if piece.logprobs is not None:
+            self._logprobs.append(self._described(piece.logprobs))
+            info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
-            self.info = {"finish_reason": piece.finish_reason}
-        return GenerationChunk(text=piece.text, generation_info=self.info)
+            info["finish_reason"] = self._finish_reason = piece.finish_reason
+        return GenerationChunk(text=piece.text, generation_info=info or None)
+
+    def _described(self, logprobs: TokenLogprobs) -> dict[str, Any]:
+        """Return log-probabilities in the shape that OpenAI's models made known."""
+        top = [{"token": self._token_text(token), "logprob": value} for token, value in logprobs.top]
+        return {"token": self._token_text(logprobs.token), "logprob": logprobs.logprob, "top_logprobs": top}
 
 
 @contextlib.contextmanager

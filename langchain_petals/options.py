@@ -39,6 +39,9 @@ class GenerationOptions(BaseModel):
     max_length: int | None = Field(default=None, ge=1)
     n: int = Field(default=1, ge=1)
     seed: int | None = None
+    num_beams: int = Field(default=1, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0)
     stop: tuple[str, ...] = ()
     timeout: float | None = Field(default=None, gt=0)
 
@@ -49,6 +52,12 @@ class GenerationOptions(BaseModel):
             raise ValueError(msg)
         if "" in self.stop:
             msg = "a stop sequence is empty, which would end every answer before it begins; remove it"
+            raise ValueError(msg)
+        if self.top_logprobs is not None and not self.logprobs:
+            msg = "top_logprobs needs logprobs=True"
+            raise ValueError(msg)
+        if self.num_beams > 1 and (self.n > 1 or self.logprobs or self.min_p is not None or self.seed is not None):
+            msg = "num_beams > 1 does not go together with n > 1, logprobs, min_p or seed; leave those out"
             raise ValueError(msg)
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotation
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,9 @@ class PetalsParameters(BaseModel):
     prefill_chunk_tokens: int = Field(default=1024, ge=1)
     """Most tokens (answers times length) of one step; longer prompts are sent in several."""
 
+    on_prefill: Callable[[int, int], Any] | None = Field(default=None, exclude=True, repr=False)
+    """Called with tokens sent and tokens in all after each step that sent a part of a prompt; on another thread."""
+
     session_cache: int = Field(default=4, ge=0)
     """Idle sessions to keep on the servers for prompts that go on where they ended; 0 keeps none."""
 
@@ -228,6 +232,9 @@ class PetalsParameters(BaseModel):
             PromptTooLongError: A prompt leaves no room for an answer.
         """
         client = self._get_client()
+        if options.num_beams > 1 and not client.can_search_beams:
+            msg = "num_beams > 1 needs petals 2.2.0.post1: servers of 2.3.0.dev2 cannot reorder beams. Set num_beams=1."
+            raise InvalidRequestError(msg)
         requests = []
         for prompt in prompts:
             ids = client.encode(prompt)
@@ -236,7 +243,16 @@ class PetalsParameters(BaseModel):
                 raise InvalidRequestError(msg)
             budget = options.budget(len(ids), client.context_length)
             requests += [
-                Request(ids, budget, options.sampling(row), stop=options.stop, timeout=options.timeout)
+                Request(
+                    ids,
+                    budget,
+                    options.sampling(row),
+                    stop=options.stop,
+                    timeout=options.timeout,
+                    top_logprobs=(options.top_logprobs or 0) if options.logprobs else None,
+                    num_beams=options.num_beams,
+                    on_prefill=self.on_prefill,
+                )
                 for row in range(options.n)
             ]
         return client.engine.submit(requests, self._settings())

@@ -80,7 +80,7 @@ class Client:
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
-        ids: list[int] = self.tokenizer(text)["input_ids"]
+        ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]  # the length is checked later, with an error
         return ids
 
     @property
@@ -97,6 +97,11 @@ class Client:
         """Tokens that a row may have, as the config and the servers say; None for no limit (BLOOM, Falcon)."""
         limits = (getattr(self.model.config, "max_position_embeddings", None), self._cache_limit)
         return min((limit for limit in limits if limit), default=None)
+
+    @property
+    def can_search_beams(self) -> bool:
+        """Whether `generate` can reorder rows: petals 2.3.0.dev2 refuses to, with a NotImplementedError."""
+        return self._routes is None or not self._routes.can_roll_back
 
     def learn_limit(self, limit: int) -> None:
         """Remember how many tokens the servers' attention caches hold for one session."""

@@ -8,16 +8,13 @@ import torch
 
 from langchain_petals.engine.generation import FinishReason, Generation, Piece
 from langchain_petals.engine.sampling import Sampler
-from langchain_petals.engine.text import Detokenizer, StopMatcher
+from langchain_petals.engine.text import CONTEXT_TOKENS, Detokenizer, StopMatcher
 from langchain_petals.errors import PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.session import Session
-
-# Tokens of the prompt that decide how the first new token reads (a space in front of it or none).
-_CONTEXT_TOKENS = 8
 
 
 class Row:
@@ -36,7 +33,7 @@ class Row:
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
         self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
-        self._text = Detokenizer(tokenizer, self.ids[-_CONTEXT_TOKENS:])
+        self._text = Detokenizer(tokenizer, self.ids[-CONTEXT_TOKENS:])
         self._stop = StopMatcher(request.stop)
         self._finished = False
         self._pending: Piece | None = None
@@ -72,16 +69,19 @@ class Row:
 
     def see(self, position: int, logits: torch.Tensor) -> None:
         """Take the logits that follow the token before `position`, if it was the row's last one."""
-        if len(self.ids) != position or self.done:
+        if self.done or position > len(self.ids):
             return
         try:
-            self.accept(logits)
+            if self._request.on_prefill and position <= self.prompt_length == len(self.ids):
+                self._request.on_prefill(position, self.prompt_length)
+            if position == len(self.ids):
+                self.accept(logits)
         except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where the row is awaited
             self.fail(error)
 
     def accept(self, logits: torch.Tensor) -> None:
         """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
-        token = self._sampler.choose(self.ids, logits)
+        token, logprobs = self._sampler.choose(self.ids, logits, self._request.top_logprobs)
         self.ids.append(token)
         generated = len(self.ids) - self.prompt_length
         reason: FinishReason | None = None
@@ -98,7 +98,7 @@ class Row:
         if stopped is not None:
             reason = "stop"
         self._finished = reason is not None
-        self._pending = Piece(text, generated, reason)
+        self._pending = Piece(text, generated, reason, logprobs)
 
     def deliver(self) -> None:
         """Hand over what the last step brought."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from langchain_petals.engine.beam_search import search
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.scheduler import Scheduler, start_thread
@@ -47,6 +48,9 @@ class Engine:
         generations = [Generation(request) for request in requests]
         waiting = []
         for generation in generations:
+            if generation.request.num_beams > 1:
+                start_thread(self._search, generation)
+                continue
             session = self._lease(generation.request) if settings.session_cache else None
             if session is None:
                 waiting.append(generation)
@@ -55,6 +59,13 @@ class Engine:
         if waiting:
             self._scheduler.put(waiting, settings)
         return generations
+
+    def _search(self, generation: Generation) -> None:
+        client = self._client
+        try:
+            search(client.model, client.tokenizer, client.end_tokens, generation)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+            generation.put(error)
 
     def _lease(self, request: Request) -> ReusableSession | None:
         return self.pool.lease(request.prompt_ids, len(request.prompt_ids) + request.max_new_tokens)

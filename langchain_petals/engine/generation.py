@@ -20,18 +20,35 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
+class TokenLogprobs:
+    """How likely a token was, after everything that shapes the distribution it was chosen from.
+
+    Attributes:
+        token: Its id.
+        logprob: Natural logarithm of its probability.
+        top: Ids and log-probabilities of the likeliest tokens, likeliest first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class Piece:
     """What one step of the token loop brought for one row.
 
     Attributes:
         text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
         generated: Tokens generated so far, an end token included.
+        logprobs: How likely the step's token was, when that was asked for.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget); else None.
     """
 
     text: str
     generated: int
     finish_reason: FinishReason | None = None
+    logprobs: TokenLogprobs | None = None
 
 
 class Generation:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Request:
         sampling: How to choose tokens.
         stop: Strings that end the generation and are not part of the output.
         timeout: Seconds from `submit` to the last token; None for no limit.
+        top_logprobs: Report the log-probability of each token, and of this many of the likeliest; None for neither.
+        num_beams: With more than one, petals' own beam search instead of the token loop.
+        on_prefill: Called on the engine's thread after each step that sent tokens of the prompt, with how many of them
+            have been sent and how many there are.
     """
 
     prompt_ids: Sequence[int]
@@ -57,3 +61,6 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     stop: Sequence[str] = ()
     timeout: float | None = None
+    top_logprobs: int | None = None
+    num_beams: int = 1
+    on_prefill: Callable[[int, int], object] | None = None

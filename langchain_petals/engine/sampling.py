@@ -19,6 +19,8 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from langchain_petals.engine.generation import TokenLogprobs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,19 +62,34 @@ class Sampler:
         else:
             self._generator.manual_seed(sampling.seed)
 
-    def choose(self, ids: Sequence[int], logits: torch.Tensor) -> int:
-        """Return the next token.
+    def choose(
+        self, ids: Sequence[int], logits: torch.Tensor, top: int | None = None
+    ) -> tuple[int, TokenLogprobs | None]:
+        """Choose the next token.
 
         Args:
             ids: The row so far, prompt included.
             logits: The model's raw scores for the next token, shape (vocabulary,).
+            top: How many of the likeliest tokens to report; None to report nothing.
+
+        Returns:
+            The token, and how likely it was, in the distribution that it was chosen from.
         """
         scores = logits.float()[None]
         if self._processors:
             scores = self._processors(torch.tensor([ids]), scores)
         if self._greedy:
-            return int(scores.argmax(-1))
-        return int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
+            token = int(scores.argmax(-1))
+        else:
+            token = int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
+        return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
+
+
+def _logprobs(token: int, logprobs: torch.Tensor, top: int) -> TokenLogprobs:
+    values, tokens = logprobs.topk(min(top, len(logprobs)))
+    likeliest = zip(tokens.tolist(), values.tolist(), strict=True)
+    possible = tuple((each, value) for each, value in likeliest if value > -math.inf)
+    return TokenLogprobs(token, float(logprobs[token]), possible)
 
 
 def _processors(sampling: Sampling, prompt_length: int, end_tokens: list[int]) -> Any:  # noqa: C901 - a flat list

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Tokens of a prompt that decide how the first new token reads (with a space in front of it or without).
+CONTEXT_TOKENS = 8
+
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
