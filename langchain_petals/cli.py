@@ -1,12 +1,14 @@
 """The command `langchain-petals`.
 
-Commands import what they need when they run: `--help` must not wait for torch.
+A command imports what it needs when it runs: `--help` must not wait for torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,21 +17,24 @@ from rich.console import Console
 from langchain_petals.errors import PetalsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from langchain_petals.llms import Petals
-    from langchain_petals.swarm import LocalSwarm
+    from langchain_petals.swarm import LocalServer
 
 app = typer.Typer(
-    help="Language models on a Petals swarm, for LangChain.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Language models on a Petals swarm, for LangChain.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_QUESTIONS = ("Hello!", "Who are you?", "What is two plus three?", "Repeat after me: many small machines")
-_MAX_NEW_TOKENS = 64
+_QUESTIONS = ("Hello!", "Who are you?", "What is Petals?", "Repeat after me: seven blue petals")
 _NEXT_STEPS = """\
 from langchain_petals import Petals
 from langchain_petals.swarm import LocalSwarm
-
-with LocalSwarm() as swarm:
-    print(Petals(**swarm.connection, temperature=0).invoke("Human: Hello!\\nAI:"))"""
+with LocalSwarm() as swarm: print(Petals(**swarm.connection, temperature=0).invoke("Human: Hello!\\nAI:"))"""
 
 
 @app.callback()
@@ -40,6 +45,79 @@ def _commands() -> None:
 @app.command()
 def demo(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of a few prepared questions.")] = None,
-    servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model over, 1 to 4.")] = 2,
+    servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model's 4 blocks over.")] = 2,
 ) -> None:
-    """Start a swarm on this machine and let a small model answer; needs no internet, account or GPU."""
+    """Start a swarm on this machine and talk to a small model; needs no internet, account or GPU."""
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        _demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
+    except PetalsError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"Error: {error}", style="red", markup=False
+        )
+        raise typer.Exit(1) from None
+
+
+def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
+    from langchain_petals import Petals  # noqa: PLC0415
+    from langchain_petals.engine.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
+    from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
+
+    installed_petals_version()
+    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, as the servers' start does
+    importing.start()
+    with contextlib.ExitStack() as stack:
+        with _step(console, f"Starting a swarm of {servers} server(s) on this machine"):
+            swarm = stack.enter_context(LocalSwarm(servers=servers))
+        for server in swarm.servers:
+            console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
+        with _step(console, "Loading the client: tokenizer, embeddings and output layer"):
+            importing.join()
+            llm = Petals(**swarm.connection, temperature=0, preload=True)
+        answers = [_ask(console, llm, question) for question in questions]
+    tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
+    console.print(
+        f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; {servers} server(s) had a part in each."
+    )
+    console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
+    console.print(_NEXT_STEPS, markup=False)
+
+
+@contextlib.contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    """Show that something goes on, and in the end how long it took."""
+    started = time.monotonic()
+    if console.is_terminal:
+        with console.status(f"{what} ..."):
+            yield
+        console.print(f"{what} ... ", end="")
+    else:
+        console.print(f"{what} ... ", end="")
+        try:
+            yield
+        except BaseException:
+            console.print("failed")
+            raise
+    console.print(f"{time.monotonic() - started:.1f} s")
+
+
+def _blocks(server: LocalServer) -> str:
+    first, last = server.blocks[0], server.blocks[-1]
+    return f"block {first}" if first == last else f"blocks {first} to {last}"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    tokens: int
+    seconds: float
+
+
+def _ask(console: Console, llm: Petals, question: str) -> _Answer:
+    """Show a question and, as it is generated, its answer."""
+    console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
+    started, text = time.monotonic(), ""
+    for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
+        console.print(piece if text else piece.lstrip(), end="", markup=False)
+        text += piece
+    console.print()
+    return _Answer(llm.get_num_tokens(text), time.monotonic() - started)

@@ -62,6 +62,7 @@ class Sampler:
         else:
             self._generator.manual_seed(sampling.seed)
 
+    @torch.inference_mode()
     def choose(
         self, ids: Sequence[int], logits: torch.Tensor, top: int | None = None
     ) -> tuple[int, TokenLogprobs | None]:
@@ -75,7 +76,7 @@ class Sampler:
         Returns:
             The token, and how likely it was, in the distribution that it was chosen from.
         """
-        scores = logits.float()[None]
+        scores = logits.float()[None].clone()  # some processors write into it
         if self._processors:
             scores = self._processors(torch.tensor([ids]), scores)
         if self._greedy:

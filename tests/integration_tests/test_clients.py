@@ -1,0 +1,59 @@
+"""Models and tokenizers are loaded once, shared, and kept apart."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from langchain_petals import Petals
+from langchain_petals.swarm import LocalSwarm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_objects_with_one_connection_share_a_client(swarm: LocalSwarm) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        llms = [Petals(**swarm.connection, temperature=index / 10) for index in range(8)]
+        clients = set(threads.map(lambda llm: id(llm._get_client()), llms))
+    assert len(clients) == 1
+
+
+def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
+    assert Petals(**swarm.connection)._client is None
+    assert Petals(**swarm.connection, preload=True)._client is not None
+
+
+def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> None:
+    other = _random_model(tiny_folder, tmp_path / "other")
+    with LocalSwarm(model=str(tmp_path / "other"), servers=1) as second:
+        one = Petals(**swarm.connection, temperature=0, max_new_tokens=12)
+        two = Petals(**second.connection, temperature=0, max_new_tokens=12)
+        alone = [one.invoke("Who are you?"), two.invoke("Who are you?")]
+        with ThreadPoolExecutor(2) as threads:
+            together = list(threads.map(lambda llm: llm.invoke("Who are you?"), [one, two]))
+    assert together == alone
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    ids = tokenizer("Who are you?", return_tensors="pt").input_ids
+    expected = other.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    assert alone[1] == tokenizer.decode(expected, skip_special_tokens=True)
+
+
+def _random_model(tiny_folder: Path, folder: Path) -> Any:
+    """Write a model with random weights and the bundled tokenizer, and return it."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return model

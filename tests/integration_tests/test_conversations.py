@@ -1,0 +1,120 @@
+"""Sessions that live on: a conversation sends only what is new, and gets the same answers."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from server_cache import free_tokens
+
+from langchain_petals import Petals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_petals.swarm import LocalSwarm
+
+QUESTIONS = ["My name is Zorvan.", "What is my name?", "Who are you?", "Hello!"]
+
+
+@pytest.fixture
+def llm(swarm: LocalSwarm) -> Iterator[Petals]:
+    """A greedy model, with no idle sessions from earlier tests."""
+    llm = Petals(**swarm.connection, temperature=0, max_new_tokens=40)
+    llm._get_client().engine.pool.close()
+    yield llm
+    llm._get_client().engine.pool.close()
+
+
+def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
+    prompt, turns = "", []
+    for question in QUESTIONS:
+        prompt += f"Human: {question}\nAI:"
+        result = llm.generate([prompt])
+        answer = result.generations[0][0].text
+        assert result.llm_output is not None
+        turns.append((answer, result.llm_output["token_usage"]))
+        prompt += f"{answer}\n"
+    return turns
+
+
+def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> None:
+    turns = _converse(llm)
+    without = _converse(Petals(**swarm.connection, temperature=0, max_new_tokens=40, session_cache=0))
+    assert [answer for answer, _ in turns] == [answer for answer, _ in without]
+    assert [usage["cached_tokens"] for _, usage in without] == [0] * len(QUESTIONS)
+    assert turns[0][1]["cached_tokens"] == 0
+    for (_, before), (_, now) in zip(turns, turns[1:], strict=False):
+        # all but the last token that was chosen: it was never sent
+        assert now["cached_tokens"] == before["prompt_tokens"] + before["completion_tokens"] - 1
+
+
+def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swarm: LocalSwarm) -> None:
+    before = free_tokens(llm, swarm)
+    _converse(llm)
+    assert all(now < then for now, then in zip(free_tokens(llm, swarm), before, strict=True))
+    llm._get_client().engine.pool.close()
+    assert free_tokens(llm, swarm) == before
+
+
+def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
+    pool = llm._get_client().engine.pool
+    few = llm.model_copy(update={"session_cache": 2})
+    for index in range(4):
+        few.invoke(f"Human: Count from {index} to 9.\nAI:")
+    assert len(pool) == 2
+
+
+def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
+    before = free_tokens(llm, swarm)
+    brief = llm.model_copy(update={"session_idle_timeout": 0.05})
+    closed = threading.Event()
+    pool = brief._get_client().engine.pool
+    close_expired = pool._close_expired
+
+    def and_tell() -> None:
+        close_expired()
+        closed.set()
+
+    pool._close_expired = and_tell  # type: ignore[method-assign]
+    try:
+        brief.invoke("Human: Hello!\nAI:")
+        assert closed.wait(30)
+    finally:
+        del pool._close_expired
+    assert len(pool) == 0
+    assert free_tokens(llm, swarm) == before
+
+
+def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(
+    llm: Petals, swarm: LocalSwarm
+) -> None:
+    calm = [answer for answer, _ in _converse(llm)]
+    llm._get_client().engine.pool.close()
+    prompt, answers = "", []
+    for question in QUESTIONS:
+        prompt += f"Human: {question}\nAI:"
+        for idle in llm._get_client().engine.pool._idle:
+            _break_connection(idle.session)
+        answers.append(llm.invoke(prompt))
+        prompt += f"{answers[-1]}\n"
+    assert answers == calm
+    assert all(server.alive for server in swarm.servers)
+
+
+def _break_connection(session: Any) -> None:
+    """Close the streams of a session behind its back, as a server does that tidies up."""
+    for stream in session._chain._streams:
+        session._chain._wait_for(stream.close(), 10)
+        stream._writer = _Broken()
+
+
+class _Broken:
+    """A connection that is gone."""
+
+    def write(self, _: bytes) -> None:
+        raise ConnectionResetError
+
+    def close(self) -> None:
+        pass

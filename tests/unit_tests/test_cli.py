@@ -1,0 +1,157 @@
+"""What `langchain-petals` prints; swarm and model are stand-ins."""
+# ruff: noqa: D103 - the name of a test is its statement
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+import langchain_petals
+from langchain_petals import swarm as swarms
+from langchain_petals.cli import app
+from langchain_petals.engine import petals_compat
+from langchain_petals.errors import InvalidRequestError, LocalSwarmError, PetalsNotInstalledError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FakeServer:
+    """A server of no swarm."""
+
+    def __init__(self, blocks: range) -> None:
+        self.blocks, self.pid, self.peer_id = blocks, 4000 + blocks.start, f"Qm{blocks.start}"
+
+
+class FakeSwarm:
+    """A swarm of nobody."""
+
+    open = 0
+
+    def __init__(self, *, servers: int) -> None:
+        if servers > 4:
+            msg = f"servers={servers} is too many"
+            raise InvalidRequestError(msg)
+        self.connection = {"model": "folder"}
+        self.servers = [FakeServer(range(4 * i // servers, 4 * (i + 1) // servers)) for i in range(servers)]
+
+    def __enter__(self) -> FakeSwarm:
+        FakeSwarm.open += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        FakeSwarm.open -= 1
+
+
+class FakePetals:
+    """Answers with its prompt's words, and some markup."""
+
+    def __init__(self, **fields: Any) -> None:
+        assert fields == {"model": "folder", "temperature": 0, "preload": True}
+
+    def stream(self, prompt: str, stop: list[str]) -> Iterator[str]:
+        assert FakeSwarm.open == 1
+        assert stop == ["\nHuman:"]
+        question = prompt.removeprefix("Human: ").removesuffix("\nAI:")
+        yield from [" ", "You", " ", "said", " [b]", question, "[/b]\n", ""]
+
+    def get_num_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeSwarm.open = 0
+    monkeypatch.setattr(swarms, "LocalSwarm", FakeSwarm)
+    monkeypatch.setattr(langchain_petals, "Petals", FakePetals)
+    monkeypatch.setattr(petals_compat, "installed_petals_version", lambda: "2.2.0.post1")
+    monkeypatch.setattr(petals_compat, "load_petals", lambda: None)
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
+    result = run("demo", "--prompt", "What is [red]?")
+    assert result.exit_code == 0
+    assert re.sub(r"\d+\.\d s|\d+ tokens/s", "#", result.output) == (
+        "Starting a swarm of 2 server(s) on this machine ... #\n"
+        "  blocks 0 to 1: process 4000, peer Qm0\n"
+        "  blocks 2 to 3: process 4002, peer Qm2\n"
+        "Loading the client: tokenizer, embeddings and output layer ... #\n"
+        "\n"
+        "Human: What is [red]?\n"
+        "AI: You said [b]What is [red]?[/b]\n"
+        "\n"
+        "\n"
+        "5 tokens at #; 2 server(s) had a part in each.\n"
+        "The swarm is closed, and nothing of it is left. The same in Python:\n"
+        "\n"
+        "from langchain_petals import Petals\n"
+        "from langchain_petals.swarm import LocalSwarm\n"
+        "with LocalSwarm() as swarm: "
+        'print(Petals(**swarm.connection, temperature=0).invoke("Human: Hello!\\nAI:"))\n'
+    )
+    assert FakeSwarm.open == 0
+
+
+def test_without_a_prompt_prepared_questions_are_asked() -> None:
+    output = run("demo", "--servers", "4").output
+    assert "  block 3: process 4003, peer Qm3\n" in output
+    assert re.findall("Human: (.*)\nAI: You said", output) == [
+        "Hello!",
+        "Who are you?",
+        "What is Petals?",
+        "Repeat after me: seven blue petals",
+    ]
+
+
+def test_no_line_is_broken_or_coloured_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    output = run("demo", "--prompt", "word " * 40).output
+    assert "\x1b" not in output
+    assert f"AI: You said [b]{'word ' * 40}[/b]\n" in output
+
+
+@pytest.mark.parametrize("arguments", [["--servers", "0"], ["--servers", "two"], ["--prompts", "Hello!"]])
+def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
+    result = run("demo", *arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
+
+
+def test_an_error_is_a_sentence_and_an_exit_code() -> None:
+    result = run("demo", "--servers", "5")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("Starting a swarm of 5 server(s) on this machine ... failed\n")
+    assert result.stderr == "Error: servers=5 is too many\n"
+
+
+def test_an_error_in_the_middle_closes_the_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        msg = "the log's end: [Errno 2]"
+        raise LocalSwarmError(msg)
+
+    monkeypatch.setattr(FakePetals, "stream", fail)
+    result = run("demo")
+    assert (result.exit_code, result.stderr) == (1, "Error: the log's end: [Errno 2]\n")
+    assert FakeSwarm.open == 0
+
+
+def test_missing_petals_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        msg = "petals is not installed"
+        raise PetalsNotInstalledError(msg)
+
+    monkeypatch.setattr(petals_compat, "installed_petals_version", missing)
+    result = run("demo")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: petals is not installed\n")
+
+
+def test_help_lists_the_commands() -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        assert "demo" in run(*arguments).output

@@ -1,0 +1,256 @@
+"""What LocalSwarm makes of its arguments, before and without starting a process."""
+# ruff: noqa: D103 - the name of a test is its statement
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.swarm import LocalSwarm, local
+
+
+class FakeKeeper:
+    """Takes the orders and reports at once that the processes are ready, without starting any."""
+
+    made: list[FakeKeeper]
+    is_ours = True
+
+    def __init__(self, log_dir: Path | None) -> None:
+        self.made.append(self)
+        self.log_dir = log_dir or Path("temporary")
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.pids: dict[str, int] = {}
+        self.killed: list[str] = []
+        self.ended = 0
+
+    def log_path(self, name: str) -> Path:
+        return self.log_dir / f"{name}.log"
+
+    def start(self, name: str, **order: Any) -> None:
+        self.orders[name] = order
+        self.pids[name] = 1000 + len(self.pids)
+
+    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
+        del deadline, timeout
+        return {name: {"peer_id": f"peer of {name}", "initial_peers": ["/ip4/1.2.3.4"]} for name in roles}
+
+    def is_gone(self, name: str) -> bool:
+        return name in self.killed or self.ended > 0
+
+    def kill(self, name: str) -> None:
+        self.killed.append(name)
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture(autouse=True)
+def keepers(monkeypatch: pytest.MonkeyPatch) -> list[FakeKeeper]:
+    """Return the keepers that a test's swarms have made: none means that nothing was started."""
+    FakeKeeper.made = []
+    monkeypatch.setattr(local, "_Keeper", FakeKeeper)
+    monkeypatch.setattr(local, "installed_petals_version", lambda: "2.2.0.post1")
+    return FakeKeeper.made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a model with 5 blocks whose name has a dot."""
+    model = tmp_path / "Some model-1.5"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"n_layer": 5}))
+    (model / "model.safetensors").touch()
+    return model
+
+
+def test_importing_the_swarm_does_not_load_torch_or_petals() -> None:
+    check = "import sys, langchain_petals.swarm; print({'torch', 'petals', 'hivemind'} & set(sys.modules))"
+    root = Path(local.__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", check], cwd=root, check=True, capture_output=True, text=True)
+    assert run.stdout == "set()\n"
+
+
+def test_defaults_are_the_bundled_model_on_two_servers(keepers: list[FakeKeeper]) -> None:
+    with LocalSwarm() as swarm:
+        assert swarm.connection == {
+            "model": str(Path(local.__file__).with_name("tiny")),
+            "initial_peers": ["/ip4/1.2.3.4"],
+            "dht_prefix": "tiny",
+        }
+        assert [server.blocks for server in swarm.servers] == [range(2), range(2, 4)]
+    assert len(keepers) == 1
+
+
+@pytest.mark.parametrize(
+    ("servers", "spans"),
+    [
+        (1, [range(5)]),
+        (2, [range(2), range(2, 5)]),
+        (3, [range(1), range(1, 3), range(3, 5)]),
+        (5, [range(1), range(1, 2), range(2, 3), range(3, 4), range(4, 5)]),
+    ],
+)
+def test_blocks_are_split_evenly(folder: Path, servers: int, spans: list[range]) -> None:
+    assert [server.blocks for server in LocalSwarm(folder, servers=servers).servers] == spans
+
+
+def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> None:
+    swarm = LocalSwarm(folder, servers=2, replicas=2)
+    assert [server.blocks for server in swarm.servers] == [range(2), range(2, 5), range(2), range(2, 5)]
+    assert (
+        len({server.pid for server in swarm.servers})
+        == len({server.peer_id for server in swarm.servers})
+        == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"servers": 0}, "servers=0"),
+        ({"servers": 2.0}, "servers=2.0"),
+        ({"servers": True}, "servers=True"),
+        ({"servers": 5}, "1 to 4"),
+        ({"replicas": 0}, "replicas=0"),
+        ({"startup_timeout": 0}, "startup_timeout=0"),
+        ({"dht_prefix": "llama-3.1"}, "without '.' and ' '"),
+        ({"dht_prefix": "my model"}, "without '.' and ' '"),
+        ({"dht_prefix": ""}, "dht_prefix=''"),
+        ({"model": "no/such/folder"}, "no folder, and no name on the hub"),
+        ({"model": Path("nothing")}, "no folder, and no name on the hub"),
+        ({"model": "./nothing"}, "no folder, and no name on the hub"),
+        ({"model": Path(__file__).parent}, "it needs config.json and one of model.safetensors"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_before_anything_starts(
+    keepers: list[FakeKeeper], arguments: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        LocalSwarm(**arguments)
+    assert named in str(caught.value)
+    assert not keepers
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_a_config_that_is_no_config_is_named(keepers: list[FakeKeeper], folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelLoadError, match=r"Could not read the config of .*1\.5"):
+        LocalSwarm(folder)
+    assert not keepers
+
+
+def test_a_config_without_a_number_of_blocks_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(InvalidRequestError, match="does not tell the number of blocks"):
+        LocalSwarm(folder)
+
+
+def test_the_prefix_comes_from_the_models_name_without_petals_delimiters(folder: Path) -> None:
+    assert LocalSwarm(folder).dht_prefix == "Some-model-1-5"
+    assert LocalSwarm(folder, dht_prefix="mine").connection["dht_prefix"] == "mine"
+
+
+@pytest.mark.parametrize(("context", "longest"), [(4096, 4096), (131072, 8192), (None, 8192)])
+def test_servers_take_sessions_as_long_as_the_context(
+    keepers: list[FakeKeeper], folder: Path, context: int | None, longest: int
+) -> None:
+    (folder / "config.json").write_text(
+        json.dumps({"num_hidden_layers": 2, "max_position_embeddings": context})
+    )
+    LocalSwarm(folder)
+    order = keepers[0].orders["server-0"]
+    assert order["inference_max_length"] == longest
+    assert order["attn_cache_tokens"] == 16 * longest
+
+
+@pytest.mark.parametrize("blocks", [range(2, 4), (2, 4), "2:4", " 2 : 4 "])
+def test_a_server_is_added_for_any_way_to_write_a_span(keepers: list[FakeKeeper], blocks: Any) -> None:
+    swarm = LocalSwarm(log_dir="logs")
+    server = swarm.add_server(blocks)
+    assert server is swarm.servers[2]
+    assert server.blocks == range(2, 4)
+    assert server.log_path == Path.cwd() / "logs" / "server-2.log"
+    assert keepers[0].orders["server-2"]["block_indices"] == "2:4"
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        range(2, 5),
+        range(0),
+        range(0, 4, 2),
+        range(3, 1, -1),
+        (2, 2),
+        (-1, 2),
+        (1,),
+        "2",
+        "2-4",
+        "1:2:3",
+        2,
+        None,
+    ],
+)
+def test_a_span_that_the_model_does_not_have_is_refused(keepers: list[FakeKeeper], blocks: Any) -> None:
+    swarm = LocalSwarm()
+    with pytest.raises(InvalidRequestError, match="0 <= start < end <= 4"):
+        swarm.add_server(blocks)
+    assert "server-2" not in keepers[0].orders
+
+
+def test_closing_ends_the_processes_once(keepers: list[FakeKeeper]) -> None:
+    with LocalSwarm() as swarm:
+        swarm.close()
+        swarm.close()
+    assert keepers[0].ended == 1
+    assert repr(swarm).endswith("closed)")
+
+
+def test_an_error_while_starting_ends_the_processes(
+    keepers: list[FakeKeeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeKeeper, "wait_ready", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        LocalSwarm()
+    assert keepers[0].killed == ["bootstrap"]
+    assert keepers[0].ended == 1
+
+
+def test_a_forgotten_swarm_is_closed(keepers: list[FakeKeeper]) -> None:
+    LocalSwarm()
+    assert keepers[0].ended == 1
+
+
+def test_a_closed_swarm_takes_no_servers() -> None:
+    swarm = LocalSwarm()
+    swarm.close()
+    with pytest.raises(LocalSwarmError, match="closed"):
+        swarm.add_server("0:1")
+
+
+def test_closing_lets_this_process_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[list[str]] = []
+
+    class Clients:
+        release = staticmethod(released.append)
+
+    monkeypatch.setitem(sys.modules, "langchain_petals.engine.client", Clients)
+    LocalSwarm().close()
+    assert released == [["/ip4/1.2.3.4"]]
+
+
+def test_a_killed_server_shows_as_dead() -> None:
+    swarm = LocalSwarm()
+    server = swarm.servers[1]
+    assert repr(server) == f"LocalServer(blocks 2:4, pid {server.pid})"
+    server.kill()
+    assert repr(server) == f"LocalServer(blocks 2:4, pid {server.pid}, dead)"
+    assert swarm.servers[0].alive
