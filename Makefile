@@ -1,0 +1,59 @@
+# Every target makes .venv by itself when it is missing or out of date; see tools/make_venv.sh.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv demo test unit_tests integration_tests lint format type docs bench wheel clean
+
+SHELL := /bin/sh
+BIN := .venv/bin
+export PYTHON
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: # .venv, complete and up to date
+	@sh tools/make_venv.sh
+
+demo: venv ## start a swarm of two servers here and stream an answer from it
+	@echo "==> Running the demo"
+	$(BIN)/langchain-petals demo
+
+test: unit_tests integration_tests ## run all tests
+
+unit_tests: TEST_FILE ?= tests/unit_tests
+unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=...)
+	@echo "==> Running the unit tests"
+	$(BIN)/pytest --disable-socket --allow-unix-socket $(TEST_FILE)
+
+integration_tests: TEST_FILE ?= tests/integration_tests
+integration_tests: venv ## run the tests that start local swarms (narrow with TEST_FILE=...)
+	@echo "==> Running the integration tests"
+	$(BIN)/pytest $(TEST_FILE)
+
+lint: venv ## check style and formatting with ruff
+	@echo "==> Checking with ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: venv ## reformat, and fix what ruff can fix
+	@echo "==> Formatting with ruff"
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+type: venv ## check types with mypy, strictly
+	@echo "==> Checking types with mypy"
+	$(BIN)/mypy
+
+docs: venv ## build the documentation into site/
+	@echo "==> Building the documentation"
+	$(BIN)/mkdocs build --strict
+
+bench: venv ## run the benchmarks
+	@echo "==> Running the benchmarks"
+	$(BIN)/python -m benchmarks
+
+wheel: venv ## build the wheel into dist/ and try it in an empty environment
+	@sh tools/check_wheel.sh
+
+clean: ## remove .venv and everything else that make made
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
