@@ -52,9 +52,7 @@ def demo(
     try:
         _demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
     except PetalsError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"Error: {error}", style="red", markup=False
-        )
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
@@ -76,9 +74,7 @@ def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
-    console.print(
-        f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; {servers} server(s) had a part in each."
-    )
+    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; {servers} server(s) had a part in each.")
     console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotation
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, OTHER_NAMES, GenerationOptions, merged
+from langchain_petals.options import (
+    DEFAULT_MAX_NEW_TOKENS,
+    OPTION_NAMES,
+    OTHER_NAMES,
+    GenerationOptions,
+    merged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
-    from langchain_petals.engine.client import Client, Connection
+    from langchain_petals.engine.client import Client, Connection  # noqa: TC004 - a private attribute's type is not read
     from langchain_petals.engine.generation import Generation
 
 
@@ -166,7 +172,10 @@ class PetalsParameters(BaseModel):
         if twice and not self._is_copy:
             msg = f"{', '.join(sorted(twice))} given twice, as argument and in model_kwargs; give each once"
             raise ValueError(msg)
-        merged(self._own_options(), {name: value for name, value in self.model_kwargs.items() if name in OPTION_NAMES})
+        merged(
+            self._own_options(),
+            {name: value for name, value in self.model_kwargs.items() if name in OPTION_NAMES},
+        )
         if self.preload:
             self._get_client()
         return self

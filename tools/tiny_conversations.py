@@ -157,9 +157,7 @@ def ask_value(draw: Draw, memory: Memory) -> Turn:
     known = tuple(memory.values)
     key = draw.choice(known) if known and draw.chance(0.9) else draw.choice(KEYS + FAVOURITES)
     yours = key.replace("my ", "your ")
-    question = vary(draw, draw.choice(("What is {key}?", "What was {key}?", "Tell me {key}."))).format(
-        key=key
-    )
+    question = vary(draw, draw.choice(("What is {key}?", "What was {key}?", "Tell me {key}."))).format(key=key)
     if key in memory.values:
         return Turn(question, f"{yours[:1].upper()}{yours[1:]} is {memory.values[key]}.")
     return Turn(question, f"I do not know {yours} yet.")

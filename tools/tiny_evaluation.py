@@ -103,9 +103,7 @@ def evaluate(
         right[skill][style] += answer == expected
         if failures is not None and answer != expected:
             failures.append((prompt, expected, answer))
-    return {
-        skill: {style: (hits, cases) for style, hits in styles.items()} for skill, styles in right.items()
-    }
+    return {skill: {style: (hits, cases) for style, hits in styles.items()} for skill, styles in right.items()}
 
 
 EXCHANGES: tuple[tuple[str, ...], ...] = (
@@ -122,9 +120,7 @@ EXCHANGES: tuple[tuple[str, ...], ...] = (
 )
 
 
-def sample_exchanges(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> list[list[tuple[str, str]]]:
+def sample_exchanges(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> list[list[tuple[str, str]]]:
     """Return conversations of `EXCHANGES` as (question, the model's own answer) pairs."""
     talks = []
     for questions in EXCHANGES:

@@ -69,9 +69,7 @@ class TinyOptimizer:
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         for parameters, momentum in zip(self.groups, self.momenta, strict=True):
-            gradients = torch.stack(
-                [parameter.grad for parameter in parameters if parameter.grad is not None]
-            )
+            gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
             momentum.lerp_(gradients, 1 - self.momentum)
             rows, columns = gradients.shape[-2:]
             # the factor of the reference implementation: a tall matrix moves further

@@ -52,9 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--adam-lr", type=float, default=0.003, help="peak rate of everything else")
     parser.add_argument("--minutes", type=float, help="stop early: save a checkpoint and write what there is")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--cases", type=int, default=40, help="final evaluation cases for each skill and style"
-    )
+    parser.add_argument("--cases", type=int, default=40, help="final evaluation cases for each skill and style")
     return parser.parse_args()
 
 

@@ -140,7 +140,7 @@ class Generation:
                 except queue.Empty:
                     try:
                         await asyncio.wait_for(ready.wait(), self._remaining())
-                    except asyncio.TimeoutError:  # noqa: UP041 - not TimeoutError before Python 3.11
+                    except asyncio.TimeoutError:  # TimeoutError itself only from Python 3.11 on
                         raise self._expired() from None
                     continue
                 yield piece

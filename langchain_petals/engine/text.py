@@ -82,7 +82,8 @@ class StopMatcher:
         self._held += text
         # the first to end wins; among those that end together the one that starts first
         found = min(
-            ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0), default=None
+            ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0),
+            default=None,
         )
         if found is not None:
             _, start, stop = found

@@ -235,9 +235,7 @@ class LocalSwarm:
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         reports = self._wait_ready(roles, deadline)
-        new = [
-            LocalServer(name, span, reports[name]["peer_id"], self._keeper) for name, span in named.items()
-        ]
+        new = [LocalServer(name, span, reports[name]["peer_id"], self._keeper) for name, span in named.items()]
         self.servers += new
         return new
 
@@ -323,9 +321,7 @@ class _Keeper:
             )
             for name, role in roles.items():
                 if name in self._codes:
-                    raise LocalSwarmError(
-                        self._describe(name, f"{role} {_ending(self._codes[name])} while starting.")
-                    )
+                    raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
             if self._stopped:
                 raise LocalSwarmError(self._describe("keeper", self._stopped))
             for name, role in roles.items():
@@ -355,9 +351,7 @@ class _Keeper:
         if stopped:
             self._end_survivors()
         elif not gone:
-            msg = (
-                f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
-            )
+            msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
             raise LocalSwarmError(msg)
 
     def end(self) -> None:
@@ -535,11 +529,7 @@ def _environment() -> dict[str, str]:
     if (key := _hub_key()) is not None:
         environment[_KEY_NAMES[0]] = key  # the only name that petals' huggingface_hub knows
     # This package may have been found elsewhere than in site-packages; the keeper must find it, too.
-    folders = [
-        str(Path(folder).absolute())
-        for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if folder
-    ]
+    folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         folders.append(root)

@@ -81,9 +81,7 @@ def main() -> None:
     settings = connection.recv()
     _prepare_petals(settings["work_dir"])
     Keeper(connection, settings["program"], Path(settings["work_dir"])).run()
-    os._exit(
-        0
-    )  # taking torch and petals apart in order takes longer than all of the above, and `close` waits
+    os._exit(0)  # taking torch and petals apart in order takes longer than all of the above, and `close` waits
 
 
 def _prepare_petals(work_dir: str) -> None:
@@ -306,9 +304,7 @@ def _run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
     async def run() -> None:
         node = await importlib.import_module("hivemind.dht.node").DHTNode.create(**_P2P_OPTIONS)
         addresses = await node.get_visible_maddrs()
-        report(
-            {"peer_id": node.peer_id.to_base58(), "initial_peers": [str(address) for address in addresses]}
-        )
+        report({"peer_id": node.peer_id.to_base58(), "initial_peers": [str(address) for address in addresses]})
         await asyncio.Event().wait()
 
     asyncio.run(run())
@@ -348,8 +344,7 @@ def _announce(server: Any) -> None:
             server.dht, uids, server.server_info, expiration_time=now() + server.expiration
         )
         found = [
-            block.servers.get(peer_id)
-            for block in directory.get_remote_module_infos(server.dht, uids, latest=True)
+            block.servers.get(peer_id) for block in directory.get_remote_module_infos(server.dht, uids, latest=True)
         ]
         online = all(info is not None and info.state == server.server_info.state for info in found)
 

@@ -16,9 +16,7 @@ def free_tokens(llm: Petals, swarm: LocalSwarm) -> list[int]:
     api = load_petals()
     blocks = llm._get_client().model.transformer.h
     stubs = {
-        server: api.handler.get_stub(
-            blocks.sequence_manager.state.p2p, api.hivemind.PeerID.from_base58(server.peer_id)
-        )
+        server: api.handler.get_stub(blocks.sequence_manager.state.p2p, api.hivemind.PeerID.from_base58(server.peer_id))
         for server in swarm.servers
         if server.alive
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> Non
     assert [answer for answer, _ in turns] == [answer for answer, _ in without]
     assert [usage["cached_tokens"] for _, usage in without] == [0] * len(QUESTIONS)
     assert turns[0][1]["cached_tokens"] == 0
-    for (_, before), (_, now) in zip(turns, turns[1:], strict=False):
+    for (_, before), (_, now) in pairwise(turns):
         # all but the last token that was chosen: it was never sent
         assert now["cached_tokens"] == before["prompt_tokens"] + before["completion_tokens"] - 1
 
@@ -87,9 +88,7 @@ def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
     assert free_tokens(llm, swarm) == before
 
 
-def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(
-    llm: Petals, swarm: LocalSwarm
-) -> None:
+def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
     llm._get_client().engine.pool.close()
     prompt, answers = "", []

@@ -112,9 +112,7 @@ def test_a_seeded_sample_equals_transformers(
     assert llm.invoke("Who are you?", seed=7, **({"top_p": None} | options)) == wanted
 
 
-def test_a_long_prompt_in_chunks_equals_transformers(
-    swarm: LocalSwarm, local_model: Any, tokenizer: Any
-) -> None:
+def test_a_long_prompt_in_chunks_equals_transformers(swarm: LocalSwarm, local_model: Any, tokenizer: Any) -> None:
     prompt = "Human: " + "Repeat after me: blue. " * 40 + "\nAI:"
     sent: list[tuple[int, int]] = []
     llm = Petals(

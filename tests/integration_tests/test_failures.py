@@ -33,9 +33,7 @@ def pair() -> Iterator[LocalSwarm]:
 
 
 def _greedy(swarm: LocalSwarm, **options: Any) -> Petals:
-    return Petals(
-        **swarm.connection, **({"temperature": 0, "max_new_tokens": 60, "session_cache": 0} | options)
-    )
+    return Petals(**swarm.connection, **({"temperature": 0, "max_new_tokens": 60, "session_cache": 0} | options))
 
 
 def _servers_in_use(llm: Petals, swarm: LocalSwarm) -> list[Any]:

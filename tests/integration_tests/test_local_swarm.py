@@ -1,5 +1,4 @@
 """LocalSwarm: what it starts, and that nothing of it survives, whatever ends it."""
-# ruff: noqa: D103 - the name of a test is its statement
 
 from __future__ import annotations
 
@@ -93,7 +92,7 @@ class Program:
         _, alive = psutil.wait_procs(self._family, within)
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
         for process in self._family:
-            assert not list(Path("/dev/shm").glob(f"torch_{process.pid}_*"))  # noqa: S108
+            assert not list(Path("/dev/shm").glob(f"torch_{process.pid}_*"))
         assert list(self._temporary.iterdir()) == [self._errors]
 
 
@@ -112,9 +111,7 @@ def start_program() -> Iterator[Callable[..., Program]]:
         yield start
 
 
-def test_by_default_two_servers_hold_half_of_the_bundled_model_each(
-    swarm: LocalSwarm, tiny_folder: Path
-) -> None:
+def test_by_default_two_servers_hold_half_of_the_bundled_model_each(swarm: LocalSwarm, tiny_folder: Path) -> None:
     assert swarm.connection == {
         "model": str(tiny_folder),
         "initial_peers": swarm.initial_peers,

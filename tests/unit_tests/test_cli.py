@@ -1,5 +1,4 @@
 """What `langchain-petals` prints; swarm and model are stand-ins."""
-# ruff: noqa: D103 - the name of a test is its statement
 
 from __future__ import annotations
 
@@ -17,6 +16,8 @@ from langchain_petals.errors import InvalidRequestError, LocalSwarmError, Petals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Self
 
 
 class FakeServer:
@@ -38,7 +39,7 @@ class FakeSwarm:
         self.connection = {"model": "folder"}
         self.servers = [FakeServer(range(4 * i // servers, 4 * (i + 1) // servers)) for i in range(servers)]
 
-    def __enter__(self) -> FakeSwarm:
+    def __enter__(self) -> Self:
         FakeSwarm.open += 1
         return self
 

@@ -1,5 +1,4 @@
 """What LocalSwarm makes of its arguments, before and without starting a process."""
-# ruff: noqa: D103 - the name of a test is its statement
 
 from __future__ import annotations
 
@@ -103,11 +102,7 @@ def test_blocks_are_split_evenly(folder: Path, servers: int, spans: list[range])
 def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> None:
     swarm = LocalSwarm(folder, servers=2, replicas=2)
     assert [server.blocks for server in swarm.servers] == [range(2), range(2, 5), range(2), range(2, 5)]
-    assert (
-        len({server.pid for server in swarm.servers})
-        == len({server.peer_id for server in swarm.servers})
-        == 4
-    )
+    assert len({server.pid for server in swarm.servers}) == len({server.peer_id for server in swarm.servers}) == 4
 
 
 @pytest.mark.parametrize(
@@ -160,9 +155,7 @@ def test_the_prefix_comes_from_the_models_name_without_petals_delimiters(folder:
 def test_servers_take_sessions_as_long_as_the_context(
     keepers: list[FakeKeeper], folder: Path, context: int | None, longest: int
 ) -> None:
-    (folder / "config.json").write_text(
-        json.dumps({"num_hidden_layers": 2, "max_position_embeddings": context})
-    )
+    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "max_position_embeddings": context}))
     LocalSwarm(folder)
     order = keepers[0].orders["server-0"]
     assert order["inference_max_length"] == longest
@@ -211,9 +204,7 @@ def test_closing_ends_the_processes_once(keepers: list[FakeKeeper]) -> None:
     assert repr(swarm).endswith("closed)")
 
 
-def test_an_error_while_starting_ends_the_processes(
-    keepers: list[FakeKeeper], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_while_starting_ends_the_processes(keepers: list[FakeKeeper], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

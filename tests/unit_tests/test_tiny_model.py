@@ -1,5 +1,4 @@
 """The bundled model: small, safe to load, exact at the byte level, and right about what its card says."""
-# ruff: noqa: D103 - the name of a test is its statement
 
 from __future__ import annotations
 

@@ -1,0 +1,148 @@
+"""Fixtures of the unit tests: real small models and tokenizers in this process, and an environment without keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from langchain_petals import Petals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
+KEY_VARIABLES = ("HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+
+# Repeatable, so that what fails is the change at hand; HYPOTHESIS_PROFILE=search looks further.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=80)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+CORPUS = (
+    "the quick brown fox jumps over the lazy dog. the dog sleeps; the fox runs on and on, over and over again.",
+    "Human: Who are you?\nAI: I am a model.\nHuman: Count: 1, 2, 3, 4, 5, 10, 100.\nAI: 1 2 3 4 5 10 100\n\n",
+    "花の木 花の木 花見 日本語 日本語 한국어 한국어 中文 中文 𠮷野家 𠮷野家",
+    "🌸🌸 🤖🤖 👩‍🚀👩‍🚀 👨‍👩‍👧 👨‍👩‍👧 🏳️‍🌈 🏳️‍🌈 👍🏽👍🏽 🇫🇷🇫🇷",
+    "é é ñ ñ ậ ậ naïve café naïve café Ωμέγα шесть шесть שלום שלום",
+    "  two  spaces   three    four\t\ttabs\r\nlines\r\n",
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_keys_in_the_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in KEY_VARIABLES:
+            patch.delenv(name, raising=False)
+        for name in ("LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING"):
+            patch.setenv(name, "false")
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> LlamaForCausalLM:
+    """Return the bundled model. It is trained anew now and then: no test may depend on what it says."""
+    return LlamaForCausalLM.from_pretrained(str(TINY))
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the bundled tokenizer: a token is a byte, or one of three special ones."""
+    return PreTrainedTokenizerFast.from_pretrained(str(TINY))
+
+
+@pytest.fixture(scope="session")
+def babbler() -> LlamaForCausalLM:
+    """Return a model of random weights: it has strong opinions, but never the same for long."""
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.4,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def merging_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE like GPT-2's or BLOOM's: tokens are parts of characters, characters and words."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=460,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def llama_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer built like Llama 2's: words begin with a mark, unknown characters become bytes."""
+    learner = Tokenizer(models.BPE(unk_token="<unk>"))
+    learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    learner.pre_tokenizer = pre_tokenizers.Split(Regex("▁"), "merged_with_next")
+    trainer = trainers.BpeTrainer(vocab_size=160, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    learner.train_from_iterator(CORPUS[:2], trainer)
+    learned = json.loads(learner.to_str())["model"]
+    vocabulary = dict(learned["vocab"])
+    for byte in range(256):
+        vocabulary.setdefault(f"<0x{byte:02X}>", len(vocabulary))
+    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in learned["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = learner.normalizer
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture(scope="session")
+def unigram_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer built like XLM-R's or T5's: a unigram model behind SentencePiece's marks."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    words = {piece for line in CORPUS[:2] for word in line.split() for piece in (word, f"▁{word}", *word)}
+    pieces += sorted(words - set(pieces))
+    vocabulary = [(piece, -10.0 + 0.5 * len(piece) if i >= 259 else 0.0) for i, piece in enumerate(pieces)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture
+def petals_llm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Petals]:
+    """Return a factory of language models over the bundled model: greedy, and always 12 tokens long."""
+
+    def make(**fields: Any) -> Petals:
+        chosen: dict[str, Any] = {
+            "client": tiny_model,
+            "tokenizer": tiny_tokenizer,
+            "temperature": 0,
+        } | fields
+        if not {"max_new_tokens", "max_tokens", "max_length"} & set(fields):
+            chosen["max_new_tokens"] = 12
+            chosen["model_kwargs"] = {"min_new_tokens": 12} | fields.get("model_kwargs", {})
+        return Petals(**chosen)
+
+    return make
