@@ -68,6 +68,8 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 
 _PARENT_CHECK_SECONDS = 1.0
 
+_loading = threading.Lock()
+
 
 def installed_petals_version() -> str:
     """Return the version of the installed petals after checking that its companions fit.
@@ -98,13 +100,18 @@ def installed_petals_version() -> str:
     return version
 
 
-@functools.cache
 def load_petals() -> SimpleNamespace:
     """Import petals, once, behind its shims; return the pieces of petals and hivemind that the engine uses.
 
     Raises:
         PetalsNotInstalledError: Petals or a package it needs is missing or mismatched; says what to run.
     """
+    with _loading:
+        return _load_once()
+
+
+@functools.cache
+def _load_once() -> SimpleNamespace:
     version = installed_petals_version()
     # petals puts hivemind's coloured handler on the root logger; whose program this is decides about that, not we.
     os.environ.setdefault("PETALS_LOGGING", "False")
@@ -123,11 +130,9 @@ def load_petals() -> SimpleNamespace:
             raise PetalsNotInstalledError(msg) from error
     hivemind = importlib.import_module("hivemind")
     hivemind.utils.logging.use_hivemind_log_handler("nowhere")
-    # Connection errors of servers that went away end up unretrieved in hivemind's tasks; the engine reports them.
-    logging.getLogger("asyncio").addFilter(_without_hivemind_task_noise)
     _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
     _cancel_on_the_right_loop()
-    _end_with_parent(hivemind.DHT)
+    end_with_parent(hivemind.DHT)
     return SimpleNamespace(
         version=version,
         petals=petals,
@@ -187,18 +192,23 @@ def _cancel_on_the_right_loop() -> None:
         module.cancel_task_if_running = cancel_if_running
 
 
-def _end_with_parent(dht_class: Any) -> None:
-    """Let the process that a `hivemind.DHT` forks, and the p2pd it starts, end when its parent is gone.
+def end_with_parent(process_class: Any) -> None:
+    """Let processes of a class, and what they start, end when their parent is gone.
 
-    hivemind 1.1.12 relies on the parent's exit handlers; after a SIGKILL both would stay for ever.
+    hivemind 1.1.12 and petals rely on the parent's exit handlers; after a SIGKILL of the parent, a `hivemind.DHT` with
+    its p2pd and a server's connection handlers would stay for ever.
+
+    Args:
+        process_class: A subclass of `multiprocessing.Process`.
     """
-    run = dht_class.run
+    run = process_class.run
 
-    def run_and_watch(dht: Any) -> None:
+    @functools.wraps(run)
+    def run_and_watch(process: Any) -> None:
         watch_parent(os.getppid())
-        run(dht)
+        run(process)
 
-    dht_class.run = run_and_watch
+    process_class.run = run_and_watch
 
 
 def watch_parent(parent: int) -> None:
@@ -220,11 +230,6 @@ def watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="langchain-petals-watch-parent", daemon=True).start()
-
-
-def _without_hivemind_task_noise(record: logging.LogRecord) -> bool:
-    future = (record.exc_info[1] if record.exc_info else None) is not None and "never retrieved" in record.getMessage()
-    return not (future and "hivemind" in record.getMessage())
 
 
 @contextlib.contextmanager

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import sysconfig
-import tempfile
-import threading
 import time
 import weakref
-from contextlib import suppress
 from itertools import count, pairwise
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from langchain_petals.engine.petals_compat import installed_petals_version, load_petals, original_repository
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.swarm.keeper import KeeperLink, hub_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import os
+    from collections.abc import Sequence
     from types import TracebackType
 
     from typing_extensions import Self
-
-logger = logging.getLogger(__name__)
 
 _BUNDLED_MODEL = Path(__file__).with_name("tiny")
 _WEIGHTS = (
@@ -42,14 +30,10 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_KEY_NAMES = ("HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 _DELIMITERS = ". "  # petals' UID_DELIMITER and CHAIN_DELIMITER: they join prefixes with block numbers
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
 _FULL_SESSIONS = 16  # a server has attention cache for this many sessions of that length
 _BOOTSTRAP = "bootstrap"
-_LOG_LINES = 20
-_GRACE_SECONDS = 5.0
-_LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
 
 
 class LocalServer:
@@ -62,7 +46,7 @@ class LocalServer:
         log_path: Where its log goes.
     """
 
-    def __init__(self, name: str, blocks: range, peer_id: str, keeper: _Keeper) -> None:
+    def __init__(self, name: str, blocks: range, peer_id: str, keeper: KeeperLink) -> None:
         self.pid, self.peer_id, self.blocks = keeper.pids[name], peer_id, blocks
         self.log_path = keeper.log_path(name)
         self._name, self._keeper = name, keeper
@@ -114,6 +98,8 @@ class LocalSwarm:
             part of the model's name.
         startup_timeout: Seconds that starting the swarm may take; as many again for each `add_server`.
         log_dir: Folder for the processes' logs, which stays. By default a temporary one that `close` removes.
+        hop_delay: Seconds by which each message to a server, and each from it, is held up, to see how a program
+            behaves over a real network.
 
     Attributes:
         model: The model's folder or hub name.
@@ -138,11 +124,15 @@ class LocalSwarm:
         dht_prefix: str | None = None,
         startup_timeout: float = 60,
         log_dir: str | os.PathLike[str] | None = None,
+        hop_delay: float = 0,
     ) -> None:
         _check_count("servers", servers)
         _check_count("replicas", replicas)
         if not startup_timeout > 0:
             msg = f"startup_timeout={startup_timeout!r} is no time in seconds; give a number above 0."
+            raise InvalidRequestError(msg)
+        if not hop_delay >= 0:
+            msg = f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more."
             raise InvalidRequestError(msg)
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = _default_prefix(self.model) if dht_prefix is None else _checked_prefix(dht_prefix)
@@ -156,12 +146,12 @@ class LocalSwarm:
             )
             raise InvalidRequestError(msg)
         self._longest_session = min(config["context"] or _LONGEST_SESSION, _LONGEST_SESSION)
-        self._startup_timeout = startup_timeout
+        self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
         self.initial_peers: list[str] = []
         self.servers: list[LocalServer] = []
         self._numbers = count()
-        self._keeper = _Keeper(None if log_dir is None else Path(log_dir).absolute())
+        self._keeper = KeeperLink(None if log_dir is None else Path(log_dir).absolute())
         self._finalizer = weakref.finalize(self, self._keeper.end)
         try:
             deadline = time.monotonic() + startup_timeout
@@ -232,6 +222,7 @@ class LocalSwarm:
                 block_indices=_span(span),
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
+                hop_delay=self._hop_delay,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         reports = self._wait_ready(roles, deadline)
@@ -247,174 +238,6 @@ class LocalSwarm:
             for name in roles:
                 self._keeper.kill(name)
             raise
-
-
-class _Keeper:
-    """This process's end of the keeper, the process that starts and ends all others; see `swarm.server`.
-
-    Args:
-        log_dir: Folder for logs that shall stay, or None.
-
-    Attributes:
-        pids: Process ids of the children by name.
-    """
-
-    def __init__(self, log_dir: Path | None) -> None:
-        temporary = tempfile.gettempdir()
-        self._work_dir = tempfile.mkdtemp(
-            prefix="petals-",
-            dir=temporary if len(temporary) <= _LONGEST_SOCKET_FOLDER else "/tmp",  # noqa: S108
-        )
-        self._keeps_logs = log_dir is not None
-        self._log_dir = log_dir or Path(self._work_dir)
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        self._owner = os.getpid()
-        self.pids: dict[str, int] = {}
-        self._reports: dict[str, dict[str, Any]] = {}
-        self._codes: dict[str, int] = {}
-        self._stopped: str | None = None  # why there is nobody to take orders
-        self._changed = threading.Condition()
-        self._connection, theirs = Pipe()
-        with theirs, self.log_path("keeper").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "langchain_petals.swarm.server"],
-                stdin=theirs.fileno(),
-                stdout=log,
-                stderr=log,
-                env=_environment() | {"TMPDIR": self._work_dir},
-                cwd=self._work_dir,  # from which -m imports first: the program's folder may hold anything
-                start_new_session=True,  # Ctrl-C in the terminal is for the program, which ends the swarm
-            )
-        self._send({"program": self._owner, "work_dir": self._work_dir})
-        self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
-        self._listener.start()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether this process started the keeper, and is no fork of the one that did."""
-        return os.getpid() == self._owner
-
-    def log_path(self, name: str) -> Path:
-        """Return where a process's log goes."""
-        return self._log_dir / f"{name}.log"
-
-    def start(self, name: str, **order: Any) -> None:
-        """Order a new process; `wait_ready` tells how it went."""
-        self.log_path(name).unlink(missing_ok=True)
-        self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
-
-    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
-        """Return the reports of all named processes.
-
-        Args:
-            roles: The processes' names, and what to call them in an error.
-            deadline: When to give up, by `time.monotonic()`.
-            timeout: Seconds that led to the deadline, for the error.
-
-        Raises:
-            LocalSwarmError: A process ended, or the deadline has passed.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or self._codes.keys() & roles or self._reports.keys() >= roles.keys(),
-                deadline - time.monotonic(),
-            )
-            for name, role in roles.items():
-                if name in self._codes:
-                    raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
-            if self._stopped:
-                raise LocalSwarmError(self._describe("keeper", self._stopped))
-            for name, role in roles.items():
-                if name not in self._reports:
-                    late = f"{role} was not ready within startup_timeout={timeout:g} s; allow it more."
-                    raise LocalSwarmError(self._describe(name if name in self.pids else "keeper", late))
-            return {name: self._reports[name] for name in roles}
-
-    def is_gone(self, name: str) -> bool:
-        """Tell whether a process that was ready has ended."""
-        if name in self._codes:
-            return True
-        return self._stopped is not None and not _is_running(self.pids[name])
-
-    def kill(self, name: str) -> None:
-        """End a process and its children; return when they are gone.
-
-        Raises:
-            LocalSwarmError: They are still there after 5 s.
-        """
-        self._send({"order": "end", "name": name})
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or name in self._codes or name not in self.pids, _GRACE_SECONDS
-            )
-            stopped, gone = self._stopped, name in self._codes or name not in self.pids
-        if stopped:
-            self._end_survivors()
-        elif not gone:
-            msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
-            raise LocalSwarmError(msg)
-
-    def end(self) -> None:
-        """End all processes and remove the temporary files; return when they are gone."""
-        if not self.is_ours:
-            return
-        with self._changed:
-            self._stopped = "The LocalSwarm was closed."
-            self._changed.notify_all()
-        try:
-            self._process.terminate()
-            try:
-                self._process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._end_survivors()
-        finally:
-            self._listener.join(_GRACE_SECONDS)
-            self._connection.close()
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-
-    def _end_survivors(self) -> None:
-        """End the children of a keeper that was killed; they do so by themselves, but not at once."""
-        survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
-        for survivor in survivors:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(survivor.pid, signal.SIGKILL)
-        psutil.wait_procs(survivors, _GRACE_SECONDS)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        with self._changed, suppress(OSError):  # the listener finds out, and why
-            self._connection.send(message)
-
-    def _listen(self) -> None:
-        """Note what the keeper tells, until it ends."""
-        with suppress(EOFError, OSError):
-            while True:
-                event = self._connection.recv()
-                kind, name = event.pop("event"), event.pop("name")
-                logger.debug("%s %s: %s", name, kind, event)
-                with self._changed:
-                    if kind == "started":
-                        self.pids[name] = event["pid"]
-                    elif kind == "ready":
-                        self._reports[name] = event
-                    else:
-                        self._codes[name] = event["code"]
-                    self._changed.notify_all()
-        code = self._process.wait()
-        with self._changed:
-            self._stopped = self._stopped or f"The process that keeps the servers {_ending(code)}."
-            self._changed.notify_all()
-
-    def _describe(self, name: str, problem: str) -> str:
-        """Add the end of a process's log to what is wrong with the process."""
-        path, lines = self.log_path(name), []
-        with suppress(FileNotFoundError):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-        if not lines:
-            return f"{problem} Its log is empty."
-        where = f"all of it is in {path}" if self._keeps_logs else "LocalSwarm(log_dir=...) keeps all of it"
-        return "\n".join([f"{problem} The end of its log ({where}):", *lines])
 
 
 def _check_count(name: str, value: object) -> None:
@@ -458,7 +281,7 @@ def _read_config(model: str) -> dict[str, Any]:
             load_petals()
             from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
 
-            config = AutoConfig.from_pretrained(original_repository(model), token=_hub_key())
+            config = AutoConfig.from_pretrained(original_repository(model), token=hub_key())
             config = config.to_dict() | {"num_hidden_layers": config.num_hidden_layers}
     except (OSError, TypeError, ValueError, AttributeError) as error:
         msg = f"Could not read the config of {model!r}: {error}"
@@ -496,41 +319,3 @@ def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
 
 def _span(blocks: range) -> str:
     return f"{blocks.start}:{blocks.stop}"
-
-
-def _ending(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def _existing(pids: Iterable[int]) -> list[psutil.Process]:
-    found = []
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    return any(process.status() != psutil.STATUS_ZOMBIE for process in _existing([pid]))
-
-
-def _hub_key() -> str | None:
-    return next((os.environ[name] for name in _KEY_NAMES if os.environ.get(name)), None)
-
-
-def _environment() -> dict[str, str]:
-    """Return the keeper's environment variables."""
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if (key := _hub_key()) is not None:
-        environment[_KEY_NAMES[0]] = key  # the only name that petals' huggingface_hub knows
-    # This package may have been found elsewhere than in site-packages; the keeper must find it, too.
-    folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    root = str(Path(__file__).parents[2])
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        folders.append(root)
-    return environment | {"PYTHONPATH": os.pathsep.join(folders)}

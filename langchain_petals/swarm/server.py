@@ -40,29 +40,28 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
-from langchain_petals.engine.petals_compat import load_petals, watch_parent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from langchain_petals.engine.petals_compat import end_with_parent, load_petals, watch_parent
+from langchain_petals.swarm.delaying_proxy import free_port, start_delaying_proxy
 
 # Nothing here leaves the machine: no relays, no NAT traversal, no port forwarding.
-_P2P_OPTIONS = {
+_P2P_OPTIONS: dict[str, Any] = {
     "host_maddrs": ["/ip4/127.0.0.1/tcp/0"],
     "use_relay": False,
     "use_auto_relay": False,
     "nat_port_map": False,
     "auto_nat": False,
 }
-_SERVER_OPTIONS = {
+_SERVER_OPTIONS: dict[str, Any] = {
     "throughput": 1.0,  # a number instead of "auto" skips the speed test, which needs the internet
     "device": "cpu",
     "torch_dtype": "float32",
@@ -98,14 +97,7 @@ def _prepare_petals(work_dir: str) -> None:
     # A second p2pd per server, with which servers check for one another whether the internet can reach them
     server.ReachabilityProtocol.attach_to_dht = _ignore
 
-    run_handler = api.handler.run
-
-    @functools.wraps(run_handler)
-    def run_handler_and_watch(handler: Any) -> None:
-        watch_parent(os.getppid())
-        run_handler(handler)
-
-    api.handler.run = run_handler_and_watch
+    end_with_parent(api.handler)
 
     # petals takes a file that it cannot read for a damaged download, and asks the hub for it, for ever. A
     # folder is not on the hub: fail instead.
@@ -310,7 +302,13 @@ def _run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
     asyncio.run(run())
 
 
-def _run_server(report: Callable[[dict[str, Any]], None], **options: Any) -> None:
+def _run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **options: Any) -> None:
+    options = _SERVER_OPTIONS | _P2P_OPTIONS | options
+    if hop_delay:
+        port = free_port()
+        options["host_maddrs"] = [f"/ip4/127.0.0.1/tcp/{port}"]
+        options["announce_maddrs"] = [f"/ip4/127.0.0.1/tcp/{start_delaying_proxy(port, hop_delay)}"]
+
     class ReportingServer(importlib.import_module("petals.server.server").Server):  # type: ignore[misc]
         """Reports when its blocks can be used and found."""
 
@@ -330,7 +328,7 @@ def _run_server(report: Callable[[dict[str, Any]], None], **options: Any) -> Non
                 report({"peer_id": self.dht.peer_id.to_base58()})
                 self.reported = True
 
-    ReportingServer(**_SERVER_OPTIONS, **_P2P_OPTIONS, **options).run()
+    ReportingServer(**options).run()
 
 
 def _announce(server: Any) -> None:
@@ -349,7 +347,7 @@ def _announce(server: Any) -> None:
         online = all(info is not None and info.state == server.server_info.state for info in found)
 
 
-_TASKS = {"bootstrap": _run_bootstrap_peer, "server": _run_server}
+_TASKS: dict[str, Callable[..., None]] = {"bootstrap": _run_bootstrap_peer, "server": _run_server}
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys
-from langchain_petals.swarm import LocalSwarm, local
+from langchain_petals.swarm import LocalSwarm, keeper
 
-def tell_and_wait(keeper, roles, *limits, wait_ready=local._Keeper.wait_ready):
+def tell_and_wait(link, roles, *limits, wait_ready=keeper.KeeperLink.wait_ready):
     print("starting", *roles, flush=True)
-    return wait_ready(keeper, roles, *limits)
+    return wait_ready(link, roles, *limits)
 
-local._Keeper.wait_ready = tell_and_wait
+keeper.KeeperLink.wait_ready = tell_and_wait
 
 with LocalSwarm() as swarm:
     print("running", flush=True)

@@ -53,7 +53,7 @@ class FakeKeeper:
 def keepers(monkeypatch: pytest.MonkeyPatch) -> list[FakeKeeper]:
     """Return the keepers that a test's swarms have made: none means that nothing was started."""
     FakeKeeper.made = []
-    monkeypatch.setattr(local, "_Keeper", FakeKeeper)
+    monkeypatch.setattr(local, "KeeperLink", FakeKeeper)
     monkeypatch.setattr(local, "installed_petals_version", lambda: "2.2.0.post1")
     return FakeKeeper.made
 

@@ -1,0 +1,75 @@
+"""A TCP proxy that holds everything up for a while, so that a swarm on one machine feels like one on many."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import socket
+import threading
+
+_CHUNK = 2**16
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_delaying_proxy(target: int, delay: float) -> int:
+    """Forward connections to another port of this machine, on a thread that ends with the process.
+
+    Args:
+        target: Port to forward to.
+        delay: Seconds by which data is held up, in both directions. Throughput is not limited.
+
+    Returns:
+        The port to connect to.
+    """
+    port: concurrent.futures.Future[int] = concurrent.futures.Future()
+    threading.Thread(
+        target=lambda: asyncio.run(_serve(target, delay, port)), name="petals-delaying-proxy", daemon=True
+    ).start()
+    return port.result()
+
+
+async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]) -> None:
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            onward = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_pump(reader, onward[1], delay), _pump(onward[0], writer, delay))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    port.set_result(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    """Copy one direction; what is on its way does not keep later data from setting out."""
+    loop = asyncio.get_running_loop()
+    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def arrive() -> None:
+        while True:
+            due, data = await on_the_way.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                return
+            writer.write(data)
+            await writer.drain()
+
+    arriving = asyncio.create_task(arrive())
+    with contextlib.suppress(ConnectionError):
+        data = b"-"
+        while data:
+            data = await reader.read(_CHUNK)
+            on_the_way.put_nowait((loop.time() + delay, data))
+        await arriving
+    arriving.cancel()
+    writer.close()

@@ -1,0 +1,239 @@
+"""The program's end of the keeper, the process that starts and ends all others of a local swarm; see `server`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from langchain_petals.errors import LocalSwarmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+_KEY_NAMES = ("HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+_LOG_LINES = 20
+_GRACE_SECONDS = 5.0
+_LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
+
+
+class KeeperLink:
+    """This process's end of the keeper, the process that starts and ends all others; see `swarm.server`.
+
+    Args:
+        log_dir: Folder for logs that shall stay, or None.
+
+    Attributes:
+        pids: Process ids of the children by name.
+    """
+
+    def __init__(self, log_dir: Path | None) -> None:
+        temporary = tempfile.gettempdir()
+        self._work_dir = tempfile.mkdtemp(
+            prefix="petals-",
+            dir=temporary if len(temporary) <= _LONGEST_SOCKET_FOLDER else "/tmp",  # noqa: S108
+        )
+        self._keeps_logs = log_dir is not None
+        self._log_dir = log_dir or Path(self._work_dir)
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        self._owner = os.getpid()
+        self.pids: dict[str, int] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._codes: dict[str, int] = {}
+        self._stopped: str | None = None  # why there is nobody to take orders
+        self._changed = threading.Condition()
+        self._connection, theirs = Pipe()
+        with theirs, self.log_path("keeper").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "langchain_petals.swarm.server"],
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=log,
+                env=_environment() | {"TMPDIR": self._work_dir},
+                cwd=self._work_dir,  # from which -m imports first: the program's folder may hold anything
+                start_new_session=True,  # Ctrl-C in the terminal is for the program, which ends the swarm
+            )
+        self._send({"program": self._owner, "work_dir": self._work_dir})
+        self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
+        self._listener.start()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process started the keeper, and is no fork of the one that did."""
+        return os.getpid() == self._owner
+
+    def log_path(self, name: str) -> Path:
+        """Return where a process's log goes."""
+        return self._log_dir / f"{name}.log"
+
+    def start(self, name: str, **order: Any) -> None:
+        """Order a new process; `wait_ready` tells how it went."""
+        self.log_path(name).unlink(missing_ok=True)
+        self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
+
+    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
+        """Return the reports of all named processes.
+
+        Args:
+            roles: The processes' names, and what to call them in an error.
+            deadline: When to give up, by `time.monotonic()`.
+            timeout: Seconds that led to the deadline, for the error.
+
+        Raises:
+            LocalSwarmError: A process ended, or the deadline has passed.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or self._codes.keys() & roles or self._reports.keys() >= roles.keys(),
+                deadline - time.monotonic(),
+            )
+            for name, role in roles.items():
+                if name in self._codes:
+                    raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
+            if self._stopped:
+                raise LocalSwarmError(self._describe("keeper", self._stopped))
+            for name, role in roles.items():
+                if name not in self._reports:
+                    late = f"{role} was not ready within startup_timeout={timeout:g} s; allow it more."
+                    raise LocalSwarmError(self._describe(name if name in self.pids else "keeper", late))
+            return {name: self._reports[name] for name in roles}
+
+    def is_gone(self, name: str) -> bool:
+        """Tell whether a process that was ready has ended."""
+        if name in self._codes:
+            return True
+        return self._stopped is not None and not _is_running(self.pids[name])
+
+    def kill(self, name: str) -> None:
+        """End a process and its children; return when they are gone.
+
+        Raises:
+            LocalSwarmError: They are still there after 5 s.
+        """
+        self._send({"order": "end", "name": name})
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or name in self._codes or name not in self.pids, _GRACE_SECONDS
+            )
+            stopped, gone = self._stopped, name in self._codes or name not in self.pids
+        if stopped:
+            self._end_survivors()
+        elif not gone:
+            msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
+            raise LocalSwarmError(msg)
+
+    def end(self) -> None:
+        """End all processes and remove the temporary files; return when they are gone."""
+        if not self.is_ours:
+            return
+        with self._changed:
+            self._stopped = "The LocalSwarm was closed."
+            self._changed.notify_all()
+        try:
+            self._process.terminate()
+            try:
+                self._process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._end_survivors()
+        finally:
+            self._listener.join(_GRACE_SECONDS)
+            self._connection.close()
+            shutil.rmtree(self._work_dir, ignore_errors=True)
+
+    def _end_survivors(self) -> None:
+        """End the children of a keeper that was killed; they do so by themselves, but not at once."""
+        survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
+        for survivor in survivors:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(survivor.pid, signal.SIGKILL)
+        psutil.wait_procs(survivors, _GRACE_SECONDS)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._changed, suppress(OSError):  # the listener finds out, and why
+            self._connection.send(message)
+
+    def _listen(self) -> None:
+        """Note what the keeper tells, until it ends."""
+        with suppress(EOFError, OSError):
+            while True:
+                event = self._connection.recv()
+                kind, name = event.pop("event"), event.pop("name")
+                logger.debug("%s %s: %s", name, kind, event)
+                with self._changed:
+                    if kind == "started":
+                        self.pids[name] = event["pid"]
+                    elif kind == "ready":
+                        self._reports[name] = event
+                    else:
+                        self._codes[name] = event["code"]
+                    self._changed.notify_all()
+        code = self._process.wait()
+        with self._changed:
+            self._stopped = self._stopped or f"The process that keeps the servers {_ending(code)}."
+            self._changed.notify_all()
+
+    def _describe(self, name: str, problem: str) -> str:
+        """Add the end of a process's log to what is wrong with the process."""
+        path, lines = self.log_path(name), []
+        with suppress(FileNotFoundError):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        if not lines:
+            return f"{problem} Its log is empty."
+        where = f"all of it is in {path}" if self._keeps_logs else "LocalSwarm(log_dir=...) keeps all of it"
+        return "\n".join([f"{problem} The end of its log ({where}):", *lines])
+
+
+def _ending(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _existing(pids: Iterable[int]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
+
+
+def _is_running(pid: int) -> bool:
+    return any(process.status() != psutil.STATUS_ZOMBIE for process in _existing([pid]))
+
+
+def _environment() -> dict[str, str]:
+    """Return the keeper's environment variables."""
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if (key := hub_key()) is not None:
+        environment[_KEY_NAMES[0]] = key  # the only name that petals' huggingface_hub knows
+    # This package may have been found elsewhere than in site-packages; the keeper must find it, too.
+    folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    root = str(Path(__file__).parents[2])
+    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        folders.append(root)
+    return environment | {"PYTHONPATH": os.pathsep.join(folders)}
+
+
+def hub_key() -> str | None:
+    """Return the hub's key from the environment."""
+    return next((os.environ[name] for name in _KEY_NAMES if os.environ.get(name)), None)

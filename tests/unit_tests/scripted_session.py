@@ -1,0 +1,128 @@
+"""A session whose model says what it was told to, and a client that hands such sessions out."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_petals.engine.settings import Settings
+
+TRAP = 0
+"""The token that is likeliest where nobody should look: inside a prompt, and after the end of an answer."""
+
+
+class ScriptedSession:
+    """A session that remembers what it was fed.
+
+    Args:
+        prompts: The prompt of each row.
+        answers: What to say after each prompt, token by token.
+        vocabulary: Size of the vocabulary.
+        held: Tokens that it holds already, for a session of one row.
+        failures: Errors to raise, by the number of the step.
+        before_step: Called with the number of each step before anything else happens.
+        max_length: Tokens that it claims to have room for.
+
+    Attributes:
+        steps: What was fed: for each step the tokens of each row.
+        closed: Set when it was closed.
+    """
+
+    can_roll_back = False
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+        *,
+        vocabulary: int = 512,
+        held: Sequence[int] = (),
+        failures: dict[int, BaseException] | None = None,
+        before_step: Callable[[int], object] | None = None,
+        max_length: int = 1000,
+    ) -> None:
+        self._texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        self._prompt_lengths = [len(prompt) for prompt in prompts]
+        self._vocabulary = vocabulary
+        self._seen: list[list[int]] = [list(held) for _ in prompts]
+        self._failures = failures or {}
+        self._before_step = before_step
+        self.max_length = max_length
+        self.steps: list[list[list[int]]] = []
+        self.closed = threading.Event()
+        self.resumed: list[tuple[int, int]] = []
+
+    @property
+    def position(self) -> int:
+        return len(self._seen[0])
+
+    @property
+    def ids(self) -> list[int]:
+        return self._seen[0]
+
+    def fed(self, row: int) -> list[int]:
+        """Return all tokens that were fed for a row."""
+        return [token for step in self.steps for token in step[row]]
+
+    def resume(self, position: int, needed: int) -> None:
+        self.resumed.append((position, needed))
+
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        assert not self.closed.is_set()
+        number = len(self.steps)
+        if self._before_step is not None:
+            self._before_step(number)
+        self.steps.append(ids.tolist())
+        if number in self._failures:
+            raise self._failures[number]
+        logits = torch.zeros(len(self._texts), self._vocabulary)
+        for row, tokens in enumerate(self.steps[-1]):
+            self._seen[row] += tokens
+            logits[row, self._next(row)] = 20.0
+        return logits
+
+    def _next(self, row: int) -> int:
+        position, text = len(self._seen[row]), self._texts[row]
+        return text[position] if self._prompt_lengths[row] <= position < len(text) else TRAP
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class ScriptedClient:
+    """What an engine needs of a client.
+
+    Args:
+        tokenizer: Turns tokens into text.
+        open_session: Makes a session for so many rows.
+        end_tokens: Ids that end a generation.
+
+    Attributes:
+        opened: Rows and needed tokens of each session.
+        limit: What the engine learned about the servers' caches.
+    """
+
+    model = None
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        open_session: Callable[[int], ScriptedSession],
+        end_tokens: Sequence[int] = (),
+    ) -> None:
+        self.tokenizer, self.end_tokens = tokenizer, tuple(end_tokens)
+        self._open_session = open_session
+        self.opened: list[tuple[int, int]] = []
+        self.limit: int | None = None
+
+    def open_session(self, rows: int, needed: int, settings: Settings) -> ScriptedSession:  # noqa: ARG002
+        self.opened.append((rows, needed))
+        return self._open_session(rows)
+
+    def learn_limit(self, limit: int) -> None:
+        self.limit = limit
