@@ -190,7 +190,7 @@ class _SpanStream:
             if self._stepped:
                 await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
                 await asyncio.wait_for(self._reader.read(1), _GRACE)
-        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is an OSError from 3.11 on
+        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             logger.debug("The stream to %s broke before it was closed: %r", self.span.peer_id, error)
         finally:

@@ -40,18 +40,20 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
 from langchain_petals.engine.petals_compat import end_with_parent, load_petals, watch_parent
 from langchain_petals.swarm.delaying_proxy import free_port, start_delaying_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Nothing here leaves the machine: no relays, no NAT traversal, no port forwarding.
 _P2P_OPTIONS: dict[str, Any] = {
@@ -347,7 +349,7 @@ def _announce(server: Any) -> None:
         online = all(info is not None and info.state == server.server_info.state for info in found)
 
 
-_TASKS: dict[str, Callable[..., None]] = {"bootstrap": _run_bootstrap_peer, "server": _run_server}
+_TASKS: dict[str, Any] = {"bootstrap": _run_bootstrap_peer, "server": _run_server}
 
 
 if __name__ == "__main__":
