@@ -62,9 +62,10 @@ def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Ge
         )[0, len(prompt) :].tolist()
     # the search pads a sequence that ended before the others
     end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
+    tokens = tuple(ids if end is None else ids[: end + 1])
     ids = ids[:end]
     detokenizer = Detokenizer(tokenizer, prompt[-CONTEXT_TOKENS:])
     stop = StopMatcher(request.stop)
     text, stopped = stop.add("".join(map(detokenizer.add, ids)) + detokenizer.flush())
     reason: FinishReason = "length" if end is None and stopped is None else "stop"
-    generation.put(Piece(text if stopped else text + stop.flush(), len(ids) + (end is not None), reason))
+    generation.put(Piece(text if stopped else text + stop.flush(), len(tokens), reason, tokens=tokens))

@@ -98,7 +98,7 @@ class Row:
         if stopped is not None:
             reason = "stop"
         self._finished = reason is not None
-        self._pending = Piece(text, generated, reason, logprobs)
+        self._pending = Piece(text, generated, reason, logprobs, tokens=(token,))
 
     def deliver(self) -> None:
         """Hand over what the last step brought."""

@@ -42,6 +42,7 @@ class Piece:
         text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
         generated: Tokens generated so far, an end token included.
         logprobs: How likely the step's token was, when that was asked for.
+        tokens: What was generated in this step, an end token included; one token, but for a beam search's one piece.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget); else None.
     """
 
@@ -49,6 +50,7 @@ class Piece:
     generated: int
     finish_reason: FinishReason | None = None
     logprobs: TokenLogprobs | None = None
+    tokens: tuple[int, ...] = ()
 
 
 class Generation:
