@@ -1,4 +1,4 @@
-"""Two ways to do the same thing, timed in turn, and what their medians say."""
+"""Ways to do the same thing, measured in turn, and what their medians say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class Comparison:
 
     Attributes:
         measured: What was measured, and on what.
-        against: What it is compared with.
+        against: What it is compared with; the word "bound" where that is a number and not a measurement.
         ours: Median of ours, in `unit`.
-        theirs: Median of the other, in `unit`.
+        theirs: Median of the other, or the bound, in `unit`.
         unit: "s", "ms/token", "MB", ...
-        gain: How many times better ours is: above 1 is better, whatever the unit.
-        at_least: What the gain has to reach; None where it is only reported.
+        ratio: Ours to theirs, or for a gain theirs to ours; None where either says nothing.
+        target: What was to be reached, as people write it; empty where nothing was.
+        reached: Whether it was.
     """
 
     measured: str
@@ -30,15 +31,12 @@ class Comparison:
     ours: float
     theirs: float
     unit: str
-    gain: float
-    at_least: float | None = None
-
-    @property
-    def reached(self) -> bool:
-        return self.at_least is None or self.gain >= self.at_least
+    ratio: float | None
+    target: str = ""
+    reached: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"reached": self.reached}
+        return asdict(self)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -48,34 +46,62 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare(
-    measured: str,
-    ours: Callable[[], float],
-    against: str,
-    theirs: Callable[[], float],
-    *,
-    unit: str = "s",
-    at_least: float | None = None,
-    rounds: int = 5,
-) -> Comparison:
-    """Measure both in turn, A B A B, after a round that does not count, so that drift of the machine hits both.
+def in_turn(
+    works: Mapping[str, Callable[[], float]], *, rounds: int, warm_up: bool = True
+) -> dict[str, Sequence[float]]:
+    """Measure A B C A B C ..., so that whatever else the machine does hits all of them.
 
     Args:
-        measured: Name of ours.
-        ours: Returns one measurement; less is better.
-        against: Name of the other.
-        theirs: Likewise.
-        unit: Of the measurements.
-        at_least: What theirs / ours has to reach.
-        rounds: How many count. The gain is the median of the rounds' ratios.
+        works: Each returns one measurement.
+        rounds: How many count.
+        warm_up: Whether a round that does not count goes first.
+
+    Returns:
+        The measurements, in the order in which they were taken.
     """
-    pairs = [(ours(), theirs()) for _ in range(rounds + 1)][1:]
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for index in range(rounds + warm_up):
+        for name, work in works.items():
+            measurement = work()
+            if index >= warm_up:
+                taken[name].append(measurement)
+    return dict(taken)
+
+
+def faster(
+    measured: str, ours: Sequence[float], against: str, theirs: Sequence[float], *, at_least: float | None = None
+) -> Comparison:
+    """Compare seconds: how many times faster is ours? The ratio is the median of the rounds' ratios."""
+    ratio = statistics.median(other / mine for mine, other in zip(ours, theirs, strict=True))
     return Comparison(
         measured,
         against,
-        statistics.median(mine for mine, _ in pairs),
-        statistics.median(other for _, other in pairs),
-        unit,
-        statistics.median(other / mine for mine, other in pairs),
-        at_least,
+        statistics.median(ours),
+        statistics.median(theirs),
+        "s",
+        ratio,
+        "" if at_least is None else f"at least {at_least:g} x",
+        at_least is None or ratio >= at_least,
     )
+
+
+def overhead(
+    measured: str, ours: Sequence[float], against: str, theirs: Sequence[float], *, unit: str, at_most: float
+) -> Comparison:
+    """Compare costs: how many times as much is ours? The ratio is the median of the rounds' ratios."""
+    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    return Comparison(
+        measured,
+        against,
+        statistics.median(ours),
+        statistics.median(theirs),
+        unit,
+        ratio,
+        f"at most {at_most:g} x",
+        ratio <= at_most,
+    )
+
+
+def bounded(measured: str, value: float, bound: float, *, unit: str) -> Comparison:
+    """Compare a measurement with a number that it must not exceed."""
+    return Comparison(measured, "bound", value, bound, unit, None, f"at most {bound:g} {unit}", value <= bound)

@@ -1,249 +1,302 @@
-"""What is measured; each function yields lines of the table."""
+"""What is measured. Each function starts a swarm of its own and yields lines of the table."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import tempfile
 import time
-from pathlib import Path
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from langchain_community.llms import Petals as CommunityPetals
 
-from benchmarks.comparison import Comparison, compare, seconds
-from langchain_petals import Petals
-from langchain_petals.engine.petals_compat import load_petals
-from langchain_petals.swarm import LocalSwarm
+from benchmarks.bench_swarm import BenchSwarm, bench_swarm
+from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from langchain_petals import Petals
+    from langchain_petals.swarm import LocalServer
+
+PROMPT = "Human: Count from 1 to 20.\nAI:"
 TOKENS = 128
-PROMPT = "Human: Tell me a story.\nAI:"
 BATCH = [f"Human: Count from {start} to {start + 9}, please{'!' * (start % 5)}\nAI:" for start in range(16)]
 BATCH_TOKENS = 64
+LONG_PROMPT = "x" * 1500  # one token each
+TURN_TOKENS = 200
+QUESTION_TOKENS = 40
 MEGABYTE = 2**20
+DELAYED_TOKENS = 8  # at 100 ms a hop each takes 0.4 s
 
 
-def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
-    return Petals(**swarm.connection, **({"temperature": 0, "max_new_tokens": TOKENS, "session_cache": 0} | options))
+@dataclass(frozen=True)
+class Effort:
+    """How thorough to be.
+
+    Attributes:
+        rounds: How often quick things are measured; slow ones less often.
+        calls: Calls after which the client's memory is looked at, early and late.
+        delays: Seconds by which hops are held up.
+    """
+
+    rounds: int = 5
+    calls: tuple[int, int] = (100, 1000)
+    delays: tuple[float, ...] = (0, 0.025, 0.1)
+
+    @property
+    def few(self) -> int:
+        """How often slow things are measured."""
+        return max(1, self.rounds - 2)
 
 
-def drain(llm: Petals, prompt: str, **options: Any) -> None:
-    """Stream an answer of as many tokens as there may be: end tokens do not count."""
-    for _ in llm.stream(prompt, min_new_tokens=options.pop("max_new_tokens", TOKENS), **options):
-        pass
+QUICK = Effort(rounds=1, calls=(10, 30), delays=(0, 0.025))
 
 
-def first_token(llm: Petals, prompt: str) -> float:
-    """Return the seconds until the first piece of text."""
-    started = time.perf_counter()
-    stream = llm.stream(prompt)
-    next(stream)
-    taken = time.perf_counter() - started
-    stream.close()
-    return taken
+def fixed_length(tokens: int) -> dict[str, Any]:
+    """Return options for an answer of so many tokens, whatever the model says: end tokens are suppressed."""
+    return {"max_new_tokens": tokens, "model_kwargs": {"min_new_tokens": tokens}}
 
 
-def one_stream(swarm: LocalSwarm) -> Iterator[Comparison]:
-    llm = llm_on(swarm)
-    client = llm._get_client()
-    model, ids = client.model, torch.tensor([client.encode(PROMPT)])
-    hidden = torch.randn(1, 1, model.config.hidden_size)
+def at(delay: float) -> str:
+    return f", {delay * 1000:g} ms a hop" if delay else ""
 
-    def petals_generate() -> None:
-        model.generate(ids, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False)
 
-    def bare_steps() -> float:
-        with torch.inference_mode(), model.inference_session(max_length=TOKENS + 1) as session:
-            session.step(hidden)
-            return seconds(lambda: [session.step(hidden) for _ in range(TOKENS)]) * 1000 / TOKENS
+def streams(effort: Effort) -> Iterator[Comparison]:
+    """One stream, against petals' own client: `generate`, and below it the bare steps of a session."""
+    for delay in effort.delays:
+        tokens = TOKENS // 8 if delay else TOKENS
+        name = f"one stream of {tokens} tokens{at(delay)}"
+        with bench_swarm(hop_delay=delay) as bench:
+            taken = in_turn(
+                {"ours": _streaming(bench, tokens), "generate": _petals_generate(bench, PROMPT, tokens)},
+                rounds=effort.few if delay else effort.rounds,
+            )
+            yield faster(
+                name, taken["ours"], "petals' model.generate", taken["generate"], at_least=None if delay else 1.05
+            )
+            if not delay:
+                taken = in_turn(
+                    {"ours": _our_steps(bench), "bare": _bare_steps(bench)}, rounds=effort.rounds
+                )
+                yield overhead(
+                    "time per token", taken["ours"], "bare session.step", taken["bare"], unit="ms", at_most=1.1
+                )
+            yield bench.sessions_left(name)
 
-    def our_steps() -> float:
-        stream = iter(llm._submit([PROMPT], llm._call_options(None, {"min_new_tokens": TOKENS}))[0])
+
+def _streaming(bench: BenchSwarm, tokens: int) -> Callable[[], float]:
+    llm = bench.llm(**fixed_length(tokens))
+    return lambda: seconds(lambda: list(llm.stream(PROMPT)))
+
+
+def _petals_generate(bench: BenchSwarm, prompt: str, tokens: int) -> Callable[[], float]:
+    model, ids = bench.client.model, torch.tensor([bench.client.encode(prompt)])
+    options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+    return lambda: seconds(lambda: model.generate(ids, **options))
+
+
+def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
+    model = bench.client.model
+    prompt = torch.randn(1, len(bench.client.encode(PROMPT)), model.config.hidden_size)
+    token = torch.randn(1, 1, model.config.hidden_size)
+
+    def measure() -> float:
+        with torch.inference_mode(), model.inference_session(max_length=prompt.shape[1] + TOKENS) as session:
+            session.step(prompt)
+            return seconds(lambda: [session.step(token) for _ in range(TOKENS - 1)]) * 1000 / (TOKENS - 1)
+
+    return measure
+
+
+def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
+    llm = bench.llm(**fixed_length(TOKENS))
+
+    def measure() -> float:
+        stream = iter(llm._submit([PROMPT], llm._call_options(None, {}))[0])
         next(stream)
         return seconds(lambda: list(stream)) * 1000 / (TOKENS - 1)
 
-    yield compare(
-        f"a stream of {TOKENS} tokens",
-        lambda: seconds(lambda: drain(llm, PROMPT)),
-        "petals' model.generate",
-        lambda: seconds(petals_generate),
-        at_least=1.05,
-    )
-    yield compare(
-        "time per token",
-        our_steps,
-        "petals' bare session.step",
-        bare_steps,
-        unit="ms/token",
-        at_least=1 / 1.1,
-    )
+    return measure
 
 
-def large_vocabulary() -> Iterator[Comparison]:
+def large_vocabulary(effort: Effort) -> Iterator[Comparison]:
     """A model with random weights, 128k tokens and hidden size 1,024: the head costs more than the blocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        _save_random_model(folder)
+        with bench_swarm(folder) as bench:
+            llm = bench.llm(max_new_tokens=1)
+            taken = in_turn(
+                {
+                    "ours": lambda: seconds(lambda: llm.invoke(LONG_PROMPT)),
+                    "generate": _petals_generate(bench, LONG_PROMPT, 1),
+                },
+                rounds=effort.few,
+            )
+            name = "first token of a 1,500-token prompt, 128k vocabulary, hidden size 1,024"
+            yield faster(name, taken["ours"], "petals' model.generate", taken["generate"], at_least=5)
+            yield bench.sessions_left(name)
+
+
+def _save_random_model(folder: str) -> None:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - after petals' checks
 
-    tiny = Path(LocalSwarm.bundled_model)
-    with tempfile.TemporaryDirectory() as folder:
-        config = LlamaConfig(
-            vocab_size=128_000,
-            hidden_size=1024,
-            intermediate_size=2048,
-            num_hidden_layers=2,
-            num_attention_heads=8,
-            max_position_embeddings=4096,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
-        AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
-        gc.collect()
-        with LocalSwarm(folder) as swarm:
-            llm = llm_on(swarm, max_new_tokens=1)
-            client = llm._get_client()
-            prompt = "x" * 1500
-            ids = torch.tensor([client.encode(prompt)])
-            yield compare(
-                "first token of a 1,500-token prompt, 128k vocabulary",
-                lambda: seconds(lambda: llm.invoke(prompt)),
-                "petals' model.generate",
-                lambda: seconds(lambda: client.model.generate(ids, max_new_tokens=1, do_sample=False)),
-                at_least=5,
-                rounds=3,
-            )
+    config = LlamaConfig(
+        vocab_size=128_000,
+        hidden_size=1024,
+        intermediate_size=2048,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        max_position_embeddings=4096,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+    AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny")).save_pretrained(folder)
 
 
-def batches(swarm: LocalSwarm) -> Iterator[Comparison]:
-    llm = llm_on(swarm, max_new_tokens=BATCH_TOKENS, model_kwargs={"min_new_tokens": BATCH_TOKENS})
-    client = llm._get_client()
-    community = CommunityPetals.model_construct(
-        client=client.model,
-        tokenizer=client.tokenizer,
+def batches(effort: Effort) -> Iterator[Comparison]:
+    """Many prompts at once, against one after the other, and against the class that ours replaces."""
+    for delay in effort.delays:
+        tokens = DELAYED_TOKENS if delay else BATCH_TOKENS
+        name = f"{len(BATCH)} prompts, {tokens} tokens each{at(delay)}"
+        with bench_swarm(hop_delay=delay) as bench:
+            llm = bench.llm(**fixed_length(tokens))
+            works = {
+                "batch": lambda llm=llm: seconds(lambda: llm.batch(BATCH)),
+                "gather": lambda llm=llm: seconds(lambda: asyncio.run(_gather(llm))),
+                "one by one": lambda llm=llm: seconds(lambda: [llm.invoke(prompt) for prompt in BATCH]),
+            }
+            if not delay:
+                theirs = _community_llm(bench, tokens)
+                works["community"] = lambda theirs=theirs: seconds(lambda: theirs.batch(BATCH))
+            taken = in_turn(works, rounds=1 if delay else effort.few, warm_up=not delay)
+            one_by_one = "one after the other"
+            wanted = (None, None) if delay else (8, 6)
+            yield faster(f"{name}: batch", taken["batch"], one_by_one, taken["one by one"], at_least=wanted[0])
+            yield faster(f"{name}: gather", taken["gather"], one_by_one, taken["one by one"], at_least=wanted[1])
+            if not delay:
+                against = "langchain_community's Petals.batch"
+                yield faster(f"{name}: batch", taken["batch"], against, taken["community"], at_least=8)
+            yield bench.sessions_left(name)
+
+
+async def _gather(llm: Petals) -> None:
+    await asyncio.gather(*(llm.ainvoke(prompt) for prompt in BATCH))
+
+
+def _community_llm(bench: BenchSwarm, tokens: int) -> CommunityPetals:
+    return CommunityPetals.model_construct(
+        client=bench.client.model,
+        tokenizer=bench.client.tokenizer,
         do_sample=False,
         temperature=1.0,
         top_p=1.0,
-        max_new_tokens=BATCH_TOKENS,
-        model_kwargs={"min_new_tokens": BATCH_TOKENS},
-    )
-
-    async def gather() -> None:
-        await asyncio.gather(*(llm.ainvoke(prompt) for prompt in BATCH))
-
-    def one_by_one() -> float:
-        return seconds(lambda: [llm.invoke(prompt) for prompt in BATCH])
-
-    name = f"16 prompts, {BATCH_TOKENS} tokens each"
-    yield compare(
-        f"{name}: batch",
-        lambda: seconds(lambda: llm.batch(BATCH)),
-        "one after the other",
-        one_by_one,
-        at_least=8,
-        rounds=3,
-    )
-    yield compare(
-        f"{name}: asyncio.gather",
-        lambda: seconds(lambda: asyncio.run(gather())),
-        "one after the other",
-        one_by_one,
-        at_least=6,
-        rounds=3,
-    )
-    yield compare(
-        f"{name}: batch",
-        lambda: seconds(lambda: llm.batch(BATCH)),
-        "langchain_community's Petals.batch",
-        lambda: seconds(lambda: community.batch(BATCH)),
-        at_least=8,
-        rounds=2,
+        max_new_tokens=tokens,
+        model_kwargs={"min_new_tokens": tokens},
     )
 
 
-def conversation(swarm: LocalSwarm, delay: float) -> Iterator[Comparison]:
-    """Turn 10 of a conversation of 2,000 tokens: only what is new is sent, or everything again."""
-    turn = "Human: " + "la " * 55 + "\nAI:"
+def conversations(effort: Effort) -> Iterator[Comparison]:
+    """Turn 10 of a conversation of 2,000 tokens, with the session of turn 9 and without it."""
+    question = "Human: ".ljust(QUESTION_TOKENS - 4, "?") + "\nAI:"
+    answer = "a" * (TURN_TOKENS - QUESTION_TOKENS - 1) + "\n"
+    nine_turns = (question + answer) * 9
+    for delay in effort.delays:
+        name = f"first token of turn 10 of 2,000 tokens{at(delay)}"
+        with bench_swarm(hop_delay=delay) as bench:
+            kept, fresh = bench.llm(session_cache=1, max_new_tokens=1), bench.llm(max_new_tokens=1)
 
-    def tenth_turn(llm: Petals) -> float:
-        llm._get_client().engine.pool.close()
-        prompt = turn
-        for _ in range(9):
-            prompt += llm.invoke(prompt, max_new_tokens=24) + "\n" + turn
-        return first_token(llm, prompt)
+            def in_a_kept_session(bench: BenchSwarm = bench, kept: Petals = kept) -> float:
+                bench.client.engine.pool.close()
+                prompt = nine_turns + kept.invoke(nine_turns) + question
+                return seconds(lambda: kept.invoke(prompt))
 
-    kept, fresh = llm_on(swarm, session_cache=4, max_new_tokens=24), llm_on(swarm, max_new_tokens=24)
-    yield compare(
-        f"first token of turn 10 of 2,000 tokens, {delay * 1000:g} ms a hop",
-        lambda: tenth_turn(kept),
-        "the same without idle sessions",
-        lambda: tenth_turn(fresh),
-        at_least=None if delay else 10,
-        rounds=3,
-    )
-    kept._get_client().engine.pool.close()
+            def anew(fresh: Petals = fresh) -> float:
+                return seconds(lambda: fresh.invoke(nine_turns + "a" + question))
+
+            taken = in_turn({"kept": in_a_kept_session, "fresh": anew}, rounds=effort.rounds)
+            at_least = None if delay else 10
+            yield faster(name, taken["kept"], "the same, session_cache=0", taken["fresh"], at_least=at_least)
+            yield bench.sessions_left(f"{name}, one idle session in the pool")
 
 
-def killed_server() -> Iterator[Comparison]:
-    """A server dies in mid-stream, while another one holds its blocks."""
-    step_timeout = 30.0
-    with LocalSwarm(replicas=2) as swarm:
-        llm = llm_on(swarm, step_timeout=step_timeout)
-        drain(llm, PROMPT)
+def killed_servers(effort: Effort) -> Iterator[Comparison]:
+    """The servers that a stream uses die in the middle of it; others hold their blocks."""
+    del effort
+    with bench_swarm(replicas=2) as bench:
+        llm = bench.llm(**fixed_length(TOKENS))
+        list(llm.stream(PROMPT))
         started = time.perf_counter()
-        calm = "".join(llm.stream(PROMPT))
+        calm = list(llm.stream(PROMPT))
         unharmed = time.perf_counter() - started
-        started, harmed = time.perf_counter(), ""
+
+        started, harmed = time.perf_counter(), []
         for index, piece in enumerate(llm.stream(PROMPT)):
-            harmed += piece
-            if index == TOKENS // 2:
-                for server in [server for server in swarm.servers if server.blocks.start == 0][:1]:
-                    server.kill()
-                for server in [server for server in swarm.servers if server.blocks.start > 0][:1]:
-                    server.kill()
-        with_kill = time.perf_counter() - started
-    if harmed != calm:
-        msg = f"a killed server changed the answer from {calm!r} to {harmed!r}"
-        raise RuntimeError(msg)
-    extra = max(with_kill - unharmed, 1e-3)
-    yield Comparison(
-        "a stream whose servers are killed: seconds lost, same tokens",
-        "step_timeout + 2 s",
-        extra,
-        step_timeout + 2,
-        "s",
-        (step_timeout + 2) / extra,
-        1.0,
-    )
+            harmed.append(piece)
+            if index in (TOKENS // 3, 2 * TOKENS // 3):
+                _server_in_use(bench, first_blocks=index == TOKENS // 3).kill()
+        lost = time.perf_counter() - started - unharmed
+        name = f"one stream of {TOKENS} tokens, each of its two servers killed"
+        different = sum(ours != wanted for ours, wanted in zip(harmed, calm, strict=False)) + abs(len(harmed) - len(calm))
+        yield bounded(f"{name}: pieces of text that differ", different, 0, unit="pieces")
+        yield bounded(f"{name}: time lost (step_timeout + 2 s)", lost, 2 * (llm.step_timeout + 2), unit="s")
+        yield bench.sessions_left(name)
 
 
-def memory(swarm: LocalSwarm) -> Iterator[Comparison]:
-    llm, process = llm_on(swarm, max_new_tokens=4), psutil.Process()
-
-    def after(calls: int) -> float:
-        for _ in range(calls):
-            llm.invoke(PROMPT)
-        gc.collect()
-        return process.memory_info().rss / MEGABYTE
-
-    early = after(100)
-    late = after(900)
-    yield Comparison(
-        "memory of the client after 1,000 calls", "after 100 calls", late, early, "MB", early / late, 1 / 1.02
-    )
+def _server_in_use(bench: BenchSwarm, *, first_blocks: bool) -> LocalServer:
+    """Return the server that holds attention cache for the only session."""
+    held = bench.held_tokens()
+    return next(server for server in held if held[server] and (server.blocks.start == 0) == first_blocks)
 
 
-def open_sessions(swarm: LocalSwarm) -> int:
-    """Return how many sessions a swarm's servers have open, by their own account."""
-    llm = llm_on(swarm)
-    api, blocks = load_petals(), llm._get_client().model.transformer.h
-    held = 0
-    for server in swarm.servers:
-        peer = api.hivemind.PeerID.from_base58(server.peer_id)
-        stub = api.handler.get_stub(blocks.sequence_manager.state.p2p, peer)
-        block = f"{swarm.dht_prefix}.{server.blocks.start}"
-        answer = api.worker.run_coroutine(stub.rpc_info(api.runtime_pb2.ExpertUID(uid=block), timeout=10))
-        free = api.hivemind.MSGPackSerializer.loads(answer.serialized_info)["cache_tokens_available"]
-        held += free != swarm.cache_tokens
-    return held
+def memory(effort: Effort) -> Iterator[Comparison]:
+    """What the client's process takes, early and late."""
+    process = psutil.Process()
+    early, late = effort.calls
+    with bench_swarm() as bench:
+        llm = bench.llm(**fixed_length(4))
+
+        def after(calls: int) -> float:
+            for _ in range(calls):
+                llm.invoke(PROMPT)
+            gc.collect()
+            return process.memory_info().rss / MEGABYTE
+
+        sizes = [after(early)], [after(late - early)]
+        name = f"memory of the client after {late:,} calls"
+        yield overhead(name, sizes[1], f"after {early:,}", sizes[0], unit="MB", at_most=1.02)
+        yield bench.sessions_left(f"{late:,} calls")
+
+
+def batch_window(effort: Effort) -> Iterator[Comparison]:
+    """What a request that comes alone pays for the wait for companions."""
+    with bench_swarm() as bench:
+        windowed, alone = bench.llm(max_new_tokens=1), bench.llm(max_new_tokens=1, batch_window=0)
+        taken = in_turn(
+            {
+                "windowed": lambda: seconds(lambda: windowed.invoke(PROMPT)) * 1000,
+                "alone": lambda: seconds(lambda: alone.invoke(PROMPT)) * 1000,
+            },
+            rounds=effort.rounds * 20,
+        )
+        more = statistics.median(
+            longer - shorter for longer, shorter in zip(taken["windowed"], taken["alone"], strict=True)
+        )
+        name = f"batch_window of {windowed.batch_window:g} ms: what it adds to a single request"
+        yield bounded(name, more, 2, unit="ms")
+        yield bench.sessions_left("single requests")
+
+
+MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
+    "streams": streams,
+    "large-vocabulary": large_vocabulary,
+    "batches": batches,
+    "conversations": conversations,
+    "killed-servers": killed_servers,
+    "memory": memory,
+    "batch-window": batch_window,
+}

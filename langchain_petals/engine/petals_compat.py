@@ -375,6 +375,23 @@ class Routes:
         """End a server's series of failures."""
         self._manager.on_request_success(peer_id)
 
+    def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
+        """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.
+
+        Args:
+            peer_id: The server, in base 58 as in `allowed_servers`.
+            block: One of its blocks.
+            timeout: Seconds to wait for the answer.
+
+        Returns:
+            Tokens of a single block: a session of n tokens on three blocks takes 3 * n.
+        """
+        api, manager = load_petals(), self._manager
+        stub = api.handler.get_stub(manager.state.p2p, api.hivemind.PeerID.from_base58(peer_id))
+        question = api.runtime_pb2.ExpertUID(uid=manager.block_uids[block])
+        answer = api.worker.run_coroutine(stub.rpc_info(question, timeout=timeout))
+        return int(api.hivemind.MSGPackSerializer.loads(answer.serialized_info)["cache_tokens_available"])
+
 
 def shut_down(model: Any) -> None:
     """End a distributed model's background thread, DHT process and p2pd."""

@@ -44,6 +44,11 @@ class SessionPool:
         """Return how many idle sessions there are."""
         return len(self._idle)
 
+    @property
+    def reserved_tokens(self) -> int:
+        """Tokens that the idle sessions together reserve on each server."""
+        return sum(idle.session.max_length for idle in self._idle)
+
     def lease(self, prompt_ids: Sequence[int], needed: int) -> ReusableSession | None:
         """Take out the session that saves the most tokens of a prompt.
 
@@ -78,9 +83,7 @@ class SessionPool:
         with self._lock:
             self._idle.append(_Idle(session, time.monotonic() + settings.session_idle_timeout))
             closing = []
-            while len(self._idle) > settings.session_cache or (
-                sum(idle.session.max_length for idle in self._idle) > settings.session_cache_tokens
-            ):
+            while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(self._idle.pop(0))
             self._set_timer()
         for idle in closing:

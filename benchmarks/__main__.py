@@ -1,0 +1,50 @@
+"""`python -m benchmarks`: measure, print a table, write JSON and a plot; exit with 1 where a target is missed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.comparison import Comparison
+from benchmarks.measurements import MEASUREMENTS, QUICK, Effort
+from benchmarks.report import publish, table
+
+app = typer.Typer(add_completion=False)
+console = Console()
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    only: Annotated[list[str] | None, typer.Option(help=f"Measure this alone: {', '.join(MEASUREMENTS)}.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Once each and less of it: to see that it works.")] = False,
+) -> None:
+    """Compare this package with petals' own client and with langchain_community's class, on local swarms.
+
+    The whole run goes to benchmarks/results.json and into docs/; with an option it is only printed.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    unknown = set(only or ()) - set(MEASUREMENTS)
+    if unknown:
+        msg = f"There is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}."
+        raise typer.BadParameter(msg, param_hint="--only")
+    effort = QUICK if quick else Effort()
+    lines: list[Comparison] = []
+    for name in only or MEASUREMENTS:
+        console.print(f"==> {name}", style="bold")
+        for line in MEASUREMENTS[name](effort):
+            console.print(f"    {line.measured}: {line.ours:.4g} {line.unit}", "" if line.reached else "MISSED")
+            lines.append(line)
+    console.print(table(lines))
+    if not only and not quick:
+        for path in publish(lines):
+            console.print(f"Wrote {path}")
+    if not all(line.reached for line in lines):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

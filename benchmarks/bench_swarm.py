@@ -1,0 +1,68 @@
+"""A swarm to measure on, whose servers are asked whether they got all of their attention cache back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.comparison import Comparison, bounded
+from langchain_petals import Petals
+from langchain_petals.engine.petals_compat import Routes
+from langchain_petals.swarm import LocalSwarm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_petals.engine.client import Client
+    from langchain_petals.swarm import LocalServer
+
+_CLOSING_SECONDS = 5.0  # a session is closed after its last token was handed over, not before
+
+
+class BenchSwarm:
+    """A local swarm and this process's client of it.
+
+    Args:
+        swarm: A swarm that nobody has used so far.
+    """
+
+    def __init__(self, swarm: LocalSwarm) -> None:
+        self.swarm = swarm
+        self.client: Client = self.llm()._get_client()
+        self._routes = Routes(self.client.model)
+        self._untouched = {server.peer_id: self._free(server) for server in swarm.servers}
+
+    def llm(self, **options: Any) -> Petals:
+        """Return a greedy `Petals` that keeps no idle sessions unless told to."""
+        return Petals(**self.swarm.connection, **({"temperature": 0, "session_cache": 0} | options))
+
+    def _free(self, server: LocalServer) -> int:
+        return self._routes.free_cache_tokens(server.peer_id, server.blocks.start)
+
+    def held_tokens(self) -> dict[LocalServer, int]:
+        """Return for how many tokens each living server holds attention cache, by its own account."""
+        living = [server for server in self.swarm.servers if server.alive]
+        # servers count the tokens of a single block
+        return {
+            server: (self._untouched[server.peer_id] - self._free(server)) // len(server.blocks) for server in living
+        }
+
+    def sessions_left(self, after: str) -> Comparison:
+        """Return the most tokens that a server holds beyond the idle sessions of the pool.
+
+        Sessions of one and the same client hold the same number of tokens on each server of their chain, so that a
+        server cannot make up for another one.
+        """
+        pooled = self.client.engine.pool.reserved_tokens
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while (left := max(self.held_tokens().values()) - pooled) and time.monotonic() < deadline:
+            pass
+        return bounded(f"attention cache left open on a server after: {after}", left, 0, unit="tokens")
+
+
+@contextmanager
+def bench_swarm(*args: Any, **options: Any) -> Iterator[BenchSwarm]:
+    """Start a `LocalSwarm` with these arguments."""
+    with LocalSwarm(*args, **options) as swarm:
+        yield BenchSwarm(swarm)

@@ -1,0 +1,102 @@
+"""The table on the terminal; the JSON, the plot and the table of the docs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.comparison import Comparison
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results.json"
+PLOT = ROOT / "docs" / "benchmarks.svg"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+COLUMNS = ("measured", "ours", "against", "theirs", "ratio", "target", "reached")
+
+
+def table(lines: Sequence[Comparison]) -> Table:
+    shown = Table(title="Medians")
+    for name in COLUMNS:
+        shown.add_column(name, justify="right" if name in {"ours", "theirs", "ratio"} else "left")
+    for line in lines:
+        shown.add_row(*_cells(line), style="" if line.reached else "bold red")
+    return shown
+
+
+def _cells(line: Comparison) -> tuple[str, ...]:
+    return (
+        line.measured,
+        f"{_number(line.ours)} {line.unit}",
+        line.against,
+        f"{_number(line.theirs)} {line.unit}",
+        "" if line.ratio is None else f"{line.ratio:.2f} x",
+        line.target or "reported",
+        ("yes" if line.reached else "NO") if line.target else "",
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def publish(lines: Sequence[Comparison]) -> list[Path]:
+    """Write the results where the docs take them from; return the files."""
+    document = {"machine": _machine(), "results": [line.as_dict() for line in lines]}
+    RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _draw(lines)
+    _fill_page(lines, document["machine"])
+    return [RESULTS, PLOT, PAGE]
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("petals", "transformers", "torch", "langchain-core")},
+    }
+
+
+def _draw(lines: Sequence[Comparison]) -> None:
+    """Draw how many times faster ours is, where that was asked."""
+    import matplotlib as mpl  # noqa: PLC0415 - only a whole run draws
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "langchain-petals"  # the same picture for the same numbers
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    gains = [line for line in lines if line.unit == "s" and line.ratio is not None][::-1]
+    figure, axes = plt.subplots(figsize=(9, 0.55 * len(gains) + 1), layout="constrained")
+    ratios = [line.ratio for line in gains]
+    bars = axes.barh([f"{line.measured}\nagainst {line.against}" for line in gains], ratios, color="#4c78a8")
+    axes.bar_label(bars, [f"{ratio:.1f} x" for ratio in ratios], padding=3)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, 2 * max(ratios))
+    axes.set_xlabel("times faster (logarithmic)")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PLOT, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _fill_page(lines: Sequence[Comparison], machine: dict[str, Any]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    rows = [" | ".join(cells) for cells in (COLUMNS, ("---",) * len(COLUMNS), *map(_cells, lines))]
+    where = ", ".join(f"{name} {value}" for name, value in machine.items())
+    table_text = "\n".join(f"| {row} |" for row in rows)
+    PAGE.write_text(f"{before}{BEGIN}\n\nMeasured on: {where}.\n\n{table_text}\n\n{END}{after}", encoding="utf-8")
