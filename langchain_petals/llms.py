@@ -47,23 +47,6 @@ class Petals(PetalsParameters, BaseLLM):
     def _llm_type(self) -> str:
         return "petals"
 
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        """All that an answer depends on; LangChain's caches use it as their key. No secret is among it."""
-        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "on_prefill"}
-        names = [name for name in PetalsParameters.model_fields if name not in hidden]
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Fields that LangChain's serialisation replaces by the names of these variables."""
-        return {"huggingface_api_key": "HF_TOKEN"}
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Whether `langchain_core.load.dumps` can write the object down."""
-        return True
-
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return where `langchain_core.load.loads` finds the class."""
@@ -91,7 +74,7 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         options = self._call_options(stop, kwargs)
-        generations = self._submit(prompts, options)
+        generations = self._submit(self._encoded(prompts), options)
         listener = run_manager if len(prompts) == options.n == 1 else None  # tokens of several answers would mix
         answers = []
         with _cancelling(generations):
@@ -112,7 +95,7 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> LLMResult:
         options = self._call_options(stop, kwargs)
         await run_in_executor(None, self._get_client)
-        generations = self._submit(prompts, options)
+        generations = self._submit(self._encoded(prompts), options)
         listener = run_manager if len(prompts) == options.n == 1 else None
         answers = []
         with _cancelling(generations):
@@ -155,6 +138,10 @@ class Petals(PetalsParameters, BaseLLM):
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
+        return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
+
     def _token_text(self, token: int) -> str:
         text: str = self._get_client().tokenizer.decode([token])
         return text
@@ -164,7 +151,7 @@ class Petals(PetalsParameters, BaseLLM):
         if options.n > 1:
             msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
             raise InvalidRequestError(msg)
-        return self._submit([prompt], options)[0]
+        return self._submit(self._encoded([prompt]), options)[0]
 
     def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]

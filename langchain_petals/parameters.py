@@ -147,6 +147,23 @@ class PetalsParameters(BaseModel):
 
     _client: Client | None = PrivateAttr(default=None)
 
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """All that an answer depends on; LangChain's caches use it as their key. No secret is among it."""
+        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "on_prefill"}
+        names = [name for name in PetalsParameters.model_fields if name not in hidden]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that LangChain's serialisation replaces by the names of these variables."""
+        return {"huggingface_api_key": "HF_TOKEN"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether `langchain_core.load.dumps` can write the object down."""
+        return True
+
     @model_validator(mode="before")
     @classmethod
     def _collect_extra(cls, values: Any) -> Any:
@@ -233,8 +250,13 @@ class PetalsParameters(BaseModel):
             token=key.get_secret_value() if key else None,
         )
 
-    def _submit(self, prompts: Sequence[str], options: GenerationOptions) -> list[Generation]:
+    def _submit(self, prompts: Sequence[Sequence[int]], options: GenerationOptions, **extra: Any) -> list[Generation]:
         """Start `options.n` generations for each prompt, one prompt after the other; all may share a session.
+
+        Args:
+            prompts: Token ids.
+            options: How to go on after them.
+            extra: Further fields of the engine's `Request`.
 
         Raises:
             InvalidRequestError: A prompt is empty.
@@ -245,9 +267,8 @@ class PetalsParameters(BaseModel):
             msg = "num_beams > 1 needs petals 2.2.0.post1: servers of 2.3.0.dev2 cannot reorder beams. Set num_beams=1."
             raise InvalidRequestError(msg)
         requests = []
-        for prompt in prompts:
-            ids = client.encode(prompt)
-            if not prompt or not ids:
+        for ids in prompts:
+            if not ids:
                 msg = "A prompt is empty, so there is nothing to continue; give at least one character."
                 raise InvalidRequestError(msg)
             budget = options.budget(len(ids), client.context_length)
@@ -261,6 +282,7 @@ class PetalsParameters(BaseModel):
                     top_logprobs=(options.top_logprobs or 0) if options.logprobs else None,
                     num_beams=options.num_beams,
                     on_prefill=self.on_prefill,
+                    **extra,
                 )
                 for row in range(options.n)
             ]

@@ -8,7 +8,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from langchain_petals.engine.generation import FinishReason, Generation, Piece
-from langchain_petals.engine.text import CONTEXT_TOKENS, Detokenizer, StopMatcher
+from langchain_petals.engine.text import Detokenizer, StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Ge
         generation: The request, and where the result goes.
     """
     request, sampling = generation.request, generation.request.sampling
-    prompt = list(request.prompt_ids)
+    prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)
     options: dict[str, Any] = {
         "repetition_penalty": sampling.repetition_penalty,
         "no_repeat_ngram_size": sampling.no_repeat_ngram_size,
@@ -64,7 +64,7 @@ def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Ge
     end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
     tokens = tuple(ids if end is None else ids[: end + 1])
     ids = ids[:end]
-    detokenizer = Detokenizer(tokenizer, prompt[-CONTEXT_TOKENS:])
+    detokenizer = Detokenizer(tokenizer, prompt)
     stop = StopMatcher(request.stop)
     text, stopped = stop.add("".join(map(detokenizer.add, ids)) + detokenizer.flush())
     reason: FinishReason = "length" if end is None and stopped is None else "stop"

@@ -8,7 +8,7 @@ import torch
 
 from langchain_petals.engine.generation import FinishReason, Generation, Piece
 from langchain_petals.engine.sampling import Sampler
-from langchain_petals.engine.text import CONTEXT_TOKENS, Detokenizer, StopMatcher
+from langchain_petals.engine.text import Detokenizer, StopMatcher
 from langchain_petals.errors import PromptTooLongError
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ class Row:
 
     def __init__(self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int]) -> None:
         request = generation.request
+        end_tokens = (*end_tokens, *request.end_tokens)
         self._generation, self._request = generation, request
         self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
         self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
-        self._text = Detokenizer(tokenizer, self.ids[-CONTEXT_TOKENS:])
+        self._text = Detokenizer(tokenizer, self.ids)
         self._stop = StopMatcher(request.stop)
         self._finished = False
         self._pending: Piece | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from langchain_petals.errors import InvalidRequestError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -49,18 +51,32 @@ class Request:
         max_new_tokens: Stop after this many new tokens; at least one.
         sampling: How to choose tokens.
         stop: Strings that end the generation and are not part of the output.
+        end_tokens: Ids that end the generation beside the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
         top_logprobs: Report the log-probability of each token, and of this many of the likeliest; None for neither.
         num_beams: With more than one, petals' own beam search instead of the token loop.
         on_prefill: Called on the engine's thread after each step that sent tokens of the prompt, with how many of them
             have been sent and how many there are.
+
+    Raises:
+        InvalidRequestError: There is nothing to continue, or nothing to be generated.
     """
 
     prompt_ids: Sequence[int]
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     stop: Sequence[str] = ()
+    end_tokens: tuple[int, ...] = ()
     timeout: float | None = None
     top_logprobs: int | None = None
     num_beams: int = 1
     on_prefill: Callable[[int, int], object] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the token loop could not end."""
+        if not self.prompt_ids:
+            msg = "a request's prompt has no tokens; give at least one"
+            raise InvalidRequestError(msg)
+        if self.max_new_tokens < 1:
+            msg = f"max_new_tokens is {self.max_new_tokens}; ask for at least one"
+            raise InvalidRequestError(msg)
