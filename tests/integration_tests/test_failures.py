@@ -150,7 +150,7 @@ def test_a_row_that_is_cancelled_does_not_touch_its_companions(swarm: LocalSwarm
     llm = _greedy(swarm)
     expected = llm.invoke(PROMPT)
     options = llm._call_options(None, {})
-    first, second = llm._submit([PROMPT, "Human: Count from 3 to 20.\nAI:"], options)
+    first, second = llm._submit(llm._encoded([PROMPT, "Human: Count from 3 to 20.\nAI:"]), options)
     pieces = iter(second)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
