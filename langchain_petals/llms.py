@@ -6,7 +6,6 @@ A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine 
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.llms import BaseLLM
@@ -14,7 +13,9 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
+from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.logprobs import described
 from langchain_petals.parameters import PetalsParameters
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LangSmithParams
 
-    from langchain_petals.engine.generation import Generation, Piece, TokenLogprobs
+    from langchain_petals.engine.generation import Generation, Piece
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -77,7 +78,7 @@ class Petals(PetalsParameters, BaseLLM):
         generations = self._submit(self._encoded(prompts), options)
         listener = run_manager if len(prompts) == options.n == 1 else None  # tokens of several answers would mix
         answers = []
-        with _cancelling(generations):
+        with cancelling(generations):
             for generation in generations:
                 answers.append(_Answer(self._token_text))
                 for piece in generation:
@@ -98,7 +99,7 @@ class Petals(PetalsParameters, BaseLLM):
         generations = self._submit(self._encoded(prompts), options)
         listener = run_manager if len(prompts) == options.n == 1 else None
         answers = []
-        with _cancelling(generations):
+        with cancelling(generations):
             for generation in generations:
                 answers.append(_Answer(self._token_text))
                 async for piece in generation:
@@ -194,23 +195,8 @@ class _Answer:
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(self._described(piece.logprobs))
+            self._logprobs.append(described(piece.logprobs, self._token_text))
             info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
             info["finish_reason"] = self._finish_reason = piece.finish_reason
         return GenerationChunk(text=piece.text, generation_info=info or None)
-
-    def _described(self, logprobs: TokenLogprobs) -> dict[str, Any]:
-        """Return log-probabilities in the shape that OpenAI's models made known."""
-        top = [{"token": self._token_text(token), "logprob": value} for token, value in logprobs.top]
-        return {"token": self._token_text(logprobs.token), "logprob": logprobs.logprob, "top_logprobs": top}
-
-
-@contextlib.contextmanager
-def _cancelling(generations: Sequence[Generation]) -> Iterator[None]:
-    """Cancel what is still running when the block is left, by an error for instance."""
-    try:
-        yield
-    finally:
-        for generation in generations:
-            generation.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from langchain_petals.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from langchain_petals.engine.request import Request
 
@@ -150,3 +151,13 @@ class Generation:
                     return
         finally:
             self.cancel()
+
+
+@contextlib.contextmanager
+def cancelling(generations: Iterable[Generation]) -> Iterator[None]:
+    """Cancel what is still running when the block is left, by an error for instance."""
+    try:
+        yield
+    finally:
+        for generation in generations:
+            generation.cancel()
