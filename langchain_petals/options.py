@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
@@ -32,13 +32,13 @@ class GenerationOptions(BaseModel):
     typical_p: float | None = Field(default=None, gt=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0)
     no_repeat_ngram_size: int = Field(default=0, ge=0)
-    bad_words_ids: tuple[tuple[int, ...], ...] | None = None
+    bad_words_ids: tuple[Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)], ...] | None = None
     min_new_tokens: int = Field(default=0, ge=0)
     do_sample: bool = True
     max_new_tokens: int | None = Field(default=None, ge=1)
     max_length: int | None = Field(default=None, ge=1)
     n: int = Field(default=1, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     num_beams: int = Field(default=1, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)

@@ -50,15 +50,22 @@ class Row:
         return len(self._request.prompt_ids)
 
     @property
+    def _generated(self) -> int:
+        return len(self.ids) - self.prompt_length
+
+    @property
     def longest(self) -> int:
         """Tokens of the row at the most."""
         return self.prompt_length + self._budget
 
     def shorten(self, limit: int) -> None:
-        """Take notice that rows have `limit` tokens at most; the row fails when its prompt fills them."""
+        """Take notice that rows have `limit` tokens at most; a row ends that fills them already."""
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
+        elif self._generated >= self._budget:
+            text, reason = self._ended("", None, "length")
+            self._generation.put(Piece(text, self._generated, reason))
 
     def reuse(self, position: int) -> None:
         """Take notice that the session holds this many tokens of the prompt already."""
@@ -84,14 +91,16 @@ class Row:
         """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
         token, logprobs = self._sampler.choose(self.ids, logits, self._request.top_logprobs)
         self.ids.append(token)
-        generated = len(self.ids) - self.prompt_length
-        reason: FinishReason | None = None
+        reason: FinishReason | None = "length" if self._generated >= self._budget else None
         if token in self._end_tokens:
-            text, stopped, reason = "", None, "stop"
+            text, reason = self._ended("", None, "stop")
         else:
-            text, stopped = self._stop.add(self._text.add(token))
-        if stopped is None and (reason is not None or generated == self._budget):
-            reason = reason or "length"
+            text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
+        self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,))
+
+    def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:
+        """Add what was held back to a step's text if the row ends with it, and return why it ends."""
+        if stopped is None and reason is not None:
             rest, stopped = self._stop.add(self._text.flush())
             text += rest
             if stopped is None:
@@ -99,7 +108,7 @@ class Row:
         if stopped is not None:
             reason = "stop"
         self._finished = reason is not None
-        self._pending = Piece(text, generated, reason, logprobs, tokens=(token,))
+        return text, reason
 
     def deliver(self) -> None:
         """Hand over what the last step brought."""

@@ -74,21 +74,31 @@ class Engine:
         self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
     ) -> None:
         """Run a group in one session, and hand any error to those who wait for the results."""
-        client = self._client
+        rows = [row for row in map(self._row, generations) if row is not None]
+        if session is not None and not rows:
+            session.close()
         try:
-            rows = [Row(generation, client.tokenizer, client.end_tokens) for generation in generations]
-            try:
-                self._decode(rows, settings, session)
-            except CacheLimitError as error:
-                client.learn_limit(error.limit)
-                for row in rows:
-                    row.shorten(error.limit)
-                self._decode(rows, settings)
+            while rows:
+                try:
+                    self._decode(rows, settings, session)
+                except CacheLimitError as error:
+                    self._client.learn_limit(error.limit)
+                    for row in rows:
+                        row.shorten(error.limit)
+                session, rows = None, [row for row in rows if not row.done]
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
-            for generation in generations:
-                generation.put(error)
+            for row in rows:
+                row.fail(error)
 
-    def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None = None) -> None:
+    def _row(self, generation: Generation) -> Row | None:
+        """Return what runs in a session; None for a request that cannot be honoured: its companions go on."""
+        try:
+            return Row(generation, self._client.tokenizer, self._client.end_tokens)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+            generation.put(error)
+            return None
+
+    def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
         if session is None:
             session = self._client.open_session(len(rows), max(row.longest for row in rows), settings)
         keeper = _Keeper(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from transformers import (
 )
 
 from langchain_petals.engine.generation import TokenLogprobs
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from langchain_petals.engine.request import Sampling
 
@@ -51,16 +53,20 @@ class Sampler:
         sampling: The settings.
         prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
         end_tokens: Ids that end a generation.
+
+    Raises:
+        InvalidRequestError: A setting is out of range.
     """
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
-        self._processors = _processors(sampling, prompt_length, list(end_tokens))
         self._generator = torch.Generator()
-        if sampling.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(sampling.seed)
+        with _refusals():
+            self._processors = _processors(sampling, prompt_length, list(end_tokens))
+            if sampling.seed is None:
+                self._generator.seed()
+            else:
+                self._generator.manual_seed(sampling.seed)
 
     @torch.inference_mode()
     def choose(
@@ -75,15 +81,29 @@ class Sampler:
 
         Returns:
             The token, and how likely it was, in the distribution that it was chosen from.
+
+        Raises:
+            InvalidRequestError: A setting does not fit the vocabulary.
         """
         scores = logits.float()[None].clone()  # some processors write into it
         if self._processors:
-            scores = self._processors(torch.tensor([ids]), scores)
+            with _refusals():
+                scores = self._processors(torch.tensor([ids]), scores)
         if self._greedy:
             token = int(scores.argmax(-1))
         else:
             token = int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
         return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Say that it is the request's fault when transformers or torch refuse an argument."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        msg = f"these sampling options cannot be used: {error}"
+        raise InvalidRequestError(msg) from error
 
 
 def _logprobs(token: int, logprobs: torch.Tensor, top: int) -> TokenLogprobs:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Tokens of a prompt that decide how the first new token reads (with a space in front of it or without).
-CONTEXT_TOKENS = 8
+# Tokens of a prompt among which the beginning of a character is looked for.
+_LONGEST_CONTEXT = 32
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
@@ -16,24 +16,34 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Detokenizer:
     """Turns tokens into text as they come; never releases half a character.
 
-    The pieces of `add`, and the last one of `flush`, joined, equal what decoding context and tokens in one go gives
-    after the text of the context. (With a byte-fallback vocabulary that holds for valid UTF-8; for a run of bytes
-    that is *not*, the one-shot decoder takes back characters that came before it, which no stream can.)
+    The pieces of `add`, and the last one of `flush`, joined, equal what decoding prompt and tokens in one go gives
+    after the text of the prompt. (With a byte-fallback vocabulary that holds for valid UTF-8; for a run of bytes that
+    is *not*, the one-shot decoder takes back characters that came before it, which no stream can.)
 
     A token's text can depend on the one before it (SentencePiece drops the space in front of the first), so a token
     is decoded together with the ones since the last boundary of characters.
 
     Args:
         tokenizer: A transformers tokenizer.
-        context: The last ids of the prompt; they decide about the first token's leading space.
+        prompt: The tokens before the first one; its end decides about the first token's leading space.
     """
 
-    def __init__(self, tokenizer: Any, context: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, prompt: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._ids = list(context)
+        self._ids = self._end_of(prompt)
         self._start = 0  # where decoding starts: one released piece back
         self._done = len(self._ids)  # tokens before this one are released
         self._released = self._decode(self._ids)
+
+    def _end_of(self, prompt: Sequence[int]) -> list[int]:
+        """Return the last tokens that have a text of their own: not nothing, and not from within a character."""
+        tail: list[int] = []
+        for start in range(len(prompt) - 1, max(-1, len(prompt) - 1 - _LONGEST_CONTEXT), -1):
+            tail = list(prompt[start:])
+            text = self._decode(tail)
+            if text and not text.startswith(_UNFINISHED):
+                break
+        return tail
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -43,7 +53,11 @@ class Detokenizer:
         """Take one more token; return the text that is now certain, perhaps none."""
         self._ids.append(token)
         text = self._decode(self._ids[self._start :])
-        if len(text) <= len(self._released) or text.endswith(_UNFINISHED):
+        if text.endswith(_UNFINISHED):
+            return ""
+        if text == self._released:
+            if text:  # a special token: it has no text and no part in that of others
+                self._ids.pop()
             return ""
         return self._release(text)
 
@@ -53,6 +67,9 @@ class Detokenizer:
 
     def _release(self, text: str) -> str:
         piece = text[len(self._released) :]
+        if not text.startswith(self._released):
+            # fallback bytes that make no character; decoded together with released ones they spoil these too
+            piece = self._decode(self._ids[self._done :])
         self._start, self._done = self._done, len(self._ids)
         self._released = self._decode(self._ids[self._start :])
         return piece

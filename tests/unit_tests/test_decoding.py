@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scripted_session import ScriptedClient, ScriptedSession
 
@@ -15,6 +15,7 @@ from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,6 +237,7 @@ def test_text_does_not_depend_on_what_stands_in_front_of_it(
     before, ids = (tokenizer(each, add_special_tokens=False)["input_ids"] for each in (prompt, answer))
     if tokenizer.convert_ids_to_tokens(ids[0]) == "▁":  # the answer goes on in the middle of a word
         ids = ids[1:]
+    assume(ids)
     expected = tokenizer.decode([*before, *ids]).removeprefix(tokenizer.decode(before))
     [pieces] = run(ScriptedSession([before], [ids]), [asked(before, len(ids))], tokenizer)
     assert text(pieces) == expected
@@ -386,7 +388,7 @@ def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrai
     [
         pytest.param(Sampling(bad_words_ids=((),)), id="empty bad word"),
         pytest.param(Sampling(bad_words_ids=((-1,),)), id="bad word of no token"),
-        pytest.param(Sampling(bad_words_ids=((59,),)), id="end token as the only bad word"),
+        pytest.param(Sampling(bad_words_ids=((512,),)), id="bad word beyond the vocabulary"),
         pytest.param(Sampling(seed=2**70), id="seed beyond 64 bits"),
     ],
 )
@@ -394,8 +396,8 @@ def test_request_that_cannot_be_honoured_does_not_fail_its_companions(
     tiny_tokenizer: PreTrainedTokenizerFast, bad: Sampling
 ) -> None:
     """Requests of strangers run together: threads of one program that share a model."""
-    session = ScriptedSession([b"ab"] * 2, [b"xy"] * 2)
-    client = ScriptedClient(tiny_tokenizer, lambda _: session, end_tokens=b";")
-    requests = [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)]
-    _, good = submitted(client, requests)
+    client = ScriptedClient(tiny_tokenizer, lambda rows: ScriptedSession([b"ab"] * rows, [b"xy"] * rows))
+    refused, good = submitted(client, [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)])
     assert text(list(good)) == "xy"
+    with pytest.raises(InvalidRequestError):
+        list(refused)
