@@ -10,7 +10,9 @@ summarisation middleware treat them as it treats any other provider's:
     |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   petals has no code for this family
     |- ModelLoadError            (OSError)                    a model's files could not be had
     |  |- ModelNotFoundError     (LangChain's)                no such model, or it is private
-    |  `- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
+    |  |- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
+    |  |  `- InvalidKeyError     (ModelAuthenticationError)   the hub does not know the key
+    |  `- HubUnreachableError    (ModelConnectionError)       the hub does not answer; a retry may help
     |- SwarmError                                             the swarm did not do its part; a retry may help
     |  |- SwarmUnreachableError  (ModelConnectionError)       no initial peer, or no routes
     |  |- BlocksMissingError     (ModelConnectionError)       no server holds some blocks
@@ -32,6 +34,8 @@ __all__ = [
     "AccessDeniedError",
     "BlocksMissingError",
     "DeadlineExceededError",
+    "HubUnreachableError",
+    "InvalidKeyError",
     "InvalidRequestError",
     "LocalSwarmError",
     "ModelLoadError",
@@ -88,6 +92,14 @@ class ModelNotFoundError(ModelLoadError, langchain.ModelNotFoundError):
 
 class AccessDeniedError(ModelLoadError, langchain.ModelPermissionDeniedError):
     """The hub refused the model: no key was sent, or one without access."""
+
+
+class InvalidKeyError(AccessDeniedError, langchain.ModelAuthenticationError):
+    """The hub does not know the key that was sent."""
+
+
+class HubUnreachableError(ModelLoadError, langchain.ModelConnectionError):
+    """The hub could not be reached, or did not work, and the cache does not hold the files."""
 
 
 class SwarmError(PetalsError):

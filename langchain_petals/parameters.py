@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.utils import secret_from_env
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.hub_key import HubKeyHolder, check_names, hide_key
 from langchain_petals.options import (
     DEFAULT_MAX_NEW_TOKENS,
     OPTION_NAMES,
@@ -24,13 +25,14 @@ from langchain_petals.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
     from typing_extensions import Self
 
     from langchain_petals.engine.client import Client, Connection  # noqa: TC004 - a private attribute's type is not read
     from langchain_petals.engine.generation import Generation
 
 
-class PetalsParameters(BaseModel):
+class PetalsParameters(HubKeyHolder):
     """Connection and generation fields, and the way from them to the engine."""
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
@@ -71,11 +73,6 @@ class PetalsParameters(BaseModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further generation options by name: `min_p`, `typical_p`, `no_repeat_ngram_size`, `bad_words_ids`, ..."""
 
-    huggingface_api_key: SecretStr | None = Field(
-        default_factory=secret_from_env(["HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN"], default=None)
-    )
-    """Key for gated or private models on the hub; from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN."""
-
     initial_peers: list[str] | None = None
     """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
 
@@ -91,8 +88,8 @@ class PetalsParameters(BaseModel):
     active_adapter: str | None = None
     """Hub name of a LoRA adapter that the servers hold and shall apply."""
 
-    torch_dtype: str = "auto"
-    """Type of embeddings and head in this process: "auto" (the checkpoint's), "float32", "bfloat16" or "float16"."""
+    torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of embeddings and head in this process; "auto" is the checkpoint's."""
 
     device: str = "cpu"
     """Where embeddings and head live in this process."""
@@ -102,6 +99,12 @@ class PetalsParameters(BaseModel):
 
     cache_dir: str | None = None
     """Folder for files from the hub."""
+
+    local_files_only: bool = False
+    """Read the files of the model from `cache_dir`, and do not ask the hub."""
+
+    trust_remote_code: bool = False
+    """Let code that comes with the model run in this process; read it before."""
 
     timeout: float | None = None
     """Seconds that an answer may take, loading the model not counted; None for no limit."""
@@ -154,11 +157,6 @@ class PetalsParameters(BaseModel):
         names = [name for name in PetalsParameters.model_fields if name not in hidden]
         return {name: getattr(self, name) for name in names}
 
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Fields that LangChain's serialisation replaces by the names of these variables."""
-        return {"huggingface_api_key": "HF_TOKEN"}
-
     @classmethod
     def is_lc_serializable(cls) -> bool:
         """Whether `langchain_core.load.dumps` can write the object down."""
@@ -170,6 +168,8 @@ class PetalsParameters(BaseModel):
         """Move unknown arguments to `model_kwargs`, with a warning."""
         if not isinstance(values, dict):
             return values
+        values = hide_key(values)
+        check_names(values)
         known = set(cls.model_fields) | {field.alias for field in cls.model_fields.values()}
         model_kwargs = dict(values.get("model_kwargs") or {})
         for name in [name for name in values if name not in known]:
@@ -182,6 +182,26 @@ class PetalsParameters(BaseModel):
             )
             model_kwargs[name] = values[name]
         return {name: value for name, value in values.items() if name in known} | {"model_kwargs": model_kwargs}
+
+    @field_validator("initial_peers")
+    @classmethod
+    def _check_initial_peers(cls, peers: list[str] | None) -> list[str] | None:
+        return peers if peers is None else [check_initial_peer(peer) for peer in peers]
+
+    @field_validator("allowed_servers", "blocked_servers")
+    @classmethod
+    def _check_servers(cls, peer_ids: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        return peer_ids if peer_ids is None else [check_peer_id(str(info.field_name), peer_id) for peer_id in peer_ids]
+
+    @field_validator("dht_prefix")
+    @classmethod
+    def _check_dht_prefix(cls, prefix: str | None) -> str | None:
+        return prefix if prefix is None else check_prefix(prefix)
+
+    @field_validator("active_adapter")
+    @classmethod
+    def _check_active_adapter(cls, name: str | None) -> str | None:
+        return name if name is None else check_adapter(name)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -202,6 +222,23 @@ class PetalsParameters(BaseModel):
         """Whether all fields were given: LangChain's configurable_fields copies objects so."""
         return self.model_fields_set >= set(type(self).model_fields)
 
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return what `langchain_core.load.dumps` writes down: the arguments that were given, and no key.
+
+        Defaults are left out. Among the arguments of `loads` they would count as given, and contradict others.
+        """
+        serialized = super().to_json()
+        if serialized["type"] == "constructor":
+            given = {
+                name
+                for name in self.model_fields_set
+                if not self._is_copy or getattr(self, name) != type(self).model_fields[name].default
+            }
+            serialized["kwargs"] = {
+                name: value for name, value in serialized["kwargs"].items() if name in given | self.lc_secrets.keys()
+            }
+        return serialized
+
     def _own_options(self) -> dict[str, Any]:
         """Return the generation options among the fields."""
         own = {name: getattr(self, name) for name in OPTION_NAMES if name in type(self).model_fields}
@@ -219,6 +256,15 @@ class PetalsParameters(BaseModel):
             **{field.name: getattr(self, field.name) for field in fields(Settings) if hasattr(self, field.name)}
         )
 
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        private = state["__pydantic_private__"] or {}
+        return state | {"__pydantic_private__": private | {"_client": None}}  # a model of its own where it is unpickled
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        shared = {id(each): each for each in (self.client, self.tokenizer, self._client)}
+        return super().__deepcopy__((memo or {}) | shared)
+
     def _get_client(self) -> Client:
         """Return the model and tokenizer, loading them on first use; several objects share them."""
         if self._client is None:
@@ -235,7 +281,6 @@ class PetalsParameters(BaseModel):
     def _connection(self) -> Connection:
         from langchain_petals.engine.client import Connection  # noqa: PLC0415 - loads torch
 
-        key = self.huggingface_api_key
         return Connection(
             model=self.model_name,
             initial_peers=tuple(self.initial_peers or ()),
@@ -247,7 +292,9 @@ class PetalsParameters(BaseModel):
             device=self.device,
             revision=self.revision,
             cache_dir=self.cache_dir,
-            token=key.get_secret_value() if key else None,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            key=self.huggingface_api_key,
         )
 
     def _submit(self, prompts: Sequence[Sequence[int]], options: GenerationOptions, **extra: Any) -> list[Generation]:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.engine import petals_compat
+import torch
+
+from langchain_petals.addresses import default_prefix
+from langchain_petals.engine import hub, petals_compat
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.local_session import LocalSession
 from langchain_petals.engine.session import SwarmSession
-from langchain_petals.errors import (
-    AccessDeniedError,
-    InvalidRequestError,
-    ModelLoadError,
-    ModelNotFoundError,
-    PetalsError,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from pydantic import SecretStr
 
     from langchain_petals.engine.session import ReusableSession
     from langchain_petals.engine.settings import Settings
@@ -48,7 +48,10 @@ class Connection:
         device: Where embeddings and head live.
         revision: Commit, branch or tag on the hub.
         cache_dir: Folder for downloaded files.
-        token: Key for the hub. No part of what makes connections equal, and in no repr.
+        local_files_only: Whether to read the cache only, and not ask the hub.
+        trust_remote_code: Whether code that comes with the model may run in this process.
+        key: Opens gated and private models. No part of what makes connections equal: what one key has loaded,
+            all objects of the process share, as they share the cache on the disk. In no repr.
     """
 
     model: str
@@ -61,7 +64,9 @@ class Connection:
     device: str = "cpu"
     revision: str | None = None
     cache_dir: str | None = None
-    token: str | None = field(default=None, repr=False, compare=False)
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
 class Client:
@@ -154,10 +159,14 @@ def get_client(connection: Connection) -> Client:
         return _clients[connection]
 
 
-def release(initial_peers: Sequence[str]) -> None:
-    """Forget, and disconnect, the clients of the swarm that was joined through these peers."""
+def release(initial_peers: Sequence[str], model: str | None = None) -> None:
+    """Forget, and disconnect, the clients of the swarm that was joined through these peers; of one model or of all."""
     with _lock:
-        gone = [connection for connection in _clients if connection.initial_peers == tuple(initial_peers)]
+        gone = [
+            connection
+            for connection in _clients
+            if connection.initial_peers == tuple(initial_peers) and model in (None, connection.model)
+        ]
         clients = [_clients.pop(connection) for connection in gone]
     for client in clients:
         client.shut_down()
@@ -168,16 +177,23 @@ def _load(connection: Connection) -> Client:
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version
 
     logger.info("Loading the client part of %s", connection.model)
-    files = {"revision": connection.revision, "cache_dir": connection.cache_dir, "token": connection.token}
-    files = {key: value for key, value in files.items() if value is not None}
     name = petals_compat.original_repository(connection.model)
-    config = _from_hub(connection, lambda: AutoConfig.from_pretrained(name, **files))
+    repository = hub.find(
+        name,
+        revision=connection.revision or petals_compat.default_revision(name),
+        cache_dir=connection.cache_dir,
+        local_files_only=connection.local_files_only,
+        trust_remote_code=connection.trust_remote_code,
+        key=connection.key,
+    )
+    config = repository.read(AutoConfig.from_pretrained)
     with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # advice for people who fine-tune
-        tokenizer = _from_hub(connection, lambda: AutoTokenizer.from_pretrained(name, **files))
-    options: dict[str, Any] = files | {
-        "torch_dtype": connection.torch_dtype,
+        tokenizer = repository.read(AutoTokenizer.from_pretrained)
+    options: dict[str, Any] = {
+        # transformers 4.34 takes no names of types
+        "torch_dtype": getattr(torch, connection.torch_dtype, connection.torch_dtype),
         "initial_peers": list(connection.initial_peers),
-        "dht_prefix": connection.dht_prefix,
+        "dht_prefix": connection.dht_prefix or (default_prefix(name) if Path(name).is_dir() else None),
         "allowed_servers": list(connection.allowed_servers),
         "blocked_servers": list(connection.blocked_servers),
         "active_adapter": connection.active_adapter,
@@ -185,37 +201,7 @@ def _load(connection: Connection) -> Client:
     options = {key: value for key, value in options.items() if value}
     # The engine retries, bounds its waits and logs its routes by itself.
     options |= {"max_retries": 1, "show_route": False}
-    model = _from_hub(connection, lambda: petals_compat.load_distributed_model(name, config, options))
+    model = repository.read(
+        functools.partial(petals_compat.load_distributed_model, config=config), **repository.weights_format(), **options
+    )
     return Client(model.to(connection.device), tokenizer)
-
-
-def _from_hub(connection: Connection, load: Callable[[], Any]) -> Any:
-    """Run one of transformers' loaders, translating what it raises."""
-    try:
-        return load()
-    except PetalsError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _explained(connection, error) from error
-
-
-def _explained(connection: Connection, error: Exception) -> PetalsError:
-    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - heavy
-
-    model = connection.model
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
-    key = "Set HF_TOKEN (or huggingface_api_key) to a key that has access"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return AccessDeniedError(
-            f"The hub refused access to {model!r}. Request it on the model's page (https://huggingface.co/{model}), "
-            f"and {key[0].lower()}{key[1:]}."
-        )
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return ModelNotFoundError(
-            f"The hub has no model {model!r}, or hides it. Check its name. {key} if it is private."
-        )
-    if isinstance(error, ValueError):
-        return InvalidRequestError(f"Could not load {model!r}: {error}")
-    return ModelLoadError(f"Could not load {model!r}: {error}")

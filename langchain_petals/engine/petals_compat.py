@@ -133,6 +133,8 @@ def _load_once() -> SimpleNamespace:
     _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
     _cancel_on_the_right_loop()
     end_with_parent(hivemind.DHT)
+    _keep_key_from_converter()
+    auto_config = importlib.import_module("petals.utils.auto_config")
     return SimpleNamespace(
         version=version,
         petals=petals,
@@ -144,7 +146,8 @@ def _load_once() -> SimpleNamespace:
         runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
         chain_delimiter=importlib.import_module("petals.data_structures").CHAIN_DELIMITER,
         pack_args_kwargs=importlib.import_module("petals.utils.packaging").pack_args_kwargs,
-        class_mapping=importlib.import_module("petals.utils.auto_config")._CLASS_MAPPING,  # noqa: SLF001
+        class_mapping=auto_config._CLASS_MAPPING,  # noqa: SLF001
+        default_revisions=auto_config.DefaultRevisionMixin.DEFAULT_REVISIONS,
         can_roll_back=Version(version) >= Version("2.3.0.dev0"),
     )
 
@@ -174,6 +177,22 @@ def _never_block_when_collected(inference_session: Any) -> None:
         session._outputs_stream = session._inputs_queue = None  # noqa: SLF001
 
     inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001
+
+
+def _keep_key_from_converter() -> None:
+    """Do not let transformers 4.43 send the hub's key to another host.
+
+    For a model without safetensors, its `auto_conversion` posts the model's name and the key to a converter (a "space",
+    safetensors-convert.hf.space) that would open a pull request. Versions 4.32-4.34 have no such thing.
+    """
+    modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
+    if hasattr(modeling_utils, "auto_conversion"):
+        modeling_utils.auto_conversion = _convert_nothing
+
+
+def _convert_nothing(*_: Any, **__: Any) -> tuple[None, None, bool]:
+    """Answer as transformers' `auto_conversion` does when it has found nothing."""
+    return None, None, False
 
 
 def _cancel_on_the_right_loop() -> None:
@@ -251,13 +270,20 @@ def original_repository(model: str) -> str:
     return model
 
 
-def load_distributed_model(model: str, config: Any, options: dict[str, Any]) -> Any:
+def default_revision(model: str) -> str | None:
+    """Return the commit that petals reads in place of a model's main branch; None for almost all models."""
+    revision: str | None = load_petals().default_revisions.get(model)
+    return revision
+
+
+def load_distributed_model(model: str, *, config: Any, **options: Any) -> Any:
     """Load embeddings, norm and head of a causal language model whose blocks are on a swarm.
 
     Args:
         model: Folder or hub name.
         config: The model's plain transformers config, which names the family.
-        options: Keyword arguments for petals' `from_pretrained`; see `petals.ClientConfig`.
+        **options: Keyword arguments for petals' `from_pretrained`: transformers' own, and those of
+            `petals.ClientConfig`.
 
     Returns:
         Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.

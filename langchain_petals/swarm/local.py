@@ -11,6 +11,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.addresses import check_prefix, default_prefix
 from langchain_petals.engine.petals_compat import installed_petals_version, load_petals, original_repository
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
 from langchain_petals.swarm.keeper import KeeperLink, hub_key
@@ -30,7 +31,6 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_DELIMITERS = ". "  # petals' UID_DELIMITER and CHAIN_DELIMITER: they join prefixes with block numbers
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
 _FULL_SESSIONS = 16  # a server has attention cache for this many sessions of that length
 _BOOTSTRAP = "bootstrap"
@@ -96,6 +96,8 @@ class LocalSwarm:
         replicas: How many servers shall hold each span of blocks; `servers * replicas` are started.
         dht_prefix: The name under which the blocks are announced; without "." and " ". Defaults to the last
             part of the model's name.
+        initial_peers: Addresses of a swarm to join, which may hold other models; by default this is a swarm of its
+            own.
         startup_timeout: Seconds that starting the swarm may take; as many again for each `add_server`.
         log_dir: Folder for the processes' logs, which stays. By default a temporary one that `close` removes.
         hop_delay: Seconds by which each message to a server, and each from it, is held up, to see how a program
@@ -122,6 +124,7 @@ class LocalSwarm:
         servers: int = 2,
         replicas: int = 1,
         dht_prefix: str | None = None,
+        initial_peers: Sequence[str] | None = None,
         startup_timeout: float = 60,
         log_dir: str | os.PathLike[str] | None = None,
         hop_delay: float = 0,
@@ -135,7 +138,7 @@ class LocalSwarm:
             msg = f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more."
             raise InvalidRequestError(msg)
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
-        self.dht_prefix = _default_prefix(self.model) if dht_prefix is None else _checked_prefix(dht_prefix)
+        self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
         installed_petals_version()
         config = _read_config(self.model)
         self._blocks = range(config["blocks"])
@@ -148,16 +151,18 @@ class LocalSwarm:
         self._longest_session = min(config["context"] or _LONGEST_SESSION, _LONGEST_SESSION)
         self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
-        self.initial_peers: list[str] = []
+        self.initial_peers: list[str] = list(initial_peers or ())
+        self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
         self._keeper = KeeperLink(None if log_dir is None else Path(log_dir).absolute())
         self._finalizer = weakref.finalize(self, self._keeper.end)
         try:
             deadline = time.monotonic() + startup_timeout
-            self._keeper.start(_BOOTSTRAP, task=_BOOTSTRAP)
-            reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
-            self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
+            if not self._joined:
+                self._keeper.start(_BOOTSTRAP, task=_BOOTSTRAP)
+                reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
+                self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
             self._start_servers(_split(self._blocks, servers) * replicas, deadline)
         except BaseException:
             self.close()
@@ -194,7 +199,7 @@ class LocalSwarm:
         try:
             clients = sys.modules.get("langchain_petals.engine.client")
             if clients is not None and self.initial_peers:
-                clients.release(self.initial_peers)
+                clients.release(self.initial_peers, self.model if self._joined else None)
         finally:
             self._finalizer()
 
@@ -259,17 +264,6 @@ def _resolve_model(model: str | os.PathLike[str]) -> str:
         msg = f"model={str(model)!r} is no folder, and no name on the hub, such as 'bigscience/bloom-560m'."
         raise InvalidRequestError(msg)
     return model
-
-
-def _default_prefix(model: str) -> str:
-    return re.sub(r"[^\w-]", "-", Path(model).name)
-
-
-def _checked_prefix(prefix: str) -> str:
-    if not prefix or any(delimiter in prefix for delimiter in _DELIMITERS):
-        msg = f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals puts around its names."
-        raise InvalidRequestError(msg)
-    return prefix
 
 
 def _read_config(model: str) -> dict[str, Any]:

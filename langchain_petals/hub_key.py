@@ -1,0 +1,109 @@
+"""The hub's key as a field: where it comes from, and how it stays out of everything that is written down."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from langchain_core.load.serializable import Serializable
+from pydantic import Field, SecretStr, field_validator
+
+from langchain_petals.errors import InvalidRequestError
+
+KEY_VARIABLES = ("HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+"""Environment variables that may hold the key; the first that does counts."""
+
+KEYS_PAGE = "https://huggingface.co/settings/tokens"
+
+_FIELD = "huggingface_api_key"
+
+# Names under which other libraries take the key. As unknown arguments they would end up in model_kwargs, in the open.
+_OTHER_NAMES = frozenset(
+    {"api_key", "auth_token", "hf_token", "huggingface_token", "huggingfacehub_api_token", "token", "use_auth_token"}
+)
+
+
+def key_from_environment() -> SecretStr | None:
+    """Return the key from the first of `KEY_VARIABLES` that holds one."""
+    return next((found for found in map(_key_in, KEY_VARIABLES) if found is not None), None)
+
+
+def checked_key(key: SecretStr) -> SecretStr | None:
+    """Return a key without white space around it, None for an empty one.
+
+    Raises:
+        InvalidRequestError: It holds characters that no key has. An HTTP library would refuse them, too, with an
+            error that shows the key.
+    """
+    value = key.get_secret_value().strip()
+    if not all("!" <= character <= "~" for character in value):
+        msg = (
+            f"{_FIELD} holds white space or characters outside ASCII, which no key of the hub does. Copy it again from "
+            f"{KEYS_PAGE}."
+        )
+        raise InvalidRequestError(msg)
+    return SecretStr(value) if value else None
+
+
+def hide_key(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return constructor arguments with the key, under whatever name, as a `SecretStr`."""
+    hidden = {
+        name: SecretStr(value) if isinstance(value, str) and name in {_FIELD, *_OTHER_NAMES} else value
+        for name, value in arguments.items()
+    }
+    if isinstance(more := hidden.get("model_kwargs"), dict):
+        hidden["model_kwargs"] = hide_key(more)
+    return hidden
+
+
+def check_names(arguments: dict[str, Any]) -> None:
+    """Refuse arguments that look like the key under another name: they would end up in the open.
+
+    Raises:
+        InvalidRequestError: There is one; names it and the right name.
+    """
+    misplaced = _OTHER_NAMES & {*arguments, *(arguments.get("model_kwargs") or ())}
+    if misplaced:
+        msg = f"{', '.join(sorted(misplaced))} is no argument; give the hub's key as {_FIELD}"
+        raise InvalidRequestError(msg)
+
+
+class HubKeyHolder(Serializable):
+    """A model with the hub's key among its fields.
+
+    The key is in no repr, dump or pickle, and neither in what pydantic says about wrong arguments nor in the frames
+    that those errors come through. Copies have it. What was pickled takes it from the environment again.
+    """
+
+    huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
+    """Key for gated or private models on the hub.
+
+    From HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN; without them, the one that `huggingface-cli login`
+    has stored."""
+
+    def __init__(self, **fields: Any) -> None:
+        fields = hide_key(fields)  # from here on, no frame holds it in the open
+        super().__init__(**fields)
+
+    @field_validator(_FIELD)
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return None if key is None else checked_key(key)
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that LangChain's serialisation replaces by the names of these variables."""
+        return {_FIELD: "HF_TOKEN"}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return state | {"__dict__": state["__dict__"] | {_FIELD: None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__[_FIELD] = key_from_environment()
+
+
+def _key_in(variable: str) -> SecretStr | None:
+    value = os.environ.get(variable, "").strip()
+    return SecretStr(value) if value else None
