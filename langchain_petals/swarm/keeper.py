@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError
+from langchain_petals.hub_key import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
 
-_KEY_NAMES = ("HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+_KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
 _LOG_LINES = 20
 _GRACE_SECONDS = 5.0
 _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
@@ -219,21 +220,15 @@ def _is_running(pid: int) -> bool:
 def _environment() -> dict[str, str]:
     """Return the keeper's environment variables."""
     environment = {
-        **os.environ,
+        # Others can list it: the key goes over the socket to the servers that need it.
+        **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if (key := hub_key()) is not None:
-        environment[_KEY_NAMES[0]] = key  # the only name that petals' huggingface_hub knows
     # This package may have been found elsewhere than in site-packages; the keeper must find it, too.
     folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         folders.append(root)
     return environment | {"PYTHONPATH": os.pathsep.join(folders)}
-
-
-def hub_key() -> str | None:
-    """Return the hub's key from the environment."""
-    return next((os.environ[name] for name in _KEY_NAMES if os.environ.get(name)), None)

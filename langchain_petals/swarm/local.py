@@ -11,16 +11,24 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.addresses import check_prefix, default_prefix
-from langchain_petals.engine.petals_compat import installed_petals_version, load_petals, original_repository
+from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
+from langchain_petals.engine import hub
+from langchain_petals.engine.petals_compat import (
+    default_revision,
+    installed_petals_version,
+    load_petals,
+    original_repository,
+)
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.swarm.keeper import KeeperLink, hub_key
+from langchain_petals.hub_key import key_from_environment
+from langchain_petals.swarm.keeper import KeeperLink
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
     from types import TracebackType
 
+    from pydantic import SecretStr
     from typing_extensions import Self
 
 _BUNDLED_MODEL = Path(__file__).with_name("tiny")
@@ -91,7 +99,8 @@ class LocalSwarm:
 
     Args:
         model: A folder with `config.json` and weights, or a name on the Hugging Face hub (the key for a gated
-            model is read from HF_TOKEN). Defaults to a small model that comes with this package.
+            model is read from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN). Defaults to a small
+            model that comes with this package.
         servers: How many servers to spread the model's blocks over, as evenly as possible.
         replicas: How many servers shall hold each span of blocks; `servers * replicas` are started.
         dht_prefix: The name under which the blocks are announced; without "." and " ". Defaults to the last
@@ -140,7 +149,8 @@ class LocalSwarm:
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
         installed_petals_version()
-        config = _read_config(self.model)
+        self._key = None if Path(self.model).is_dir() else key_from_environment()
+        config = _read_config(self.model, self._key)
         self._blocks = range(config["blocks"])
         if servers > len(self._blocks):
             msg = (
@@ -151,7 +161,7 @@ class LocalSwarm:
         self._longest_session = min(config["context"] or _LONGEST_SESSION, _LONGEST_SESSION)
         self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
-        self.initial_peers: list[str] = list(initial_peers or ())
+        self.initial_peers: list[str] = [check_initial_peer(peer) for peer in initial_peers or ()]
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
@@ -228,6 +238,8 @@ class LocalSwarm:
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
                 hop_delay=self._hop_delay,
+                # over the socket: command lines and environments can be read by others
+                token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         reports = self._wait_ready(roles, deadline)
@@ -266,25 +278,31 @@ def _resolve_model(model: str | os.PathLike[str]) -> str:
     return model
 
 
-def _read_config(model: str) -> dict[str, Any]:
+def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
     """Return how many blocks the model has, and how many tokens its context (None if that is unlimited)."""
-    try:
-        if Path(model).is_dir():
-            config = dict(json.loads((Path(model) / "config.json").read_text(encoding="utf-8")))
-        else:
-            load_petals()
-            from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
-
-            config = AutoConfig.from_pretrained(original_repository(model), token=hub_key())
-            config = config.to_dict() | {"num_hidden_layers": config.num_hidden_layers}
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        msg = f"Could not read the config of {model!r}: {error}"
-        raise ModelLoadError(msg) from error
+    config = _config_in(Path(model)) if Path(model).is_dir() else _config_on_hub(model, key)
     blocks = config.get("num_hidden_layers") or config.get("n_layer")
     if not isinstance(blocks, int):
         msg = f"The config of {model!r} does not tell the number of blocks (num_hidden_layers or n_layer)."
         raise InvalidRequestError(msg)
     return {"blocks": blocks, "context": config.get("max_position_embeddings")}
+
+
+def _config_in(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        msg = f"Could not read the config of {str(folder)!r}: {error}"
+        raise ModelLoadError(msg) from error
+
+
+def _config_on_hub(model: str, key: SecretStr | None) -> dict[str, Any]:
+    load_petals()
+    from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
+
+    name = original_repository(model)
+    config = hub.find(name, revision=default_revision(name), key=key).read(AutoConfig.from_pretrained)
+    return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
 
 
 def _split(blocks: range, parts: int) -> list[range]:
