@@ -31,6 +31,11 @@ class LocalSession:
         return 0 if self._seen is None else self._seen.shape[1]
 
     @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up."""
+        return self.position
+
+    @property
     def ids(self) -> list[int]:
         """The tokens of the first row that the model has seen."""
         return first_row(self._seen)

@@ -53,6 +53,10 @@ class ReusableSession(Session, Protocol):
         """Tokens that it has room for."""
 
     @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up while it is kept."""
+
+    @property
     def can_roll_back(self) -> bool:
         """Whether `resume` can forget tokens."""
 
@@ -128,6 +132,11 @@ class SwarmSession:
     def ids(self) -> list[int]:
         """The tokens of the first row that the servers have seen."""
         return first_row(self._seen)
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up on each server."""
+        return self.max_length
 
     @property
     def can_roll_back(self) -> bool:

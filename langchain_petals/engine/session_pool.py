@@ -36,6 +36,7 @@ class SessionPool:
 
     def __init__(self) -> None:
         self._idle: list[_Idle] = []  # least recently used first
+        self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         _pools.add(self)
@@ -47,7 +48,7 @@ class SessionPool:
     @property
     def reserved_tokens(self) -> int:
         """Tokens that the idle sessions together reserve on each server."""
-        return sum(idle.session.max_length for idle in self._idle)
+        return sum(idle.session.reserved for idle in self._idle)
 
     def lease(self, prompt_ids: Sequence[int], needed: int) -> ReusableSession | None:
         """Take out the session that saves the most tokens of a prompt.
@@ -73,21 +74,26 @@ class SessionPool:
                 return None
             self._idle.remove(best)
         if best.session.max_length < needed:  # the conversation has outgrown it
-            best.session.close()
+            self._close_soon([best.session])
             return None
         best.session.resume(saved, needed)
         return best.session
 
     def park(self, session: ReusableSession, settings: Settings) -> None:
-        """Keep a session, closing the ones that have not been used for longest where there are too many."""
+        """Keep a session, closing the ones that have not been used for longest where there are too many.
+
+        A session that alone reserves more than there may be is closed, and costs none of the others its place.
+        """
+        if session.reserved > settings.session_cache_tokens:
+            self._close_soon([session])
+            return
         with self._lock:
             self._idle.append(_Idle(session, time.monotonic() + settings.session_idle_timeout))
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(self._idle.pop(0))
             self._set_timer()
-        for idle in closing:
-            idle.session.close()
+        self._close_soon([idle.session for idle in closing])
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -105,17 +111,33 @@ class SessionPool:
             closing = [idle for idle in self._idle if idle.expires <= now]
             self._idle = [idle for idle in self._idle if idle.expires > now]
             self._set_timer()
-        for idle in closing:
-            logger.debug("Closing a session that was idle for too long")
-            idle.session.close()
+        if closing:
+            logger.debug("Closing %d session(s) that were idle for too long", len(closing))
+        _close_all([idle.session for idle in closing])
+
+    def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
+        """Close sessions on another thread: it is a round trip, for which no caller and no event loop should wait."""
+        if not sessions:
+            return
+        thread = threading.Thread(target=_close_all, args=[sessions], name="langchain-petals-closing", daemon=True)
+        with self._lock:
+            thread.start()
+            self._closing = [each for each in self._closing if each.is_alive()] + [thread]
 
     def close(self) -> None:
-        """Close all idle sessions."""
+        """Close all idle sessions; returns when they, and those that were to be closed anyway, are."""
         with self._lock:
             closing, self._idle = self._idle, []
+            under_way = list(self._closing)
             self._set_timer()
-        for idle in closing:
-            idle.session.close()
+        _close_all([idle.session for idle in closing])
+        for thread in under_way:
+            thread.join()
+
+
+def _close_all(sessions: Sequence[ReusableSession]) -> None:
+    for session in sessions:
+        session.close()
 
 
 def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:

@@ -65,6 +65,7 @@ def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
     for index in range(4):
         few.invoke(f"Human: Count from {index} to 9.\nAI:")
     assert len(pool) == 2
+    pool.close()
 
 
 def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:

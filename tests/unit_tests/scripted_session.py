@@ -65,6 +65,10 @@ class ScriptedSession:
     def ids(self) -> list[int]:
         return self._seen[0]
 
+    @property
+    def reserved(self) -> int:
+        return self.max_length
+
     def fed(self, row: int) -> list[int]:
         """Return all tokens that were fed for a row."""
         return [token for step in self.steps for token in step[row]]

@@ -1,0 +1,157 @@
+"""Requests that wait together run together, those that fit."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.request import Request
+from langchain_petals.engine.scheduler import LENGTH_SPREAD, Scheduler, _compatible
+from langchain_petals.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONG_WINDOW = Settings(batch_window=60_000)
+NO_WINDOW = Settings(batch_window=0)
+
+
+def asked(length: int = 1) -> Generation:
+    return Generation(Request([1] * length, 1))
+
+
+class Runner:
+    """Stands where the engine runs a group; remembers what came."""
+
+    def __init__(self) -> None:
+        self.groups: queue.SimpleQueue[tuple[list[Generation], Settings]] = queue.SimpleQueue()
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, group: list[Generation], settings: Settings) -> None:
+        self.threads.append(threading.current_thread())
+        self.groups.put((group, settings))
+
+    def next(self) -> tuple[list[Generation], Settings]:
+        return self.groups.get(timeout=10)
+
+
+# ---- when
+
+
+def test_single_request_runs_without_a_companion() -> None:
+    run = Runner()
+    generation = asked()
+    Scheduler(run).put([generation], Settings())
+    assert run.next() == ([generation], Settings())
+
+
+def test_requests_of_one_call_run_together_even_without_a_window() -> None:
+    run = Runner()
+    generations = [asked() for _ in range(5)]
+    Scheduler(run).put(generations, NO_WINDOW)
+    assert run.next() == (generations, NO_WINDOW)
+
+
+def test_requests_that_come_within_the_window_run_together() -> None:
+    settings = Settings(batch_window=60_000, max_batch_size=3)
+    run = Runner()
+    scheduler = Scheduler(run)
+    generations = [asked() for _ in range(3)]
+    for generation in generations:
+        scheduler.put([generation], settings)
+    assert run.next() == (generations, settings)
+
+
+def test_full_batch_does_not_wait_for_the_window_to_end() -> None:
+    settings = Settings(batch_window=60_000, max_batch_size=4)
+    run = Runner()
+    generations = [asked() for _ in range(6)]
+    Scheduler(run).put(generations, settings)
+    groups = [run.next()[0], run.next()[0]]
+    assert sorted(map(len, groups)) == [2, 4]
+    assert {id(each) for group in groups for each in group} == {id(each) for each in generations}
+
+
+def test_threads_that_ask_at_once_are_all_served() -> None:
+    settings = Settings(batch_window=60_000, max_batch_size=16)
+    run = Runner()
+    scheduler = Scheduler(run)
+    generations = [asked() for _ in range(16)]
+    threads = [threading.Thread(target=scheduler.put, args=([each], settings)) for each in generations]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    group, _ = run.next()
+    assert {id(each) for each in group} == {id(each) for each in generations}
+
+
+def test_requests_go_on_being_served() -> None:
+    run = Runner()
+    scheduler = Scheduler(run)
+    for _ in range(20):
+        generation = asked()
+        scheduler.put([generation], NO_WINDOW)
+        assert run.next()[0] == [generation]
+
+
+def test_groups_run_on_threads_of_their_own() -> None:
+    """Whoever asks is not kept, and no group waits for another one's end."""
+    run = Runner()
+    Scheduler(run).put([asked(1), asked(1000)], NO_WINDOW)
+    run.next()
+    run.next()
+    assert len({id(thread) for thread in run.threads}) == 2
+    assert threading.current_thread() not in run.threads
+
+
+# ---- who with whom
+
+
+def grouped(waiting: Sequence[tuple[Generation, Settings]]) -> list[list[int]]:
+    return [[len(each.request.prompt_ids) for each in group] for _, group in _compatible(waiting)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "groups"),
+    [
+        ([5], [[5]]),
+        ([9, 3, 5], [[3, 5, 9]]),
+        ([1, 1 + LENGTH_SPREAD], [[1, 1 + LENGTH_SPREAD]]),
+        ([1, 2 + LENGTH_SPREAD], [[1], [2 + LENGTH_SPREAD]]),
+        ([1, 30, 60, 90], [[1, 30], [60, 90]]),
+    ],
+)
+def test_prompts_of_similar_length_share_a_session(lengths: list[int], groups: list[list[int]]) -> None:
+    assert grouped([(asked(length), NO_WINDOW) for length in lengths]) == groups
+
+
+def test_requests_with_other_settings_do_not_share_a_session() -> None:
+    patient, hasty = Settings(step_timeout=100), Settings(step_timeout=1)
+    generations = [asked() for _ in range(3)]
+    found = _compatible(
+        [(generations[0], patient), (generations[1], hasty), (generations[2], Settings(step_timeout=100))]
+    )
+    assert found == [(patient, [generations[0], generations[2]]), (hasty, [generations[1]])]
+
+
+def test_what_differs_between_requests_does_not_part_them() -> None:
+    requests = [Request([1], 1), Request([1], 50, stop=["x"]), Request([1], 5, timeout=3, top_logprobs=1)]
+    generations = [Generation(request) for request in requests]
+    assert _compatible([(each, NO_WINDOW) for each in generations]) == [(NO_WINDOW, generations)]
+
+
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), most=st.integers(1, 20))
+def test_every_request_is_in_one_group_within_the_limits(lengths: list[int], most: int) -> None:
+    settings = Settings(max_batch_size=most)
+    groups = grouped([(asked(length), settings) for length in lengths])
+    assert sorted(length for group in groups for length in group) == sorted(lengths)
+    for group in groups:
+        assert 1 <= len(group) <= most
+        assert max(group) - min(group) <= LENGTH_SPREAD

@@ -1,0 +1,234 @@
+"""Idle sessions: who gets which, how many there are, and how they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_session import ScriptedSession
+
+from langchain_petals.engine.session_pool import SessionPool
+from langchain_petals.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class RollingSession(ScriptedSession):
+    """A session on servers that can forget tokens."""
+
+    can_roll_back = True
+
+
+def idle(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
+    return ScriptedSession([[]], [[]], held=ids, max_length=max_length)
+
+
+def rolling(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
+    return RollingSession([[]], [[]], held=ids, max_length=max_length)
+
+
+@pytest.fixture
+def pool() -> Iterator[SessionPool]:
+    pool = SessionPool()
+    yield pool
+    pool.close()
+
+
+# ---- who gets which
+
+
+def test_prompt_that_goes_on_where_a_session_ended_gets_it(pool: SessionPool) -> None:
+    session = idle(b"abc")
+    pool.park(session, Settings())
+    assert pool.lease(b"abcd", 10) is session
+    assert session.resumed == [(3, 10)]
+
+
+def test_lease_is_exclusive(pool: SessionPool) -> None:
+    pool.park(idle(b"abc"), Settings())
+    assert pool.lease(b"abcd", 10) is not None
+    assert pool.lease(b"abcd", 10) is None
+
+
+def test_threads_that_want_the_same_session_do_not_share_it(pool: SessionPool) -> None:
+    sessions = [idle(b"abc") for _ in range(4)]
+    for session in sessions:
+        pool.park(session, Settings())
+    leased: list[object] = []
+    together = threading.Barrier(8)
+
+    def lease() -> None:
+        together.wait(10)
+        leased.append(pool.lease(b"abcd", 10))
+
+    threads = [threading.Thread(target=lease) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    got = [each for each in leased if each is not None]
+    assert len(leased) == 8
+    assert {id(each) for each in got} == {id(each) for each in sessions}
+    assert len(got) == 4
+
+
+@pytest.mark.parametrize(
+    ("held", "prompt"),
+    [
+        pytest.param(b"abc", b"abc", id="nothing to feed: a session gives logits for new tokens only"),
+        pytest.param(b"abc", b"ab", id="session is longer"),
+        pytest.param(b"abc", b"abx", id="other last token"),
+        pytest.param(b"abc", b"xbcd", id="other first token"),
+        pytest.param(b"abc", b"", id="no prompt"),
+        pytest.param(b"", b"abc", id="nothing held"),
+    ],
+)
+def test_other_prompts_leave_a_session_alone(pool: SessionPool, held: bytes, prompt: bytes) -> None:
+    session = idle(held)
+    pool.park(session, Settings())
+    assert pool.lease(prompt, 10) is None
+    assert len(pool) == 1
+    assert not session.resumed
+    assert not session.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("held", "prompt", "position"),
+    [
+        pytest.param(b"abcd", b"abcd", 3, id="the last token is fed again"),
+        pytest.param(b"abcd", b"abxy", 2, id="half of it is shared"),
+        pytest.param(b"abcd", b"ab", None, id="less than half is left after the last token"),
+        pytest.param(b"abcd", b"axyz", None, id="less than half is shared: it is another conversation's"),
+        pytest.param(b"abcd", b"abcdef", 4, id="all of it is shared"),
+    ],
+)
+def test_servers_that_can_forget_need_a_shared_beginning_only(
+    pool: SessionPool, held: bytes, prompt: bytes, position: int | None
+) -> None:
+    session = rolling(held)
+    pool.park(session, Settings())
+    leased = pool.lease(prompt, 10)
+    assert (leased is session) == (position is not None)
+    assert session.resumed == ([] if position is None else [(position, 10)])
+
+
+def test_session_that_saves_most_is_taken(pool: SessionPool) -> None:
+    sessions = [idle(b"ab"), idle(b"abcd"), idle(b"abc"), rolling(b"abcdxyz")]
+    for session in sessions:
+        pool.park(session, Settings())
+    assert [pool.lease(b"abcdef", 10) for _ in range(4)] == [sessions[1], sessions[3], sessions[2], sessions[0]]
+
+
+@given(
+    held=st.lists(st.text("ab", max_size=6).map(str.encode), max_size=6),
+    prompt=st.text("ab", max_size=8).map(str.encode),
+)
+def test_what_is_leased_is_always_a_beginning_of_the_prompt(held: list[bytes], prompt: bytes) -> None:
+    pool = SessionPool()
+    for ids in held:
+        pool.park(idle(ids), Settings(session_cache=10))
+    session = pool.lease(prompt, 10)
+    fitting = [len(ids) for ids in held if ids and prompt.startswith(ids) and len(ids) < len(prompt)]
+    assert (0 if session is None else len(session.ids)) == max(fitting, default=0)
+    pool.close()
+
+
+def test_outgrown_session_is_closed_and_not_leased(pool: SessionPool) -> None:
+    session = idle(b"abc", max_length=10)
+    pool.park(session, Settings())
+    assert pool.lease(b"abcd", 11) is None
+    assert session.closed.wait(10)
+    assert len(pool) == 0
+
+
+def test_session_with_just_enough_room_is_leased(pool: SessionPool) -> None:
+    session = idle(b"abc", max_length=10)
+    pool.park(session, Settings())
+    assert pool.lease(b"abcd", 10) is session
+
+
+# ---- how many there are
+
+
+def test_least_recently_used_goes_first(pool: SessionPool) -> None:
+    settings = Settings(session_cache=2)
+    first, second, third = idle(b"a"), idle(b"b"), idle(b"c")
+    pool.park(first, settings)
+    pool.park(second, settings)
+    used = pool.lease(b"ax", 10)
+    assert used is first
+    pool.park(used, settings)
+    pool.park(third, settings)
+    assert second.closed.wait(10)
+    assert len(pool) == 2
+    assert not first.closed.is_set()
+    assert not third.closed.is_set()
+
+
+def test_reserved_tokens_have_a_cap(pool: SessionPool) -> None:
+    settings = Settings(session_cache=10, session_cache_tokens=100)
+    sessions = [idle(b"a", 40), idle(b"b", 40), idle(b"c", 20), idle(b"d", 50)]
+    for session in sessions[:3]:
+        pool.park(session, settings)
+    assert pool.reserved_tokens == 100
+    pool.park(sessions[3], settings)
+    assert sessions[0].closed.wait(10)
+    assert sessions[1].closed.wait(10)
+    assert pool.reserved_tokens == 70
+
+
+def test_session_over_the_cap_is_closed_and_costs_no_other_its_place(pool: SessionPool) -> None:
+    settings = Settings(session_cache_tokens=100)
+    small, large = idle(b"a", 60), idle(b"b", 101)
+    pool.park(small, settings)
+    pool.park(large, settings)
+    assert large.closed.wait(10)
+    assert not small.closed.is_set()
+    assert len(pool) == 1
+
+
+# ---- how they end
+
+
+def test_session_that_was_idle_too_long_is_closed(pool: SessionPool) -> None:
+    brief, lasting = idle(b"a"), idle(b"b")
+    pool.park(lasting, Settings())
+    pool.park(brief, Settings(session_idle_timeout=0.01))
+    assert brief.closed.wait(10)
+    assert not lasting.closed.is_set()
+    assert pool.lease(b"bx", 10) is lasting
+
+
+def test_close_closes_all_and_what_is_being_closed(pool: SessionPool) -> None:
+    sessions = [idle(bytes([n])) for n in range(6)]
+    for session in sessions:
+        pool.park(session, Settings(session_cache=2))
+    pool.close()
+    assert all(session.closed.is_set() for session in sessions)
+    assert len(pool) == 0
+
+
+def test_idle_sessions_are_closed_when_the_program_ends() -> None:
+    program = """
+from langchain_petals.engine.session_pool import SessionPool
+from langchain_petals.engine.settings import Settings
+
+class Session:
+    ids, max_length, reserved, can_roll_back = [1, 2], 10, 10, False
+
+    def close(self):
+        print("closed", flush=True)
+
+pool = SessionPool()
+pool.park(Session(), Settings())
+print("end of the program", flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split("\n") == ["end of the program", "closed", ""]
+    assert not ended.stderr
