@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_tests.conftest import base_vcr_config
 
 from langchain_petals.swarm import LocalSwarm
 
@@ -24,3 +26,18 @@ def swarm() -> Iterator[LocalSwarm]:
     """Two servers with the bundled model. Tests must leave it as it is: who kills servers starts a swarm."""
     with LocalSwarm() as swarm:
         yield swarm
+
+
+@pytest.fixture(scope="session")
+def second_swarm(swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSwarm]:
+    """Return a server on the same swarm with a second model: the bundled one's weights, under another name."""
+    folder = tmp_path_factory.mktemp("models") / "another-tiny"
+    shutil.copytree(tiny_folder, folder)
+    with LocalSwarm(folder, servers=1, initial_peers=swarm.initial_peers) as second:
+        yield second
+
+
+@pytest.fixture(scope="session")
+def vcr_config() -> dict[str, Any]:
+    """Return how traffic would be recorded; a swarm's is no HTTP, so there is none."""
+    return base_vcr_config()

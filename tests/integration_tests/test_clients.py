@@ -41,6 +41,20 @@ def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_pat
     assert alone[1] == tokenizer.decode(expected, skip_special_tokens=True)
 
 
+def test_two_models_on_one_swarm(swarm: LocalSwarm, second_swarm: LocalSwarm) -> None:
+    assert second_swarm.initial_peers == swarm.initial_peers
+    answers = {
+        Petals(**each.connection, temperature=0, max_new_tokens=12).invoke("Who are you?")
+        for each in (swarm, second_swarm)
+    }
+    assert len(answers) == 1  # the weights are the same
+
+
+def test_folder_tells_the_prefix(swarm: LocalSwarm) -> None:
+    connection = {**swarm.connection, "dht_prefix": None}
+    assert Petals(**connection, temperature=0, max_new_tokens=2).invoke("Hello") != ""
+
+
 def _random_model(tiny_folder: Path, folder: Path) -> Any:
     """Write a model with random weights and the bundled tokenizer, and return it."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
