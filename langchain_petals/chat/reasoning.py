@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_START, _END = "<think>", "</think>"
+START, _END = "<think>", "</think>"
 
 
 class ReasoningSplitter:
@@ -20,16 +20,21 @@ class ReasoningSplitter:
         self._state = "reasoning" if started else "start"
         self._fresh = True  # nothing but white space since the state began
 
+    @property
+    def inside(self) -> bool:
+        """Whether what comes next is reasoning."""
+        return self._state == "reasoning"
+
     def add(self, text: str) -> tuple[str, str]:
         """Take more text; return what is certain by now: reasoning, and answer."""
         self._held += text
         reasoning = ""
         if self._state == "start":
             begun = self._held.lstrip()
-            if _START.startswith(begun[: len(_START)]) and len(begun) < len(_START):
+            if START.startswith(begun[: len(START)]) and len(begun) < len(START):
                 return "", ""  # it may still become the marker
-            if begun.startswith(_START):
-                self._state, self._held = "reasoning", begun[len(_START) :]
+            if begun.startswith(START):
+                self._state, self._held = "reasoning", begun[len(START) :]
             else:
                 self._state, self._fresh = "answer", False
         if self._state == "reasoning":

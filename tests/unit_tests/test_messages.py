@@ -1,0 +1,125 @@
+"""LangChain's messages become what chat templates take; nothing in them is dropped without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from langchain_petals.chat.messages import turns
+from langchain_petals.errors import InvalidRequestError
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, "id": "c1"}
+
+
+@pytest.mark.parametrize(
+    ("message", "turn"),
+    [
+        (SystemMessage("be kind"), {"role": "system", "content": "be kind"}),
+        (HumanMessage("hi", name="ann"), {"role": "user", "content": "hi", "name": "ann"}),
+        (AIMessage(""), {"role": "assistant", "content": ""}),
+        (ChatMessage("psst", role="narrator"), {"role": "narrator", "content": "psst"}),
+        (ToolMessage("3", tool_call_id="c1"), {"role": "tool", "content": "3", "tool_call_id": "c1"}),
+        (FunctionMessage("3", name="add"), {"role": "tool", "content": "3", "name": "add"}),
+        (HumanMessage([]), {"role": "user", "content": ""}),
+        (HumanMessage(["a", {"type": "text", "text": "b"}]), {"role": "user", "content": "ab"}),
+        (
+            HumanMessage([{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]),
+            {"role": "user", "content": "a"},
+        ),
+        (
+            ToolMessage([{"type": "json", "json": {"β": 1}}], tool_call_id="c1"),
+            {"role": "tool", "content": '{"β": 1}', "tool_call_id": "c1"},
+        ),
+        (HumanMessage([{"type": "text-plain", "text": "a file"}]), {"role": "user", "content": "a file"}),
+    ],
+)
+def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any]) -> None:
+    assert turns([message]) == [turn]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sum",
+        [{"type": "text", "text": "sum"}, {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}],
+        [{"type": "text", "text": "sum"}, {"type": "tool_call", "id": "c1", "name": "add", "args": {"a": 1}}],
+        [{"type": "text", "text": "sum"}, {"type": "non_standard", "value": {"type": "text", "text": ""}}],
+    ],
+)
+def test_tool_calls_appear_once_however_often_they_are_written_down(content: str | list[Any]) -> None:
+    message = AIMessage(content, tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}])
+    assert turns([message]) == [{"role": "assistant", "content": "sum", "tool_calls": [CALL]}]
+
+
+def test_tool_calls_in_blocks_alone() -> None:
+    message = AIMessage([{"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}])
+    assert turns([message]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+
+
+def test_a_call_that_did_not_parse_is_still_what_the_model_wrote() -> None:
+    broken = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
+    message = AIMessage("so: ", invalid_tool_calls=[broken])
+    assert turns([message]) == [{"role": "assistant", "content": 'so: {"a": '}]
+
+
+def test_results_inside_a_human_message_become_turns_of_their_own() -> None:
+    message = HumanMessage(
+        [
+            {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "green"}]},
+            {"type": "tool_result", "tool_use_id": "c2", "content": "blue", "is_error": True},
+            {"type": "text", "text": "and now?"},
+        ]
+    )
+    assert turns([message]) == [
+        {"role": "tool", "content": "green", "tool_call_id": "c1"},
+        {"role": "tool", "content": "blue", "tool_call_id": "c2"},
+        {"role": "user", "content": "and now?"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AIMessage("42", additional_kwargs={"reasoning_content": "6 * 7"}),
+        AIMessage([{"type": "reasoning", "reasoning": "6 * 7"}, {"type": "text", "text": "42"}]),
+        AIMessage([{"type": "thinking", "thinking": "6 * 7", "signature": "x"}, {"type": "text", "text": "42"}]),
+    ],
+)
+def test_reasoning_stays_out_of_the_content(message: AIMessage) -> None:
+    assert turns([message]) == [{"role": "assistant", "content": "42", "reasoning_content": "6 * 7"}]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}},
+        {"type": "image", "base64": "AA==", "mime_type": "image/png"},
+        {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+        {"type": "audio", "base64": "AA==", "mime_type": "audio/wav"},
+        {"type": "video", "url": "https://example.com/x.mp4"},
+        {"type": "file", "base64": "AA==", "mime_type": "application/pdf"},
+    ],
+)
+def test_what_is_not_text_is_refused(block: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=rf"type '{block['type']}'.*models of text only"):
+        turns([HumanMessage([{"type": "text", "text": "what is this?"}, block])])
+
+
+def test_unknown_blocks_and_messages_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="unknown type 'hologram'"):
+        turns([HumanMessage([{"type": "hologram"}])])
+    with pytest.raises(InvalidRequestError, match="RemoveMessage has no role"):
+        turns([RemoveMessage(id="1")])
+    with pytest.raises(InvalidRequestError, match="no message"):
+        turns([])

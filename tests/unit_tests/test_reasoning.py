@@ -1,0 +1,49 @@
+"""Reasoning is told from the answer, however the text is cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_petals.chat.reasoning import ReasoningSplitter
+
+
+def split(pieces: list[str], *, started: bool = False) -> tuple[str, str]:
+    splitter = ReasoningSplitter(started=started)
+    parts = [splitter.add(piece) for piece in pieces] + [splitter.flush()]
+    return "".join(part[0] for part in parts), "".join(part[1] for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", ("", "plain")),
+        (" plain ", ("", " plain ")),
+        ("", ("", "")),
+        ("<", ("", "<")),
+        ("<thin air>", ("", "<thin air>")),
+        ("<think>a b</think>c", ("a b", "c")),
+        ("\n<think>\na  b\n</think>\n\nc \n", ("a  b", "c \n")),
+        ("<think></think>c", ("", "c")),
+        ("<think>cut off", ("cut off", "")),
+        ("<think>a </thin", ("a </thin", "")),
+        ("<think>a</think>b<think>c</think>", ("a", "b<think>c</think>")),
+        ("To think, write <think>.", ("", "To think, write <think>.")),
+    ],
+)
+def test_the_beginning_decides(text: str, expected: tuple[str, str]) -> None:
+    assert split([text]) == expected
+    assert split(list(text)) == expected
+
+
+def test_a_prompt_may_have_begun_the_reasoning() -> None:
+    assert split(list("\na\n</think>\nb"), started=True) == ("a", "b")
+    assert split(["no end"], started=True) == ("no end", "")
+
+
+@given(text=st.text("<think/>a \n", max_size=40), cuts=st.lists(st.integers(0, 40)), started=st.booleans())
+def test_cuts_make_no_difference(text: str, cuts: list[int], *, started: bool) -> None:
+    borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    assert split(pieces, started=started) == split([text], started=started)
