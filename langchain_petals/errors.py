@@ -18,6 +18,7 @@ summarisation middleware treat them as it treats any other provider's:
     |  |- BlocksMissingError     (ModelConnectionError)       no server holds some blocks
     |  `- SpanFailedError        (ModelAPIError)              every attempt at a span of blocks failed
     |- DeadlineExceededError     (ModelTimeoutError, TimeoutError)        `timeout` has passed
+    |- OutputLimitError          (ModelError, ValueError)     the limit leaves no room for an answer of the asked form
     `- LocalSwarmError                                        a server of a `LocalSwarm` did not start
 """
 
@@ -40,6 +41,7 @@ __all__ = [
     "LocalSwarmError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "OutputLimitError",
     "PetalsError",
     "PetalsNotInstalledError",
     "PromptTooLongError",
@@ -151,6 +153,24 @@ class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutErr
         super().__init__(
             f"The call's timeout of {timeout:g} s passed after {generated} generated token(s). Raise timeout, or lower "
             "max_new_tokens; stream() hands over what there is up to then."
+        )
+
+
+class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
+    """The limit on new tokens is too small for an answer that a schema, a grammar or a tool call asks for.
+
+    Attributes:
+        limit: How many new tokens there could be.
+        generated: Text that was generated until then; not valid.
+        needed: Tokens of the shortest answer that was found; None when that is not known.
+    """
+
+    def __init__(self, limit: int, *, generated: str = "", needed: int | None = None) -> None:
+        self.limit, self.generated, self.needed = limit, generated, needed
+        least = "" if needed is None else f" (the shortest found has {needed})"
+        super().__init__(
+            f"The answer cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for less: "
+            f"fewer required properties, shorter strings. Generated until then: {generated!r}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,11 +10,12 @@ import torch
 from langchain_petals.engine.generation import FinishReason, Generation, Piece
 from langchain_petals.engine.sampling import Sampler
 from langchain_petals.engine.text import Detokenizer, StopMatcher
-from langchain_petals.errors import PromptTooLongError
+from langchain_petals.errors import OutputLimitError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from langchain_petals.engine.constraints import Guide
     from langchain_petals.engine.session import Session
 
 
@@ -24,12 +26,16 @@ class Row:
         generation: Where its pieces go.
         tokenizer: Turns ids into text.
         end_tokens: Ids that end a generation.
+        guide: Keeps it within its request's constraint.
     """
 
-    def __init__(self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int]) -> None:
+    def __init__(
+        self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int], guide: Guide | None = None
+    ) -> None:
         request = generation.request
         end_tokens = (*end_tokens, *request.end_tokens)
         self._generation, self._request = generation, request
+        self._tokenizer, self._guide = tokenizer, guide
         self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
@@ -64,6 +70,9 @@ class Row:
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
         elif self._generated >= self._budget:
+            if self._guide is not None and not self._guide.complete:
+                self.fail(self._cut_short())
+                return
             text, reason = self._ended("", None, "length")
             self._generation.put(Piece(text, self._generated, reason))
 
@@ -89,14 +98,33 @@ class Row:
 
     def accept(self, logits: torch.Tensor) -> None:
         """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
-        token, logprobs = self._sampler.choose(self.ids, logits, self._request.top_logprobs)
+        guide, top = self._guide, self._request.top_logprobs
+        if guide is None:
+            token, logprobs = self._sampler.choose(self.ids, logits, top)
+        else:
+            left = self._budget - self._generated
+            token, logprobs = guide.choose(partial(self._sampler.choose, self.ids, logits, top), left)
         self.ids.append(token)
         reason: FinishReason | None = "length" if self._generated >= self._budget else None
         if token in self._end_tokens:
             text, reason = self._ended("", None, "stop")
-        else:
+        elif guide is None or not guide.holds:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
+        elif reason is not None and not guide.complete:
+            raise self._cut_short()
+        else:  # no stop sequence cuts what a grammar rules
+            text = self._stop.flush() + self._read(token, guide)
+            text, reason = self._ended(text, None, "stop" if guide.finished else reason)
         self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,))
+
+    def _read(self, token: int, guide: Guide) -> str:
+        """Return the text that a token of the grammar makes certain; special tokens may be part of it."""
+        special = guide.visible.get(token)
+        return self._text.add(token) if special is None else self._text.flush() + special
+
+    def _cut_short(self) -> OutputLimitError:
+        generated = self._tokenizer.decode(self.ids[self.prompt_length :], skip_special_tokens=True)
+        return OutputLimitError(self._budget, generated=generated)
 
     def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:
         """Add what was held back to a step's text if the row ends with it, and return why it ends."""

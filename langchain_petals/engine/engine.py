@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.beam_search import search
+from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.scheduler import Scheduler, start_thread
@@ -32,6 +33,7 @@ class Engine:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
 
@@ -93,7 +95,11 @@ class Engine:
     def _row(self, generation: Generation) -> Row | None:
         """Return what runs in a session; None for a request that cannot be honoured: its companions go on."""
         try:
-            return Row(generation, self._client.tokenizer, self._client.end_tokens)
+            constraint, end_tokens = generation.request.constraint, self._client.end_tokens
+            guide = None
+            if constraint is not None:
+                guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
+            return Row(generation, self._client.tokenizer, end_tokens, guide)
         except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
             generation.put(error)
             return None

@@ -43,6 +43,57 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Trigger:
+    """What makes a grammar hold in the middle of free text.
+
+    Attributes:
+        marker: Text or special token after which the grammar holds; it is part of the answer.
+        grammar: What must come after it, to its last character; see `Constraint.grammar`.
+        at_start: Whether the marker counts only where nothing but white space comes before it.
+    """
+
+    marker: str
+    grammar: str
+    at_start: bool = False
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What an answer has to look like: as a whole (`grammar`), or from a marker on (`triggers`).
+
+    Free text is sampled, stopped and cut off at the limit as ever. Where a grammar holds, stop sequences are not looked
+    for, the end tokens are allowed where the text may end, and what a grammar requires goes before `bad_words_ids`,
+    `no_repeat_ngram_size` and `min_new_tokens` if those would forbid everything that it allows.
+
+    Attributes:
+        grammar: Lark grammar, or whatever else `llguidance.LLMatcher` takes, of the whole answer; `engine.grammars` has
+            functions that write and check it.
+        triggers: The answer is free text until one of these; from there its grammar holds until nothing can follow.
+        repeat: Whether the text is free again then, and may hold further markers. Otherwise the answer ends there.
+        markers: Names of rules that the grammars use without defining them, and the text of each; it is matched as a
+            special token where the model has one of this text. Special tokens among these and the triggers' markers
+            show in the answer's text.
+
+    Raises:
+        InvalidRequestError: Both `grammar` and `triggers` are given, or neither.
+    """
+
+    grammar: str | None = None
+    triggers: tuple[Trigger, ...] = ()
+    repeat: bool = True
+    markers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would mean two things, or none."""
+        if (self.grammar is None) == (not self.triggers):
+            msg = "a constraint is either a grammar or triggers; give one of them"
+            raise InvalidRequestError(msg)
+        if any(not trigger.marker for trigger in self.triggers):
+            msg = "a trigger's marker is empty; use the constraint's grammar for what holds from the start"
+            raise InvalidRequestError(msg)
+
+
+@dataclass(frozen=True)
 class Request:
     """One row to be continued.
 
@@ -54,7 +105,8 @@ class Request:
         end_tokens: Ids that end the generation beside the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
         top_logprobs: Report the log-probability of each token, and of this many of the likeliest; None for neither.
-        num_beams: With more than one, petals' own beam search instead of the token loop.
+        num_beams: With more than one, petals' own beam search instead of the token loop; takes no constraint.
+        constraint: What the answer has to look like.
         on_prefill: Called on the engine's thread after each step that sent tokens of the prompt, with how many of them
             have been sent and how many there are.
 
@@ -70,6 +122,7 @@ class Request:
     timeout: float | None = None
     top_logprobs: int | None = None
     num_beams: int = 1
+    constraint: Constraint | None = None
     on_prefill: Callable[[int, int], object] | None = None
 
     def __post_init__(self) -> None:
@@ -79,4 +132,7 @@ class Request:
             raise InvalidRequestError(msg)
         if self.max_new_tokens < 1:
             msg = f"max_new_tokens is {self.max_new_tokens}; ask for at least one"
+            raise InvalidRequestError(msg)
+        if self.num_beams > 1 and self.constraint is not None:
+            msg = "beam search knows no grammars; set num_beams=1, or leave out json_schema, regex, grammar and tools"
             raise InvalidRequestError(msg)

@@ -70,7 +70,11 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(
-        self, ids: Sequence[int], logits: torch.Tensor, top: int | None = None
+        self,
+        ids: Sequence[int],
+        logits: torch.Tensor,
+        top: int | None = None,
+        allowed: torch.Tensor | None = None,
     ) -> tuple[int, TokenLogprobs | None]:
         """Choose the next token.
 
@@ -78,6 +82,9 @@ class Sampler:
             ids: The row so far, prompt included.
             logits: The model's raw scores for the next token, shape (vocabulary,).
             top: How many of the likeliest tokens to report; None to report nothing.
+            allowed: Which tokens may be chosen, shape (tokens of the tokenizer,); None for all. At least one of them is
+                in the model's vocabulary. It counts before the settings do, so what those keep is never empty; where
+                they would forbid all of it, it counts alone.
 
         Returns:
             The token, and how likely it was, in the distribution that it was chosen from.
@@ -86,9 +93,16 @@ class Sampler:
             InvalidRequestError: A setting does not fit the vocabulary.
         """
         scores = logits.float()[None].clone()  # some processors write into it
+        if allowed is not None:
+            known = min(len(allowed), scores.shape[-1])
+            scores[:, known:] = -math.inf
+            scores[:, :known].masked_fill_(~allowed[:known], -math.inf)
         if self._processors:
+            possible = scores if allowed is None else scores.clone()
             with _refusals():
                 scores = self._processors(torch.tensor([ids]), scores)
+            if allowed is not None and scores.amax() == -math.inf:
+                scores = possible
         if self._greedy:
             token = int(scores.argmax(-1))
         else:

@@ -1,0 +1,392 @@
+"""Constraints on what may be generated: grammars compiled once per client, one guide per row.
+
+A guide lets the sampler see only tokens that the grammar allows, and knows for every row a way to a valid end that
+fits into what is left of its budget: a token after which there is none is not taken. So what ends is always valid, and
+what has no bound of its own (strings, arrays, recursion) ends in time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits
+
+from langchain_petals.engine.endings import quick_ending, shortest_ending
+from langchain_petals.engine.grammars import special_rules
+from langchain_petals.engine.vocabulary import Vocabulary
+from langchain_petals.errors import InvalidRequestError, OutputLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from langchain_petals.engine.request import Constraint, Trigger
+
+_T = TypeVar("_T")
+
+_KEPT = 64  # compiled grammars per client
+
+# The way out is tried after each token when it is about as long as what is left. With more than this many tokens to
+# spare (and more than it is long) only its first step is tried, and all of it every so often or when the token has
+# one of these characters, after which much may be different.
+_SPARE, _OFTEN, _TURNS = 32, 16, frozenset(b"\"'{}[](),:<>\\")
+
+_SEARCHED = 4096  # bytes: the longest way out that is looked for
+
+
+_LIMITS = LLParserLimits(verbose_errors=False)  # a grammar, and what was generated, may be nobody else's business
+
+
+class Compiled:
+    """A grammar for one vocabulary, and a short text that it allows.
+
+    Args:
+        vocabulary: The tokens.
+        grammar: What llguidance takes.
+
+    Raises:
+        InvalidRequestError: It does not compile.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
+        self.vocabulary = vocabulary
+        self.matcher = LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
+        self.spelled = LLMatcher(vocabulary.spelling, grammar, log_level=0, limits=_LIMITS)
+        for matcher in (self.matcher, self.spelled):
+            if matcher.is_error():
+                msg = f"the grammar does not compile for this model's tokenizer: {matcher.get_error()}"
+                raise InvalidRequestError(msg)
+        self._quick = self._told(quick_ending(vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED))
+        self._shortest: list[int] | None = None
+        self._searched = False
+
+    def _told(self, symbols: list[int] | None) -> list[int] | None:
+        return None if symbols is None else self.vocabulary.tokens(symbols)
+
+    def text(self, left: int) -> list[int] | None:
+        """Return a whole text that has at most `left` tokens if one is found, or else the shortest that is known."""
+        if (self._quick is None or len(self._quick) > left) and not self._searched:
+            found = shortest_ending(self.vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED)
+            self._shortest, self._searched = self._told(found), True
+        return min((each for each in (self._quick, self._shortest) if each is not None), key=len, default=None)
+
+
+class _Run:
+    """A row inside a grammar: where it is, and its way out.
+
+    Args:
+        compiled: The grammar.
+    """
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled, self._vocabulary = compiled, compiled.vocabulary
+        self._matcher, self._spelled = compiled.matcher.deep_copy(), compiled.spelled.deep_copy()
+        self._unspelled: list[int] = []  # symbols that `_spelled` has not been told yet
+        self._way: list[int] | None = []  # tokens; None when none is known
+        self._untried = 0  # tokens since the whole way was tried
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        return self._matcher.is_accepting()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing can follow."""
+        return self._matcher.is_stopped()
+
+    def begin(self, left: int) -> int | None:
+        """Find the first way out; return its length if it is longer than `left` tokens."""
+        self._way = self._compiled.text(left)
+        return len(self._way) if self._way is not None and len(self._way) > left else None
+
+    def begin_with(self, data: bytes, left: int) -> bool:
+        """Take the first bytes; return whether the grammar allows them, and an end in `left` more tokens."""
+        if not data:
+            return self.begin(left) is None
+        try:
+            tokens = self._vocabulary.spelled(data)
+            self._unspelled = self._vocabulary.alphabet.symbols(data)
+        except KeyError:
+            return False
+        if self._matcher.try_consume_tokens(tokens) < len(tokens):
+            return False
+        self._way = self._found([], left)
+        return self._way is not None
+
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, Any]:
+        """Return a mask over the vocabulary: what may come next, the row's end tokens where the text may end."""
+        size = self._vocabulary.size
+        bits = np.zeros((size + 31) // 32, dtype=np.int32)
+        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
+        if self._matcher.is_error():
+            raise InvalidRequestError(self._complaint())
+        if self.complete:
+            mask[self._vocabulary.ends] = False
+            mask[[end for end in ends if end < size]] = True
+        return mask
+
+    def must_leave(self, left: int) -> int | None:
+        """Return the way's first token if there is no time for anything else."""
+        return self._way[0] if self._way and len(self._way) >= left else None
+
+    def take(self, token: int, left: int) -> bool:
+        """Go on with a token, unless the text could then not be ended in `left` tokens; return whether it was taken."""
+        if not self._matcher.consume_token(token):
+            raise InvalidRequestError(self._complaint())
+        way = self._way_after(token, left)
+        if way is None and self._way is not None:
+            self._matcher.rollback(1)
+            return False
+        self._way = way
+        self._unspelled += self._vocabulary.symbols(token)
+        return True
+
+    def way_out(self, left: int) -> int | None:
+        """Return the first token of a way out, after another token was not taken; None when none is known any more."""
+        if self._untried and not self._leads_out(self._way or []):
+            self._way = self._found([], left) or self._searched(left)
+        return self._way[0] if self._way else None
+
+    def _way_after(self, token: int, left: int) -> list[int] | None:
+        way = self._way
+        if way is None:  # no use in looking at every step
+            self._untried += 1
+            return self._found(self._vocabulary.symbols(token), left) if self._untried % _OFTEN == 0 else None
+        if way and way[0] == token:
+            return way[1:]
+        if len(way) <= left and self._still_leads_out(token, way, left):
+            return way
+        return self._found(self._vocabulary.symbols(token), left)
+
+    def _still_leads_out(self, token: int, way: list[int], left: int) -> bool:
+        plain = self._untried < _OFTEN and _TURNS.isdisjoint(self._vocabulary.bytes[token])
+        if plain and left - len(way) > max(len(way), _SPARE):
+            self._untried += 1
+            return self._matcher.validate_tokens(way[:1]) == 1 if way else self.complete
+        return self._leads_out(way)
+
+    def _leads_out(self, way: list[int]) -> bool:
+        taken = self._matcher.try_consume_tokens(way)
+        leads_out = taken == len(way) and self.complete
+        self._matcher.rollback(taken)
+        if leads_out:
+            self._untried = 0
+        return leads_out
+
+    def _found(self, symbols: Sequence[int], left: int) -> list[int] | None:
+        """Look for a way out that begins after these symbols."""
+        self._catch_up()
+        taken = self._spelled.try_consume_tokens(list(symbols))
+        ending = quick_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
+        self._spelled.rollback(taken)
+        if ending is None or len(way := self._vocabulary.tokens(ending)) > left:
+            return None
+        self._untried = 0
+        return way
+
+    def _searched(self, left: int) -> list[int] | None:
+        """Look harder for a way out from here."""
+        self._catch_up()
+        ending = shortest_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
+        way = None if ending is None else self._vocabulary.tokens(ending)
+        self._untried = 0
+        return way if way is not None and len(way) <= left else None
+
+    def _catch_up(self) -> None:
+        if self._unspelled:
+            self._spelled.consume_tokens(self._unspelled)
+            self._unspelled = []
+
+    def _complaint(self) -> str:
+        return f"the grammar cannot be followed any further: {self._matcher.get_error()}"
+
+
+class Guide:
+    """Keeps one row within its constraint.
+
+    Args:
+        vocabulary: The tokens.
+        constraint: What is asked for.
+        start: The grammar that holds from the first token on, if any.
+        triggers: What makes a grammar hold, and which.
+        end_tokens: Ids that end a generation.
+
+    Attributes:
+        holds: Whether the last token belongs to what a grammar rules.
+        finished: Whether the answer is complete and nothing may follow.
+        visible: Special tokens that are part of the answer's text, and how they read.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        constraint: Constraint,
+        start: Compiled | None,
+        triggers: Sequence[tuple[Trigger, Compiled]],
+        end_tokens: Iterable[int],
+    ) -> None:
+        self._vocabulary, self._constraint = vocabulary, constraint
+        self._ends = frozenset(end_tokens)
+        self._run = None if start is None else _Run(start)
+        self._begun = self._run is None
+        self._triggers = triggers
+        self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
+        self._blank = True  # no text yet
+        self.holds = self.finished = False
+        markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
+        self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is valid as it is: no grammar holds, or it allows the end here."""
+        return self.finished or self._run is None or self._run.complete
+
+    def choose(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
+        """Choose the next token.
+
+        Args:
+            pick: Chooses among the tokens that a mask of shape (vocabulary,) allows, None for all. What it returns
+                beside the token is handed on.
+            left: Tokens of the budget, this one included.
+
+        Raises:
+            OutputLimitError: No text that the grammar allows is as short as the budget.
+        """
+        if self._run is None:
+            return self._choose_freely(pick, left)
+        if not self._begun:
+            self._begun = True
+            needed = self._run.begin(left)
+            if needed is not None:
+                raise OutputLimitError(left, needed=needed)
+        return self._choose_within(self._run, pick, left)
+
+    def _choose_within(
+        self, run: _Run, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int
+    ) -> tuple[int, _T]:
+        self.holds = True
+        forced = run.must_leave(left)
+        mask = self._only(forced) if forced is not None else torch.from_numpy(run.allowed(self._ends))
+        while True:
+            if not mask.any():
+                msg = "the grammar allows no token of this model's vocabulary here"
+                raise InvalidRequestError(msg)
+            token, more = pick(mask)
+            if token in self._ends and run.complete:
+                self.finished = True
+                return token, more
+            if run.take(token, left - 1):
+                break
+            # the first step of the way out, or the end, or (when the way has been lost) anything else
+            mask = mask.clone()
+            mask[token] = False
+            if run.complete and self._ends:
+                mask = self._only(*self._ends)
+            elif (forced := run.way_out(left)) is not None and forced != token:
+                mask = self._only(forced)
+        self._leave_if_finished(run)
+        return token, more
+
+    def _choose_freely(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
+        token, more = pick(None)
+        mask: torch.Tensor | None = None
+        while not self._hear(token, left - 1):  # it would begin a call that cannot go on, or not end in time
+            if mask is None:
+                mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
+            mask[token] = False
+            token, more = pick(mask)
+        return token, more
+
+    def _hear(self, token: int, left: int) -> bool:
+        """Listen for a marker; return False if the token completes one, but no call of `left` tokens can follow."""
+        self.holds = False
+        if token in self._ends or token >= self._vocabulary.size:
+            return True
+        if self._vocabulary.tokenizer.is_special_token(token):
+            marker = self.visible.get(token)
+            for trigger, compiled in self._triggers:
+                if trigger.marker == marker and not (trigger.at_start and self._spoken()):
+                    return self._enter(compiled, b"", left)
+            return True
+        # also for a marker that is a special token: the model may spell it
+        heard = self._heard + self._vocabulary.bytes[token]
+        found = []
+        for trigger, compiled in self._triggers:
+            marker_bytes = trigger.marker.encode()
+            at = heard.find(marker_bytes)
+            if at >= 0 and not (trigger.at_start and self._spoken(heard[:at])):
+                found.append((at, heard[at + len(marker_bytes) :], compiled))
+        if found:
+            _, rest, compiled = min(found, key=lambda each: each[0])
+            return self._enter(compiled, rest, left)
+        keep = max(len(trigger.marker.encode()) for trigger, _ in self._triggers) - 1
+        dropped, self._heard = heard[:-keep] if keep else heard, heard[-keep:] if keep else b""
+        self._blank = not self._spoken(dropped)
+        return True
+
+    def _spoken(self, more: bytes | None = None) -> bool:
+        """Whether there was text other than white space before what was heard last, or in `more`."""
+        return not self._blank or bool((self._heard if more is None else more).strip())
+
+    def _enter(self, compiled: Compiled, rest: bytes, left: int) -> bool:
+        run = _Run(compiled)
+        if not run.begin_with(rest, left):
+            return False
+        self._run, self._heard, self._blank, self.holds = run, b"", False, True
+        self._leave_if_finished(run)
+        return True
+
+    def _leave_if_finished(self, run: _Run) -> None:
+        if run.finished or (run.complete and not self._ends):
+            self._run = None
+            self.finished = not (self._constraint.triggers and self._constraint.repeat)
+
+    def _only(self, *tokens: int) -> torch.Tensor:
+        mask = torch.zeros(self._vocabulary.size, dtype=torch.bool)
+        mask[[token for token in tokens if token < len(mask)]] = True
+        return mask
+
+
+class Grammars:
+    """The compiled grammars of a client; any thread may ask for a guide.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary: Vocabulary | None = None
+        self._compiled: OrderedDict[str, Compiled] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
+        """Return a guide for one row.
+
+        Args:
+            constraint: What is asked for.
+            end_tokens: Ids that end the row.
+
+        Raises:
+            InvalidRequestError: The tokenizer or a grammar cannot be used; says why.
+        """
+        with self._lock:
+            if self._vocabulary is None:
+                self._vocabulary = Vocabulary(self._tokenizer)
+            rules = special_rules(dict(constraint.markers), self._vocabulary.specials)
+            start = None if constraint.grammar is None else self._get(self._vocabulary, constraint.grammar + rules)
+            triggers = [(each, self._get(self._vocabulary, each.grammar + rules)) for each in constraint.triggers]
+            return Guide(self._vocabulary, constraint, start, triggers, end_tokens)
+
+    def _get(self, vocabulary: Vocabulary, grammar: str) -> Compiled:
+        compiled = self._compiled.get(grammar) or Compiled(vocabulary, grammar)
+        self._compiled[grammar] = compiled
+        self._compiled.move_to_end(grammar)
+        while len(self._compiled) > _KEPT:
+            self._compiled.popitem(last=False)
+        return compiled

@@ -1,0 +1,170 @@
+"""The way out of a grammar: byte by byte to a place where the text may end.
+
+A grammar's parser says which bytes may come next, not how far the end is. `quick_ending` goes straight for it, always
+taking the byte that tends to close something; `shortest_ending` looks at the alternatives, cheapest first, as long as
+its effort lasts. Both work on a matcher whose vocabulary is single bytes and special tokens (an *alphabet*), so that a
+step costs microseconds whatever the size of the model's vocabulary.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from llguidance import LLMatcher
+
+# What ends something comes first, what must be followed by something else last. A comma comes before digits, which
+# could go on for ever.
+_PREFERENCE = b"}])\"'>,;:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LAST = b"{[(\\"
+
+# Of many bytes that may come next, one of each kind is looked at; and most likely they stand in a string, which a quote
+# would end.
+_KINDS = (range(0x31, 0x3A), range(0x61, 0x7B), range(0x41, 0x5B), range(0x80, 0xC0), range(0xC2, 0xF5), range(0x20))
+_MANY = 16
+
+# How many states with the same future, as far as the next byte shows it, are looked at for each length.
+_ALIKE = 3
+
+# llguidance shows a special token among forced bytes like this.
+_SPECIAL = re.compile(rb"\xff\[(\d+)\]")
+
+
+class Alphabet:
+    """The single bytes and special tokens of a vocabulary.
+
+    Args:
+        byte_ids: Token ids by the byte that they stand for.
+        special_ids: Ids of special tokens.
+        vocabulary: How many ids there are.
+    """
+
+    def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int) -> None:
+        ranks = {byte: rank for rank, byte in enumerate(_PREFERENCE)} | {byte: 1000 + byte for byte in _LAST}
+        order = sorted(byte_ids, key=lambda byte: ranks.get(byte, 500 + byte))
+        self.byte_ids = dict(byte_ids)
+        self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
+        kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
+        self._quotes = [byte_ids[byte] for byte in b"\"'" if byte in byte_ids]
+        self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
+        self._mask = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
+
+    def symbols(self, data: bytes) -> list[int]:
+        """Return the ids of these bytes.
+
+        Raises:
+            KeyError: The vocabulary lacks one of them.
+        """
+        return [self.byte_ids[byte] for byte in data]
+
+    def allowed(self, matcher: LLMatcher) -> list[int]:
+        """Return the ids that may come next, the most promising first."""
+        mask = np.zeros_like(self._mask)
+        matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        octets = mask.view(np.uint8)
+        ids: list[int] = self._ids[(octets[self._ids >> 3] >> (self._ids & 7)) & 1 == 1].tolist()
+        return ids
+
+    def closest(self, allowed: Sequence[int]) -> list[int]:
+        """Return the one of them that most likely leads to an end; none of none."""
+        quotes = [each for each in self._quotes if each in allowed] if len(allowed) > _MANY else []
+        return [*quotes, *allowed][:1]
+
+    def representatives(self, allowed: Sequence[int]) -> list[int]:
+        """Return a few ids that stand for all of them."""
+        if len(allowed) <= _MANY:
+            return list(allowed)
+        first: dict[int, int] = {}
+        for each in allowed:
+            first.setdefault(self._kinds.get(each, each), each)
+        return list(first.values())
+
+    def forced(self, matcher: LLMatcher) -> list[int]:
+        """Return the ids that must come next, whatever is chosen."""
+        data = matcher.compute_ff_bytes()
+        if b"\xff" not in data:
+            return self.symbols(data)
+        found = _SPECIAL.match(data)
+        return [int(found[1])] if found else self.symbols(data[: data.index(b"\xff")])
+
+
+def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    """Return a way to an end, not always the shortest.
+
+    Args:
+        alphabet: What the way consists of.
+        matcher: Where it starts; left as it was.
+        most: Longest way to follow.
+
+    Returns:
+        Ids of the alphabet; None when there was no end in sight.
+    """
+    way: list[int] = []
+    try:
+        while not matcher.is_accepting():
+            step = alphabet.forced(matcher) or alphabet.closest(alphabet.allowed(matcher))
+            if not step or len(way) + len(step) > most or matcher.try_consume_tokens(step) < len(step):
+                return None
+            way += step
+    except KeyError:  # a byte that the vocabulary lacks
+        return None
+    else:
+        return way
+    finally:
+        matcher.rollback(len(way))
+
+
+class _Node(NamedTuple):
+    cost: int
+    number: int  # settles ties
+    matcher: LLMatcher
+    way: tuple[int, ...]
+
+
+def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 1500) -> list[int] | None:
+    """Return the shortest way to an end that a bounded search finds.
+
+    Args:
+        alphabet: What the way consists of.
+        matcher: Where it starts; left as it was.
+        most: Longest way to follow.
+        effort: States to look at.
+
+    Returns:
+        Ids of the alphabet; None when there was no end in sight.
+    """
+    numbers = itertools.count()
+    nodes = [_Node(0, next(numbers), matcher.deep_copy(), ())]
+    seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
+    for _ in range(effort):
+        if not nodes:
+            return None
+        node = heapq.heappop(nodes)
+        if node.matcher.is_accepting():
+            return list(node.way)
+        try:
+            forced = alphabet.forced(node.matcher)
+        except KeyError:
+            continue
+        if forced:
+            steps = [tuple(forced)]
+        else:
+            allowed = alphabet.allowed(node.matcher)
+            key = (node.cost, tuple(allowed))
+            seen[key] += 1
+            if seen[key] > _ALIKE:
+                continue
+            steps = [(each,) for each in alphabet.representatives(allowed)]
+        for step in steps:
+            following = node.matcher.deep_copy()
+            if node.cost + len(step) <= most and following.try_consume_tokens(list(step)) == len(step):
+                heapq.heappush(nodes, _Node(node.cost + len(step), next(numbers), following, node.way + step))
+    return None
