@@ -16,6 +16,7 @@ from langchain_core.runnables import run_in_executor
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.logprobs import described
+from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
 from langchain_petals.parameters import PetalsParameters
 
 if TYPE_CHECKING:
@@ -44,9 +45,22 @@ class Petals(PetalsParameters, BaseLLM):
                     print(piece, end="", flush=True)
     """
 
+    json_schema: JsonSchema | None = None
+    """Answers are JSON that fits this schema; takes a dictionary, a pydantic class or a TypedDict."""
+
+    regex: str | None = None
+    """Answers match this regular expression as a whole (Rust's syntax: no look-around, no back-references)."""
+
+    grammar: str | None = None
+    """Answers follow this Lark grammar, whose first rule is `start`."""
+
     @property
     def _llm_type(self) -> str:
         return "petals"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return super()._identifying_params | {name: getattr(self, name) for name in ("json_schema", "regex", "grammar")}
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
-from langchain_petals.engine.request import Sampling
+from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.engine.request import Constraint, Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
+from langchain_petals.schemas import json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,11 @@ DEFAULT_MAX_NEW_TOKENS = 256
 
 OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 """Further names of options that LangChain's users know."""
+
+_FORMS = ("json_schema", "regex", "grammar")
+
+JsonSchema = Annotated[dict[str, Any], BeforeValidator(json_schema_of)]
+"""A JSON schema; a pydantic class or a TypedDict is turned into one."""
 
 
 class GenerationOptions(BaseModel):
@@ -43,6 +50,9 @@ class GenerationOptions(BaseModel):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)
     stop: tuple[str, ...] = ()
+    json_schema: JsonSchema | None = None
+    regex: str | None = None
+    grammar: str | None = None
     timeout: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -59,7 +69,26 @@ class GenerationOptions(BaseModel):
         if self.num_beams > 1 and (self.n > 1 or self.logprobs or self.min_p is not None or self.seed is not None):
             msg = "num_beams > 1 does not go together with n > 1, logprobs, min_p or seed; leave those out"
             raise ValueError(msg)
+        if self.constraint is not None and self.num_beams > 1:
+            msg = "num_beams > 1 does not go together with json_schema, regex or grammar; set num_beams=1"
+            raise ValueError(msg)
         return self
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer has to look like.
+
+        Raises:
+            InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
+        """
+        if sum(getattr(self, name) is not None for name in _FORMS) > 1:
+            msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
+            raise InvalidRequestError(msg)
+        if self.json_schema is not None:
+            return Constraint(json_grammar(self.json_schema))
+        if self.regex is not None:
+            return Constraint(regex_grammar(self.regex))
+        return None if self.grammar is None else Constraint(lark_grammar(self.grammar))
 
     def sampling(self, row: int) -> Sampling:
         """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""
@@ -101,7 +130,8 @@ OPTION_NAMES = frozenset(GenerationOptions.model_fields)
 def merged(*layers: Mapping[str, Any]) -> GenerationOptions:
     """Add up options, each layer overriding the ones before it.
 
-    Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts.
+    Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts; likewise of
+    `json_schema`, `regex` and `grammar`.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
@@ -113,6 +143,8 @@ def merged(*layers: Mapping[str, Any]) -> GenerationOptions:
             chosen["max_new_tokens"] = None
         elif options.get("max_new_tokens") is not None:
             chosen["max_length"] = None
+        if any(options.get(name) is not None for name in _FORMS):
+            chosen |= dict.fromkeys(_FORMS)
         chosen |= options
     stop = chosen.get("stop") or ()
     chosen["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)

@@ -329,7 +329,7 @@ class PetalsParameters(HubKeyHolder):
                     top_logprobs=(options.top_logprobs or 0) if options.logprobs else None,
                     num_beams=options.num_beams,
                     on_prefill=self.on_prefill,
-                    **extra,
+                    **{"constraint": options.constraint} | extra,
                 )
                 for row in range(options.n)
             ]

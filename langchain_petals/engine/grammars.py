@@ -28,7 +28,7 @@ _JSON_STYLE = {
     "json_allowed_escapes": '"\\bfnrt',
 }
 
-_ANNOTATIONS = frozenset({"const", "enum", "default", "examples"})
+ANNOTATIONS = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose values are data, not schemas."""
 
 
@@ -58,7 +58,7 @@ def _subschemas(schema: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(schema, dict):
         yield schema
         for key, value in schema.items():
-            if key not in _ANNOTATIONS:
+            if key not in ANNOTATIONS:
                 yield from _subschemas(value)
     elif isinstance(schema, list):
         for each in schema:
