@@ -45,7 +45,8 @@ type: venv ## check types with mypy, strictly
 
 docs: venv ## build the documentation into site/
 	@echo "==> Building the documentation"
-	$(BIN)/mkdocs build --strict
+	@# mkdocs-material advertises its successor otherwise
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: venv ## run the benchmarks
 	@echo "==> Running the benchmarks"
