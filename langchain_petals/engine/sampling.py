@@ -90,7 +90,7 @@ class Sampler:
             The token, and how likely it was, in the distribution that it was chosen from.
 
         Raises:
-            InvalidRequestError: A setting does not fit the vocabulary.
+            InvalidRequestError: A setting does not fit the vocabulary, or nothing may be chosen.
         """
         scores = logits.float()[None].clone()  # some processors write into it
         if allowed is not None:
@@ -101,7 +101,10 @@ class Sampler:
             possible = scores if allowed is None else scores.clone()
             with _refusals():
                 scores = self._processors(torch.tensor([ids]), scores)
-            if allowed is not None and scores.amax() == -math.inf:
+            if scores.amax() == -math.inf:
+                if allowed is None:
+                    msg = "these sampling options leave no token to choose from; forbid or penalise fewer"
+                    raise InvalidRequestError(msg)
                 scores = possible
         if self._greedy:
             token = int(scores.argmax(-1))

@@ -36,6 +36,10 @@ CORPUS = (
 )
 
 
+# The models are so small that threads would wait for one another most of the time.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_keys_in_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -56,6 +60,12 @@ def tiny_model() -> LlamaForCausalLM:
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Return the bundled tokenizer: a token is a byte, or one of three special ones."""
     return PreTrainedTokenizerFast.from_pretrained(str(TINY))
+
+
+@pytest.fixture(scope="session")
+def endless_tokenizer(tiny_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Return the bundled tokenizer without an end token, for a model whose vocabulary has none."""
+    return PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer.backend_tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,272 @@
+"""Every sampling option against transformers' own `generate`, on the same weights and with the same seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from local_client import LocalClient
+from transformers import LogitsProcessorList
+
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.sampling import MinPWarper, Sampler
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+PROMPT = [5, 11, 42, 7, 11, 42]
+NEW = 24
+SEEDS = [0, 1, 2, 1234567, 2**40, 2**63 - 1, -1]
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cold": {"temperature": 0.3},
+    "hot": {"temperature": 3.0},
+    "top_p": {"top_p": 0.6},
+    "tiny top_p": {"top_p": 1e-9},
+    "top_k": {"top_k": 4},
+    "top_k beyond the vocabulary": {"top_k": 1000},
+    "typical_p": {"typical_p": 0.4},
+    "repetition_penalty": {"repetition_penalty": 1.7},
+    "encouraged repetition": {"repetition_penalty": 0.6},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 2},
+    "no token twice": {"no_repeat_ngram_size": 1},
+    "bad_words_ids": {"bad_words_ids": tuple((token,) for token in range(0, 96, 2))},
+    "longer bad words": {"bad_words_ids": tuple((a, b) for a in range(96) for b in (0, 5, 50))},
+    "all": {
+        "temperature": 1.5,
+        "top_p": 0.9,
+        "top_k": 30,
+        "typical_p": 0.8,
+        "repetition_penalty": 1.2,
+        "no_repeat_ngram_size": 2,
+        "bad_words_ids": ((3,), (4, 5)),
+    },
+}
+of_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+@pytest.fixture
+def client(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalClient:
+    return LocalClient(babbler, endless_tokenizer)
+
+
+def asked(*, seed: int | None = None, prompt: Sequence[int] = PROMPT, new: int = NEW, **options: Any) -> Request:
+    ends = tuple(options.pop("end_tokens", ()))
+    top = options.pop("top_logprobs", None)
+    return Request(list(prompt), new, Sampling(seed=seed, **options), end_tokens=ends, top_logprobs=top)
+
+
+def generated(model: LlamaForCausalLM, request: Request, **more: Any) -> tuple[list[int], list[torch.Tensor]]:
+    """Return what transformers' `generate` makes of a request: the new tokens, and each step's final scores."""
+    sampling = request.sampling
+    options: dict[str, Any] = {
+        "do_sample": not sampling.greedy,
+        "repetition_penalty": sampling.repetition_penalty,
+        "no_repeat_ngram_size": sampling.no_repeat_ngram_size,
+        "bad_words_ids": [list(word) for word in sampling.bad_words_ids] or None,
+        "min_new_tokens": sampling.min_new_tokens or None,
+        "eos_token_id": list(request.end_tokens) or None,
+    }
+    if not sampling.greedy:
+        options |= {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or 0,
+            "typical_p": sampling.typical_p or 1.0,
+        }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(sampling.seed or 0)
+        out = model.generate(
+            torch.tensor([request.prompt_ids]),
+            attention_mask=torch.ones(1, len(request.prompt_ids), dtype=torch.int64),
+            max_new_tokens=request.max_new_tokens,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+            **more,
+        )
+    return out.sequences[0, len(request.prompt_ids) :].tolist(), [scores[0] for scores in out.scores]
+
+
+# ---- tokens
+
+
+@of_options
+def test_greedy_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
+    request = asked(greedy=True, **options)
+    [ours] = client.run(request)
+    assert ours.tokens == generated(babbler, request)[0]
+
+
+@of_options
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_sampled_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int) -> None:
+    request = asked(seed=seed, **options)
+    [ours] = client.run(request)
+    assert ours.tokens == generated(babbler, request)[0]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_seed(client: LocalClient, babbler: LlamaForCausalLM, seed: int) -> None:
+    request = asked(seed=seed)
+    [ours] = client.run(request)
+    assert ours.tokens == generated(babbler, request)[0]
+
+
+def test_options_make_a_difference(client: LocalClient) -> None:
+    """Else the comparisons above would compare nothing."""
+
+    def answers(options: dict[str, Any]) -> list[list[int]]:
+        requests = [asked(greedy=True, **options), *(asked(seed=seed, **options) for seed in SEEDS[:3])]
+        return [each.tokens for each in client.run_alone(requests)]
+
+    plain = answers({})
+    same = {name for name, options in OPTIONS.items() if answers(options) == plain}
+    assert same == {"plain", "top_k beyond the vocabulary"}
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("min_new_tokens", [0, 1, 5, NEW])
+def test_end_tokens_and_min_new_tokens(
+    client: LocalClient, babbler: LlamaForCausalLM, *, min_new_tokens: int, greedy: bool
+) -> None:
+    freely = client.run(asked(seed=3, greedy=greedy))[0].tokens
+    ends = (freely[1], freely[3])
+    request = asked(seed=3, greedy=greedy, end_tokens=ends, min_new_tokens=min_new_tokens)
+    [ours] = client.run(request)
+    assert ours.tokens == generated(babbler, request)[0]
+    assert min_new_tokens < len(ours.tokens) or ours.finish_reason == "length"
+    assert not set(ours.tokens[:-1]) & set(ends)
+
+
+def test_end_tokens_of_the_model_may_be_several(
+    client: LocalClient, babbler: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freely = client.run(asked(greedy=True))[0].tokens
+    for ends in ([freely[6], freely[2]], [freely[4]], freely[4]):
+        monkeypatch.setattr(babbler.generation_config, "eos_token_id", ends)
+        [ours] = client.run(asked(greedy=True))
+        first = min(freely.index(end) for end in (ends if isinstance(ends, list) else [ends]))
+        assert ours.tokens == freely[: first + 1]
+        assert ours.finish_reason == "stop"
+
+
+# ---- min_p, which transformers has only from 4.39 on
+
+
+@pytest.mark.parametrize("min_p", [0.001, 0.1, 0.5, 1.0])
+def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
+    scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(5)) * 3
+    kept = MinPWarper(min_p)(torch.zeros(3, 1, dtype=torch.int64), scores)
+    for row, left in zip(scores.tolist(), kept.tolist(), strict=True):
+        least = max(row) + math.log(min_p)
+        assert left == [pytest.approx(score) if score >= least else -math.inf for score in row]
+
+
+@pytest.mark.parametrize("min_p", [0.1, 0.4])
+def test_sampled_tokens_with_min_p(client: LocalClient, babbler: LlamaForCausalLM, min_p: float) -> None:
+    request = asked(seed=2, min_p=min_p)
+    [ours] = client.run(request)
+    theirs, _ = generated(babbler, request, logits_processor=LogitsProcessorList([MinPWarper(min_p)]))
+    assert ours.tokens == theirs
+    assert ours.tokens != client.run(asked(seed=2))[0].tokens
+
+
+# ---- log-probabilities
+
+
+@of_options
+@pytest.mark.parametrize("greedy", [True, False])
+def test_logprobs_are_those_of_the_distribution_sampled_from(
+    client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any], *, greedy: bool
+) -> None:
+    request = asked(seed=7, greedy=greedy, top_logprobs=5, **options)
+    [ours] = client.run(request)
+    tokens, scores = generated(babbler, request)
+    assert [each.token for each in ours.logprobs] == tokens
+    for each, step in zip(ours.logprobs, scores, strict=True):
+        expected = step.log_softmax(-1)
+        assert each.logprob == pytest.approx(float(expected[each.token]), abs=1e-4)
+        values = [value for _, value in each.top]
+        possible = expected[expected > -math.inf].sort(descending=True).values[:5]
+        assert values == pytest.approx(possible.tolist(), abs=1e-4)
+        assert [float(expected[token]) for token, _ in each.top] == pytest.approx(values, abs=1e-4)
+
+
+@pytest.mark.parametrize(("top", "reported"), [(None, None), (0, 0), (1, 1), (96, 96), (1000, 96)])
+def test_number_of_top_logprobs(client: LocalClient, top: int | None, reported: int | None) -> None:
+    [ours] = client.run(asked(seed=1, top_logprobs=top))
+    assert [len(each.top) for each in ours.logprobs] == ([] if reported is None else [reported] * NEW)
+
+
+def test_sampled_token_need_not_be_among_the_likeliest(client: LocalClient) -> None:
+    [ours] = client.run(asked(seed=1, temperature=3.0, top_logprobs=1))
+    assert any(each.token != each.top[0][0] for each in ours.logprobs)
+    assert all(each.logprob <= each.top[0][1] for each in ours.logprobs)
+
+
+# ---- seeds
+
+
+def test_seed_makes_an_answer_repeatable(client: LocalClient) -> None:
+    first, again, other = client.run_alone([asked(seed=5), asked(seed=5), asked(seed=6)])
+    assert first.tokens == again.tokens != other.tokens
+
+
+def test_without_a_seed_answers_differ(client: LocalClient) -> None:
+    first, again = client.run_alone([asked(), asked()])
+    assert first.tokens != again.tokens
+
+
+def test_global_random_state_has_no_influence_and_feels_none(client: LocalClient) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    [first] = client.run(asked(seed=5))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    [again] = client.run(asked(seed=5))
+    assert first.tokens == again.tokens
+
+
+def test_rows_of_a_batch_are_what_they_would_be_alone(client: LocalClient) -> None:
+    """With options, seeds, lengths and end tokens of their own; one row has no seed and disturbs nobody."""
+    ends = tuple(range(0, 96, 9))
+    requests = [
+        asked(seed=index, prompt=PROMPT[: 1 + index % 6], new=5 + index, top_logprobs=index % 2, **options)
+        for index, options in enumerate(OPTIONS.values())
+    ]
+    requests[3] = replace(requests[3], end_tokens=ends)
+    requests.append(asked(greedy=True, end_tokens=ends))
+    alone = client.run_alone(requests)
+    client.rows.clear()
+    together = client.run(asked(), *requests)[1:]
+    assert client.rows == [len(requests) + 1]
+    assert [each.tokens for each in together] == [each.tokens for each in alone]
+    assert [each.finish_reason for each in together] == [each.finish_reason for each in alone]
+
+
+# ---- what cannot be done
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 2**70}, {"temperature": -1.0}, {"top_k": -1}, {"repetition_penalty": -1.0}, {"bad_words_ids": ((-1,),)}],
+    ids=str,
+)
+def test_setting_out_of_range_is_the_requests_fault(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match="these sampling options cannot be used"):
+        Sampler(Sampling(**options), prompt_length=1, end_tokens=())
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_when_nothing_may_be_chosen_the_request_is_refused(client: LocalClient, *, greedy: bool) -> None:
+    nothing = tuple((token,) for token in range(96))
+    with pytest.raises(InvalidRequestError, match="leave no token to choose"):
+        client.run(asked(greedy=greedy, bad_words_ids=nothing))
