@@ -34,7 +34,11 @@ _QUESTIONS = ("Hello!", "Who are you?", "What is Petals?", "Repeat after me: sev
 _NEXT_STEPS = """\
 from langchain_petals import Petals
 from langchain_petals.swarm import LocalSwarm
-with LocalSwarm() as swarm: print(Petals(**swarm.connection, temperature=0).invoke("Human: Hello!\\nAI:"))"""
+
+with LocalSwarm() as swarm:
+    llm = Petals(**swarm.connection, temperature=0)
+    for piece in llm.stream("Human: Hello!\\nAI:"):
+        print(piece, end="", flush=True)"""
 
 
 @app.callback()
@@ -65,7 +69,7 @@ def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
     importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, as the servers' start does
     importing.start()
     with contextlib.ExitStack() as stack:
-        with _step(console, f"Starting a swarm of {servers} server(s) on this machine"):
+        with _step(console, f"Starting a swarm of {_counted(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for server in swarm.servers:
             console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
@@ -74,7 +78,7 @@ def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
-    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; {servers} server(s) had a part in each.")
+    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_counted(servers)}.")
     console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
 
@@ -95,6 +99,10 @@ def _step(console: Console, what: str) -> Iterator[None]:
             console.print("failed")
             raise
     console.print(f"{time.monotonic() - started:.1f} s")
+
+
+def _counted(servers: int) -> str:
+    return "1 server" if servers == 1 else f"{servers} servers"
 
 
 def _blocks(server: LocalServer) -> str:

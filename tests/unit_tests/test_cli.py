@@ -80,7 +80,7 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
     result = run("demo", "--prompt", "What is [red]?")
     assert result.exit_code == 0
     assert re.sub(r"\d+\.\d s|\d+ tokens/s", "#", result.output) == (
-        "Starting a swarm of 2 server(s) on this machine ... #\n"
+        "Starting a swarm of 2 servers on this machine ... #\n"
         "  blocks 0 to 1: process 4000, peer Qm0\n"
         "  blocks 2 to 3: process 4002, peer Qm2\n"
         "Loading the client: tokenizer, embeddings and output layer ... #\n"
@@ -89,15 +89,22 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
         "AI: You said [b]What is [red]?[/b]\n"
         "\n"
         "\n"
-        "5 tokens at #; 2 server(s) had a part in each.\n"
+        "5 tokens at #; each went through 2 servers.\n"
         "The swarm is closed, and nothing of it is left. The same in Python:\n"
         "\n"
         "from langchain_petals import Petals\n"
         "from langchain_petals.swarm import LocalSwarm\n"
-        "with LocalSwarm() as swarm: "
-        'print(Petals(**swarm.connection, temperature=0).invoke("Human: Hello!\\nAI:"))\n'
+        "\n"
+        "with LocalSwarm() as swarm:\n"
+        "    llm = Petals(**swarm.connection, temperature=0)\n"
+        '    for piece in llm.stream("Human: Hello!\\nAI:"):\n'
+        '        print(piece, end="", flush=True)\n'
     )
     assert FakeSwarm.open == 0
+
+
+def test_one_server_is_one_server() -> None:
+    assert "swarm of 1 server on" in run("demo", "--servers", "1").output
 
 
 def test_without_a_prompt_prepared_questions_are_asked() -> None:
@@ -128,7 +135,7 @@ def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
 def test_an_error_is_a_sentence_and_an_exit_code() -> None:
     result = run("demo", "--servers", "5")
     assert result.exit_code == 1
-    assert result.stdout.endswith("Starting a swarm of 5 server(s) on this machine ... failed\n")
+    assert result.stdout.endswith("Starting a swarm of 5 servers on this machine ... failed\n")
     assert result.stderr == "Error: servers=5 is too many\n"
 
 
