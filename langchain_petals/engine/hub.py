@@ -1,8 +1,8 @@
 """A model's files: the key that opens them, where they come from, and what it means when they cannot be had.
 
-The files are asked for once, with a HEAD of the config. The answer names the commit, and everything after is read at
-that commit: config, tokenizer and weights belong together, and what is in the cache costs no further question. When
-the hub does not answer, or refuses, the cache is all there is.
+The first file, the config, tells the commit, and everything after is read at that commit: config, tokenizer and weights
+belong together, and what is in the cache costs no further question. As huggingface_hub does, what is in the cache is
+used when the hub does not answer, or refuses.
 
 The key is a `SecretStr` until the moment of a call, and every error leaves this module without the frames it came
 through: the local variables of transformers and huggingface_hub hold the key, and tools that report errors show them.
@@ -10,6 +10,7 @@ through: the local variables of transformers and huggingface_hub hold the key, a
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import traceback
 import warnings
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
 from pydantic import SecretStr
 
-from langchain_petals.engine.hub_errors import chain, stems_from, translated
-from langchain_petals.errors import AccessDeniedError, HubUnreachableError, PetalsError
+from langchain_petals.engine.hub_errors import chain, translated, unexplained
+from langchain_petals.errors import PetalsError
 from langchain_petals.hub_key import checked_key
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RESUMES = Version("0.23")  # the release of huggingface_hub that resumes by itself
 _CONFIG = "config.json"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -39,12 +42,11 @@ class Repository:
 
     Attributes:
         name: Folder or hub name.
-        revision: Commit to read, or what the user asked for where the hub has not told the commit.
+        revision: Commit, branch or tag; None for the main branch.
         cache_dir: Folder that holds, or gets, downloaded files.
         local_files_only: Whether to read the cache and ask nobody.
         trust_remote_code: Whether code from the repository may run in this process.
         key: Opens gated and private repositories.
-        refusal: Why the hub was not to be had; the cache is read instead.
     """
 
     name: str
@@ -53,7 +55,6 @@ class Repository:
     local_files_only: bool = False
     trust_remote_code: bool = False
     key: SecretStr | None = field(default=None, repr=False)
-    refusal: PetalsError | None = field(default=None, repr=False)
 
     def read(self, load: Callable[..., Any], **options: Any) -> Any:
         """Call one of transformers' loaders for this repository.
@@ -66,17 +67,13 @@ class Repository:
             ModelLoadError: The files could not be had; the subclass tells why.
             InvalidRequestError: The files do not fit the arguments.
         """
-        arguments = {
+        arguments: dict[str, Any] = {
             "revision": self.revision,
             "cache_dir": self.cache_dir,
             "local_files_only": self.local_files_only,
             "trust_remote_code": self.trust_remote_code,
         }
-        try:
-            return load(self.name, token=self._token(), **arguments, **options)
-        except BaseException as error:  # noqa: BLE001 - raised below, where no frame of the loader hangs on it
-            problem = self._explained(error)
-        raise problem
+        return self._guarded(lambda: load(self.name, token=self._token(), **arguments, **_resuming(), **options))
 
     def weights_format(self) -> dict[str, bool]:
         """Return the argument that makes transformers read safetensors, or pickles where there is nothing else.
@@ -98,66 +95,75 @@ class Repository:
         """Return what huggingface_hub takes for a key. False keeps it from looking for another one by itself."""
         return self.key.get_secret_value() if self.key else False
 
-    def _is_cached(self, filename: str) -> bool | None:
-        """Return whether the cache has a file; None if it cannot tell whether the repository has it."""
-        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
-
-        found = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
-        return None if found is None else isinstance(found, str)
+    def located(self) -> Repository:
+        """Return the repository at the commit that its revision stands for."""
+        config = self._guarded(lambda: self._download(_CONFIG))
+        return replace(self, revision=Path(config).parent.name)
 
     def _has(self, filename: str) -> bool:
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
         if Path(self.name).is_dir():
             return (Path(self.name) / filename).is_file()
-        cached = self._is_cached(filename)
-        if cached is not None or self.local_files_only:
-            return bool(cached)
+        known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
+        if known is not None:
+            return isinstance(known, str)
+        return bool(self._guarded(lambda: self._can_download(filename)))
+
+    def _can_download(self, filename: str) -> bool:
+        from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - heavy
+
         try:
-            self._ask(filename)
-        except BaseException as error:  # noqa: BLE001 - as in `read`
-            problem = None if stems_from(error, "EntryNotFoundError") else self._explained(error)
-        else:
-            return True
-        if problem is not None:
-            raise problem
-        return False
+            self._download(filename)
+        except LocalEntryNotFoundError:
+            if not self.local_files_only:
+                raise  # the hub could not be asked
+            return False
+        except EntryNotFoundError:
+            return False
+        return True
 
-    def _ask(self, filename: str) -> str | None:
-        """Return the commit at which the hub has a file for this key."""
-        import huggingface_hub  # noqa: PLC0415 - heavy
+    def _download(self, filename: str) -> str:
+        """Return the path of a file in the cache, after downloading it if need be."""
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
-        url = huggingface_hub.hf_hub_url(self.name, filename, revision=self.revision)
-        commit: str | None = huggingface_hub.get_hf_file_metadata(url, token=self._token()).commit_hash
-        return commit
+        path: str = hf_hub_download(
+            self.name,
+            filename,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            token=self._token(),
+            **_resuming(),
+        )
+        return path
 
-    def located(self) -> Repository:
-        """Return the repository at the commit that the hub names; from the cache if the hub is not to be had.
-
-        Raises:
-            ModelLoadError: Neither the hub nor the cache has the model's config; the subclass tells why.
-        """
+    def _guarded(self, call: Callable[[], Any]) -> Any:
         try:
-            return replace(self, revision=self._ask(_CONFIG))
-        except BaseException as error:  # noqa: BLE001 - as in `read`
+            return call()
+        except BaseException as error:  # noqa: BLE001 - raised below, where no frame of the call hangs on it
             problem = self._explained(error)
-            # Those are what the cache helps with, as with huggingface_hub itself; a revision that the hub does not
-            # know is none of them.
-            is_curable = isinstance(problem, (HubUnreachableError, AccessDeniedError)) or stems_from(
-                error, "RepositoryNotFoundError"
-            )
-        if not is_curable or not self._is_cached(_CONFIG):
-            raise problem
-        logger.warning("Reading %r from the cache. %s", self.name, problem)
-        return replace(self, local_files_only=True, refusal=problem)  # type: ignore[arg-type] # curable ones are ours
+        raise problem
 
     def _explained(self, error: BaseException) -> BaseException:
         """Return the error to raise for one that a loader raised, and cut off what hangs on it."""
         logger.debug("Reading %r failed:\n%s", self.name, self.censored("".join(traceback.format_exception(error))))
         explained = error
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, PetalsError):
-            explained = translated(error, self)
+            explained = translated(error, self) or self._doubt() or unexplained(error, self)
         for each in chain(explained):
             each.__traceback__ = None
         return explained
+
+    def _doubt(self) -> PetalsError | None:
+        """Ask the hub whether it is to be had: transformers swallows why it found no file of a tokenizer."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - heavy
+
+        try:
+            get_hf_file_metadata(hf_hub_url(self.name, _CONFIG, revision=self.revision), token=self._token())
+        except OSError as error:
+            return translated(error, self)
+        return None
 
     def censored(self, text: str) -> str:
         """Return a text without the key."""
@@ -173,7 +179,7 @@ def find(
     trust_remote_code: bool = False,
     key: SecretStr | None = None,
 ) -> Repository:
-    """Return a model's repository, after asking the hub for its commit.
+    """Return a model's repository at the commit that the hub, or without it the cache, names.
 
     Args:
         name: Folder or hub name.
@@ -199,7 +205,7 @@ def find(
         trust_remote_code=trust_remote_code,
         key=key or stored_key(),
     )
-    return repository if local_files_only else repository.located()
+    return repository.located()
 
 
 def stored_key() -> SecretStr | None:
@@ -212,3 +218,8 @@ def stored_key() -> SecretStr | None:
     get_token = getattr(huggingface_hub, "get_token", None) or huggingface_hub.HfFolder.get_token
     found = get_token()
     return checked_key(SecretStr(found)) if found else None
+
+
+def _resuming() -> dict[str, bool]:
+    """Return the argument that lets a download go on where an earlier one broke off."""
+    return {"resume_download": True} if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES else {}

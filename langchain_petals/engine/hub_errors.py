@@ -24,16 +24,22 @@ _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
-def translated(error: Exception, repository: Repository) -> PetalsError:
-    """Return the error that tells the user what to do about one of transformers' or huggingface_hub's."""
+def translated(error: Exception, repository: Repository) -> PetalsError | None:
+    """Return the error that tells the user what to do about one of transformers' or huggingface_hub's.
+
+    None if it does not tell whether the hub had to do with it.
+    """
     case = _Case(error, repository)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return case.misfit()
-    if repository.refusal is not None:
-        return repository.refusal
     if Path(repository.name).is_dir():
         return ModelLoadError(f"Could not load the model from the folder {repository.name!r}: {case.said}")
     return case.refusal() or case.absence()
+
+
+def unexplained(error: Exception, repository: Repository) -> PetalsError:
+    """Return the error for one that the hub has nothing to do with."""
+    return ModelLoadError(f"Could not load {repository.name!r}: {repository.censored(str(error)).strip()}")
 
 
 def stems_from(error: BaseException, *names: str) -> bool:
@@ -97,7 +103,7 @@ class _Case:
             return ModelLoadError(f"Could not load {name!r} from the hub: {self.said}")
         return None
 
-    def absence(self) -> PetalsError:
+    def absence(self) -> PetalsError | None:
         """Explain files that neither the cache nor the hub gave."""
         name, cache = self._name, self._repository.cache_dir
         if self._repository.local_files_only:
@@ -108,10 +114,10 @@ class _Case:
         if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
             last = self._repository.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
-                f"The hub ({_endpoint()}) could not be reached, or does not work, and the cache {cache} does not hold "
-                f"all files of {name!r}. Check the connection, HF_ENDPOINT and HF_HUB_OFFLINE. The error was: {last}"
+                f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
+                f"HF_ENDPOINT and HF_HUB_OFFLINE. Without the hub, all files of {name!r} must be in the cache {cache}."
             )
-        return ModelLoadError(f"Could not load {name!r}: {self.said}")
+        return None
 
     def _without_access(self) -> AccessDeniedError:
         if self._repository.key is None:

@@ -11,6 +11,7 @@ Importing this module is cheap; `load_petals` pays for torch, transformers, hive
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import importlib.metadata
@@ -22,6 +23,7 @@ import time
 import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from packaging.version import Version
 
@@ -133,6 +135,7 @@ def _load_once() -> SimpleNamespace:
     _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
     _cancel_on_the_right_loop()
     end_with_parent(hivemind.DHT)
+    _keep_key_on_one_host()
     _keep_key_from_converter()
     auto_config = importlib.import_module("petals.utils.auto_config")
     return SimpleNamespace(
@@ -177,6 +180,29 @@ def _never_block_when_collected(inference_session: Any) -> None:
         session._outputs_stream = session._inputs_queue = None  # noqa: SLF001
 
     inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001
+
+
+def _keep_key_on_one_host() -> None:
+    """Let huggingface_hub 0.17 send the key again where the hub redirects to another path of its own.
+
+    The hub answers with such a redirect for small files and for renamed models. `hf_hub_download` takes every redirect
+    for one to a CDN and goes there without the key, which a gated model answers with 401. As in later versions, the key
+    stays with the host that it was meant for.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    if Version(hub.__version__) >= Version("0.20"):
+        return
+    module: Any = importlib.import_module("huggingface_hub.file_download")
+    get_metadata = module.get_hf_file_metadata
+
+    @functools.wraps(get_metadata)
+    def get(url: str, *arguments: Any, **options: Any) -> Any:
+        metadata = get_metadata(url, *arguments, **options)
+        if urlsplit(metadata.location).netloc == urlsplit(url).netloc:
+            return dataclasses.replace(metadata, location=url)
+        return metadata
+
+    module.get_hf_file_metadata = get
 
 
 def _keep_key_from_converter() -> None:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 import torch
+from cassettes import CDN, HUB, vcr_settings
+from local_hub import LocalHub, point_at
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from langchain_petals import Petals
+from langchain_petals.hub_key import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
-KEY_VARIABLES = ("HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 
 # Repeatable, so that what fails is the change at hand; HYPOTHESIS_PROFILE=search looks further.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=80)
@@ -156,3 +158,28 @@ def petals_llm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizer
         return Petals(**chosen)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def recorded_hub(record_mode: str) -> Iterator[LocalHub | None]:
+    """Return a hub on loopback when its traffic is to be recorded; see `cassettes`."""
+    if record_mode == "none":
+        yield None
+    else:
+        with LocalHub() as hub:
+            yield hub
+
+
+@pytest.fixture(scope="session")
+def vcr_config(recorded_hub: LocalHub | None) -> dict[str, Any]:
+    """Return how to record and replay: without keys, cookies and ports."""
+    return vcr_settings({recorded_hub.url: HUB, recorded_hub.cdn_url: CDN} if recorded_hub else {})
+
+
+@pytest.fixture
+def hub(recorded_hub: LocalHub | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub | None:
+    """Let the hub be the one that is recorded, or the one in the cassettes; return the former."""
+    point_at(monkeypatch, recorded_hub.url if recorded_hub else HUB, tmp_path / "token")
+    if recorded_hub:
+        recorded_hub.clear()
+    return recorded_hub

@@ -1,0 +1,298 @@
+"""A model's files, read from recorded traffic of a hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from cassettes import BLOT, SECRET
+from local_hub import LocalHub, point_at
+from pydantic import SecretStr
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from langchain_petals.engine import hub as files
+from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.errors import (
+    AccessDeniedError,
+    HubUnreachableError,
+    InvalidKeyError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_petals.engine.hub import Repository
+
+TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
+CASSETTES = Path(__file__).with_name("cassettes")
+READER, STRANGER, UNKNOWN = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse", "hf_isNoKeyAtAll"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shims() -> None:
+    load_petals()
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Callable[..., Repository]:
+    """Return `hub.find` over an empty cache."""
+
+    def find(name: str, key: str | None = None, **options: Any) -> Repository:
+        return files.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
+
+    return find
+
+
+@pytest.fixture
+def exchanges(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return a function that returns method and path of the HTTP requests since it was last called."""
+    caplog.set_level(logging.DEBUG, "urllib3.connectionpool")
+
+    def exchanges() -> list[str]:
+        found = [re.search(r'"([A-Z]+ \S+) ', record.getMessage()) for record in caplog.records]
+        caplog.clear()
+        return [match[1] for match in found if match]
+
+    return exchanges
+
+
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return a model with the bundled tokenizer and few weights."""
+    folder = tmp_path_factory.mktemp("small")
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        config = LlamaConfig(
+            vocab_size=259, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+        LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+    tokenizer = {path.name: path.read_bytes() for path in TINY.glob("*token*.json")}
+    return tokenizer | {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def models(hub: LocalHub | None, small_files: dict[str, bytes]) -> None:
+    """Fill the hub that is recorded."""
+    if hub is None:
+        return
+    hub.keys |= {READER, STRANGER}
+    hub.add("acme/open", small_files)
+    hub.add("acme/open", small_files | {"README.md": b"older"}, branch="v1")
+    hub.add("acme/gated", small_files, gated=True, readers={READER})
+    hub.add("acme/private", small_files, private=True, readers={READER})
+    weights = {"pytorch_model.bin": b"a pickle"}
+    pickled = {name: body for name, body in small_files.items() if not name.endswith(".safetensors")}
+    hub.add("acme/pickled", pickled | weights)
+    coded = json.loads(small_files["config.json"]) | {
+        "model_type": "novel",
+        "auto_map": {"AutoConfig": "configuration_novel.NovelConfig"},
+    }
+    hub.add("acme/coded", small_files | {"config.json": json.dumps(coded).encode(), "configuration_novel.py": b""})
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("acme/open", None), ("acme/gated", READER), ("acme/private", READER)],
+    ids=["open", "gated", "private"],
+)
+def test_config_tokenizer_and_weights_are_read(find: Callable[..., Repository], name: str, key: str | None) -> None:
+    repository = find(name, key)
+    config = repository.read(AutoConfig.from_pretrained)
+    assert config.hidden_size == 8
+    assert repository.read(AutoTokenizer.from_pretrained)("Hi").input_ids == [72, 105]
+    assert repository.weights_format() == {"use_safetensors": True}
+    assert repository.read(LlamaForCausalLM.from_pretrained, use_safetensors=True).config.hidden_size == 8
+    cached = list(Path(str(repository.cache_dir)).glob("models--*/snapshots/*/model.safetensors"))
+    assert [path.resolve().name for path in cached] == [hashlib.sha256(cached[0].read_bytes()).hexdigest()]
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_a_branch_is_read_at_its_commit(find: Callable[..., Repository]) -> None:
+    main, older = find("acme/open"), find("acme/open", revision="v1")
+    assert re.fullmatch("[0-9a-f]{40}", str(main.revision))
+    assert re.fullmatch("[0-9a-f]{40}", str(older.revision))
+    assert main.revision != older.revision
+    assert find("acme/open", revision=older.revision).revision == older.revision
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("key", "error", "told"),
+    [
+        (None, AccessDeniedError, "no key was given"),
+        (UNKNOWN, InvalidKeyError, "does not know the key"),
+        (STRANGER, AccessDeniedError, "has no access"),
+    ],
+    ids=["no key", "an unknown key", "a key without access"],
+)
+def test_a_gated_model_tells_what_is_wrong_with_the_key(
+    find: Callable[..., Repository], key: str | None, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(AccessDeniedError) as caught:
+        find("acme/gated", key)
+    assert type(caught.value) is error
+    message = str(caught.value)
+    for part in (told, "'acme/gated'", "HF_TOKEN", "/acme/gated", "requested"):
+        assert part in message
+    assert key is None or key not in message
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_an_error_says_which_variable_the_key_came_from(
+    find: Callable[..., Repository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUGGINGFACEHUB_API_TOKEN", UNKNOWN)
+    with pytest.raises(InvalidKeyError, match="the one in HUGGINGFACEHUB_API_TOKEN"):
+        find("acme/gated", UNKNOWN)
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_a_key_that_was_stored_by_the_hubs_own_tool_is_used(find: Callable[..., Repository], tmp_path: Path) -> None:
+    with pytest.raises(AccessDeniedError, match="no key"):
+        find("acme/gated")
+    (tmp_path / "token").write_text(f"{READER}\n")
+    assert find("acme/gated").key == SecretStr(READER)
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("key", [None, STRANGER], ids=["no key", "a key"])
+@pytest.mark.parametrize("name", ["acme/private", "acme/nothing"])
+def test_a_model_that_is_not_there_or_hidden_is_not_found(
+    find: Callable[..., Repository], name: str, key: str | None
+) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"no folder '{name}', and the hub has no such model, or hides it"):
+        find(name, key)
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_a_revision_that_is_not_there_is_not_found(find: Callable[..., Repository]) -> None:
+    with pytest.raises(ModelNotFoundError, match="'acme/open' has no revision 'v9'"):
+        find("acme/open", revision="v9")
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_what_is_in_the_cache_needs_one_question(
+    find: Callable[..., Repository], exchanges: Callable[[], list[str]]
+) -> None:
+    find("acme/open").read(AutoTokenizer.from_pretrained)
+    exchanges()
+    find("acme/open").read(AutoTokenizer.from_pretrained)
+    assert [method for method, _ in map(str.split, exchanges())] == ["HEAD", "HEAD"]  # the second one is redirected
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_without_a_hub_the_cache_is_read(find: Callable[..., Repository], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find("acme/open").read(AutoConfig.from_pretrained)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = find("acme/open")
+    assert repository.read(AutoConfig.from_pretrained).to_dict() == found.to_dict()
+    with pytest.raises(HubUnreachableError, match="all files of 'acme/open' must be in the cache"):
+        repository.read(AutoTokenizer.from_pretrained)
+    with pytest.raises(HubUnreachableError, match="HF_HUB_OFFLINE"):
+        find("acme/gated")
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_local_files_only_asks_nobody(find: Callable[..., Repository], exchanges: Callable[[], list[str]]) -> None:
+    with pytest.raises(ModelLoadError, match="local_files_only=True forbids"):
+        find("acme/open", local_files_only=True)
+    assert exchanges() == []
+    found = find("acme/open").read(AutoConfig.from_pretrained)
+    assert exchanges() != []
+    assert find("acme/open", local_files_only=True).read(AutoConfig.from_pretrained).to_dict() == found.to_dict()
+    assert exchanges() == []
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_files_that_were_had_with_a_key_stay_readable_without(find: Callable[..., Repository]) -> None:
+    found = find("acme/gated", READER).read(AutoConfig.from_pretrained)
+    repository = find("acme/gated")
+    assert repository.read(AutoConfig.from_pretrained).to_dict() == found.to_dict()
+    with pytest.raises(AccessDeniedError, match="no key was given"):
+        repository.read(AutoTokenizer.from_pretrained)
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_pickles_are_read_with_a_warning_and_only_for_want_of_safetensors(find: Callable[..., Repository]) -> None:
+    with pytest.warns(UserWarning, match="'acme/pickled' has its weights in pickles only") as caught:
+        assert find("acme/pickled").weights_format() == {"use_safetensors": False}
+    assert len(caught) == 1
+
+
+@pytest.mark.vcr
+@pytest.mark.usefixtures("models")
+def test_code_of_a_model_does_not_run_by_itself(find: Callable[..., Repository]) -> None:
+    with pytest.raises(InvalidRequestError, match="set trust_remote_code=True if you trust it"):
+        find("acme/coded").read(AutoConfig.from_pretrained)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_name_that_cannot_be_one_is_refused(find: Callable[..., Repository]) -> None:
+    with pytest.raises(InvalidRequestError, match="'no/such/folder' is no folder, and no name of a model on the hub"):
+        find("no/such/folder")
+
+
+def test_a_folder_is_read_without_a_hub(find: Callable[..., Repository]) -> None:
+    repository = find(str(TINY), READER)
+    assert repository.key is None
+    assert repository.read(AutoConfig.from_pretrained).model_type == "llama"
+    assert repository.weights_format() == {"use_safetensors": True}
+
+
+def test_an_empty_folder_says_what_is_missing(find: Callable[..., Repository], tmp_path: Path) -> None:
+    repository = find(str(tmp_path))
+    assert repository.weights_format() == {}
+    with pytest.raises(ModelLoadError, match="Could not load the model from the folder"):
+        repository.read(AutoConfig.from_pretrained)
+
+
+@pytest.fixture
+def cassettes() -> Iterator[Path]:
+    found = sorted(CASSETTES.rglob("*.yaml"))
+    assert found
+    return found
+
+
+def test_no_cassette_holds_a_secret(cassettes: list[Path]) -> None:
+    for cassette in cassettes:
+        text = cassette.read_text()
+        assert not [found for found in SECRET.findall(text) if found != BLOT], cassette
+        for word in ("authorization:", "cookie", "bearer", "session=", READER, STRANGER, UNKNOWN):
+            assert word.lower() not in text.lower(), (cassette, word)
+
+
+def test_no_cassette_knows_the_machine(cassettes: list[Path]) -> None:
+    for cassette in cassettes:
+        hosts = set(re.findall(r"https?://([^/\s]+)", cassette.read_text()))
+        assert hosts <= {"hub.test", "cdn.test"}, cassette
+
+
+def test_a_hub_that_is_pointed_at_is_the_one_that_is_asked(
+    find: Callable[..., Repository], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    point_at(monkeypatch, "http://elsewhere.test", tmp_path / "token")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubUnreachableError, match=re.escape("http://elsewhere.test")):
+        find("acme/open")
