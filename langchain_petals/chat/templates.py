@@ -1,0 +1,324 @@
+"""Chat templates: which one a model has, and a conversation as the prompt that it makes.
+
+`find_template` picks a template: the one that was asked for, the tokenizer's own, or a built-in one for the models that
+ship none. `ChatTemplate.render` gives the prompt, in the same Jinja environment as transformers (but within limits, see
+`template_sandbox`), with everything that came from outside kept from posing as the template's own marks (see
+`untrusted`), and conversations reshaped where a template knows less than they hold (see `turn_folding`). `encode` gives
+its token ids.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from langchain_petals.chat import builtin_templates, turn_folding
+from langchain_petals.chat.segments import Segment, encode
+from langchain_petals.chat.template_sandbox import SandboxedTemplate, TemplateLimitError
+from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_in
+from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from langchain_petals.chat.turn_folding import Turn
+
+__all__ = ["ChatTemplate", "Rendered", "Segment", "encode", "find_template"]
+
+Rendered = list[Segment]
+"""A prompt; its text is the texts of the segments, joined."""
+
+_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    Args:
+        source: Jinja source, as in the `chat_template` of a tokenizer.
+        special_tokens: Variables of the template: `bos_token`, `eos_token` and so on.
+        name: What to call it in errors.
+        token_markers: Texts that the tokenizer turns into tokens of their own, and that no message may make; the
+            special tokens by default.
+        tool_source: Jinja source to use instead when there are tools.
+
+    Raises:
+        InvalidRequestError: The source is no chat template.
+
+    Example:
+        >>> template = ChatTemplate("{% for m in messages %}<{{ m.role }}> {{ m.content }}{{ eos_token }}{% endfor %}",
+        ...                         special_tokens={"eos_token": "</s>"})
+        >>> template.render([{"role": "user", "content": "What does </s> mean?"}])
+        [Segment(text='<user> What does ', trusted=True), Segment(text='</s>', trusted=False),
+         Segment(text=' mean?</s>', trusted=True)]
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        special_tokens: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        token_markers: Collection[str] | None = None,
+        tool_source: str | None = None,
+    ) -> None:
+        self.source = source
+        self.name = name
+        self._special_tokens = dict(special_tokens or {})
+        if token_markers is None:
+            token_markers = [token for token in self._special_tokens.values() if isinstance(token, str)]
+        self._markers = Markers(token_markers, marks_in(source))
+        self._with_tools: ChatTemplate | None = None
+        if tool_source is not None:
+            self._with_tools = ChatTemplate(
+                tool_source, special_tokens=special_tokens, name=name, token_markers=token_markers
+            )
+        try:
+            self._template = SandboxedTemplate(source)
+        except jinja2.TemplateError as error:
+            msg = f"{self._title} is not valid: {error}"
+            raise InvalidRequestError(msg) from error
+
+    @property
+    def _title(self) -> str:
+        return f"The chat template {self.name!r}" if self.name else "The chat template"
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template presents tools to the model."""
+        return self._with_tools is not None or "tools" in self._template.variables
+
+    @cached_property
+    def takes_reasoning(self) -> bool:
+        """Whether the template reads the reasoning of earlier answers (`reasoning_content`)."""
+        return "reasoning_content" in self.source
+
+    @cached_property
+    def refuses_system(self) -> bool:
+        """Whether a system message raises or vanishes, so that it goes into the first user message."""
+        question = {"role": "user", "content": "probe-question"}
+        system = {"role": "system", "content": "probe-system"}
+        return self._shows([question], "probe-question") and not self._shows([system, question], "probe-system")
+
+    @cached_property
+    def end_of_answer(self) -> str:
+        """What a model that goes on past its answer writes next: a token's text, how the next line begins, or ""."""
+        turns = [
+            {"role": "user", "content": "probe-question"},
+            {"role": "assistant", "content": "probe-answer"},
+            {"role": "user", "content": "probe-next"},
+        ]
+        try:
+            rendered = self._run(turns, tools=None, add_generation_prompt=False)
+        except jinja2.TemplateError:
+            return ""
+        between = rendered.partition("probe-answer")[2].partition("probe-next")[0].rstrip()
+        mark = self._markers.at_start(between.lstrip())
+        if mark:
+            return mark
+        return "\n" + between.lstrip() if between[:1] == "\n" else between
+
+    @cached_property
+    def _takes_system_alone(self) -> bool:
+        return self._shows_each(["system"])
+
+    @cached_property
+    def _takes_system_anywhere(self) -> bool:
+        return self._shows_each(["system", "system", "user", "assistant", "system", "user"])
+
+    @cached_property
+    def _demands_alternation(self) -> bool:
+        orders = (("user", "user", "assistant", "assistant", "user"), ("assistant", "user"))
+        return not all(map(self._shows_each, orders))
+
+    @cached_property
+    def _shows_names(self) -> bool:
+        return self._shows([{"role": "user", "content": "probe-question", "name": "probe-name"}], "probe-name")
+
+    @cached_property
+    def _shows_calls(self) -> bool:
+        return self._shows(_PROBE_OF_TOOLS, "probe_function")
+
+    @cached_property
+    def _shows_results(self) -> bool:
+        return self._shows(_PROBE_OF_TOOLS, "probe-result")
+
+    def _shows_each(self, roles: Sequence[str]) -> bool:
+        turns = [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+        return self._shows(turns, *(turn["content"] for turn in turns))
+
+    def _shows(self, turns: Sequence[Turn], *texts: str) -> bool:
+        """Return whether the template renders a conversation, with certain texts in it."""
+        try:
+            rendered = self._run(turns, tools=None, add_generation_prompt=False)
+        except jinja2.TemplateError:
+            return False
+        return all(text in rendered for text in texts)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        escape_special_tokens: bool = True,
+        **extra: Any,
+    ) -> Rendered:
+        """Return the prompt of a conversation.
+
+        Args:
+            messages: Dictionaries with `role` and `content`, and perhaps `name`, `tool_calls`, `tool_call_id`,
+                `reasoning_content`.
+            tools: Function schemas in OpenAI's form, for templates that take them.
+            add_generation_prompt: End with what precedes an answer.
+            escape_special_tokens: Keep marks and special tokens in messages, tools and documents from acting as such.
+                Without it a message can end its turn and speak for somebody else.
+            extra: Further variables of the template, such as `enable_thinking` or `documents`.
+
+        Raises:
+            InvalidRequestError: A message has no proper role, the template takes no tools, refuses the conversation,
+                fails, or uses more time or memory than any prompt needs.
+        """
+        if tools and self._with_tools is not None:
+            return self._with_tools.render(
+                messages,
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                escape_special_tokens=escape_special_tokens,
+                **extra,
+            )
+        if tools and not self.takes_tools:
+            msg = f"{self._title} presents no tools to the model. Describe them in the system message, or give another."
+            raise InvalidRequestError(msg)
+        turns = self._fold([_turn(message) for message in messages])
+        quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
+        if escape_special_tokens:
+            turns = [quarantine.turn(turn) for turn in turns]
+            tools = quarantine.protect(tools)
+            if "documents" in extra:
+                extra["documents"] = quarantine.protect(extra["documents"])
+        try:
+            text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
+        except jinja2.TemplateError as error:
+            msg = f"{self._title} does not render this conversation: {error}"
+            raise InvalidRequestError(msg) from error
+        return quarantine.release(text)
+
+    def _fold(self, turns: list[Turn]) -> list[Turn]:
+        """Reshape a conversation where the template could not render it as it is."""
+        roles = [turn["role"] for turn in turns]
+        if any(turn.get("name") for turn in turns) and not self._shows_names:
+            turns = turn_folding.with_names(turns)
+        # results first: they find their names in the calls
+        if "tool" in roles and not self._shows_results:
+            turns = turn_folding.with_results_of_users(turns)
+        if any(turn.get("tool_calls") for turn in turns) and not self._shows_calls:
+            turns = turn_folding.with_written_calls(turns)
+        if "system" in roles and (self.refuses_system or (set(roles) == {"system"} and not self._takes_system_alone)):
+            turns = turn_folding.with_folded_system(turns, keep_first=False)
+        elif "system" in roles[1:] and not self._takes_system_anywhere:
+            turns = turn_folding.with_folded_system(turns, keep_first=True)
+        return turn_folding.alternating(turns) if self._demands_alternation else turns
+
+    def _run(self, turns: Sequence[Turn], **variables: Any) -> str:
+        everything = {"documents": None, **self._special_tokens, "messages": list(turns), **variables}
+        try:
+            return self._template.render(everything)
+        except TemplateLimitError as error:  # no probe either goes on after this
+            msg = f"{self._title} is refused: {error}"
+            raise InvalidRequestError(msg) from error
+
+
+_PROBE_OF_TOOLS: list[Turn] = [
+    {"role": "user", "content": "probe-question"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            # Mistral's templates insist on nine letters or digits
+            {"type": "function", "id": "probe1234", "function": {"name": "probe_function", "arguments": {"probe": 1}}}
+        ],
+    },
+    {"role": "tool", "content": "probe-result", "name": "probe_function", "tool_call_id": "probe1234"},
+]
+
+
+def _turn(message: Mapping[str, Any]) -> Turn:
+    role = message.get("role")
+    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+        msg = f"A message has the role {role!r}; give 'system', 'user', 'assistant', 'tool' or another word."
+        raise InvalidRequestError(msg)
+    return {**message, "content": message.get("content") or ""}
+
+
+def find_template(
+    chat_template: str | None, tokenizer: Any, model_name: str, config_model_type: str | None
+) -> ChatTemplate:
+    """Return the chat template to use for a model.
+
+    The first of: the one that is asked for, the tokenizer's own, a built-in one for the model's name. Never the one that
+    transformers would take from the tokenizer's class.
+
+    Args:
+        chat_template: Jinja source, the name of a built-in template, or None.
+        tokenizer: The model's transformers tokenizer.
+        model_name: The model's name on the hub.
+        config_model_type: `model_type` of the model's config, so that a name alone does not decide; None if unknown.
+
+    Raises:
+        InvalidRequestError: `chat_template` is neither a template nor a known name.
+        MissingChatTemplateError: Nothing was asked for, and there is none for this model.
+    """
+    tool_source = None
+    if chat_template is not None:
+        source = chat_template if "{" in chat_template else builtin_templates.source(chat_template)
+        name = None if "{" in chat_template else chat_template
+    elif own := getattr(tokenizer, "chat_template", None):
+        source, tool_source = _own_sources(own, model_name)
+        name = model_name
+    elif name := builtin_templates.name_for(model_name, config_model_type):
+        source = builtin_templates.source(name)
+    else:
+        raise MissingChatTemplateError(model_name, builtin_templates.NAMES)
+    variables = tuple(
+        (key, str(token)) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+    )
+    return _compiled(source, variables, name, _token_markers(tokenizer, source + (tool_source or "")), tool_source)
+
+
+@lru_cache(maxsize=32)
+def _compiled(
+    source: str,
+    variables: tuple[tuple[str, str], ...],
+    name: str | None,
+    token_markers: frozenset[str],
+    tool_source: str | None,
+) -> ChatTemplate:
+    """Compile a template once: a template is looked up at every call, and keeps what it has found out about itself."""
+    return ChatTemplate(
+        source, special_tokens=dict(variables), name=name, token_markers=token_markers, tool_source=tool_source
+    )
+
+
+def _own_sources(own: Any, model_name: str) -> tuple[str, str | None]:
+    """Return a tokenizer's template, and the one for tools if it has two."""
+    if isinstance(own, str):
+        return own, None
+    # several: a dictionary, or in the tokenizer's file a list of {"name": ..., "template": ...}
+    named = own if isinstance(own, dict) else {item["name"]: item["template"] for item in own}
+    if "default" not in named:
+        msg = (
+            f"{model_name} ships the chat templates {', '.join(map(repr, named))} and no default. Give the text of one "
+            "as chat_template."
+        )
+        raise InvalidRequestError(msg)
+    return named["default"], named.get("tool_use")
+
+
+def _token_markers(tokenizer: Any, source: str) -> frozenset[str]:
+    """Return the added tokens that could act in a prompt; a word that was added to the vocabulary could not."""
+    special = frozenset(map(str, tokenizer.all_special_tokens))
+    return special | {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in source}

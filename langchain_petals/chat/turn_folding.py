@@ -1,0 +1,124 @@
+"""Conversations reshaped to what a template can render.
+
+Many templates know less than LangChain's conversations: no system messages, no tools, no names, users and answers in
+strict turns only. What a template does not know is written in the words of what it does know, so that nothing is lost:
+
+    names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
+    tool calls                   `<tool_call>{"name": ..., "arguments": ...}</tool_call>`, in the assistant's content
+    results of tools             a user's message, `Tool result (name): text`
+    system messages, not known   put in front of the next user message, with an empty line in between
+    system messages further on   the same, where the template takes one at the beginning only
+    neighbours of one role       one message, with an empty line in between
+    an answer at the beginning   after an empty message of the user
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Turn = dict[str, Any]
+
+_BETWEEN = "\n\n"
+
+
+def with_names(turns: Iterable[Turn]) -> list[Turn]:
+    """Write the names of users into their messages."""
+    return [
+        turn | {"content": f"{turn['name']}: {turn['content']}"}
+        if turn["role"] == "user" and turn.get("name")
+        else turn
+        for turn in turns
+    ]
+
+
+def with_written_calls(turns: Iterable[Turn]) -> list[Turn]:
+    """Write tool calls into the content of the message that makes them."""
+    result = []
+    for turn in turns:
+        calls = turn.get("tool_calls")
+        if calls:
+            texts = [turn["content"], *(_written_call(call.get("function", call)) for call in calls)]
+            content = "\n".join(text for text in texts if text)
+            result.append({key: value for key, value in turn.items() if key != "tool_calls"} | {"content": content})
+        else:
+            result.append(turn)
+    return result
+
+
+def _written_call(function: Turn) -> str:
+    call = {"name": function["name"], "arguments": function.get("arguments") or {}}
+    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
+
+
+def with_results_of_users(turns: Sequence[Turn]) -> list[Turn]:
+    """Give the results of tools as messages of the user."""
+    names = {
+        call.get("id"): call.get("function", call).get("name")
+        for turn in turns
+        for call in turn.get("tool_calls") or ()
+    }
+    result = []
+    for turn in turns:
+        if turn["role"] == "tool":
+            name = turn.get("name") or names.get(turn.get("tool_call_id"))
+            label = f"Tool result ({name})" if name else "Tool result"
+            result.append({"role": "user", "content": f"{label}: {turn['content']}"})
+        else:
+            result.append(turn)
+    return result
+
+
+def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]:
+    """Put system messages in front of the user message that comes next.
+
+    Args:
+        turns: The conversation.
+        keep_first: The template takes one system message at the beginning: those there become one.
+    """
+    result: list[Turn] = []
+    waiting: list[str] = []
+    turns = list(turns)
+    if keep_first:
+        first = next((index for index, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
+        if first:
+            result.append({"role": "system", "content": _joined(turn["content"] for turn in turns[:first])})
+            turns = turns[first:]
+    for turn in turns:
+        if turn["role"] == "system":
+            waiting.append(turn["content"])
+        elif waiting and turn["role"] == "user":
+            result.append(turn | {"content": _joined([*waiting, turn["content"]])})
+            waiting = []
+        elif waiting:
+            result += [{"role": "user", "content": _joined(waiting)}, turn]
+            waiting = []
+        else:
+            result.append(turn)
+    if waiting:
+        result.append({"role": "user", "content": _joined(waiting)})
+    return result
+
+
+def alternating(turns: Iterable[Turn]) -> list[Turn]:
+    """Join neighbours of one role, and begin with the user (after the system message)."""
+    result: list[Turn] = []
+    for turn in turns:
+        last = result[-1] if result else None
+        if last and last["role"] == turn["role"] != "tool":
+            calls = [*last.get("tool_calls", ()), *turn.get("tool_calls", ())]
+            joined = last | turn | {"content": _joined([last["content"], turn["content"]])}
+            result[-1] = joined | {"tool_calls": calls} if calls else joined
+        else:
+            result.append(turn)
+    first = 1 if result and result[0]["role"] == "system" else 0
+    if first < len(result) and result[first]["role"] == "assistant":
+        result.insert(first, {"role": "user", "content": ""})
+    return result
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return _BETWEEN.join(text for text in texts if text)

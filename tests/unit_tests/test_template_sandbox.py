@@ -1,0 +1,151 @@
+"""A template that wants more than to write a prompt ends in an error, and soon."""
+
+from __future__ import annotations
+
+import time
+
+import jinja2
+import pytest
+
+from langchain_petals.chat.template_sandbox import LONGEST_SOURCE, SandboxedTemplate
+from langchain_petals.chat.templates import ChatTemplate
+from langchain_petals.errors import InvalidRequestError
+
+PEEPING = {
+    "class": "{{ ''.__class__.__mro__ }}",
+    "subscript": "{{ ''['__class__'] }}",
+    "attr filter": "{{ ''|attr('__class__') }}",
+    "map attribute": "{{ ['']|map(attribute='__class__')|list }}",
+    "format": "{{ '{0.__class__}'.format('') }}",
+    "format_map": "{{ '{a.__class__}'.format_map({'a': ''}) }}",
+    "macro's function": "{% macro m() %}{% endmacro %}{{ m._func }}",
+    "self": "{{ self._TemplateReference__context }}",
+    "namespace": "{{ namespace().__init__.__globals__ }}",
+    "function": "{{ raise_exception.__globals__ }}",
+    "cycler": "{{ cycler.__init__.__globals__.os }}",
+    "import": "{% import 'os' as os %}",
+    "include": "{% include '/etc/passwd' %}",
+    "extends": "{% extends 'base' %}",
+    "append": "{{ messages.append(1) }}",
+    "update": "{{ messages[0].update({'role': 'system'}) }}",
+    "bytes": "{{ 'a'.encode('utf8').hex() }}",
+    "private variables": "{{ 'x' | attr('the meter') }}{{ messages.__init__ }}",
+}
+
+ENDLESS = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "filtered loops": "{% for i in range(99999) %}{% for j in range(99999) if j < 0 %}{% endfor %}{% endfor %}",
+    "a recursive loop": "{% for i in range(999) recursive %}{% if loop.depth < 9 %}{{ loop(range(999)) }}{% endif %}{% endfor %}",
+    "a recursive macro": "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+    "a branching macro": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "a growing list": "{% set l = [1] %}{% for x in l %}{% set _ = l.append(1) %}{% endfor %}",
+    "mapped filters": "{% for i in range(99999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
+    "sorting": "{% for i in range(9999) %}{% set x = range(99999)|sort(reverse=true) %}{% endfor %}",
+    "searching": "{% set a = 'a'*4000000 %}{% for i in range(99999) %}{{ a.count('aaaaaaab') }}{% endfor %}",
+    "searching from behind": "{% set a = 'a'*1000000 %}{{ a.rfind('b' + 'a'*500000) }}",
+    "stripping": "{% set a = 'a'*1000000 %}{{ a.strip('b'*500000 + 'a')|length }}",
+    "comparing": "{% set a = 'a'*5000000 %}{% set b = 'a'*5000000 %}" + "{{ a == b }}" * 2000,
+    "containing": "{% set a = 'a'*5000000 %}" + "{{ 'ab' in a }}" * 2000,
+    "testing": "{% set a = 'a'*5000000 %}{% for i in range(99999) %}{{ a is in [a ~ 'b'] }}{% endfor %}",
+}
+
+HUGE = {
+    "range": "{% for i in range(10**9) %}{% endfor %}",
+    "text": "{{ 'a' * 10**10 }}",
+    "text, the other way round": "{{ 10**10 * 'a' }}",
+    "list": "{% set x = [0] * 10**10 %}",
+    "power": "{{ 10**(10**10) }}",
+    "product": "{% set ns = namespace(x=3) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+    "doubled by ~": "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    "doubled by +": "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "doubled by a block": (
+        "{% set ns = namespace(x='aa') %}"
+        "{% for i in range(60) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}"
+    ),
+    "doubled by a list": (
+        "{% set ns = namespace(x=[], y=[]) %}{% for i in range(60) %}"
+        "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}"
+    ),
+    "doubled by a dict": (
+        "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
+    ),
+    "data in a loop": "{% for i in range(99999) %}" + "x" * 20000 + "{% endfor %}",
+    "data in a macro": "{% macro m() %}{% for i in range(99999) %}"
+    + "x" * 20000
+    + "{% endfor %}{% endmacro %}{{ m() }}",
+    "slices": "{% set a = 'a'*5000000 %}" + "{% set b = a[1:] %}" * 1000,
+    "replace": "{% set a = 'a'*100000 %}{{ a|replace('a', a) }}",
+    "replace method": "{% set a = 'a'*100000 %}{{ a.replace('a', a) }}",
+    "join": "{{ range(99999)|join('a'*100000) }}",
+    "join of a generator": "{{ range(99999)|map('string')|join('a'*100000) }}",
+    "join method": "{% set a = 'a'*100000 %}{{ a.join(a) }}",
+    "indent": "{{ 'a\n'|indent(9999999999) }}",
+    "indent with text": "{{ ('a\n' * 100000)|indent('a' * 100000) }}",
+    "JSON": "{{ [1]|tojson(indent=9999999999) }}",
+    "percent": "{{ '%9999999999d' % 1 }}",
+    "percent with a computed width": "{{ '%*d' % (9999999999, 1) }}",
+    "percent, often": "{{ ('%(a)s' * 100000) % {'a': 'a' * 1000000} }}",
+    "format": "{{ '{:>9999999999}'.format(1) }}",
+    "format with a computed width": "{{ '{:>{}}'.format(1, 9999999999) }}",
+    "format, often": "{{ ('{0}' * 100000).format('a' * 1000000) }}",
+    "time": "{{ strftime_now('%9999999999Y') }}",
+    "ljust": "{{ 'a'.ljust(9999999999) }}",
+    "center": "{{ 'a'|center(9999999999) }}",
+    "expandtabs": "{{ '\t'.expandtabs(9999999999) }}",
+    "batch": "{{ [1]|batch(9999999999, 0)|list }}",
+    "lipsum": "{{ lipsum(99999) }}",
+    "parentheses": "{{ " + "(" * 20000 + "1" + ")" * 20000 + " }}",
+    "terms": "{{ " + "1+" * 20000 + "1 }}",
+    "brackets": "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "blocks": "{% if 1 %}" * 2000 + "{% endif %}" * 2000,
+    "source": "x" * (LONGEST_SOURCE + 1),
+}
+
+
+@pytest.mark.parametrize(
+    "source", [*PEEPING.values(), *ENDLESS.values(), *HUGE.values()], ids=[*PEEPING, *ENDLESS, *HUGE]
+)
+def test_a_hostile_template_ends_in_an_error_within_a_second(source):
+    # of this thread's processor time, which other programs on the machine do not take part in
+    start = time.thread_time()
+    with pytest.raises(InvalidRequestError, match="^The chat template 'bad' "):
+        ChatTemplate(source, name="bad").render([{"role": "user", "content": "hello"}])
+    assert time.thread_time() - start < 1
+
+
+def test_a_namespace_does_not_write_out_what_it_holds():
+    source = (
+        "{% set ns = namespace(x=namespace()) %}"
+        "{% for i in range(60) %}{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
+    )
+    assert SandboxedTemplate(source).render({}) == "<Namespace>"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ 'a' ~ 1 ~ none ~ ['b'] }}", "a1None['b']"),
+        ("{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% else %}none{% endfor %}", "12"),
+        ("{% for x in missing %}{{ x }}{% else %}none{% endfor %}", "none"),
+        ("{% for x in 'abc' %}{{ loop.index }}{{ loop.last }}{{ loop.length }}{{ x }} {% endfor %}", None),
+        ("{% for x in [1, 2, 3] if x != 2 %}{{ loop.previtem }}{{ x }}{% endfor %}", "113"),
+        ("{% set x %}a{{ 1 }}{% endset %}{{ x | upper }}", "A1"),
+        ("{% filter upper %}a{{ 1 }}{% endfilter %}", "A1"),
+        ("{% macro m(x) %}<{{ x }}{{ caller() }}>{% endmacro %}{% call m(1) %}2{% endcall %}", "<12>"),
+        ("{{ 'a,b'.split(',')[-1] }}{{ 'a-%s' % 'b' }}{{ '{}{}'.format(1, 2) }}{{ 'abc'[::-1] }}", "ba-b12cba"),
+        ("{{ [1, 2] + [3] }}{{ (1, 2)[0] }}{{ {'a': 1}.items() | list }}", "[1, 2, 3]1[('a', 1)]"),
+        ("{{ {'a': 1, 'b': none} | dictsort }}{{ {'get': 5}['get'] }}", "[('a', 1), ('b', None)]5"),
+        ("{{ [{'r': 'u'}] | selectattr('r', 'equalto', 'u') | map(attribute='r') | join(', ') }}", "u"),
+        (
+            "{{ 'a\nb' | indent }}{{ 'aXb' | replace('X', 'y') }}{{ ' a ' | trim }}",
+            "a\n    bayba",
+        ),
+        ("{{ 3 * 4 + 2 ** 3 - 1 }}{{ 'ab' * 2 }}{{ 7 // 2 }}{{ 7 % 4 }}", "19abab33"),
+        ("{{ 1 if x is defined else 2 }}{{ 'b' in 'abc' }}{{ 1 < 2 < 3 }}{{ not 1 == 1 }}", "2TrueTrueFalse"),
+        ("{% set ns = namespace(n=0) %}{% for x in range(3) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}", "3"),
+    ],
+)
+def test_an_ordinary_template_does_what_jinja_says(source, expected):
+    by_jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(source).render()
+    assert SandboxedTemplate(source).render({}) == by_jinja
+    assert expected in {None, by_jinja}

@@ -1,0 +1,311 @@
+"""Which template a model gets, and what templates make of conversations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import golden_conversations as golden
+import pytest
+
+from langchain_petals.chat import builtin_templates
+from langchain_petals.chat.templates import ChatTemplate, Segment, find_template
+from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EVERY_NAME = pytest.mark.parametrize("name", builtin_templates.NAMES)
+QUESTION = [{"role": "user", "content": "Hi"}]
+ALTERNATE = [*QUESTION, {"role": "assistant", "content": "Yes?"}]
+ALTERNATING = (
+    "{% for m in messages %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+)
+
+
+def text(segments: Sequence[Segment]) -> str:
+    return "".join(segment.text for segment in segments)
+
+
+def rendered(source: str, messages: Sequence[dict[str, Any]] = QUESTION, **variables: Any) -> str:
+    return text(ChatTemplate(source).render(messages, **variables))
+
+
+class Named:
+    """A tokenizer, as far as choosing a template goes."""
+
+    all_special_tokens = ("<s>", "</s>")
+
+    def __init__(self, chat_template: Any = None) -> None:
+        self.chat_template = chat_template
+        self.special_tokens_map = {"bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": ["<s>"]}
+
+    @property
+    def default_chat_template(self) -> str:
+        raise AssertionError("the template of the tokenizer's class says nothing about the model")
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return {"<s>": 0, "</s>": 1, "<|im_end|>": 2, "dog": 3, "  ": 4}
+
+
+class TestTheBuiltInTemplates:
+    @EVERY_NAME
+    def test_render_every_conversation_as_they_did(self, name):
+        assert golden.renderings(name) == golden.path(name).read_text(encoding="utf-8")
+
+    def test_each_have_golden_renderings(self):
+        assert {path.stem for path in golden.FOLDER.iterdir()} == set(builtin_templates.NAMES)
+
+    @EVERY_NAME
+    @pytest.mark.parametrize("answers", [("Shakespeare.", "Goethe."), (" Shakespeare.", " Goethe.\n"), ("", " ")])
+    def test_continue_a_conversation_where_the_last_prompt_ended(self, name, answers):
+        template = golden.template(name)
+        conversation = [dict(turn) for turn in golden.CONVERSATION]
+        conversation[2]["content"], conversation[4]["content"] = answers
+        for length, answer in ((2, answers[0]), (4, answers[1])):
+            prompt = text(template.render(conversation[:length]))
+            following = text(template.render(conversation[: length + 2]))
+            assert following.startswith(prompt)
+            assert following[len(prompt) :].lstrip(" ").startswith(answer.lstrip(" "))
+
+    @EVERY_NAME
+    def test_continue_tool_use_where_the_last_prompt_ended(self, name):
+        template = golden.template(name)
+        prompts = [text(template.render(golden.TOOL_USE[:length])) for length in (1, 4, 6)]
+        assert prompts[1].startswith(prompts[0])
+        assert prompts[2].startswith(prompts[1])
+
+    @EVERY_NAME
+    @pytest.mark.parametrize("case", golden.CASES)
+    def test_lose_nothing_of_a_conversation(self, name, case):
+        template = golden.template(name)
+        prompt = text(template.render(golden.CASES[case], escape_special_tokens=False))
+        for turn in golden.CASES[case]:
+            assert turn["content"].strip() in prompt
+            for call in turn.get("tool_calls", ()):
+                assert call["function"]["name"] in prompt
+
+    @EVERY_NAME
+    def test_say_where_an_answer_ends(self, name):
+        end = golden.template(name).end_of_answer
+        assert (
+            end
+            == {
+                "chatml": "<|im_end|>",
+                "llama-2-chat": "</s>",
+                "llama-3-instruct": "<|eot_id|>",
+                "llama-3.1-instruct": "<|eot_id|>",
+                "mixtral-instruct": "</s>",
+                "guanaco": "\n### Human:",
+                "stable-beluga": "\n### User:",
+                "falcon-instruct": "\nUser:",
+                "falcon-180b-chat": "\nUser:",
+                "bloomz": "",
+            }[name]
+        )
+
+    def test_of_which_one_takes_tools(self):
+        assert [name for name in builtin_templates.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
+
+    def test_of_which_one_refuses_system_messages(self):
+        assert [name for name in builtin_templates.NAMES if golden.template(name).refuses_system] == [
+            "mixtral-instruct"
+        ]
+
+    @pytest.mark.parametrize(
+        ("model", "model_type", "name"),
+        [
+            ("stabilityai/StableBeluga2", "llama", "stable-beluga"),
+            ("petals-team/StableBeluga2", "llama", "stable-beluga"),
+            ("timdettmers/guanaco-65b", "llama", "guanaco"),
+            ("bigscience/bloomz", "bloom", "bloomz"),
+            ("bigscience/bloomz-560m", None, "bloomz"),
+            ("tiiuae/falcon-40b-instruct", "falcon", "falcon-instruct"),
+            ("tiiuae/falcon-180B-chat", "falcon", "falcon-180b-chat"),
+            ("meta-llama/Llama-2-70b-chat-hf", "llama", "llama-2-chat"),
+            ("meta-llama/Meta-Llama-3-70B-Instruct", "llama", "llama-3-instruct"),
+            ("meta-llama/Meta-Llama-3.1-405B-Instruct", "llama", "llama-3.1-instruct"),
+            ("unsloth/llama-3.1-8b-instruct", "llama", "llama-3.1-instruct"),
+            ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral", "mixtral-instruct"),
+            ("cognitivecomputations/dolphin-2.5-mixtral-8x7b", "mixtral", "chatml"),
+            ("bigscience/bloom", "bloom", None),
+            ("meta-llama/Llama-2-70b-hf", "llama", None),
+            ("tiiuae/falcon-180B", "falcon", None),
+            ("mistralai/Mixtral-8x7B-v0.1", "mixtral", None),
+            ("somebody/bloomz-on-llama", "llama", None),
+        ],
+    )
+    def test_are_found_by_the_models_name_and_family(self, model, model_type, name):
+        assert builtin_templates.name_for(model, model_type) == name
+
+
+class TestFindTemplate:
+    def test_takes_what_is_asked_for_before_anything_else(self):
+        template = find_template("{{ messages[0].content }}!", Named("own"), "petals-team/StableBeluga2", "llama")
+        assert text(template.render(QUESTION)) == "Hi!"
+
+    def test_takes_the_name_of_a_built_in_one(self):
+        template = find_template("chatml", Named("own"), "petals-team/StableBeluga2", "llama")
+        assert template.source == builtin_templates.source("chatml")
+
+    def test_takes_the_tokenizers_own_before_a_built_in_one(self):
+        template = find_template(None, Named("own"), "petals-team/StableBeluga2", "llama")
+        assert template.source == "own"
+
+    def test_takes_a_built_in_one_before_the_one_of_the_tokenizers_class(self):
+        template = find_template(None, Named(), "petals-team/StableBeluga2", "llama")
+        assert template.source == builtin_templates.source("stable-beluga")
+
+    def test_gives_the_template_the_tokenizers_special_tokens(self):
+        template = find_template("{{ bos_token }}{{ eos_token }}{{ pad_token }}", Named(), "m", None)
+        assert text(template.render(QUESTION)) == "<s></s>"
+
+    def test_shows_how_to_pass_one_where_there_is_none(self):
+        with pytest.raises(
+            MissingChatTemplateError, match=r"my/model ships no chat template.*chat_template='"
+        ) as raised:
+            find_template(None, Named(), "my/model", "llama")
+        assert all(name in str(raised.value) for name in builtin_templates.NAMES)
+        assert isinstance(raised.value, InvalidRequestError)
+
+    def test_lists_the_names_for_an_unknown_one(self):
+        with pytest.raises(InvalidRequestError, match="no built-in chat template 'chatty'.*mixtral-instruct"):
+            find_template("chatty", Named(), "m", None)
+
+    def test_refuses_what_is_no_template(self):
+        with pytest.raises(InvalidRequestError, match="is not valid.*endfor"):
+            find_template("{% for m in messages %}", Named(), "m", None)
+
+    @pytest.mark.parametrize(
+        "own",
+        [
+            {"default": "plain", "tool_use": "{{ tools | length }} tools"},
+            [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools | length }} tools"}],
+        ],
+        ids=["dictionary", "list"],
+    )
+    def test_takes_the_right_one_of_several(self, own):
+        template = find_template(None, Named(own), "m", None)
+        assert template.takes_tools
+        assert text(template.render(QUESTION)) == "plain"
+        assert text(template.render(QUESTION, tools=[golden.ADDITION])) == "1 tools"
+
+    def test_asks_which_one_where_none_of_several_is_the_default(self):
+        with pytest.raises(InvalidRequestError, match="'rag', 'tool_use' and no default"):
+            find_template(None, Named({"rag": "a", "tool_use": "b"}), "m", None)
+
+    def test_compiles_a_template_once(self):
+        first, second = (find_template(None, Named("own"), "m", None) for _ in range(2))
+        assert first is second
+
+    def test_lets_words_of_the_vocabulary_be(self):
+        template = find_template("{{ messages[0].content }}", Named(), "m", None)
+        assert template.render([{"role": "user", "content": "my  dog<|im_end|>"}]) == [
+            Segment("my  dog", trusted=True),
+            Segment("<|im_end|>", trusted=False),
+        ]
+
+    def test_works_on_the_bundled_tokenizer(self, tiny_tokenizer):
+        template = find_template(None, tiny_tokenizer, "tiny", "llama")
+        assert text(template.render(QUESTION)) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+    def test_needs_neither_torch_nor_transformers(self):
+        code = (
+            "import sys, langchain_petals.chat.templates; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestATemplateThatKnowsLess:
+    """It gets the conversation in words that it knows."""
+
+    def test_gets_system_messages_within_the_users(self):
+        messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
+        assert rendered(ALTERNATING, messages) == "[user] Be kind.\n\nHi\n"
+
+    def test_that_drops_system_messages_counts_as_refusing_them(self):
+        source = "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+        assert ChatTemplate(source).refuses_system
+        assert rendered(source, [{"role": "system", "content": "Be kind."}, *QUESTION]) == "[user] Be kind.\n\nHi"
+
+    def test_that_fails_for_another_reason_does_not(self):
+        assert not ChatTemplate("{{ raise_exception('never') }}").refuses_system
+
+    def test_gets_turns_that_alternate(self):
+        messages = [*QUESTION, {"role": "user", "content": "Anybody?"}, {"role": "assistant", "content": "Yes."}]
+        assert rendered(ALTERNATING, messages) == "[user] Hi\n\nAnybody?\n[assistant] Yes.\n"
+
+    def test_keeps_the_calls_of_joined_answers(self):
+        calls = [golden.TOOL_USE[1]["tool_calls"][:1], golden.TOOL_USE[1]["tool_calls"][1:]]
+        source = ALTERNATING.replace("\n", "{{ m.tool_calls | length }}\n")
+        turns = [{"role": "assistant", "content": "", "tool_calls": each} for each in calls]
+        assert rendered(source, [*QUESTION, *turns]).count("<tool_call>") == 2
+
+    def test_gets_the_results_of_tools_from_the_user(self):
+        prompt = rendered(ALTERNATING, golden.TOOL_USE)
+        assert "[user] Tool result (add): 5\n\nTool result (add): 9\n" in prompt
+
+    def test_gets_the_results_of_nameless_tools_too(self):
+        assert "[user] Tool result: 5" in rendered(ALTERNATING, [{"role": "tool", "content": "5"}])
+
+    def test_is_given_the_conversation_as_it_is_where_it_knows_more(self):
+        source = (
+            "{% for m in messages %}{{ m.role }},{{ m.name }},{{ m.tool_calls | tojson }},{{ m.content }};{% endfor %}"
+        )
+        messages = [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": "u", "name": "n"},
+            *golden.TOOL_USE[1:3],
+        ]
+        prompt = rendered(source.replace("m.tool_calls |", "m.tool_calls | default([]) |"), messages)
+        assert prompt.startswith("system,,[],s;user,n,[],u;assistant,,[{")
+        assert prompt.endswith("tool,add,[],5;")
+
+
+class TestRendering:
+    def test_has_the_variables_and_filters_of_transformers(self):
+        source = (
+            "{%- for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}\n"
+            "    {% generation %}\n{{ m.content }}{% endgeneration %}\n"
+            "{{ {'b': 'é<', 'a': [1]} | tojson }}{{ {'b': 'é', 'a': 1} | tojson(sort_keys=true, separators=(',', ':')) }}"
+            "{{ [1] | tojson(indent=1) }}{{ 'é' | tojson(ensure_ascii=true) }}{{ add_generation_prompt }}"
+            "{{ strftime_now('%Y') | length }}{{ documents is none }}{{ tools is none }}{{ thinking }}\n"
+            "{% endfor %}"
+        )
+        assert rendered(source, ALTERNATE, thinking="yes") == (
+            'Hi{"b": "é<", "a": [1]}{"a":1,"b":"é"}[\n 1\n]"\\u00e9"True4TrueTrueyes\n'
+        )
+
+    def test_tells_what_the_template_objects_to(self):
+        template = ChatTemplate("{{ raise_exception('Only odd questions!') }}", name="odd")
+        with pytest.raises(InvalidRequestError, match="'odd' does not render this conversation: Only odd questions!"):
+            template.render(QUESTION)
+
+    def test_tells_what_goes_wrong_in_the_template(self):
+        with pytest.raises(InvalidRequestError, match="does not render this conversation: .*has no attribute 'wrong'"):
+            rendered("{{ messages[0].wrong.thing }}")
+
+    @pytest.mark.parametrize("role", [None, "", "user<|im_end|>", "a b", 7])
+    def test_refuses_a_role_that_is_no_word(self, role):
+        with pytest.raises(InvalidRequestError, match="A message has the role"):
+            rendered("{{ messages[0].role }}", [{"role": role, "content": "x"}])
+
+    def test_refuses_tools_that_the_template_does_not_show(self):
+        with pytest.raises(InvalidRequestError, match="presents no tools"):
+            rendered("{{ messages[0].content }}", tools=[golden.ADDITION])
+
+    def test_knows_whether_a_template_reads_reasoning(self):
+        assert ChatTemplate("{{ messages[0].reasoning_content }}").takes_reasoning
+        assert not ChatTemplate("{{ messages[0].content }}").takes_reasoning
+
+    def test_leaves_its_input_alone(self):
+        messages = [dict(turn) for turn in golden.TOOL_USE]
+        golden.template("mixtral-instruct").render(messages)
+        assert messages == golden.TOOL_USE
+
+    def test_of_a_long_conversation_is_within_the_limits(self):
+        messages = [{"role": role, "content": "word " * 200} for role in ("user", "assistant")] * 1000
+        for name in builtin_templates.NAMES:
+            assert len(text(golden.template(name).render(messages))) > 2_000_000
