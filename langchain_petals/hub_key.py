@@ -16,6 +16,7 @@ KEY_VARIABLES = ("HUGGINGFACE_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 KEYS_PAGE = "https://huggingface.co/settings/tokens"
 
 _FIELD = "huggingface_api_key"
+_SHORT_NAME = "api_key"  # what LangChain's models call their key
 
 # Names under which other libraries take the key. As unknown arguments they would end up in model_kwargs, in the open.
 _OTHER_NAMES = frozenset(
@@ -78,11 +79,13 @@ class HubKeyHolder(Serializable):
     huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
     """Key for gated or private models on the hub.
 
-    From HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN; without them, the one that `huggingface-cli login`
-    has stored."""
+    `api_key` is another name for it. From HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN; without them, the
+    one that `huggingface-cli login` has stored."""
 
     def __init__(self, **fields: Any) -> None:
         fields = hide_key(fields)  # from here on, no frame holds it in the open
+        if _SHORT_NAME in fields and _FIELD not in fields:
+            fields[_FIELD] = fields.pop(_SHORT_NAME)
         super().__init__(**fields)
 
     @field_validator(_FIELD)
