@@ -6,6 +6,7 @@ summarisation middleware treat them as it treats any other provider's:
     PetalsError
     |- PetalsNotInstalledError   (ImportError)                petals missing or mismatched: what to install
     |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be honoured
+    |  `- MissingChatTemplateError                          nothing says how the model's conversations are written
     |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
     |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   petals has no code for this family
     |- ModelLoadError            (OSError)                    a model's files could not be had
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidRequestError",
     "LocalSwarmError",
+    "MissingChatTemplateError",
     "ModelLoadError",
     "ModelNotFoundError",
     "OutputLimitError",
@@ -62,6 +64,24 @@ class PetalsNotInstalledError(PetalsError, ImportError):
 
 class InvalidRequestError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
     """An argument is unknown, out of range, or contradicts another one."""
+
+
+class MissingChatTemplateError(InvalidRequestError):
+    """The model's tokenizer ships no chat template, and there is no built-in one for it.
+
+    Attributes:
+        model: The model's name.
+        names: The built-in templates.
+    """
+
+    def __init__(self, model: str, names: Sequence[str]) -> None:
+        self.model, self.names = model, tuple(names)
+        super().__init__(
+            f"{model} ships no chat template, and none is built in for it. If you know how its conversations are "
+            f"written, pass a built-in template by name, as in ChatPetals(model=..., chat_template={names[0]!r}) (there "
+            f"are {', '.join(names)}), or the text of a Jinja template. For a model that is not made for conversations "
+            "use the Petals class."
+        )
 
 
 class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError):
