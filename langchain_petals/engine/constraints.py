@@ -227,7 +227,7 @@ class Guide:
         vocabulary: Vocabulary,
         constraint: Constraint,
         start: Compiled | None,
-        triggers: Sequence[tuple[Trigger, Compiled]],
+        triggers: Sequence[tuple[Trigger, Compiled | None]],
         end_tokens: Iterable[int],
     ) -> None:
         self._vocabulary, self._constraint = vocabulary, constraint
@@ -333,7 +333,9 @@ class Guide:
         """Whether there was text other than white space before what was heard last, or in `more`."""
         return not self._blank or bool((self._heard if more is None else more).strip())
 
-    def _enter(self, compiled: Compiled, rest: bytes, left: int) -> bool:
+    def _enter(self, compiled: Compiled | None, rest: bytes, left: int) -> bool:
+        if compiled is None:
+            return False
         run = _Run(compiled)
         if not run.begin_with(rest, left):
             return False
@@ -380,7 +382,10 @@ class Grammars:
                 self._vocabulary = Vocabulary(self._tokenizer)
             rules = special_rules(dict(constraint.markers), self._vocabulary.specials)
             start = None if constraint.grammar is None else self._get(self._vocabulary, constraint.grammar + rules)
-            triggers = [(each, self._get(self._vocabulary, each.grammar + rules)) for each in constraint.triggers]
+            triggers = [
+                (each, None if each.grammar is None else self._get(self._vocabulary, each.grammar + rules))
+                for each in constraint.triggers
+            ]
             return Guide(self._vocabulary, constraint, start, triggers, end_tokens)
 
     def _get(self, vocabulary: Vocabulary, grammar: str) -> Compiled:

@@ -121,6 +121,11 @@ def checked(grammar: str, name: str) -> str:
     return grammar
 
 
+def literal(text: str) -> str:
+    """Return what stands for a text in a Lark rule."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def special_rules(names: Mapping[str, str], is_special: Mapping[str, int]) -> str:
     """Return Lark rules, one for each name, that match a marker's text: as a special token where it is one.
 
@@ -129,6 +134,6 @@ def special_rules(names: Mapping[str, str], is_special: Mapping[str, int]) -> st
         is_special: Ids of the vocabulary's special tokens by their text.
     """
     return "".join(
-        f"\n{name}: <[{is_special[text]}]>" if text in is_special else f"\n{name}: {json.dumps(text)}"
+        f"\n{name}: <[{is_special[text]}]>" if text in is_special else f"\n{name}: {literal(text)}"
         for name, text in names.items()
     )

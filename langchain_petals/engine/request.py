@@ -48,12 +48,13 @@ class Trigger:
 
     Attributes:
         marker: Text or special token after which the grammar holds; it is part of the answer.
-        grammar: What must come after it, to its last character; see `Constraint.grammar`.
+        grammar: What must come after it, to its last character; see `Constraint.grammar`. None when the marker must not
+            be written at all.
         at_start: Whether the marker counts only where nothing but white space comes before it.
     """
 
     marker: str
-    grammar: str
+    grammar: str | None
     at_start: bool = False
 
 

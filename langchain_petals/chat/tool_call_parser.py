@@ -1,0 +1,344 @@
+"""Tool calls out of an answer's text, as it comes.
+
+An answer is text with calls in it: a start marker, JSON objects with a name and arguments, and an end marker. `feed`
+takes the text in pieces, however it was cut, and tells what has become certain: text, parts of calls, and what looked
+like a call but is none. Markers, and white space that only sets calls apart, are in none of these.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class CallPart:
+    """A part of a tool call; the parts of one index, joined, make the call.
+
+    Attributes:
+        index: Which call of the answer, from 0.
+        id: A new identifier, in the first part of a call; None in the others.
+        name: The tool, in one of the parts; None in the others.
+        arguments: More of the arguments' JSON text.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True)
+class BrokenCall:
+    """What begins like a call and is none.
+
+    Attributes:
+        index: Which call of the answer it would have been.
+        text: What the model wrote, markers included.
+        error: What is wrong with it.
+    """
+
+    index: int
+    text: str
+    error: str
+
+
+Part = TextPart | CallPart | BrokenCall
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How calls are set apart from text.
+
+    Attributes:
+        starts: What comes before a call, or before several.
+        end: What comes after them; empty where they last to the end of the answer.
+        separators: Characters that may stand between the marks and the JSON objects, beside white space.
+        arguments: The key of a call's arguments.
+        before: What is put between a text and the first call, and belongs to neither.
+        bare: How a call without a start marker begins; only where no text comes before it.
+    """
+
+    starts: tuple[str, ...]
+    end: str
+    separators: str
+    arguments: str
+    before: str = ""
+    bare: str | None = None
+
+
+def new_id() -> str:
+    """Return an identifier for a call."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+class ToolCallParser:
+    """Splits one answer into text and tool calls.
+
+    Args:
+        marks: How calls are set apart.
+        certain: Whether every call in the answer is sure to be complete and valid, since a grammar holds for it. Then
+            its parts are told as they come; otherwise when it is complete.
+        identify: Makes an identifier for each call.
+    """
+
+    def __init__(self, marks: Marks, *, certain: bool = False, identify: Callable[[], str] = new_id) -> None:
+        self._marks, self._certain, self._identify = marks, certain, identify
+        self._held = ""  # text that may be the beginning of a marker, and white space in front of it
+        self._spoken = False  # some text was told
+        self._calls = 0
+        self._region: _Region | None = None
+
+    def feed(self, text: str) -> list[Part]:
+        """Take more of the answer; return what has become certain."""
+        return _merged(self._parts(text))
+
+    def close(self) -> list[Part]:
+        """Return the rest: the answer is over."""
+        if self._region is not None:
+            parts = list(self._region.close())
+            self._region = None
+            return _merged(iter(parts))
+        held, self._held = self._held, ""
+        return [TextPart(held)] if held and (held.strip() or not self._calls) else []
+
+    def _parts(self, text: str) -> Iterator[Part]:
+        while text:
+            if self._region is None:
+                text = yield from self._outside(text)
+            else:
+                rest = yield from self._region.feed(text)
+                if rest is None:
+                    return
+                self._calls, self._region, text = self._region.index, None, rest
+
+    def _outside(self, text: str) -> Generator[Part, None, str]:
+        self._held += text
+        bare = self._marks.bare
+        starts = [(at, start) for start in self._marks.starts if (at := self._held.find(start)) >= 0]
+        if bare and not self._spoken and not self._calls and self._held.lstrip().startswith(bare):
+            starts.append((self._held.index(bare), ""))
+        if starts:
+            at, start = min(starts)
+            before, rest = self._held[:at], self._held[at + len(start) :]
+            self._held = ""
+            if before.strip() or self._spoken:
+                yield from self._said(before.removesuffix(self._marks.before))
+            self._region = _Region(self._marks, start, self._calls, certain=self._certain, identify=self._identify)
+            return rest
+        keep = self._kept()
+        certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        yield from self._said(certain)
+        return ""
+
+    def _kept(self) -> int:
+        """Return how much of the held text may yet belong to a marker."""
+        held = self._held
+        begun = [
+            length for start in self._marks.starts for length in range(1, len(start)) if held.endswith(start[:length])
+        ]
+        keep = max(begun, default=0)
+        bare = self._marks.bare
+        if bare and not self._spoken and not self._calls and bare.startswith(held.lstrip()):
+            return len(held)
+        text = held[: len(held) - keep]
+        return keep + len(text) - len(text.rstrip())
+
+    def _said(self, text: str) -> Iterator[Part]:
+        if text:
+            self._spoken = True
+            yield TextPart(text)
+
+
+def _merged(parts: Iterator[Part]) -> list[Part]:
+    """Join neighbours that say more of the same."""
+    merged: list[Part] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if isinstance(part, TextPart) and isinstance(last, TextPart):
+            merged[-1] = TextPart(last.text + part.text)
+        elif (
+            isinstance(part, CallPart)
+            and isinstance(last, CallPart)
+            and part.index == last.index
+            and part.id is None
+            and (part.name is None or last.name is None)
+        ):
+            merged[-1] = CallPart(last.index, last.id, last.name or part.name, last.arguments + part.arguments)
+        else:
+            merged.append(part)
+    return merged
+
+
+class _Region:
+    """What stands between a start marker and an end marker.
+
+    Args:
+        marks: How calls are set apart.
+        start: The start marker.
+        index: Of the first call.
+        certain: See `ToolCallParser`.
+        identify: Likewise.
+    """
+
+    def __init__(self, marks: Marks, start: str, index: int, *, certain: bool, identify: Callable[[], str]) -> None:
+        self._marks, self._certain, self._identify = marks, certain, identify
+        self.index = index
+        self._raw = start  # since the last complete call
+        self._call: _Call | None = None
+        self._mark = ""  # of the end marker
+        self._any = False
+        self._broken: str | None = None
+
+    def feed(self, text: str) -> Generator[Part, None, str | None]:
+        """Take more; yields parts, and returns the text after the end marker, or None while there is none."""
+        for at, character in enumerate(text):
+            self._raw += character
+            if self._call is None:
+                over = self._ends_with(character)
+            elif self._cut_off(self._call):
+                self._call, self._broken, over = None, "its JSON is not complete", True
+            else:
+                yield from self._within(self._call, character)
+                over = False
+            if over:
+                yield from self._over()
+                return text[at + 1 :]
+        return None
+
+    def close(self) -> Iterator[Part]:
+        """Return the parts of what the answer's end left open."""
+        if self._call is not None:
+            self._broken = "the answer ends in the middle of it"
+        yield from self._over()
+
+    def _ends_with(self, character: str) -> bool:
+        """Take a character that is in no call; return whether it completes the end marker."""
+        end, mark = self._marks.end, self._mark + character
+        if end and end.startswith(mark):
+            self._mark = "" if mark == end else mark
+            return mark == end
+        if self._broken is None:
+            if character == "{" and not self._mark:
+                self._call = _Call(self._marks.arguments)
+                self._call.feed(character)
+            elif self._mark or not (character.isspace() or character in self._marks.separators):
+                self._broken = f"{mark!r} is not the beginning of a JSON object"
+        while mark and not end.startswith(mark):
+            mark = mark[1:]
+        self._mark = mark
+        return False
+
+    def _cut_off(self, call: _Call) -> bool:
+        """Whether the end marker came in the middle of a call; a marker of one character may be a part of it."""
+        end = self._marks.end
+        return len(end) > 1 and not call.in_string and self._raw.endswith(end)
+
+    def _within(self, call: _Call, character: str) -> Iterator[Part]:
+        name, arguments, complete = call.feed(character)
+        if self._certain and (name is not None or arguments):
+            yield CallPart(self.index, None if call.told else self._identify(), name, arguments)
+            call.told = True
+        if not complete:
+            return
+        self._call, self._broken = None, call.problem()
+        if self._broken is None:
+            if not self._certain:
+                yield CallPart(self.index, self._identify(), call.name, call.arguments)
+            self.index, self._raw, self._any = self.index + 1, "", True
+
+    def _over(self) -> Iterator[Part]:
+        if self._broken is None and not self._any:
+            self._broken = "there is no JSON object in it"
+        if self._broken is not None:
+            yield BrokenCall(self.index, self._raw, self._broken)
+            self.index += 1
+
+
+class _Call:
+    """One JSON object, character by character.
+
+    Args:
+        key: The key of the arguments.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._raw = ""
+        self._depth = 0
+        self._escaped = False
+        self.in_string = False
+        self._word = ""  # the key or value that is being read at the top level
+        self._member: str | None = None  # the key whose value is being read
+        self.name: str | None = None
+        self.arguments = ""
+        self.told = False
+
+    def feed(self, character: str) -> tuple[str | None, str, bool]:
+        """Take a character; return the name if it is known now, more of the arguments, and whether that was the end."""
+        self._raw += character
+        outside = not self.in_string
+        if self.in_string:
+            self.in_string = self._escaped or character != '"'
+            self._escaped = not self._escaped and character == "\\"
+        elif character == '"':
+            self.in_string = True
+        elif character in "{[":
+            self._depth += 1
+        elif character in "}]":
+            self._depth -= 1
+        top = outside and self._depth <= 1
+        if top and self._depth <= 0:
+            return self._ended_value(), "", True
+        if top and character == ",":
+            return self._ended_value(), "", False
+        if top and self._member is None and character == ":":
+            self._member, self._word = _string(self._word) or "", ""
+            return None, "", False
+        if len(self._raw) == 1:
+            return None, "", False
+        self._word += character
+        if self._member == self._key and (self.arguments or not character.isspace()):
+            self.arguments += character
+            return None, character, False
+        return None, "", False
+
+    def _ended_value(self) -> str | None:
+        name = _string(self._word) if self._member == "name" and self.name is None else None
+        self.name = name if name is not None else self.name
+        self._member, self._word = None, ""
+        return name
+
+    def problem(self) -> str | None:
+        """Return why this is no call."""
+        try:
+            content = json.loads(self._raw)
+        except ValueError as error:
+            return f"it is not valid JSON: {error}"
+        if not isinstance(content.get("name"), str):
+            return "it names no tool"
+        if not isinstance(content.get(self._key, {}), dict):
+            return f"its {self._key} are no JSON object"
+        self.name = content["name"]
+        self.arguments = self.arguments.strip() or "{}"
+        return None
+
+
+def _string(word: str) -> str | None:
+    try:
+        value = json.loads(word)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None

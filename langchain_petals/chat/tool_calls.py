@@ -1,0 +1,289 @@
+r"""How models write tool calls: the wire formats, and what decoding must keep to.
+
+A format knows how the model was trained to write a call. From the tools it makes a constraint for the engine, so that
+what is written parses and fits the tool's schema; it parses answers, and renders calls as they were written, so that a
+conversation goes on from tokens that the servers have seen already.
+
+    "hermes"     <tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>, once for each call (Hermes, Qwen)
+    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, `<|python_tag|>` before it or
+                 not; "llama-3.1-python-tag" where it always is
+    "mistral"    [TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, ...]
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from langchain_petals.chat.tool_call_parser import Marks, ToolCallParser
+from langchain_petals.engine.grammars import ITEM_SEPARATOR, checked, json_rule, literal
+from langchain_petals.engine.request import Constraint, Trigger
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas import closed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from langchain_core.messages import ToolCall
+
+Tool = dict[str, Any]
+"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+
+Mode = Literal["auto", "none", "any"]
+"""Whether the model decides by itself to call tools, may not, or must."""
+
+
+class ToolFormat(Protocol):
+    """One way to write tool calls."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    def constraint(self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True) -> Constraint:
+        """Return what an answer has to keep to.
+
+        Args:
+            tools: What may be called.
+            mode: Whether something may, must or must not be called.
+            parallel: Whether one answer may hold several calls, where the format can.
+
+        Raises:
+            InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
+        """
+
+    def parser(self, *, certain: bool = False) -> ToolCallParser:
+        """Return what takes one answer apart.
+
+        Args:
+            certain: Whether the answer is generated under `constraint`; then arguments are told as they come.
+        """
+
+    def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
+        """Return an answer's text as the model writes it.
+
+        Args:
+            calls: Its tool calls.
+            content: Its text.
+        """
+
+    def system_prompt(self, tools: Sequence[Tool]) -> str:
+        """Return what tells a model about tools when its template does not."""
+
+
+@dataclass(frozen=True)
+class JsonFormat:
+    """A format whose calls are JSON objects between markers.
+
+    The Lark fragments may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
+
+    Attributes:
+        name: What users call it.
+        marks: How calls are set apart.
+        calls: Fragment for what comes after the start marker if there may be several calls.
+        one_call: Fragment for what comes after the start marker if there may be one.
+        forced: Fragment for an answer that is several calls.
+        forced_once: Fragment for an answer that is one call.
+        goes_on: Whether text and further calls may come after the end marker.
+        wrapping: What is put before, between and after the objects of an answer.
+        instructions: How to write a call, for models whose template does not say.
+    """
+
+    name: str
+    marks: Marks
+    calls: str
+    one_call: str
+    forced: str
+    forced_once: str
+    goes_on: bool
+    wrapping: tuple[str, str, str]
+    instructions: str
+
+    def constraint(self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True) -> Constraint:
+        """Return what an answer has to keep to; see `ToolFormat.constraint`."""
+        marks = self.marks
+        if mode == "none":
+            return Constraint(triggers=self._triggers(None, None))
+        markers = {"open": marks.starts[0]}
+        if len(marks.end) > 1:
+            markers["close"] = marks.end
+        rules = self._rules(tools)
+        after = self.calls if parallel else self.one_call
+        if mode == "any":
+            start = self.forced if parallel else self.forced_once
+            return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
+        triggers = self._triggers(f"start: {after}\n{rules}", f"start: rest\n{rules}")
+        return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
+
+    def _triggers(self, after_marker: str | None, after_bare: str | None) -> tuple[Trigger, ...]:
+        marks = self.marks
+        bare = () if marks.bare is None else (Trigger(marks.bare, after_bare, at_start=True),)
+        return (*(Trigger(start, after_marker) for start in marks.starts), *bare)
+
+    def _rules(self, tools: Sequence[Tool]) -> str:
+        arguments, objects, rests = [], [], []
+        bare = self.marks.bare or ""
+        for number, tool in enumerate(tools):
+            function = tool["function"]
+            rule = json_rule(arguments_schema(function))
+            checked(f"start: {rule}", f"the schema of tool {function['name']!r}")
+            begin = f'{{"name": {_json(function["name"])}, "{self.marks.arguments}": '
+            arguments.append(f"arguments_{number}: {rule}")
+            objects.append(f'{literal(begin)} arguments_{number} "}}"')
+            rests.append(f'{literal(begin.removeprefix(bare))} arguments_{number} "}}"')
+        return "\n".join(["object: " + " | ".join(objects), "rest: " + " | ".join(rests), *arguments])
+
+    def parser(self, *, certain: bool = False) -> ToolCallParser:
+        """Return what takes one answer apart; see `ToolFormat.parser`."""
+        return ToolCallParser(self.marks, certain=certain)
+
+    def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
+        """Return an answer's text; see `ToolFormat.render`."""
+        key = self.marks.arguments
+        objects = [f'{{"name": {_json(call["name"])}, "{key}": {_json(call["args"])}}}' for call in calls]
+        if not objects:
+            return content
+        before, between, after = self.wrapping
+        return content + (self.marks.before if content else "") + before + between.join(objects) + after
+
+    def system_prompt(self, tools: Sequence[Tool]) -> str:
+        """Return what tells a model about tools; see `ToolFormat.system_prompt`."""
+        described = "\n".join(_json(tool) for tool in tools)
+        return (
+            "# Tools\n\nYou may call functions to assist with the user's request. Their signatures are:\n"
+            f"<tools>\n{described}\n</tools>\n\n{self.instructions}"
+        )
+
+
+def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a function's arguments.
+
+    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
+    False, which leaves it as it is.
+
+    Args:
+        function: The `function` of a tool in OpenAI's form.
+    """
+    parameters = {"properties": {}} | (function.get("parameters") or {}) | {"type": "object"}
+    schema: dict[str, Any] = parameters if function.get("strict") is False else closed(parameters)
+    return schema
+
+
+def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
+    """Return what a `tool_choice` of LangChain's, OpenAI's or Anthropic's kind means.
+
+    Args:
+        choice: None or "auto"; "none" or False; "any", "required" or True; a tool's name;
+            `{"type": "function", "function": {"name": ...}}`, `{"type": "tool", "name": ...}`, `{"type": "any"}`, ...
+        tools: What is bound.
+
+    Returns:
+        The mode, and the tools that may be called.
+
+    Raises:
+        InvalidRequestError: It names a tool that is not bound, or is nothing of these.
+    """
+    if isinstance(choice, dict):
+        named = choice.get("function", choice).get("name")
+        choice = choice.get("type") if named is None else named
+    if choice is None or choice == "auto":
+        return "auto", list(tools)
+    if choice is False or choice == "none":
+        return "none", []
+    if choice is True or choice in ("any", "required"):
+        if tools:
+            return "any", list(tools)
+        msg = f"tool_choice={choice!r} needs tools; bind at least one"
+        raise InvalidRequestError(msg)
+    matching = [tool for tool in tools if tool["function"]["name"] == choice]
+    if not matching:
+        names = ", ".join(repr(tool["function"]["name"]) for tool in tools) or "none"
+        msg = f'tool_choice={choice!r} names no bound tool (bound: {names}); or use "auto", "none" or "any"'
+        raise InvalidRequestError(msg)
+    return "any", matching
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _instructions(form: str) -> str:
+    return (
+        f"To call a function, answer with\n{form}\nwhere <name> is the name of the function and <arguments> is a JSON "
+        "object that gives its arguments by name."
+    )
+
+
+HERMES = JsonFormat(
+    name="hermes",
+    marks=Marks(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
+    calls=r'"\n" object "\n" close',
+    one_call=r'"\n" object "\n" close',
+    forced=r'open calls ("\n" open calls)*',
+    forced_once="open calls",
+    goes_on=True,
+    wrapping=("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+    instructions=_instructions('<tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call>'),
+)
+
+LLAMA = JsonFormat(
+    name="llama-3.1",
+    marks=Marks(("<|python_tag|>",), "", separators=";", arguments="parameters", bare='{"name": "'),
+    calls="object",
+    one_call="object",
+    forced="calls",
+    forced_once="calls",
+    goes_on=False,
+    wrapping=("", "; ", ""),
+    instructions=_instructions('{"name": <name>, "parameters": <arguments>}'),
+)
+
+LLAMA_PYTHON_TAG = replace(
+    LLAMA,
+    name="llama-3.1-python-tag",
+    forced="open calls",
+    forced_once="open calls",
+    wrapping=("<|python_tag|>", "; ", ""),
+)
+
+MISTRAL = JsonFormat(
+    name="mistral",
+    marks=Marks(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
+    calls=f'" [" object ({literal(ITEM_SEPARATOR)} object)* "]"',
+    one_call='" [" object "]"',
+    forced="open calls",
+    forced_once="open calls",
+    goes_on=False,
+    wrapping=("[TOOL_CALLS] [", ITEM_SEPARATOR, "]"),
+    instructions=_instructions('[TOOL_CALLS] [{"name": <name>, "arguments": <arguments>}]'),
+)
+
+FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LLAMA_PYTHON_TAG, MISTRAL)}
+"""The formats by name."""
+
+
+def find_format(name: str | None, template: str | None) -> ToolFormat:
+    """Return the format of a model.
+
+    Args:
+        name: The one to use; None to find out.
+        template: The source of the model's chat template, where a format leaves its marks; None if there is none.
+
+    Returns:
+        The format that was named, or the one of the template; Hermes' where nothing points to another.
+
+    Raises:
+        InvalidRequestError: There is no format of this name.
+    """
+    if name is not None:
+        if name in FORMATS:
+            return FORMATS[name]
+        msg = f"there is no tool format {name!r}; there are {', '.join(sorted(FORMATS))}"
+        raise InvalidRequestError(msg)
+    source = template or ""
+    if "[TOOL_CALLS]" in source:
+        return MISTRAL
+    if "<tool_call>" not in source and ("<|python_tag|>" in source or '"parameters": ' in source):
+        return LLAMA
+    return HERMES
