@@ -110,6 +110,7 @@ class Engine:
         keeper = _Keeper(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
         try:
             decode(session, rows, settings.prefill_chunk_tokens, keeper.park)
+            keeper.park()  # a row that was cancelled between two steps has no last one
         finally:
             keeper.close_unless_parked()
 
@@ -123,7 +124,7 @@ class _Keeper:
 
     def park(self) -> None:
         session = self._session
-        if session is not None and self._settings is not None:
+        if session is not None and self._settings is not None and session.position:
             self._session = None
             self._pool.park(session, self._settings)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langchain_petals.engine.engine import Engine
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -99,7 +101,7 @@ class ScriptedSession:
 
 
 class ScriptedClient:
-    """What an engine needs of a client.
+    """What an engine, and a language model, need of a client.
 
     Args:
         tokenizer: Turns tokens into text.
@@ -109,9 +111,12 @@ class ScriptedClient:
     Attributes:
         opened: Rows and needed tokens of each session.
         limit: What the engine learned about the servers' caches.
+        engine: An engine over it.
     """
 
     model = None
+    context_length = None
+    can_search_beams = False
 
     def __init__(
         self,
@@ -123,6 +128,10 @@ class ScriptedClient:
         self._open_session = open_session
         self.opened: list[tuple[int, int]] = []
         self.limit: int | None = None
+        self.engine = Engine(self)  # type: ignore[arg-type]
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text)["input_ids"])
 
     def open_session(self, rows: int, needed: int, settings: Settings) -> ScriptedSession:  # noqa: ARG002
         self.opened.append((rows, needed))

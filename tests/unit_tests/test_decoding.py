@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scripted_session import ScriptedClient, ScriptedSession
 
 from langchain_petals.engine.decoding import Row, decode
-from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
-from langchain_petals.errors import InvalidRequestError
+from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,7 +175,7 @@ def test_each_token_is_a_piece_that_counts(tiny_tokenizer: PreTrainedTokenizerFa
         pytest.param(b"\xe8\x8a", 2, [UNFINISHED], "", 2, "stop", id="stop sequence in what is flushed"),
     ],
 )
-def test_how_an_answer_ends(
+def test_how_an_answer_ends(  # noqa: PLR0917 - pytest passes them by name
     tiny_tokenizer: PreTrainedTokenizerFast,
     answer: bytes,
     budget: int,
@@ -326,7 +326,7 @@ def submitted(
 ) -> list[Generation]:
     """Start requests in one session that will not be kept; `opened` is set when their handles are there."""
     settings = Settings(session_cache=0)
-    generations = Engine(client).submit(requests, settings)  # type: ignore[arg-type]
+    generations = client.engine.submit(requests, settings)
     if opened is not None:
         opened.set()
     return generations
@@ -372,6 +372,27 @@ def test_cancellation_closes_the_session(tiny_tokenizer: PreTrainedTokenizerFast
     assert len(session.steps) == step + 1
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_cancelled_row_leaves_its_session_for_what_follows(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
+    """Who stops an answer may well go on talking."""
+    generation = Generation(asked(b"ab", 6))
+    session = ScriptedSession([b"ab"], [b"uvwxyz"], before_step=lambda n: generation.cancel() if n == step else None)
+    client = ScriptedClient(tiny_tokenizer, lambda _: session)
+    client.engine._run([generation], Settings())
+    assert len(session.steps) == step + 1
+    assert client.engine.pool.lease(b"abuvwxyz", 10) is session
+
+
+def test_session_that_was_not_used_is_not_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    generation = Generation(asked(b"ab", 6))
+    generation.cancel()
+    session = ScriptedSession([b"ab"], [b"uvwxyz"])
+    client = ScriptedClient(tiny_tokenizer, lambda _: session)
+    client.engine._run([generation], Settings())
+    assert session.closed.is_set()
+    assert len(client.engine.pool) == 0
+
+
 def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     def refuse(rows: int) -> ScriptedSession:
         msg = f"no session for {rows} rows"
@@ -381,6 +402,56 @@ def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrai
     for generation in generations:
         with pytest.raises(ConnectionError, match="no session for 2 rows"):
             list(generation)
+
+
+# ---- servers with less room than was asked for
+
+
+def limited(
+    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[bytes], answer: bytes, limits: Sequence[tuple[int, int]]
+) -> ScriptedClient:
+    """Return a client whose sessions, one after the other, fail at a step: there is room for so many tokens only."""
+    left = iter(limits)
+
+    def open_session(rows: int) -> ScriptedSession:
+        step, limit = next(left, (-1, 0))
+        return ScriptedSession(prompts[-rows:], [answer] * rows, failures={step: CacheLimitError(limit)})
+
+    return ScriptedClient(tokenizer, open_session)
+
+
+def test_answer_is_cut_to_the_room_that_there_is(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(0, 8), (0, 7)])
+    [generation] = submitted(client, [asked(b"abc", 6)])
+    pieces = list(generation)
+    assert text(pieces) == "uvwx"
+    assert pieces[-1].finish_reason == "length"
+    assert client.opened == [(1, 9), (1, 8), (1, 7)]
+    assert client.limit == 7
+
+
+@pytest.mark.parametrize(("limit", "said"), [(9, "uvwxyz"), (8, "uvwxy"), (7, "uvwx"), (6, "uvw"), (4, "uvw")])
+def test_room_may_shrink_in_the_middle_of_an_answer(
+    tiny_tokenizer: PreTrainedTokenizerFast, limit: int, said: str
+) -> None:
+    """A server failed, and the one that takes its place has less; what was said stays said."""
+    client = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(3, limit)])
+    [generation] = submitted(client, [asked(b"abc", 6)])
+    pieces = list(generation)
+    assert text(pieces) == said
+    assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + ["length"]
+    assert pieces[-1].generated == len(said)
+
+
+def test_prompt_without_room_for_an_answer_fails_alone(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = limited(tiny_tokenizer, [b"abcdef", b"abc"], b"uv", [(0, 6)])
+    long, short = submitted(client, [asked(b"abcdef", 2), asked(b"abc", 2)])
+    with pytest.raises(PromptTooLongError, match="6 tokens, but the context holds 6"):
+        list(long)
+    assert text(list(short)) == "uv"
+
+
+# ---- requests that cannot be honoured
 
 
 @pytest.mark.parametrize(
