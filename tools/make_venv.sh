@@ -13,6 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0
 venv=.venv
 ready=$venv/.ready
 log=$venv/install.log
+failed=$venv/failed
 lowest=10 # 3.10 up to 3.12, as requires-python in pyproject.toml
 highest=12
 
@@ -81,8 +82,20 @@ give_up() {
     exit 1
 }
 
-quietly() { # run a command; show what it said only if it fails
-    if ! "$@" </dev/null >"$log" 2>&1; then
+run() { # run pip or venv; show the steps that take long, and all that was said if it fails
+    rm -f "$failed"
+    { "$@" </dev/null 2>&1 || : >"$failed"; } | tee "$log" | while IFS= read -r said; do
+        case $said in
+        *Downloading*' ('*[0-9][0-9].[0-9]' MB)' | *Downloading*' GB)')
+            file=${said##*Downloading }
+            version=${file#*-}
+            echo "    Downloading ${file%%-*} ${version%%-*} (${said##*(}"
+            ;;
+        'Building wheel for '*': started') echo "    ${said%: started}" ;;
+        'Installing collected packages: '*,*) echo "    Installing $(echo "${said#*: }" | wc -w | tr -d ' ') packages" ;;
+        esac
+    done
+    if [ -e "$failed" ]; then
         cat "$log" >&2
         echo "==> Failed: $*" >&2
         exit 1
@@ -113,13 +126,13 @@ if [ ! -e $venv ]; then
     find_python
     echo "==> Creating $venv with Python $(line 1 "$(probe "$python")") ($python)"
     mkdir $venv
-    quietly "$python" -m venv $venv
+    run "$python" -m venv $venv
 fi
 pip="$venv/bin/python -m pip"
-quietly $pip install --upgrade 'pip>=25.1' # the first that knows --group
+run $pip install --upgrade 'pip>=25.1' # the first that knows --group
 echo "==> Installing langchain-petals, what it needs and the development tools (a few minutes the first time)"
-quietly $pip install --constraint constraints.txt --editable . --group dev
+run $pip install --constraint constraints.txt --editable . --group dev
 echo "==> Installing petals beside them (--no-deps: its own pins do not fit LangChain 1.x)"
-quietly $pip install --constraint constraints.txt --no-deps petals
+run $pip install --constraint constraints.txt --no-deps petals
 printf '%s\n' "$folder" "$(identity $venv/bin/python)" "$files" >$ready
 echo "==> $venv is ready, after $(($(date +%s) - started)) s"
