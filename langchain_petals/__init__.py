@@ -10,13 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_petals.chat_models import ChatPetals
     from langchain_petals.llms import Petals
 
     __version__: str
 
-_HOMES = {"Petals": "langchain_petals.llms"}
+_HOMES = {"ChatPetals": "langchain_petals.chat_models", "Petals": "langchain_petals.llms"}
 
-__all__ = ["Petals", "__version__"]
+__all__ = ["ChatPetals", "Petals", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,13 @@
 What goes in, and what comes of it:
 
     SystemMessage, HumanMessage      {"role": "system" | "user", "content": ...}
-    AIMessage                        {"role": "assistant", "content": ..., "tool_calls": [...], "reasoning_content": ...}
+    AIMessage                        {"role": "assistant", "content": ..., "tool_calls": ..., "reasoning_content": ...}
     ToolMessage, FunctionMessage     {"role": "tool", "content": ..., "tool_call_id": ..., "name": ...}
     ChatMessage(role=...)            {"role": role, "content": ...}
 
-Content may be a string or a list of blocks: OpenAI's, Anthropic's (`tool_use`, `tool_result`, `thinking`) and LangChain's
-own (`text`, `tool_call`, `reasoning`, ...). Texts are joined as they are. Petals serves models of text only: images,
-audio, video and files raise.
+Content may be a string or a list of blocks: OpenAI's, Anthropic's (`tool_use`, `tool_result`, `thinking`) and
+LangChain's own (`text`, `tool_call`, `reasoning`, ...). Texts are joined as they are. Petals serves models of text
+only: images, audio, video and files raise.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,5 +47,5 @@ def test_a_prompt_may_have_begun_the_reasoning() -> None:
 @given(text=st.text("<think/>a \n", max_size=40), cuts=st.lists(st.integers(0, 40)), started=st.booleans())
 def test_cuts_make_no_difference(text: str, cuts: list[int], *, started: bool) -> None:
     borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(borders)]
     assert split(pieces, started=started) == split([text], started=started)

@@ -1,0 +1,329 @@
+"""LangChain's chat model interface over the engine.
+
+The way of a call: messages -> `chat.messages` (dictionaries) -> `chat.templates` (the prompt's text, and what of it may
+hold special tokens) -> `chat.transcripts` (token ids, as many as possible of them those that the servers have seen) ->
+the engine -> `chat.answers` (chunks and messages).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
+from langchain_core.outputs import ChatResult
+from langchain_core.runnables import ensure_config, run_in_executor
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
+
+from langchain_petals.chat.answers import PROVIDER, ChatAnswer
+from langchain_petals.chat.messages import turns
+from langchain_petals.chat.reasoning import START, ReasoningSplitter
+from langchain_petals.chat.templates import find_template
+from langchain_petals.chat.transcripts import transcripts_of
+from langchain_petals.engine.generation import cancelling
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.parameters import PetalsParameters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_petals.chat.segments import Segment
+    from langchain_petals.chat.templates import ChatTemplate
+    from langchain_petals.engine.client import Client
+
+
+class ChatPetals(PetalsParameters, BaseChatModel):
+    r"""A chat model whose transformer blocks are served by a Petals swarm.
+
+    Example:
+        .. code-block:: python
+
+            from langchain_petals import ChatPetals
+            from langchain_petals.swarm import LocalSwarm
+
+            with LocalSwarm() as swarm:
+                chat = ChatPetals(**swarm.connection, temperature=0)
+                for chunk in chat.stream([("system", "You are a friendly assistant."), ("human", "Who are you?")]):
+                    print(chunk.text, end="", flush=True)
+    """
+
+    model_name: str = Field(alias="model")
+    """Folder or hub name of the model."""
+
+    streaming: bool = False
+    """Let `invoke` stream too, so that callbacks hear of each token."""
+
+    chat_template: str | None = None
+    """How messages become a prompt: a Jinja template, or the name of a built-in one; None for the model's own."""
+
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further variables for the template, such as `enable_thinking`."""
+
+    allow_special_tokens: bool = False
+    """Let special tokens inside a message act as such. Off, a message's text cannot pass itself off as another's."""
+
+    @property
+    def model(self) -> str:
+        """The model's folder or hub name."""
+        return self.model_name
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of an answer."""
+        return self.max_new_tokens
+
+    @property
+    def _llm_type(self) -> str:
+        return "petals-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        own = ("chat_template", "chat_template_kwargs", "allow_special_tokens")
+        return super()._identifying_params | {name: getattr(self, name) for name in own}
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return where `langchain_core.load.loads` finds the class."""
+        return ["langchain_petals", "chat_models"]
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        return params
+
+    # ---- what the model can do
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        config = Path(self.model_name) / "config.json"
+        known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        return _profile(known.get("max_position_embeddings"))
+
+    def _get_client(self) -> Client:
+        """Return the model and tokenizer, loading them on first use; then the profile can tell the context's length."""
+        client = super()._get_client()
+        if self.profile is not None and "max_input_tokens" not in self.profile:
+            self.profile |= _profile(client.context_length)
+        return client
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids that the model's own tokenizer gives for `text`."""
+        return self._get_client().encode(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Return how many tokens of a prompt these messages make, rendered by the model's template.
+
+        Args:
+            messages: A conversation, or a part of one.
+            tools: Tools that would be bound.
+        """
+        described = [convert_to_openai_tool(tool) for tool in tools or ()]
+        return len(self._encode(self._render(turns(messages), described)))
+
+    # ---- calls
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        usages = [output["token_usage"] for output in llm_outputs if output]  # None: it came from a cache
+        total = {name: sum(usage[name] for usage in usages) for name in (usages[0] if usages else ())}
+        return {"token_usage": total, "model_name": self.model_name}
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
+        **kwargs: Any,
+    ) -> ChatResult:
+        answers = self._for_call(kwargs)._start(messages, stop, kwargs)  # noqa: SLF001 - another of this class
+        with cancelling(answer.generation for answer in answers):
+            for answer in answers:
+                for piece in answer.generation:
+                    answer.add(piece)
+        return _result(answers)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
+        **kwargs: Any,
+    ) -> ChatResult:
+        model = self._for_call(kwargs)
+        await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
+        answers = model._start(messages, stop, kwargs)  # noqa: SLF001
+        with cancelling(answer.generation for answer in answers):
+            for answer in answers:
+                async for piece in answer.generation:
+                    answer.add(piece)
+        return _result(answers)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        answer = self._for_call(kwargs)._start_one(messages, stop, kwargs)  # noqa: SLF001 - another of this class
+        for piece in answer.generation:
+            chunk = answer.add(piece)
+            if chunk is not None:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        model = self._for_call(kwargs)
+        await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
+        answer = model._start_one(messages, stop, kwargs)  # noqa: SLF001
+        async for piece in answer.generation:
+            chunk = answer.add(piece)
+            if chunk is not None:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer several conversations together; see `Runnable.batch`.
+
+        LangChain gives each a thread, but no more threads than the machine has cores and a few. Here they wait for one
+        another's round trips rather than for the processor, so there are as many as run together in a session.
+        """
+        first = config[0] if isinstance(config, list) and config else config
+        if not isinstance(config, list) and ensure_config(cast("RunnableConfig", first)).get("max_concurrency") is None:
+            config = {**(config or {}), "max_concurrency": self.max_batch_size}
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    # ---- from messages to the engine
+
+    def _for_call(self, kwargs: dict[str, Any]) -> ChatPetals:
+        """Return the object for the model that a call names; takes the name out of `kwargs`."""
+        name = kwargs.pop("model", None) or kwargs.pop("model_name", None)
+        if name in (None, self.model_name):
+            return self
+        if self.client is not None or self.tokenizer is not None:
+            msg = f"model={name!r} cannot be loaded beside the client or tokenizer that were given; make a ChatPetals."
+            raise InvalidRequestError(msg)
+        fields = {field: getattr(self, field) for field in self.model_fields_set - {"dht_prefix", "profile"}}
+        return type(self)(**fields | {"model_name": name})
+
+    def _start_one(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatAnswer:
+        answers = self._start(messages, stop, kwargs)
+        if len(answers) > 1:
+            for answer in answers:
+                answer.generation.cancel()
+            msg = f"a stream carries one answer, but n is {len(answers)}; set n=1, or use invoke, generate or batch"
+            raise InvalidRequestError(msg)
+        return answers[0]
+
+    def _start(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> list[ChatAnswer]:
+        """Submit a conversation to the engine.
+
+        Raises:
+            InvalidRequestError: A message or an option cannot be honoured.
+            PromptTooLongError: The conversation leaves no room for an answer.
+        """
+        kwargs.pop("stream", None)
+        options = self._call_options(stop, kwargs)
+        client = self._get_client()
+        rendered = self._render(turns(messages))
+        ids = self._encode(rendered)
+        end_token, end_text = self._end(self._template())
+        end_tokens = () if end_token is None else (end_token,)
+        if end_text is not None:
+            options = options.model_copy(update={"stop": (*options.stop, end_text)})
+        generations = self._submit([ids], options, end_tokens=end_tokens)
+        special = frozenset(client.tokenizer.all_special_ids)
+        ends = {*client.end_tokens, *end_tokens}
+
+        def remember(text: str, tokens: Sequence[int]) -> None:
+            said = tokens[:-1] if tokens[-1] in ends else tokens
+            # text that a stop sequence cut off, or a special token that the text does not show, is not on the servers
+            if not special.intersection(said) and client.tokenizer.decode(said) == text:
+                transcripts_of(client).remember(rendered, ids, text, said)
+
+        thinking = rendered[-1].text.rstrip().endswith(START)
+        return [
+            ChatAnswer(
+                generation,
+                model_name=self.model_name,
+                splitter=ReasoningSplitter(started=thinking),
+                token_text=lambda token: str(client.tokenizer.decode([token])),
+                counts_prompt=index == 0,
+                remember=remember,
+            )
+            for index, generation in enumerate(generations)
+        ]
+
+    def _template(self) -> ChatTemplate:
+        client = self._get_client()
+        return find_template(
+            self.chat_template, client.tokenizer, self.model_name, getattr(client.model.config, "model_type", None)
+        )
+
+    def _render(
+        self, conversation: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
+    ) -> Sequence[Segment]:
+        return self._template().render(
+            conversation,
+            tools=tools or None,
+            escape_special_tokens=not self.allow_special_tokens,
+            **self.chat_template_kwargs,
+        )
+
+    def _encode(self, rendered: Sequence[Segment]) -> list[int]:
+        """Return a prompt's token ids, as many as possible of them those that the servers have seen."""
+        client = self._get_client()
+        return transcripts_of(client).encode(rendered, client.tokenizer)
+
+    def _end(self, template: ChatTemplate) -> tuple[int | None, str | None]:
+        """Return how an answer ends, beside the model's own end tokens: with a token, or with a string."""
+        end = template.end_of_answer
+        token = self._get_client().tokenizer.get_added_vocab().get(end)
+        return token, end if end and token is None else None
+
+
+def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
+    usages = [answer.usage for answer in answers]
+    usage = {
+        "prompt_tokens": sum(each["input_tokens"] for each in usages),
+        "completion_tokens": sum(each["output_tokens"] for each in usages),
+        "total_tokens": sum(each["total_tokens"] for each in usages),
+    }
+    return ChatResult(generations=[answer.result() for answer in answers], llm_output={"token_usage": usage})
+
+
+def _profile(context_length: int | None) -> ModelProfile:
+    """Return what a model can do; how much it can read is known once its config is."""
+    profile = ModelProfile(
+        text_inputs=True,
+        image_inputs=False,
+        audio_inputs=False,
+        video_inputs=False,
+        text_outputs=True,
+        tool_calling=False,
+        structured_output=False,
+    )
+    if context_length is not None:
+        profile["max_input_tokens"] = context_length
+    return profile

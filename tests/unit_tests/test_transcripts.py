@@ -1,0 +1,86 @@
+"""A conversation's next prompt begins with the tokens that the servers have seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from langchain_petals.chat.segments import Segment, encode
+from langchain_petals.chat.transcripts import Transcripts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def trusted(text: str) -> Segment:
+    return Segment(text, trusted=True)
+
+
+def plain(text: str) -> Segment:
+    return Segment(text, trusted=False)
+
+
+PROMPT = [trusted("<s>Human: the quick brown fox\nAI:")]
+
+
+@pytest.fixture(params=["merging_tokenizer", "llama_tokenizer", "unigram_tokenizer", "tiny_tokenizer"])
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    return request.getfixturevalue(request.param)
+
+
+def letters(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Return a text's tokens letter by letter: no tokenizer would cut it so."""
+    return [token for letter in text for token in encode([trusted(letter)], tokenizer, continued=True)]
+
+
+def test_an_answer_keeps_the_tokens_it_was_made_of(tokenizer: PreTrainedTokenizerFast) -> None:
+    transcripts = Transcripts()
+    prompt_ids = transcripts.encode(PROMPT, tokenizer)
+    assert prompt_ids == encode(PROMPT, tokenizer)
+    said = letters(tokenizer, " the dog sleeps")
+    transcripts.remember(PROMPT, prompt_ids, " the dog sleeps", said)
+
+    follow_up = [trusted("<s>Human: the quick brown fox\nAI: the dog sleeps</s>Human: and?\nAI:")]
+    ids = transcripts.encode(follow_up, tokenizer)
+    assert ids[: len(prompt_ids) + len(said)] == [*prompt_ids, *said]
+    assert tokenizer.decode(ids) == tokenizer.decode(encode(follow_up, tokenizer))
+
+
+@pytest.mark.parametrize("rendered", ["the dog", " the dog", "\nthe dog"])
+def test_a_template_may_strip_the_answer(tokenizer: PreTrainedTokenizerFast, rendered: str) -> None:
+    transcripts = Transcripts()
+    transcripts.remember(PROMPT, [1, 2], " the dog ", [3, 4])
+    ids = transcripts.encode([trusted(PROMPT[0].text + rendered + "</s>")], tokenizer)
+    assert ids == [1, 2, 3, 4, *encode([trusted("</s>")], tokenizer)]
+
+
+def test_other_conversations_are_encoded_anew(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    transcripts = Transcripts()
+    transcripts.remember(PROMPT, [1, 2], " the dog", [3, 4])
+    transcripts.remember([trusted("Human: "), plain("</s>"), trusted("AI:")], [1, 2], " fox", [3])
+    for text in (
+        PROMPT[0].text,  # nothing after the prompt
+        PROMPT[0].text + " the cat</s>",  # another answer
+        PROMPT[0].text.replace("quick", "slow") + " the dog</s>",  # another question
+        "Human: </s>AI: fox</s>",  # the same text, but here the mark is one
+    ):
+        assert transcripts.encode([trusted(text)], merging_tokenizer) == encode([trusted(text)], merging_tokenizer)
+
+
+def test_the_longest_transcript_counts_and_the_oldest_is_forgotten(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    transcripts = Transcripts(most=2)
+    transcripts.remember([trusted("a")], [1], "b", [2])
+    transcripts.remember([trusted("abc")], [1, 2, 3], "d", [4])
+    end = encode([trusted("</s>")], merging_tokenizer)
+    assert transcripts.encode([trusted("abcd</s>")], merging_tokenizer) == [1, 2, 3, 4, *end]
+    transcripts.remember([trusted("x")], [9], "y", [8])
+    text = [trusted("ab</s>")]
+    assert transcripts.encode(text, merging_tokenizer) == encode(text, merging_tokenizer)
+
+
+def test_answers_may_spell_marks(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    transcripts = Transcripts()
+    transcripts.remember([trusted("a")], [1], "x</s>y", [2, 3])
+    prompt = [trusted("ax"), plain("</s>"), trusted("y</s>")]
+    assert transcripts.encode(prompt, merging_tokenizer) == [1, 2, 3, *encode([trusted("</s>")], merging_tokenizer)]
