@@ -185,26 +185,31 @@ class SwarmSession:
         try:
             logits = self._feed(self._chain, ids)
         except SpanError as error:
-            self._leave(error)
-            if not self._rested:
+            if not self._leave(error):
                 raise
-            self._rested = False
             return self._attempt(ids, known)
         self._rested = self._routes_are_old = False
         return logits
 
-    def _leave(self, error: SpanError) -> None:
-        """Close the chain that failed, and see to it that the next one is another."""
+    def _leave(self, error: SpanError) -> bool:
+        """Close the chain that failed; return whether no server is to blame, and a new chain will do.
+
+        Else the server is banned, and the next attempt goes another way.
+        """
         self.close()
         limit = error.cache_limit
         if limit is not None and limit < self.max_length:
             if limit < self._needed:
                 raise CacheLimitError(limit) from error
             self.max_length = limit  # less headroom will do
-        elif not self._rested:
-            logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
-            self._routes.ban(error.peer_id)
-            self._routes_are_old = True
+            return True
+        if self._rested:
+            self._rested = False
+            return True
+        logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
+        self._routes.ban(error.peer_id)
+        self._routes_are_old = True
+        return False
 
     def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])

@@ -1,0 +1,256 @@
+"""A session outlives its servers: what is fed to whom when one of them fails."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tenacity
+import torch
+from scripted_swarm import ScriptedSwarm
+
+from langchain_petals.engine import session as session_module
+from langchain_petals.engine.session import CacheLimitError, SwarmSession
+from langchain_petals.engine.settings import Settings
+from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+GONE = ConnectionResetError("the server is gone")
+AT_ONCE = Settings(longest_pause=0)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SwarmSession]:
+    """Return a function that opens a session on a scripted swarm."""
+
+    def open_session(
+        swarm: ScriptedSwarm, settings: Settings = AT_ONCE, *, needed: int = 20, max_length: int = 40
+    ) -> SwarmSession:
+        monkeypatch.setattr(session_module, "SpanChain", swarm.open_chain)
+        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings)  # type: ignore[arg-type]
+
+    return open_session
+
+
+def fed(session: SwarmSession, *steps: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """Feed a session, and return for each step what the servers had seen of each row after it."""
+    seen = []
+    for step in steps:
+        logits = session.extend(torch.tensor(step))
+        assert logits.shape == (len(step), ScriptedSwarm.vocabulary)
+        assert session.ids == logits[0].long()[: session.position].tolist()
+        seen.append(logits.long()[:, : session.position].tolist())
+    return seen
+
+
+STEPS = ([[1, 2, 3], [4, 5, 6]], [[7], [8]], [[9], [10]])
+SEEN = [
+    [[1, 2, 3], [4, 5, 6]],
+    [[1, 2, 3, 7], [4, 5, 6, 8]],
+    [[1, 2, 3, 7, 9], [4, 5, 6, 8, 10]],
+]
+
+
+def test_no_token_is_sent_twice(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm()
+    assert fed(opened(swarm), *STEPS) == SEEN
+    [chain] = swarm.chains
+    assert chain.steps == list(STEPS)
+    assert chain.max_length == 40
+
+
+def test_no_server_is_asked_before_there_is_something_to_do(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm()
+    session = opened(swarm)
+    assert (session.position, session.ids) == (0, [])
+    session.close()
+    assert not swarm.chains
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_long_input_is_sent_in_chunks(opened: Callable[..., SwarmSession], rows: int) -> None:
+    swarm = ScriptedSwarm()
+    tokens = [list(range(1, 11))] * rows
+    assert fed(opened(swarm, Settings(prefill_chunk_tokens=4)), tokens) == [tokens]
+    assert [len(step[0]) for step in swarm.chains[0].steps] == ([4, 4, 2] if rows == 1 else [2] * 5)
+
+
+# ---- a server fails
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_all_tokens_are_fed_to_another_server(
+    opened: Callable[..., SwarmSession], caplog: pytest.LogCaptureFixture, step: int
+) -> None:
+    swarm = ScriptedSwarm({step: GONE})
+    assert fed(opened(swarm), *STEPS) == SEEN
+    first, second = swarm.chains
+    assert first.closed
+    assert second.steps == [SEEN[step], *STEPS[step + 1 :]]
+    assert swarm.banned == ["server 0"]
+    assert swarm.refreshed == [AT_ONCE.connect_timeout]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "Blocks 2:5 failed" in record.message
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_failure_within_a_long_input(opened: Callable[..., SwarmSession], step: int) -> None:
+    swarm = ScriptedSwarm({step: GONE})
+    tokens = [list(range(1, 11))]
+    session = opened(swarm, Settings(prefill_chunk_tokens=2, longest_pause=0))
+    assert fed(session, tokens, [[11]]) == [tokens, [[*tokens[0], 11]]]
+
+
+def test_servers_may_fail_one_after_the_other(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm({0: GONE, 1: GONE, 2: GONE})
+    assert fed(opened(swarm), *STEPS) == SEEN
+    assert [chain.closed for chain in swarm.chains] == [True, True, True, False]
+    assert swarm.banned == ["server 0", "server 1", "server 2"]
+
+
+def test_attempts_are_counted_anew_after_each_step_that_worked(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm({0: GONE, 2: GONE, 4: GONE})
+    assert fed(opened(swarm, Settings(max_retries=1)), *STEPS) == SEEN
+
+
+@pytest.mark.parametrize("max_retries", [0, 1, 3])
+def test_there_is_an_end_to_trying(opened: Callable[..., SwarmSession], max_retries: int) -> None:
+    swarm = ScriptedSwarm({-1: GONE})
+    session = opened(swarm, Settings(max_retries=max_retries, longest_pause=0))
+    with pytest.raises(
+        SpanFailedError, match=r"Blocks 2:5 failed \d time\(s\).*ConnectionResetError: the server"
+    ) as got:
+        session.extend(torch.tensor([[1]]))
+    assert (got.value.start, got.value.end, got.value.attempts) == (2, 5, max_retries + 1)
+    assert got.value.__cause__ is GONE
+    assert len(swarm.chains) == max_retries + 1
+    assert all(chain.closed for chain in swarm.chains)
+
+
+def test_pauses_grow_up_to_a_limit(opened: Callable[..., SwarmSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pauses.append))
+    session = opened(ScriptedSwarm({-1: GONE}), Settings(max_retries=7, longest_pause=5))
+    with pytest.raises(SpanFailedError):
+        session.extend(torch.tensor([[1]]))
+    assert pauses == [0, 0.5, 1, 2, 4, 5, 5]
+
+
+@pytest.mark.parametrize("error", [SwarmUnreachableError("no peers"), BlocksMissingError([3], "prefix")], ids=type)
+def test_swarm_without_a_way_through_is_asked_again(opened: Callable[..., SwarmSession], error: Exception) -> None:
+    swarm = ScriptedSwarm(no_routes=[error, error])
+    assert fed(opened(swarm), *STEPS) == SEEN
+
+
+@pytest.mark.parametrize("error", [SwarmUnreachableError("no peers"), BlocksMissingError([3], "prefix")], ids=type)
+def test_swarm_without_a_way_through_is_the_error_in_the_end(
+    opened: Callable[..., SwarmSession], error: Exception
+) -> None:
+    session = opened(ScriptedSwarm(no_routes=[error] * 4))
+    with pytest.raises(type(error)) as caught:
+        session.extend(torch.tensor([[1]]))
+    assert caught.value is error
+
+
+def test_error_of_another_kind_is_not_tried_again(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm(no_routes=[ZeroDivisionError()])
+    with pytest.raises(ZeroDivisionError):
+        opened(swarm).extend(torch.tensor([[1]]))
+    assert not swarm.refreshed
+
+
+# ---- too little room
+
+
+def refusal(limit: int) -> RuntimeError:
+    return RuntimeError(f"AllocationFailed: Cannot allocate KV cache for 999 tokens, max = {limit}")
+
+
+@pytest.mark.parametrize("max_retries", [0, 3])
+def test_less_headroom_will_do(opened: Callable[..., SwarmSession], max_retries: int) -> None:
+    swarm = ScriptedSwarm({0: refusal(30)})
+    session = opened(swarm, Settings(max_retries=max_retries), needed=20, max_length=40)
+    assert fed(session, *STEPS) == SEEN
+    assert [chain.max_length for chain in swarm.chains] == [40, 30]
+    assert session.max_length == session.reserved == 30
+    assert not swarm.banned
+    assert not swarm.refreshed
+
+
+def test_too_little_room_is_an_error_that_tells_how_much_there_is(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm({0: refusal(19)})
+    with pytest.raises(CacheLimitError, match="at most 19 tokens") as caught:
+        opened(swarm, needed=20, max_length=40).extend(torch.tensor([[1]]))
+    assert caught.value.limit == 19
+    assert len(swarm.chains) == 1
+    assert swarm.chains[0].closed
+    assert not swarm.banned
+
+
+# ---- after a rest
+
+
+@pytest.mark.parametrize("max_retries", [0, 3])
+def test_session_that_the_servers_dropped_is_replaced_without_a_word(
+    opened: Callable[..., SwarmSession], caplog: pytest.LogCaptureFixture, max_retries: int
+) -> None:
+    swarm = ScriptedSwarm({2: GONE})
+    session = opened(swarm, Settings(max_retries=max_retries))
+    fed(session, *STEPS[:2])
+    session.resume(session.position, 20)
+    assert fed(session, STEPS[2]) == SEEN[2:]
+    assert swarm.chains[1].steps == [SEEN[2]]
+    assert not swarm.banned
+    assert not swarm.refreshed
+    assert not caplog.records
+
+
+def test_second_failure_after_a_rest_is_a_failure(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm({2: GONE, 3: GONE})
+    session = opened(swarm)
+    fed(session, *STEPS[:2])
+    session.resume(session.position, 20)
+    assert fed(session, STEPS[2]) == SEEN[2:]
+    assert swarm.banned == ["server 1"]
+    assert len(swarm.chains) == 3
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_tokens_can_be_forgotten(opened: Callable[..., SwarmSession], *, dropped: bool) -> None:
+    swarm = ScriptedSwarm({1: GONE} if dropped else {}, can_roll_back=True)
+    session = opened(swarm)
+    fed(session, [[1, 2, 3, 4, 5]])
+    assert session.can_roll_back
+    session.resume(2, 20)
+    assert (session.position, session.ids) == (2, [1, 2])
+    assert fed(session, [[7, 8]]) == [[[1, 2, 7, 8]]]
+    assert swarm.chains[-1].steps[-1] == ([[1, 2, 7, 8]] if dropped else [[7, 8]])
+
+
+def test_close_frees_the_servers_and_may_be_called_twice(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm()
+    session = opened(swarm)
+    fed(session, *STEPS)
+    session.close()
+    session.close()
+    assert swarm.chains[0].closed
+
+
+# ---- bounds
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "seconds"),
+    [
+        ({}, 1, 30.05),
+        ({}, 1000, 80),
+        ({"step_timeout": 2.0, "seconds_per_token": 0.5}, 4, 4),
+    ],
+)
+def test_steps_with_more_tokens_may_take_longer(settings: dict[str, Any], tokens: int, seconds: float) -> None:
+    assert Settings(**settings).step_bound(tokens) == pytest.approx(seconds)
