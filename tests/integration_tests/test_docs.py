@@ -6,6 +6,7 @@ an example is that example's output.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -70,6 +71,14 @@ def test_every_option_is_on_the_page_about_the_llm() -> None:
 
 def test_every_error_is_on_the_page_about_the_llm() -> None:
     assert set(errors.__all__) - {"PetalsError"} <= names_in_tables("llm.md")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_the_lines_for_git_main_name_the_versions_of_pyproject(page: str) -> None:
+    group = re.search(r"^petals-main = (\[.*])$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert group
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [requirement for requirement in ast.literal_eval(group[1]) if requirement not in text] == []
 
 
 @pytest.mark.filterwarnings("ignore:`langchain-community` is being sunset:DeprecationWarning")
