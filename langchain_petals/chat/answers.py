@@ -104,15 +104,14 @@ class ChatAnswer:
     def usage(self) -> UsageMetadata:
         """Tokens read, written, and reused from an idle session."""
         read = len(self.generation.request.prompt_ids) if self._counts_prompt else 0
-        usage: UsageMetadata = {
+        thought = self._reasoning_tokens
+        return {
             "input_tokens": read,
             "output_tokens": len(self._tokens),
             "total_tokens": read + len(self._tokens),
             "input_token_details": InputTokenDetails(cache_read=min(self.generation.reused_tokens, read)),
+            "output_token_details": OutputTokenDetails(reasoning=thought) if thought else OutputTokenDetails(),
         }
-        if self._reasoning_tokens:
-            usage["output_token_details"] = OutputTokenDetails(reasoning=self._reasoning_tokens)
-        return usage
 
     @property
     def _metadata(self) -> dict[str, Any]:

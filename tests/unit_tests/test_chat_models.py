@@ -95,6 +95,7 @@ def test_metadata_of_an_answer(make_chat: Callable[..., ChatPetals]) -> None:
         "output_tokens": 3,
         "total_tokens": prompt_tokens + 3,
         "input_token_details": {"cache_read": 0},
+        "output_token_details": {},
     }
     assert make_chat(max_tokens=200).invoke("Hello").response_metadata["finish_reason"] == "stop"
 

@@ -1,0 +1,85 @@
+"""Pieces of a generation become chunks and a message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from langchain_petals.chat.answers import ChatAnswer
+from langchain_petals.chat.reasoning import ReasoningSplitter
+from langchain_petals.engine.generation import Generation, Piece
+from langchain_petals.engine.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def answer(remembered: list[Any] | None = None, *, started: bool = False) -> ChatAnswer:
+    return ChatAnswer(
+        Generation(Request([1, 2, 3], 100)),
+        model_name="m",
+        splitter=ReasoningSplitter(started=started),
+        token_text=str,
+        counts_prompt=True,
+        remember=lambda text, tokens: (remembered if remembered is not None else []).append((text, list(tokens))),
+    )
+
+
+def pieces(*texts: str) -> list[Piece]:
+    """Return a piece a text, each of one token; the last is the end."""
+    last = len(texts) - 1
+    return [
+        Piece(text, index + 1, "stop" if index == last else None, tokens=(index,)) for index, text in enumerate(texts)
+    ]
+
+
+def added(answer: ChatAnswer, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, AIMessage]:
+    chunks = [chunk.message for piece in pieces if (chunk := answer.add(piece)) is not None]
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    message = answer.result().message
+    assert isinstance(whole, AIMessageChunk)
+    assert isinstance(message, AIMessage)
+    assert whole.content == message.content
+    assert whole.additional_kwargs == message.additional_kwargs
+    assert whole.usage_metadata == message.usage_metadata
+    assert whole.response_metadata == message.response_metadata
+    return whole, message
+
+
+def test_text_in_chunks_and_whole() -> None:
+    _, message = added(answer(), pieces("He", "", "llo", ""))
+    assert message.content == "Hello"
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["output_tokens"] == 4
+    assert message.response_metadata == {"finish_reason": "stop", "model_name": "m", "model_provider": "petals"}
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_reasoning_in_chunks_and_whole(*, started: bool) -> None:
+    texts = ["<think>", "6 *", " 7", "</thi", "nk>\n", "\n4", "2"]
+    _, message = added(answer(started=started), pieces(*texts[started:]))
+    assert message.content == "42"
+    assert message.additional_kwargs == {"reasoning_content": "6 * 7"}
+    assert [block["type"] for block in message.content_blocks] == ["reasoning", "text"]
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["output_token_details"] == {"reasoning": 5 - started}
+
+
+def test_pieces_without_news_make_no_chunk() -> None:
+    silent, _ = pieces("", "")
+    assert answer().add(silent) is None
+
+
+def test_the_text_is_remembered_as_it_was_written_before_the_last_chunk_is_out() -> None:
+    remembered: list[Any] = []
+    ongoing = answer(remembered)
+    *first, last = pieces("<think>a</think>", "b", "")
+    for piece in first:
+        ongoing.add(piece)
+    assert not remembered
+    ongoing.add(last)
+    assert remembered == [("<think>a</think>b", [0, 1, 2])]
