@@ -179,7 +179,7 @@ def vcr_config(recorded_hub: LocalHub | None) -> dict[str, Any]:
 @pytest.fixture
 def hub(recorded_hub: LocalHub | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub | None:
     """Let the hub be the one that is recorded, or the one in the cassettes; return the former."""
-    point_at(monkeypatch, recorded_hub.url if recorded_hub else HUB, tmp_path / "token")
+    point_at(monkeypatch, recorded_hub.url if recorded_hub else HUB, tmp_path)
     if recorded_hub:
         recorded_hub.clear()
     return recorded_hub

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "huggingface_hub.constants": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE", "HF_TOKEN_PATH"),
     "huggingface_hub.file_download": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"),
-    "transformers.utils.hub": ("HUGGINGFACE_CO_RESOLVE_ENDPOINT",),
+    "transformers.utils.hub": ("HUGGINGFACE_CO_RESOLVE_ENDPOINT", "TRANSFORMERS_CACHE"),
 }
 _LARGE = (".safetensors", ".bin")
 
 
-def point_at(patch: pytest.MonkeyPatch, url: str, token_file: Path) -> None:
-    """Let this process, and those that it starts, take `url` for the hub, and keep its key in `token_file`."""
+def point_at(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
+    """Let this process, and those that it starts, take `url` for the hub, and `home` for where they keep things."""
+    token_file = home / "token"
     values = {
+        "TRANSFORMERS_CACHE": str(home / "hub"),
         "ENDPOINT": url,
         "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
         "HF_TOKEN_PATH": str(token_file),
@@ -55,6 +57,8 @@ def point_at(patch: pytest.MonkeyPatch, url: str, token_file: Path) -> None:
     for name in (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN"):
         patch.delenv(name, raising=False)
     patch.setenv("HF_ENDPOINT", url)
+    patch.setenv("HF_HOME", str(home))
+    patch.setenv("PETALS_CACHE", str(home / "petals"))
     for name in ("NO_PROXY", "no_proxy"):
         patch.setenv(name, "127.0.0.1,localhost")
 

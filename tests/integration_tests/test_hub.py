@@ -1,0 +1,217 @@
+"""Models from a hub: a real HTTP server with the hub's routes, and huggingface_hub as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import vcr
+from cassettes import CDN, HUB, vcr_settings
+from huggingface_hub import hf_hub_url
+from huggingface_hub.utils import build_hf_headers, get_session
+from local_hub import LocalHub, point_at
+from pydantic import SecretStr
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+from langchain_petals import Petals
+from langchain_petals.engine import hub as files
+from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.errors import AccessDeniedError, HubUnreachableError, InvalidKeyError
+from langchain_petals.swarm import LocalSwarm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_petals.engine.hub import Repository
+
+READER, STRANGER = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse"
+MEGABYTE = 2**20
+PROMPT = "Human: Who are you?\nAI:"
+
+
+@pytest.fixture
+def hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """Return a hub with the bundled model, open and gated; this process and its children ask it."""
+    load_petals()
+    with LocalHub() as hub:
+        hub.keys |= {READER, STRANGER}
+        hub.add("acme/open", tiny_folder)
+        hub.add("acme/gated", tiny_folder, gated=True, readers={READER})
+        point_at(monkeypatch, hub.url, tmp_path / "home")
+        yield hub
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Callable[..., Repository]:
+    """Return `hub.find` over an empty cache."""
+
+    def find(name: str, key: str | None = None, **options: Any) -> Repository:
+        return files.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
+
+    return find
+
+
+@pytest.fixture
+def llm(hub: LocalHub, swarm: LocalSwarm, tmp_path: Path) -> Callable[..., Petals]:
+    """Return a factory of language models whose files come from the hub, and whose blocks are on the swarm."""
+
+    def llm(model: str, **fields: Any) -> Petals:
+        place = {"initial_peers": swarm.initial_peers, "dht_prefix": swarm.dht_prefix}
+        return Petals(model=model, **place, cache_dir=str(tmp_path / "cache"), temperature=0, max_tokens=12, **fields)
+
+    return llm
+
+
+def test_an_open_model_needs_no_key(hub: LocalHub, llm: Callable[..., Petals], swarm: LocalSwarm) -> None:
+    expected = Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(PROMPT)
+    assert llm("acme/open").invoke(PROMPT) == expected
+    assert {request.key for request in hub.requests} == {None}
+
+
+def test_every_file_of_a_gated_model_is_asked_for_with_the_key(
+    hub: LocalHub, llm: Callable[..., Petals], swarm: LocalSwarm
+) -> None:
+    expected = Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(PROMPT)
+    gated = llm("acme/gated", huggingface_api_key=READER)
+    assert gated.invoke(PROMPT) == expected
+    assert {(request.place, request.key) for request in hub.requests} == {("hub", READER), ("cdn", None)}
+    assert [request for request in hub.requests if request.status in {401, 403}] == []
+    got = {
+        request.path.rpartition("/")[2] for request in hub.requests if (request.method, request.status) == ("GET", 200)
+    }
+    assert got >= {"config.json", "tokenizer.json", "generation_config.json"}
+
+
+def test_the_key_is_not_kept_in_the_model(llm: Callable[..., Petals]) -> None:
+    model = llm("acme/gated", huggingface_api_key=READER)._get_client().model
+    for kept in (model.config, model.generation_config, model.transformer.h.sequence_manager.config):
+        assert READER not in f"{vars(kept)} {kept}"
+
+
+def test_a_refused_key_does_not_spoil_the_connection(llm: Callable[..., Petals]) -> None:
+    with pytest.raises(AccessDeniedError, match="no key was given"):
+        llm("acme/gated").invoke(PROMPT)
+    with pytest.raises(InvalidKeyError, match="does not know the key"):
+        llm("acme/gated", huggingface_api_key="hf_isNoKeyAtAll").invoke(PROMPT)
+    with pytest.raises(AccessDeniedError, match="has no access"):
+        llm("acme/gated", huggingface_api_key=STRANGER).invoke(PROMPT)
+    loaded = llm("acme/gated", huggingface_api_key=READER)
+    assert loaded.invoke(PROMPT)
+    # what one key has loaded, all objects of the process share
+    assert llm("acme/gated")._get_client() is loaded._get_client()
+
+
+def test_servers_get_the_key_but_show_it_to_nobody(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", READER)
+    with LocalSwarm("acme/gated", servers=1, log_dir=tmp_path / "logs") as swarm:
+        hub.requests.clear()
+        family = [psutil.Process(swarm._keeper._process.pid)]
+        family += family[0].children(recursive=True)
+        assert len(family) >= 3
+        for process in family:
+            assert READER not in f"{process.cmdline()} {process.environ()}"
+        llm = Petals(**swarm.connection, cache_dir=str(tmp_path / "cache"), temperature=0, max_tokens=4)
+        assert llm.invoke(PROMPT)
+    for log in (tmp_path / "logs").iterdir():
+        assert READER not in log.read_text()
+    assert {request.key for request in hub.requests if request.place == "hub"} == {READER}
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_swarm_of_a_gated_model_needs_the_key() -> None:
+    with pytest.raises(AccessDeniedError, match="'acme/gated' is gated, and no key was given"):
+        LocalSwarm("acme/gated")
+
+
+def test_the_environment_says_where_the_hub_is_and_what_the_key(
+    hub: LocalHub, swarm: LocalSwarm, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "token").write_text(READER)
+    program = """
+import sys, json
+from langchain_petals import Petals
+print(Petals(**json.loads(sys.argv[1]), temperature=0, max_tokens=12).invoke(sys.argv[2]))
+"""
+    place = {"model": "acme/gated", "initial_peers": swarm.initial_peers, "dht_prefix": swarm.dht_prefix}
+    run = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(place), PROMPT],
+        env={**os.environ, "HF_ENDPOINT": hub.url},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert run.stdout.rstrip("\n") == Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(PROMPT)
+    assert {request.key for request in hub.requests if request.place == "hub"} == {READER}
+    assert READER not in run.stderr
+
+
+def test_without_a_hub_the_cache_is_read(hub: LocalHub, find: Callable[..., Repository]) -> None:
+    online = find("acme/gated", READER)
+    online.read(AutoTokenizer.from_pretrained)
+    online.read(LlamaForCausalLM.from_pretrained, **online.weights_format())
+    find("acme/open").read(AutoConfig.from_pretrained)
+    hub.close()
+    offline = find("acme/gated")
+    assert offline.revision == online.revision
+    assert offline.read(AutoTokenizer.from_pretrained)("Hi").input_ids == [72, 105]
+    offline.read(LlamaForCausalLM.from_pretrained, **offline.weights_format())
+    incomplete = find("acme/open")
+    incomplete.read(AutoConfig.from_pretrained)
+    for read in (lambda: incomplete.read(AutoTokenizer.from_pretrained), incomplete.weights_format):
+        with pytest.raises(HubUnreachableError, match="all files of 'acme/open' must be in the cache") as caught:
+            read()
+        assert hub.url in str(caught.value)
+    with pytest.raises(HubUnreachableError, match="could not be reached"):
+        find("acme/unknown")
+
+
+def test_a_download_goes_on_where_it_broke_off(hub: LocalHub, find: Callable[..., Repository]) -> None:
+    weights = bytes(24 * MEGABYTE)  # huggingface_hub writes 10 at a time
+    hub.add("acme/large", {"config.json": b"{}", "model.safetensors": weights}, gated=True, readers={READER})
+    repository = find("acme/large", READER)
+    hub.interruptions = 1
+    with pytest.raises(HubUnreachableError, match="could not be reached, or does not work"):
+        repository.weights_format()
+    assert repository.weights_format() == {"use_safetensors": True}
+    first, second = (request for request in hub.requests if request.place == "cdn")
+    assert (first.status, second.status) == (200, 206)
+    assert second.headers["range"] == f"bytes={10 * MEGABYTE}-"
+    [cached] = Path(str(repository.cache_dir)).glob("models--acme--large/snapshots/*/model.safetensors")
+    assert cached.read_bytes() == weights
+
+
+def test_a_redirect_to_another_host_does_not_carry_the_key(hub: LocalHub) -> None:
+    url = hf_hub_url("acme/gated", "model.safetensors")
+    answer = get_session().get(url, headers=build_hf_headers(token=READER), timeout=10)
+    assert answer.status_code == 200
+    assert [(request.place, request.key) for request in hub.requests] == [("hub", READER), ("cdn", None)]
+
+
+def test_a_fresh_cassette_holds_no_secret(hub: LocalHub, find: Callable[..., Repository], tmp_path: Path) -> None:
+    recorder = vcr.VCR(**vcr_settings({hub.url: HUB, hub.cdn_url: CDN}))
+    cassette = tmp_path / "fresh.yaml"
+    with recorder.use_cassette(str(cassette), record_mode="all"):
+        for key in (READER, STRANGER, "hf_isNoKeyAtAll"):
+            try:
+                repository = find("acme/gated", key, revision="main")
+                repository.read(AutoTokenizer.from_pretrained)
+                repository.weights_format()
+            except AccessDeniedError:
+                continue
+    asked_with = {request.key for request in hub.requests}
+    assert asked_with >= {READER, STRANGER, "hf_isNoKeyAtAll"}
+    text = cassette.read_text()
+    assert "hub.test/acme/gated" in text
+    assert "cdn.test" in text
+    for secret in ("hf_", "Bearer", "Set-Cookie", "session=", hub.url, hub.cdn_url):
+        assert secret.lower() not in text.lower()
