@@ -178,7 +178,7 @@ class PetalsParameters(HubKeyHolder):
                 raise ValueError(msg)
             warnings.warn(
                 f"{name} is no field of {cls.__name__}; it was moved to model_kwargs and is checked when it is used.",
-                stacklevel=3,
+                stacklevel=5,  # this function, the constructors of pydantic, LangChain and HubKeyHolder, the caller
             )
             model_kwargs[name] = values[name]
         return {name: value for name, value in values.items() if name in known} | {"model_kwargs": model_kwargs}

@@ -1,0 +1,182 @@
+"""What can be said about one generation: names, ranges, what contradicts what, and which layer counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from langchain_petals.engine.request import Sampling
+from langchain_petals.errors import InvalidRequestError, PromptTooLongError
+from langchain_petals.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, merged
+
+# ---- layers
+
+
+def test_later_layers_count() -> None:
+    options = merged({"temperature": 0.1, "top_k": 5}, {"temperature": 0.2}, {"temperature": 0.3, "seed": 1})
+    assert (options.temperature, options.top_k, options.seed) == (0.3, 5, 1)
+
+
+def test_max_tokens_is_another_name_for_max_new_tokens() -> None:
+    assert merged({"max_new_tokens": 5}, {"max_tokens": 7}).max_new_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("layers", "new", "length"),
+    [
+        ([{"max_new_tokens": 5}, {"max_length": 9}], None, 9),
+        ([{"max_length": 9}, {"max_new_tokens": 5}], 5, None),
+        ([{"max_length": 9}, {"max_tokens": 5}], 5, None),
+        ([{"max_length": 9}, {"max_new_tokens": None}], None, 9),
+        ([{"max_new_tokens": 5}, {"max_length": None}], 5, None),
+    ],
+)
+def test_of_two_limits_the_later_one_counts(layers: list[dict[str, Any]], new: int | None, length: int | None) -> None:
+    options = merged(*layers)
+    assert (options.max_new_tokens, options.max_length) == (new, length)
+
+
+@pytest.mark.parametrize(
+    ("stop", "found"), [("END", ("END",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (None, ()), ([], ()), ("", ())]
+)
+def test_stop_is_one_string_or_several(stop: Any, found: tuple[str, ...]) -> None:
+    assert merged({"stop": stop}).stop == found
+
+
+def test_options_of_a_call_do_not_stay() -> None:
+    layers: list[dict[str, Any]] = [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
+    merged(*layers)
+    assert layers == [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
+
+
+# ---- what is refused
+
+
+def test_unknown_option_is_named_and_the_known_ones_listed() -> None:
+    with pytest.raises(InvalidRequestError, match="'penalty_alpha' is no generation option") as caught:
+        merged({"penalty_alpha": 0.6})
+    assert all(name in str(caught.value) for name in OPTION_NAMES)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": -0.1},
+        {"temperature": "warm"},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"min_p": 0},
+        {"min_p": 1.5},
+        {"typical_p": 0},
+        {"repetition_penalty": 0},
+        {"no_repeat_ngram_size": -1},
+        {"bad_words_ids": [[]]},
+        {"bad_words_ids": [[-1]]},
+        {"bad_words_ids": [3]},
+        {"min_new_tokens": -1},
+        {"max_new_tokens": 0},
+        {"max_length": 0},
+        {"n": 0},
+        {"seed": 2**63},
+        {"num_beams": 0},
+        {"top_logprobs": -1},
+        {"timeout": 0},
+        {"stop": [5]},
+    ],
+    ids=str,
+)
+def test_option_out_of_range_is_named_with_its_value(option: dict[str, Any]) -> None:
+    [name] = option
+    with pytest.raises(InvalidRequestError, match=rf"^{name}\b.*\(got .*\)"):
+        merged(option)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(InvalidRequestError, match=r"temperature: .*; top_p: .*; 'nonsense' is no generation option"):
+        merged({"temperature": -1, "top_p": 2, "nonsense": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 9, "max_new_tokens": 5}, "max_length .* and max_new_tokens .* are both set; set one"),
+        ({"max_length": 9, "max_tokens": 5}, "are both set; set one"),
+        ({"stop": ["a", ""]}, "a stop sequence is empty"),
+        ({"top_logprobs": 3}, "top_logprobs needs logprobs=True"),
+        ({"num_beams": 2, "n": 2}, "num_beams > 1 does not go together"),
+        ({"num_beams": 2, "logprobs": True}, "num_beams > 1 does not go together"),
+        ({"num_beams": 2, "min_p": 0.1}, "num_beams > 1 does not go together"),
+        ({"num_beams": 2, "seed": 1}, "num_beams > 1 does not go together"),
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        merged(options)
+
+
+# ---- what options come to
+
+
+@pytest.mark.parametrize("option", [{"temperature": 0}, {"do_sample": False}], ids=str)
+def test_greedy(option: dict[str, Any]) -> None:
+    assert merged(option).sampling(0).greedy
+
+
+def test_each_answer_has_a_seed_of_its_own() -> None:
+    options = merged({"seed": 5, "n": 3})
+    assert [options.sampling(row).seed for row in range(3)] == [5, 6, 7]
+    assert merged({"n": 3}).sampling(2).seed is None
+
+
+def test_all_that_shapes_sampling_is_handed_on() -> None:
+    chosen: dict[str, Any] = {
+        "temperature": 0.3,
+        "top_p": 0.4,
+        "top_k": 5,
+        "min_p": 0.6,
+        "typical_p": 0.7,
+        "repetition_penalty": 1.8,
+        "no_repeat_ngram_size": 9,
+        "bad_words_ids": ((10,), (11, 12)),
+        "min_new_tokens": 13,
+        "seed": 14,
+    }
+    assert merged(chosen).sampling(0) == Sampling(**chosen)
+
+
+def test_none_turns_off() -> None:
+    off = dict.fromkeys(("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "bad_words_ids", "seed"))
+    assert merged({"temperature": 1}, off).sampling(0) == Sampling()
+    assert merged({"temperature": 1, "top_p": None, "top_k": 0}).sampling(0) == Sampling()
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "context", "budget"),
+    [
+        ({}, 10, None, DEFAULT_MAX_NEW_TOKENS),
+        ({}, 10, 100, 90),
+        ({"max_new_tokens": 5}, 10, None, 5),
+        ({"max_new_tokens": 5}, 10, 12, 2),
+        ({"max_new_tokens": 5000}, 10, None, 5000),
+        ({"max_length": 12}, 10, None, 2),
+        ({"max_length": 5000}, 10, None, 4990),
+        ({"max_length": 12}, 10, 11, 1),
+        ({"max_length": 12}, 10, 1000, 2),
+    ],
+)
+def test_budget(options: dict[str, Any], prompt: int, context: int | None, budget: int) -> None:
+    assert merged(options).budget(prompt, context) == budget
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "context", "limit"),
+    [({}, 10, 10, 10), ({}, 11, 10, 10), ({"max_length": 8}, 9, 20, 8), ({"max_length": 30}, 20, 20, 20)],
+)
+def test_prompt_without_room_for_an_answer(options: dict[str, Any], prompt: int, context: int, limit: int) -> None:
+    with pytest.raises(PromptTooLongError, match=f"{prompt} tokens, but the context holds {limit}") as caught:
+        merged(options).budget(prompt, context)
+    assert (caught.value.prompt_tokens, caught.value.limit) == (prompt, limit)

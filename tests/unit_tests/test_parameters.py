@@ -1,0 +1,288 @@
+"""Every argument of the constructor goes somewhere, and what cannot be honoured is refused at once."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, fields
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.exceptions import ContextOverflowError
+from langchain_core.language_models.llms import BaseLLM
+from local_client import LocalClient
+from pydantic import ValidationError
+from scripted_session import ScriptedClient, ScriptedSession
+
+from langchain_petals import Petals
+from langchain_petals.engine import client as clients
+from langchain_petals.engine.settings import Settings
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+PEER_ID = "12D3KooWCPQTeFYCDkru8nza3ZafyfgtWEowE9CS6gS5wMRPyLjA"
+ADDRESS = f"/ip4/10.1.2.3/tcp/4000/p2p/{PEER_ID}"
+
+CONNECTION: dict[str, Any] = {
+    "model_name": "some/model",
+    "initial_peers": [ADDRESS],
+    "dht_prefix": "prefix",
+    "allowed_servers": [PEER_ID],
+    "blocked_servers": [PEER_ID],
+    "active_adapter": "some/adapter",
+    "torch_dtype": "bfloat16",
+    "device": "cuda:1",
+    "revision": "abc",
+    "cache_dir": "/some/folder",
+    "local_files_only": True,
+    "trust_remote_code": True,
+    "huggingface_api_key": "hf_key",
+}
+OPTIONS: dict[str, Any] = {
+    "temperature": 0.1,
+    "max_new_tokens": 7,
+    "top_p": 0.2,
+    "top_k": 3,
+    "do_sample": False,
+    "max_length": 9,
+    "repetition_penalty": 1.4,
+    "stop": ["x"],
+    "seed": 5,
+    "n": 2,
+    "timeout": 3.5,
+    "json_schema": {"type": "integer"},
+    "regex": "a+",
+    "grammar": 'start: "a"',
+}
+SETTINGS: dict[str, Any] = {
+    "max_retries": 1,
+    "connect_timeout": 2.5,
+    "step_timeout": 3.5,
+    "max_batch_size": 4,
+    "batch_window": 5.5,
+    "prefill_chunk_tokens": 6,
+    "session_cache": 7,
+    "session_cache_tokens": 8,
+    "session_idle_timeout": 9.5,
+}
+TESTED_BELOW = {"model_kwargs", "client", "tokenizer", "preload", "on_prefill"}
+
+
+def test_no_field_is_left_out_here() -> None:
+    assert {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW} == set(Petals.model_fields) - set(BaseLLM.model_fields)
+
+
+# ---- where arguments go
+
+
+@pytest.mark.parametrize("name", CONNECTION)
+def test_arguments_for_the_connection(name: str) -> None:
+    plain, other = Petals()._connection(), Petals(**{name: CONNECTION[name]})._connection()
+    changed = {field.name for field in fields(plain) if getattr(plain, field.name) != getattr(other, field.name)}
+    target = {"model_name": "model", "huggingface_api_key": "key"}.get(name, name)
+    assert changed == {target}
+    value = getattr(other, target)
+    assert (value.get_secret_value() if target == "key" else value) == (
+        tuple(CONNECTION[name]) if isinstance(CONNECTION[name], list) else CONNECTION[name]
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_arguments_for_the_generation(name: str) -> None:
+    value = OPTIONS[name]
+    found = getattr(Petals(**{name: value})._call_options(None, {}), name)
+    assert found == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_arguments_for_the_engine(name: str) -> None:
+    assert Petals(**{name: SETTINGS[name]})._settings() == Settings(**{name: SETTINGS[name]})
+
+
+def test_defaults_of_the_engine_are_those_of_the_fields() -> None:
+    assert asdict(Petals()._settings()) == asdict(Settings())
+
+
+@pytest.mark.parametrize(
+    ("alias", "name", "value"), [("model", "model_name", "x"), ("max_tokens", "max_new_tokens", 3)]
+)
+def test_other_names(alias: str, name: str, value: Any) -> None:
+    assert getattr(Petals(**{alias: value}), name) == getattr(Petals(**{name: value}), name) == value
+
+
+def test_options_of_a_call_go_before_those_of_the_object() -> None:
+    llm = Petals(temperature=0.1, stop=["a"], model_kwargs={"min_p": 0.2})
+    options = llm._call_options(["b"], {"temperature": 0.3, "min_p": 0.4})
+    assert (options.temperature, options.stop, options.min_p) == (0.3, ("b",), 0.4)
+    assert llm._call_options(None, {}).stop == ("a",)
+    assert llm._call_options([], {}).stop == ()
+
+
+def test_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
+    heard: list[tuple[int, int]] = []
+    llm = petals_llm(
+        max_new_tokens=1, prefill_chunk_tokens=2, on_prefill=lambda sent, total: heard.append((sent, total))
+    )
+    llm.invoke("abcde")
+    assert heard == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(max_batch_size=2, max_new_tokens=1)
+    client = ScriptedClient(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
+    llm._client = client  # type: ignore[assignment]
+    assert llm.batch(["ab"] * 5) == ["x"] * 5
+    assert sorted(rows for rows, _ in client.opened) == [1, 2, 2]
+
+
+# ---- loading
+
+
+def test_nothing_is_loaded_before_it_is_used(monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM) -> None:
+    def load(_: clients.Connection) -> Any:
+        pytest.fail("loaded a model")
+
+    monkeypatch.setattr(clients, "get_client", load)
+    Petals(client=tiny_model)
+    Petals(model="some/model")
+
+
+def test_preload(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    loaded: list[clients.Connection] = []
+    client = LocalClient(tiny_model, tiny_tokenizer)
+
+    def load(connection: clients.Connection) -> LocalClient:
+        loaded.append(connection)
+        return client
+
+    monkeypatch.setattr(clients, "get_client", load)
+    llm = Petals(model="some/model", preload=True)
+    assert [connection.model for connection in loaded] == ["some/model"]
+    assert llm.get_token_ids("a") == [97]
+    assert len(loaded) == 1
+
+
+def test_only_what_is_not_given_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, tokenizer = object(), object()
+    monkeypatch.setattr(clients, "get_client", lambda _: SimpleNamespace(model=model, tokenizer=tokenizer))
+    ours = Petals(client=babbler)._get_client()
+    assert (ours.model, ours.tokenizer) == (babbler, tokenizer)
+    ours = Petals(tokenizer=endless_tokenizer)._get_client()
+    assert (ours.model, ours.tokenizer) == (model, endless_tokenizer)
+
+
+# ---- unknown arguments
+
+
+def test_unknown_argument_goes_to_model_kwargs_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="min_p is no field of Petals; it was moved to model_kwargs") as caught:
+        llm = Petals(min_p=0.1)
+    assert llm.model_kwargs == {"min_p": 0.1}
+    assert llm._call_options(None, {}).min_p == 0.1
+    assert caught[0].filename == __file__
+
+
+def test_argument_that_generation_does_not_know_is_named_when_it_is_used(petals_llm: Callable[..., Petals]) -> None:
+    with pytest.warns(UserWarning, match="nonsense"):
+        llm = petals_llm(nonsense=1)
+    for use in (llm.invoke, llm.batch, lambda prompt: next(llm.stream(prompt))):
+        with pytest.raises(InvalidRequestError, match="'nonsense' is no generation option"):
+            use(["Hi"] if use == llm.batch else "Hi")
+    with pytest.raises(InvalidRequestError, match="'absurd' is no generation option"):
+        petals_llm().invoke("Hi", absurd=1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"min_p": 0.1, "model_kwargs": {"min_p": 0.2}},
+        {"temperature": 0.1, "model_kwargs": {"temperature": 0.2}},
+        {"max_new_tokens": 5, "model_kwargs": {"max_tokens": 5}},
+    ],
+    ids=str,
+)
+def test_argument_that_is_given_twice_is_refused(arguments: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValidationError, match="given twice"):
+            Petals(**arguments)
+
+
+# ---- what is refused in the constructor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_length": 9, "max_new_tokens": 5}, "max_length .* and max_new_tokens .* are both set; set one"),
+        ({"max_length": 9, "max_tokens": 5}, "are both set; set one"),
+        ({"max_new_tokens": 0}, "max_new_tokens: Input should be greater than or equal to 1"),
+        ({"max_length": 0}, "max_length: Input should be greater than or equal to 1"),
+        ({"stop": [""]}, "a stop sequence is empty"),
+        ({"temperature": -1}, "temperature: Input should be greater than or equal to 0"),
+        ({"model_kwargs": {"min_p": 2}}, "min_p: Input should be less than or equal to 1"),
+        ({"max_batch_size": 0}, "max_batch_size"),
+        ({"session_cache": -1}, "session_cache"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"step_timeout": 0}, "step_timeout"),
+        ({"torch_dtype": "int4"}, "torch_dtype"),
+        ({"initial_peers": ["10.1.2.3:4000"]}, "initial_peers"),
+        ({"allowed_servers": ["me"]}, "allowed_servers"),
+    ],
+    ids=str,
+)
+def test_impossible_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Petals(**arguments)
+
+
+def test_both_limits_are_fine_when_one_is_a_default() -> None:
+    options = Petals(max_length=9)._call_options(None, {})
+    assert (options.max_length, options.max_new_tokens) == (9, None)
+
+
+# ---- what is refused when it is used
+
+
+@pytest.mark.parametrize("prompts", [[""], ["Hi", ""]])
+def test_empty_prompt_is_refused(petals_llm: Callable[..., Petals], prompts: list[str]) -> None:
+    llm = petals_llm()
+    with pytest.raises(InvalidRequestError, match="A prompt is empty"):
+        llm.generate(prompts)
+    with pytest.raises(InvalidRequestError, match="A prompt is empty"):
+        next(llm.stream(""))
+
+
+async def test_empty_prompt_is_refused_async(petals_llm: Callable[..., Petals]) -> None:
+    with pytest.raises(InvalidRequestError, match="A prompt is empty"):
+        await petals_llm().ainvoke("")
+
+
+def test_prompt_over_the_limit(petals_llm: Callable[..., Petals], tiny_model: LlamaForCausalLM) -> None:
+    limit = tiny_model.config.max_position_embeddings
+    with pytest.raises(ContextOverflowError, match=f"{limit + 5} tokens, but the context holds {limit}"):
+        petals_llm().invoke("x" * (limit + 5))
+    with pytest.raises(ContextOverflowError, match="12 tokens, but the context holds 12"):
+        petals_llm(max_length=12).invoke("x" * 12)
+
+
+def test_answer_ends_where_the_context_does(petals_llm: Callable[..., Petals], tiny_model: LlamaForCausalLM) -> None:
+    limit = tiny_model.config.max_position_embeddings
+    [[answer]] = petals_llm().generate(["x" * (limit - 5)]).generations
+    assert answer.generation_info == {"finish_reason": "length"}
+    assert len(answer.text.encode()) == 5
+
+
+def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm()
+    llm._client = ScriptedClient(llm.tokenizer, lambda _: pytest.fail("opened a session"))  # type: ignore[assignment]
+    with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
+        llm.invoke("Hi", num_beams=2)
