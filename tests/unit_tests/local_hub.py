@@ -45,8 +45,8 @@ def point_at(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
         "HF_TOKEN_PATH": str(token_file),
         "HUGGINGFACE_CO_RESOLVE_ENDPOINT": url,
     }
-    for home, names in _HOMES.items():
-        module = importlib.import_module(home)
+    for place, names in _HOMES.items():
+        module = importlib.import_module(place)
         for name in names:
             if hasattr(module, name):
                 patch.setattr(module, name, values[name])
