@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # The longest published chat templates have some 25,000 characters.
 LONGEST_SOURCE = 40_000
 # Processor time of one render, in seconds; a conversation of a thousand messages takes some 0.02.
-TIME_LIMIT = 0.4
+TIME_LIMIT = 0.3
 # Characters that one render may produce on the way, for each character of the input and beside it.
 CHARACTERS_PER_INPUT_CHARACTER = 64
 CHARACTERS_BESIDE_INPUT = 16_000_000
@@ -245,7 +245,7 @@ class _Metering(NodeTransformer):
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         super().generic_visit(node, *args, **kwargs)
         if isinstance(node, nodes.For):
-            node.iter = _through("metered rounds", node.iter)
+            node.iter = _through("metered rounds", cast("nodes.Expr", node.iter))
         elif isinstance(node, nodes.Output):
             node.nodes = [_through("metered output", _expression(child)) for child in node.nodes]
         elif isinstance(node, nodes.Concat):

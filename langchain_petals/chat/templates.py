@@ -259,8 +259,8 @@ def find_template(
 ) -> ChatTemplate:
     """Return the chat template to use for a model.
 
-    The first of: the one that is asked for, the tokenizer's own, a built-in one for the model's name. Never the one that
-    transformers would take from the tokenizer's class.
+    The first of: the one that is asked for, the tokenizer's own, a built-in one for the model's name. Never the one
+    that transformers would take from the tokenizer's class.
 
     Args:
         chat_template: Jinja source, the name of a built-in template, or None.

@@ -35,7 +35,9 @@ PEEPING = {
 ENDLESS = {
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "filtered loops": "{% for i in range(99999) %}{% for j in range(99999) if j < 0 %}{% endfor %}{% endfor %}",
-    "a recursive loop": "{% for i in range(999) recursive %}{% if loop.depth < 9 %}{{ loop(range(999)) }}{% endif %}{% endfor %}",
+    "a recursive loop": (
+        "{% for i in range(999) recursive %}{% if loop.depth < 9 %}{{ loop(range(999)) }}{% endif %}{% endfor %}"
+    ),
     "a recursive macro": "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
     "a branching macro": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
     "a growing list": "{% set l = [1] %}{% for x in l %}{% set _ = l.append(1) %}{% endfor %}",
@@ -67,7 +69,8 @@ HUGE = {
         "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}"
     ),
     "doubled by a dict": (
-        "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
+        "{% set ns = namespace(x={}) %}"
+        "{% for i in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
     ),
     "data in a loop": "{% for i in range(99999) %}" + "x" * 20000 + "{% endfor %}",
     "data in a macro": "{% macro m() %}{% for i in range(99999) %}"
@@ -105,15 +108,15 @@ HUGE = {
 @pytest.mark.parametrize(
     "source", [*PEEPING.values(), *ENDLESS.values(), *HUGE.values()], ids=[*PEEPING, *ENDLESS, *HUGE]
 )
-def test_a_hostile_template_ends_in_an_error_within_a_second(source):
+def test_a_hostile_template_ends_in_an_error_within_a_second(source: str) -> None:
     # of this thread's processor time, which other programs on the machine do not take part in
     start = time.thread_time()
-    with pytest.raises(InvalidRequestError, match="^The chat template 'bad' "):
+    with pytest.raises(InvalidRequestError, match=r"^The chat template 'bad' "):
         ChatTemplate(source, name="bad").render([{"role": "user", "content": "hello"}])
     assert time.thread_time() - start < 1
 
 
-def test_a_namespace_does_not_write_out_what_it_holds():
+def test_a_namespace_does_not_write_out_what_it_holds() -> None:
     source = (
         "{% set ns = namespace(x=namespace()) %}"
         "{% for i in range(60) %}{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
@@ -145,7 +148,7 @@ def test_a_namespace_does_not_write_out_what_it_holds():
         ("{% set ns = namespace(n=0) %}{% for x in range(3) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}", "3"),
     ],
 )
-def test_an_ordinary_template_does_what_jinja_says(source, expected):
+def test_an_ordinary_template_does_what_jinja_says(source: str, expected: str | None) -> None:
     by_jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(source).render()
     assert SandboxedTemplate(source).render({}) == by_jinja
     assert expected in {None, by_jinja}

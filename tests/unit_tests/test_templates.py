@@ -16,6 +16,8 @@ from langchain_petals.errors import InvalidRequestError, MissingChatTemplateErro
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transformers import PreTrainedTokenizerFast
+
 EVERY_NAME = pytest.mark.parametrize("name", builtin_templates.NAMES)
 QUESTION = [{"role": "user", "content": "Hi"}]
 ALTERNATE = [*QUESTION, {"role": "assistant", "content": "Yes?"}]
@@ -44,7 +46,8 @@ class Named:
 
     @property
     def default_chat_template(self) -> str:
-        raise AssertionError("the template of the tokenizer's class says nothing about the model")
+        msg = "the template of the tokenizer's class says nothing about the model"
+        raise AssertionError(msg)
 
     def get_added_vocab(self) -> dict[str, int]:
         return {"<s>": 0, "</s>": 1, "<|im_end|>": 2, "dog": 3, "  ": 4}
@@ -52,15 +55,15 @@ class Named:
 
 class TestTheBuiltInTemplates:
     @EVERY_NAME
-    def test_render_every_conversation_as_they_did(self, name):
+    def test_render_every_conversation_as_they_did(self, name: str) -> None:
         assert golden.renderings(name) == golden.path(name).read_text(encoding="utf-8")
 
-    def test_each_have_golden_renderings(self):
+    def test_each_have_golden_renderings(self) -> None:
         assert {path.stem for path in golden.FOLDER.iterdir()} == set(builtin_templates.NAMES)
 
     @EVERY_NAME
     @pytest.mark.parametrize("answers", [("Shakespeare.", "Goethe."), (" Shakespeare.", " Goethe.\n"), ("", " ")])
-    def test_continue_a_conversation_where_the_last_prompt_ended(self, name, answers):
+    def test_continue_a_conversation_where_the_last_prompt_ended(self, name: str, answers: tuple[str, str]) -> None:
         template = golden.template(name)
         conversation = [dict(turn) for turn in golden.CONVERSATION]
         conversation[2]["content"], conversation[4]["content"] = answers
@@ -71,7 +74,7 @@ class TestTheBuiltInTemplates:
             assert following[len(prompt) :].lstrip(" ").startswith(answer.lstrip(" "))
 
     @EVERY_NAME
-    def test_continue_tool_use_where_the_last_prompt_ended(self, name):
+    def test_continue_tool_use_where_the_last_prompt_ended(self, name: str) -> None:
         template = golden.template(name)
         prompts = [text(template.render(golden.TOOL_USE[:length])) for length in (1, 4, 6)]
         assert prompts[1].startswith(prompts[0])
@@ -79,7 +82,7 @@ class TestTheBuiltInTemplates:
 
     @EVERY_NAME
     @pytest.mark.parametrize("case", golden.CASES)
-    def test_lose_nothing_of_a_conversation(self, name, case):
+    def test_lose_nothing_of_a_conversation(self, name: str, case: str) -> None:
         template = golden.template(name)
         prompt = text(template.render(golden.CASES[case], escape_special_tokens=False))
         for turn in golden.CASES[case]:
@@ -88,7 +91,7 @@ class TestTheBuiltInTemplates:
                 assert call["function"]["name"] in prompt
 
     @EVERY_NAME
-    def test_say_where_an_answer_ends(self, name):
+    def test_say_where_an_answer_ends(self, name: str) -> None:
         end = golden.template(name).end_of_answer
         assert (
             end
@@ -106,10 +109,10 @@ class TestTheBuiltInTemplates:
             }[name]
         )
 
-    def test_of_which_one_takes_tools(self):
+    def test_of_which_one_takes_tools(self) -> None:
         assert [name for name in builtin_templates.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
 
-    def test_of_which_one_refuses_system_messages(self):
+    def test_of_which_one_refuses_system_messages(self) -> None:
         assert [name for name in builtin_templates.NAMES if golden.template(name).refuses_system] == [
             "mixtral-instruct"
         ]
@@ -137,32 +140,32 @@ class TestTheBuiltInTemplates:
             ("somebody/bloomz-on-llama", "llama", None),
         ],
     )
-    def test_are_found_by_the_models_name_and_family(self, model, model_type, name):
+    def test_are_found_by_the_models_name_and_family(self, model: str, model_type: str | None, name: str) -> None:
         assert builtin_templates.name_for(model, model_type) == name
 
 
 class TestFindTemplate:
-    def test_takes_what_is_asked_for_before_anything_else(self):
+    def test_takes_what_is_asked_for_before_anything_else(self) -> None:
         template = find_template("{{ messages[0].content }}!", Named("own"), "petals-team/StableBeluga2", "llama")
         assert text(template.render(QUESTION)) == "Hi!"
 
-    def test_takes_the_name_of_a_built_in_one(self):
+    def test_takes_the_name_of_a_built_in_one(self) -> None:
         template = find_template("chatml", Named("own"), "petals-team/StableBeluga2", "llama")
         assert template.source == builtin_templates.source("chatml")
 
-    def test_takes_the_tokenizers_own_before_a_built_in_one(self):
+    def test_takes_the_tokenizers_own_before_a_built_in_one(self) -> None:
         template = find_template(None, Named("own"), "petals-team/StableBeluga2", "llama")
         assert template.source == "own"
 
-    def test_takes_a_built_in_one_before_the_one_of_the_tokenizers_class(self):
+    def test_takes_a_built_in_one_before_the_one_of_the_tokenizers_class(self) -> None:
         template = find_template(None, Named(), "petals-team/StableBeluga2", "llama")
         assert template.source == builtin_templates.source("stable-beluga")
 
-    def test_gives_the_template_the_tokenizers_special_tokens(self):
+    def test_gives_the_template_the_tokenizers_special_tokens(self) -> None:
         template = find_template("{{ bos_token }}{{ eos_token }}{{ pad_token }}", Named(), "m", None)
         assert text(template.render(QUESTION)) == "<s></s>"
 
-    def test_shows_how_to_pass_one_where_there_is_none(self):
+    def test_shows_how_to_pass_one_where_there_is_none(self) -> None:
         with pytest.raises(
             MissingChatTemplateError, match=r"my/model ships no chat template.*chat_template='"
         ) as raised:
@@ -170,12 +173,12 @@ class TestFindTemplate:
         assert all(name in str(raised.value) for name in builtin_templates.NAMES)
         assert isinstance(raised.value, InvalidRequestError)
 
-    def test_lists_the_names_for_an_unknown_one(self):
-        with pytest.raises(InvalidRequestError, match="no built-in chat template 'chatty'.*mixtral-instruct"):
+    def test_lists_the_names_for_an_unknown_one(self) -> None:
+        with pytest.raises(InvalidRequestError, match=r"no built-in chat template 'chatty'.*mixtral-instruct"):
             find_template("chatty", Named(), "m", None)
 
-    def test_refuses_what_is_no_template(self):
-        with pytest.raises(InvalidRequestError, match="is not valid.*endfor"):
+    def test_refuses_what_is_no_template(self) -> None:
+        with pytest.raises(InvalidRequestError, match=r"is not valid.*endfor"):
             find_template("{% for m in messages %}", Named(), "m", None)
 
     @pytest.mark.parametrize(
@@ -186,32 +189,32 @@ class TestFindTemplate:
         ],
         ids=["dictionary", "list"],
     )
-    def test_takes_the_right_one_of_several(self, own):
+    def test_takes_the_right_one_of_several(self, own: Any) -> None:
         template = find_template(None, Named(own), "m", None)
         assert template.takes_tools
         assert text(template.render(QUESTION)) == "plain"
         assert text(template.render(QUESTION, tools=[golden.ADDITION])) == "1 tools"
 
-    def test_asks_which_one_where_none_of_several_is_the_default(self):
+    def test_asks_which_one_where_none_of_several_is_the_default(self) -> None:
         with pytest.raises(InvalidRequestError, match="'rag', 'tool_use' and no default"):
             find_template(None, Named({"rag": "a", "tool_use": "b"}), "m", None)
 
-    def test_compiles_a_template_once(self):
+    def test_compiles_a_template_once(self) -> None:
         first, second = (find_template(None, Named("own"), "m", None) for _ in range(2))
         assert first is second
 
-    def test_lets_words_of_the_vocabulary_be(self):
+    def test_lets_words_of_the_vocabulary_be(self) -> None:
         template = find_template("{{ messages[0].content }}", Named(), "m", None)
         assert template.render([{"role": "user", "content": "my  dog<|im_end|>"}]) == [
             Segment("my  dog", trusted=True),
             Segment("<|im_end|>", trusted=False),
         ]
 
-    def test_works_on_the_bundled_tokenizer(self, tiny_tokenizer):
+    def test_works_on_the_bundled_tokenizer(self, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
         template = find_template(None, tiny_tokenizer, "tiny", "llama")
         assert text(template.render(QUESTION)) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
-    def test_needs_neither_torch_nor_transformers(self):
+    def test_needs_neither_torch_nor_transformers(self) -> None:
         code = (
             "import sys, langchain_petals.chat.templates; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
         )
@@ -221,36 +224,36 @@ class TestFindTemplate:
 class TestATemplateThatKnowsLess:
     """It gets the conversation in words that it knows."""
 
-    def test_gets_system_messages_within_the_users(self):
+    def test_gets_system_messages_within_the_users(self) -> None:
         messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
         assert rendered(ALTERNATING, messages) == "[user] Be kind.\n\nHi\n"
 
-    def test_that_drops_system_messages_counts_as_refusing_them(self):
+    def test_that_drops_system_messages_counts_as_refusing_them(self) -> None:
         source = "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.content }}{% endfor %}"
         assert ChatTemplate(source).refuses_system
         assert rendered(source, [{"role": "system", "content": "Be kind."}, *QUESTION]) == "[user] Be kind.\n\nHi"
 
-    def test_that_fails_for_another_reason_does_not(self):
+    def test_that_fails_for_another_reason_does_not(self) -> None:
         assert not ChatTemplate("{{ raise_exception('never') }}").refuses_system
 
-    def test_gets_turns_that_alternate(self):
+    def test_gets_turns_that_alternate(self) -> None:
         messages = [*QUESTION, {"role": "user", "content": "Anybody?"}, {"role": "assistant", "content": "Yes."}]
         assert rendered(ALTERNATING, messages) == "[user] Hi\n\nAnybody?\n[assistant] Yes.\n"
 
-    def test_keeps_the_calls_of_joined_answers(self):
+    def test_keeps_the_calls_of_joined_answers(self) -> None:
         calls = [golden.TOOL_USE[1]["tool_calls"][:1], golden.TOOL_USE[1]["tool_calls"][1:]]
         source = ALTERNATING.replace("\n", "{{ m.tool_calls | length }}\n")
         turns = [{"role": "assistant", "content": "", "tool_calls": each} for each in calls]
         assert rendered(source, [*QUESTION, *turns]).count("<tool_call>") == 2
 
-    def test_gets_the_results_of_tools_from_the_user(self):
+    def test_gets_the_results_of_tools_from_the_user(self) -> None:
         prompt = rendered(ALTERNATING, golden.TOOL_USE)
         assert "[user] Tool result (add): 5\n\nTool result (add): 9\n" in prompt
 
-    def test_gets_the_results_of_nameless_tools_too(self):
+    def test_gets_the_results_of_nameless_tools_too(self) -> None:
         assert "[user] Tool result: 5" in rendered(ALTERNATING, [{"role": "tool", "content": "5"}])
 
-    def test_is_given_the_conversation_as_it_is_where_it_knows_more(self):
+    def test_is_given_the_conversation_as_it_is_where_it_knows_more(self) -> None:
         source = (
             "{% for m in messages %}{{ m.role }},{{ m.name }},{{ m.tool_calls | tojson }},{{ m.content }};{% endfor %}"
         )
@@ -265,11 +268,12 @@ class TestATemplateThatKnowsLess:
 
 
 class TestRendering:
-    def test_has_the_variables_and_filters_of_transformers(self):
+    def test_has_the_variables_and_filters_of_transformers(self) -> None:
         source = (
             "{%- for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}\n"
             "    {% generation %}\n{{ m.content }}{% endgeneration %}\n"
-            "{{ {'b': 'é<', 'a': [1]} | tojson }}{{ {'b': 'é', 'a': 1} | tojson(sort_keys=true, separators=(',', ':')) }}"
+            "{{ {'b': 'é<', 'a': [1]} | tojson }}"
+            "{{ {'b': 'é', 'a': 1} | tojson(sort_keys=true, separators=(',', ':')) }}"
             "{{ [1] | tojson(indent=1) }}{{ 'é' | tojson(ensure_ascii=true) }}{{ add_generation_prompt }}"
             "{{ strftime_now('%Y') | length }}{{ documents is none }}{{ tools is none }}{{ thinking }}\n"
             "{% endfor %}"
@@ -278,34 +282,34 @@ class TestRendering:
             'Hi{"b": "é<", "a": [1]}{"a":1,"b":"é"}[\n 1\n]"\\u00e9"True4TrueTrueyes\n'
         )
 
-    def test_tells_what_the_template_objects_to(self):
+    def test_tells_what_the_template_objects_to(self) -> None:
         template = ChatTemplate("{{ raise_exception('Only odd questions!') }}", name="odd")
         with pytest.raises(InvalidRequestError, match="'odd' does not render this conversation: Only odd questions!"):
             template.render(QUESTION)
 
-    def test_tells_what_goes_wrong_in_the_template(self):
-        with pytest.raises(InvalidRequestError, match="does not render this conversation: .*has no attribute 'wrong'"):
+    def test_tells_what_goes_wrong_in_the_template(self) -> None:
+        with pytest.raises(InvalidRequestError, match=r"does not render this conversation: .*has no attribute 'wrong'"):
             rendered("{{ messages[0].wrong.thing }}")
 
     @pytest.mark.parametrize("role", [None, "", "user<|im_end|>", "a b", 7])
-    def test_refuses_a_role_that_is_no_word(self, role):
+    def test_refuses_a_role_that_is_no_word(self, role: Any) -> None:
         with pytest.raises(InvalidRequestError, match="A message has the role"):
             rendered("{{ messages[0].role }}", [{"role": role, "content": "x"}])
 
-    def test_refuses_tools_that_the_template_does_not_show(self):
+    def test_refuses_tools_that_the_template_does_not_show(self) -> None:
         with pytest.raises(InvalidRequestError, match="presents no tools"):
             rendered("{{ messages[0].content }}", tools=[golden.ADDITION])
 
-    def test_knows_whether_a_template_reads_reasoning(self):
+    def test_knows_whether_a_template_reads_reasoning(self) -> None:
         assert ChatTemplate("{{ messages[0].reasoning_content }}").takes_reasoning
         assert not ChatTemplate("{{ messages[0].content }}").takes_reasoning
 
-    def test_leaves_its_input_alone(self):
+    def test_leaves_its_input_alone(self) -> None:
         messages = [dict(turn) for turn in golden.TOOL_USE]
         golden.template("mixtral-instruct").render(messages)
         assert messages == golden.TOOL_USE
 
-    def test_of_a_long_conversation_is_within_the_limits(self):
+    def test_of_a_long_conversation_is_within_the_limits(self) -> None:
         messages = [{"role": role, "content": "word " * 200} for role in ("user", "assistant")] * 1000
         for name in builtin_templates.NAMES:
             assert len(text(golden.template(name).render(messages))) > 2_000_000

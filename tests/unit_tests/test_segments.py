@@ -1,0 +1,168 @@
+"""Token ids of a rendered prompt: special where the template says so, plain text where a message does."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken
+from transformers import LlamaTokenizer
+
+from langchain_petals.chat.segments import Segment, encode, merged
+from langchain_petals.chat.templates import ChatTemplate, find_template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZERS = ["merging_tokenizer", "llama_tokenizer", "unigram_tokenizer", "slow_llama_tokenizer", "tiny_tokenizer"]
+EVERY_TOKENIZER = pytest.mark.parametrize("tokenizer", TOKENIZERS, indirect=True)
+
+# No ▁, which tokenizers with SentencePiece's marks read as a space; and no special token can come together.
+PIECES = ["the", "quick", " fox", " ", "  ", "\n", "\n\n", "<", "</", ">", "|", "é", "花", "🌸", "a", "1."]
+TEXT = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
+
+
+@pytest.fixture(scope="module")
+def slow_llama_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> LlamaTokenizer:
+    """Return a tokenizer in Python over a SentencePiece model, as Llama 2's is."""
+    folder: Path = tmp_path_factory.mktemp("sentencepiece")
+    corpus = folder / "corpus.txt"
+    corpus.write_text("the quick brown fox jumps over the lazy dog\nhello there, who are you?\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return LlamaTokenizer(str(folder / "tokenizer.model"), legacy=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def plain(text: str) -> Segment:
+    return Segment(text, trusted=False)
+
+
+def trusted(text: str) -> Segment:
+    return Segment(text, trusted=True)
+
+
+def decoded(tokenizer: Any, ids: list[int]) -> str:
+    return tokenizer.decode(
+        ids, skip_special_tokens=False, clean_up_tokenization_spaces=False, spaces_between_special_tokens=False
+    )
+
+
+def specials(tokenizer: Any, ids: list[int]) -> list[str]:
+    known = set(tokenizer.all_special_tokens) - {tokenizer.unk_token}
+    return [token for token in tokenizer.convert_ids_to_tokens(ids) if token in known]
+
+
+@EVERY_TOKENIZER
+def test_a_trusted_prompt_is_encoded_as_one_text(tokenizer: Any) -> None:
+    special = tokenizer.eos_token
+    ids = encode([trusted(f"the quick{special}"), trusted(f" fox {special}\n")], tokenizer)
+    assert ids == tokenizer(f"the quick{special} fox {special}\n", add_special_tokens=False)["input_ids"]
+    assert specials(tokenizer, ids) == [special, special]
+
+
+@EVERY_TOKENIZER
+def test_no_tokens_are_added(tokenizer: Any) -> None:
+    assert specials(tokenizer, encode([trusted("the fox")], tokenizer)) == []
+    assert encode([], tokenizer) == []
+
+
+@EVERY_TOKENIZER
+@given(before=TEXT, after=TEXT, data=st.data())
+def test_what_a_message_says_is_text(tokenizer: Any, before: str, after: str, data: st.DataObject) -> None:
+    special = data.draw(st.sampled_from(sorted({*tokenizer.all_special_tokens} - {tokenizer.unk_token})))
+    ids = encode([trusted(before), plain(special), trusted(after)], tokenizer)
+    assert specials(tokenizer, ids) == []
+    front = encode([trusted(before)], tokenizer)
+    assert ids[: len(front)] == front
+    assert decoded(tokenizer, ids) == decoded(tokenizer, front) + special + after
+
+
+@EVERY_TOKENIZER
+def test_several_in_a_row_are_text(tokenizer: Any) -> None:
+    special = tokenizer.eos_token
+    ids = encode([trusted("the"), plain(special + special), plain(special), trusted(" fox")], tokenizer)
+    assert specials(tokenizer, ids) == []
+    assert decoded(tokenizer, ids) == f"the{special * 3} fox"
+
+
+@EVERY_TOKENIZER
+def test_halves_of_a_special_token_stay_apart(tokenizer: Any) -> None:
+    special = tokenizer.eos_token
+    ids = encode([trusted("a" + special[:2]), plain(special[2:4]), trusted(special[4:] + "b")], tokenizer)
+    assert specials(tokenizer, ids) == []
+    assert decoded(tokenizer, ids) == f"a{special}b"
+
+
+@EVERY_TOKENIZER
+def test_the_templates_own_are_special_beside_the_messages(tokenizer: Any) -> None:
+    special = tokenizer.eos_token
+    ids = encode([trusted(f"the{special}fox "), plain(special), trusted(special), trusted("dog")], tokenizer)
+    assert specials(tokenizer, ids) == [special, special]
+    end = tokenizer.convert_tokens_to_ids(special)
+    last = len(ids) - 1 - ids[::-1].index(end)
+    assert decoded(tokenizer, ids[:last]).endswith(f"fox {special}")
+
+
+@EVERY_TOKENIZER
+def test_a_continued_text_gets_no_space_in_front(tokenizer: Any) -> None:
+    front = encode([trusted("the quick")], tokenizer)
+    for rest in (" brown fox", "ly", "\n", f"{tokenizer.eos_token}"):
+        ids = encode([trusted(rest)], tokenizer, continued=True)
+        # decoding in Python may show the mark of the first word
+        assert decoded(tokenizer, front + ids).removeprefix(" ") == f"the quick{rest}"
+
+
+@EVERY_TOKENIZER
+def test_a_template_of_the_model_and_a_hostile_message(tokenizer: Any) -> None:
+    special = tokenizer.eos_token
+    source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    template = find_template(source, tokenizer, "m", None)
+    ids = encode(template.render([{"role": "user", "content": f"the{special} fox {special}"}] * 3), tokenizer)
+    assert specials(tokenizer, ids) == [special] * 3
+    open_ids = encode(template.render([{"role": "user", "content": special}], escape_special_tokens=False), tokenizer)
+    assert specials(tokenizer, open_ids) == [special] * 2
+
+
+def test_a_special_token_that_swallows_space_does_not_swallow_text(llama_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = deepcopy(llama_tokenizer)
+    tokenizer.add_tokens([AddedToken("<|end|>", lstrip=True, rstrip=True, normalized=False)], special_tokens=True)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    ids = encode(
+        [trusted("the"), plain("</s>"), trusted("<|end|>"), plain("<|end|>"), trusted("<|end|>fox")], tokenizer
+    )
+    assert ids.count(end) == 2
+    assert decoded(tokenizer, ids[: ids.index(end)]) == "the</s>"
+
+
+def test_the_example(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate("{{ messages[0].content }}<|im_end|>", token_markers=["<|im_end|>"])
+    ids = encode(template.render([{"role": "user", "content": "Hi<|im_end|>"}]), tiny_tokenizer)
+    assert ids.count(tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+    assert decoded(tiny_tokenizer, ids) == "Hi<|im_end|><|im_end|>"
+
+
+def test_neighbours_of_one_kind_are_joined() -> None:
+    assert merged([trusted(""), trusted("a"), trusted("b"), plain("c"), plain(""), plain("d")]) == [
+        trusted("ab"),
+        plain("cd"),
+    ]
