@@ -25,7 +25,7 @@ summarisation middleware treat them as it treats any other provider's:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core import exceptions as langchain
 
@@ -57,6 +57,17 @@ __all__ = [
 class PetalsError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors pass between processes, though their constructors do not take what `args` holds."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[PetalsError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> PetalsError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(attributes)
+    return error
+
 
 class PetalsNotInstalledError(PetalsError, ImportError):
     """Petals, or a package it needs, is missing or has a version that does not fit the others."""
@@ -78,9 +89,9 @@ class MissingChatTemplateError(InvalidRequestError):
         self.model, self.names = model, tuple(names)
         super().__init__(
             f"{model} ships no chat template, and none is built in for it. If you know how its conversations are "
-            f"written, pass a built-in template by name, as in ChatPetals(model=..., chat_template={names[0]!r}) (there "
-            f"are {', '.join(names)}), or the text of a Jinja template. For a model that is not made for conversations "
-            "use the Petals class."
+            f"written, pass a built-in template by name, as in ChatPetals(model=..., chat_template={names[0]!r}) "
+            f"(there are {', '.join(names)}), or the text of a Jinja template. For a model that is not made for "
+            "conversations use the Petals class."
         )
 
 
@@ -189,8 +200,8 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
         self.limit, self.generated, self.needed = limit, generated, needed
         least = "" if needed is None else f" (the shortest found has {needed})"
         super().__init__(
-            f"The answer cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for less: "
-            f"fewer required properties, shorter strings. Generated until then: {generated!r}"
+            f"The answer cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for "
+            f"less: fewer required properties, shorter strings. Generated until then: {generated!r}"
         )
 
 

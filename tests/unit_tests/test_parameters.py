@@ -274,11 +274,15 @@ def test_prompt_over_the_limit(petals_llm: Callable[..., Petals], tiny_model: Ll
         petals_llm(max_length=12).invoke("x" * 12)
 
 
-def test_answer_ends_where_the_context_does(petals_llm: Callable[..., Petals], tiny_model: LlamaForCausalLM) -> None:
-    limit = tiny_model.config.max_position_embeddings
-    [[answer]] = petals_llm().generate(["x" * (limit - 5)]).generations
-    assert answer.generation_info == {"finish_reason": "length"}
-    assert len(answer.text.encode()) == 5
+def test_answer_ends_where_the_context_does(
+    babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    llm = Petals(client=babbler, tokenizer=endless_tokenizer)
+    limit = babbler.config.max_position_embeddings
+    result = llm.generate(["A" * (limit - 5)])
+    assert result.generations[0][0].generation_info == {"finish_reason": "length"}
+    assert result.llm_output is not None
+    assert result.llm_output["token_usage"]["completion_tokens"] == 5
 
 
 def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
