@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from benchmarks.comparison import Comparison
 from benchmarks.measurements import MEASUREMENTS, QUICK, Effort
 from benchmarks.report import publish, table
 
+if TYPE_CHECKING:
+    from benchmarks.comparison import Comparison
+
 app = typer.Typer(add_completion=False)
 console = Console()
+if not console.is_terminal:
+    console.width = 180  # or the table would be squeezed into 80 columns
 
 
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
     only: Annotated[list[str] | None, typer.Option(help=f"Measure this alone: {', '.join(MEASUREMENTS)}.")] = None,
+    *,
     quick: Annotated[bool, typer.Option("--quick", help="Once each and less of it: to see that it works.")] = False,
 ) -> None:
     """Compare this package with petals' own client and with langchain_community's class, on local swarms.

@@ -29,7 +29,7 @@ class BenchSwarm:
 
     def __init__(self, swarm: LocalSwarm) -> None:
         self.swarm = swarm
-        self.client: Client = self.llm()._get_client()
+        self.client: Client = self.llm()._get_client()  # noqa: SLF001 - the engine's side of the language model
         self._routes = Routes(self.client.model)
         self._untouched = {server.peer_id: self._free(server) for server in swarm.servers}
 

@@ -17,6 +17,8 @@ from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,9 +83,7 @@ def streams(effort: Effort) -> Iterator[Comparison]:
                 name, taken["ours"], "petals' model.generate", taken["generate"], at_least=None if delay else 1.05
             )
             if not delay:
-                taken = in_turn(
-                    {"ours": _our_steps(bench), "bare": _bare_steps(bench)}, rounds=effort.rounds
-                )
+                taken = in_turn({"ours": _our_steps(bench), "bare": _bare_steps(bench)}, rounds=effort.rounds)
                 yield overhead(
                     "time per token", taken["ours"], "bare session.step", taken["bare"], unit="ms", at_most=1.1
                 )
@@ -115,10 +115,11 @@ def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
 
 
 def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
-    llm = bench.llm(**fixed_length(TOKENS))
+    client = bench.client
+    request = Request(client.encode(PROMPT), TOKENS, Sampling(greedy=True, min_new_tokens=TOKENS))
 
     def measure() -> float:
-        stream = iter(llm._submit([PROMPT], llm._call_options(None, {}))[0])
+        stream = iter(client.engine.submit([request], Settings(session_cache=0))[0])
         next(stream)
         return seconds(lambda: list(stream)) * 1000 / (TOKENS - 1)
 
@@ -241,7 +242,9 @@ def killed_servers(effort: Effort) -> Iterator[Comparison]:
                 _server_in_use(bench, first_blocks=index == TOKENS // 3).kill()
         lost = time.perf_counter() - started - unharmed
         name = f"one stream of {TOKENS} tokens, each of its two servers killed"
-        different = sum(ours != wanted for ours, wanted in zip(harmed, calm, strict=False)) + abs(len(harmed) - len(calm))
+        different = sum(ours != wanted for ours, wanted in zip(harmed, calm, strict=False)) + abs(
+            len(harmed) - len(calm)
+        )
         yield bounded(f"{name}: pieces of text that differ", different, 0, unit="pieces")
         yield bounded(f"{name}: time lost (step_timeout + 2 s)", lost, 2 * (llm.step_timeout + 2), unit="s")
         yield bench.sessions_left(name)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def _number(value: float) -> str:
 
 def publish(lines: Sequence[Comparison]) -> list[Path]:
     """Write the results where the docs take them from; return the files."""
-    document = {"machine": _machine(), "results": [line.as_dict() for line in lines]}
+    document = {"machine": _machine(), "results": [asdict(line) for line in lines]}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw(lines)
     _fill_page(lines, document["machine"])

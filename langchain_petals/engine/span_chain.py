@@ -2,8 +2,8 @@
 
 A `SpanChain` stands in for petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol
 with the same servers, and differs in what the client does: each wait has a bound, the failing span is named, nothing
-is retried in secret, no history of hidden states is copied at every step, and all hops of a step are made in one visit
-to the network's event loop.
+is retried in secret, no history of hidden states is copied at every step, all hops of a step are made in one visit to
+the network's event loop, and the servers work on different pieces of a long prompt at the same time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import async_timeout
 import torch
 
 from langchain_petals.engine.petals_compat import load_petals
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 _NO_PROMPTS = torch.empty(0)  # petals' mark for "no deep prompts"
 _NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
 _CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
+# A longer step is cut into pieces that follow one another through the chain: a server starts on the second piece while
+# the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
+_PIECE_TOKENS = 128
 _GRACE = 1.0  # seconds that the event loop gets beyond a bound, and that closing a session may take
 
 
@@ -68,11 +72,12 @@ class SpanChain:
         spans = routes.choose(max_length, settings.connect_timeout)
         self._streams = [_SpanStream(self._api, span, routes.manager, max_length) for span in spans]
         self.position = 0
-        self._rolled_back = False
 
     def roll_back(self, position: int) -> None:
         """Let the next step go on at an earlier position; only servers of petals 2.3 know how to."""
-        self.position, self._rolled_back = position, True
+        self.position = position
+        for stream in self._streams:
+            stream.roll_back(position)
 
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
         """Run hidden states through all blocks; petals' models call this in their forward pass.
@@ -101,17 +106,46 @@ class SpanChain:
         return outputs.to(device=inputs.device, dtype=inputs.dtype)
 
     async def _pass_through(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
-        step: dict[str, Any] = {"step_id": str(uuid.uuid4())}
-        if self._rolled_back:
-            step["start_from_position"] = self.position
+        if not self._streams[-1].is_open:
+            await self._open_streams()
+        rows, tokens, _ = hidden.shape
+        length = max(1, _PIECE_TOKENS // rows) if len(self._streams) > 1 else tokens
+        if tokens <= length:
+            return await self._walk(hidden, seconds)
+        walks = [asyncio.ensure_future(self._walk(piece, seconds)) for piece in torch.split(hidden, length, dim=1)]
+        try:
+            return torch.cat(await asyncio.gather(*walks), dim=1)
+        finally:
+            for walk in walks:
+                walk.cancel()
+
+    async def _open_streams(self) -> None:
+        """Connect to all servers at once; when this returns or raises, none is still being connected to."""
+        openings = [
+            self._bounded(stream, stream.open(), self._settings.connect_timeout)
+            for stream in self._streams
+            if not stream.is_open
+        ]
+        for error in await asyncio.gather(*openings, return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _walk(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
+        """Take a piece from server to server.
+
+        The pieces of a step come to each server in their order: the locks of a stream are fair, and a piece that is
+        through with one server stands in line for the next one before anything else can happen.
+        """
         for stream in self._streams:
-            try:
-                await asyncio.wait_for(stream.open(), self._settings.connect_timeout)
-                hidden = await asyncio.wait_for(stream.exchange(hidden, step), seconds)
-            except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
-                raise SpanError(stream.span, error) from error
-        self._rolled_back = False
+            hidden = await self._bounded(stream, stream.exchange(hidden), seconds)
         return hidden
+
+    async def _bounded(self, stream: _SpanStream, work: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        try:
+            async with async_timeout.timeout(seconds):
+                return await work
+        except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
+            raise SpanError(stream.span, error) from error
 
     def close(self) -> None:
         """End the sessions on all servers, which frees their caches; never raises, never blocks for long."""
@@ -148,31 +182,29 @@ class _SpanStream:
         self._max_length = max_length
         self._reader: Any = None
         self._writer: Any = None
-        self._stepped = False
+        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
+        self._unchanging: list[Any] | None = None  # the tensors of a request after the first one; None before a request
+        self._rolled_back_to: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._writer is not None
 
     async def open(self) -> None:
-        if self._writer is None:
-            handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the name on the wire
-            p2p = self._manager.state.p2p
-            _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
+        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the name on the wire
+        p2p = self._manager.state.p2p
+        _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
 
-    async def exchange(self, hidden: torch.Tensor, step: dict[str, Any]) -> torch.Tensor:
+    def roll_back(self, position: int) -> None:
+        self._rolled_back_to = position
+
+    async def exchange(self, hidden: torch.Tensor) -> torch.Tensor:
         """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
         api = self._api
-        tensors, structure = api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
-        metadata = step | {"session_id": self._session_id, "args_structure": structure}
-        if not self._stepped:
-            metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
-            metadata["max_length"] = self._max_length
-        compression = api.runtime_pb2.CompressionType.NONE
-        request = api.runtime_pb2.ExpertRequest(
-            uid=self._uid,
-            tensors=[api.hivemind.serialize_torch_tensor(tensor, compression) for tensor in tensors],
-            metadata=api.hivemind.MSGPackSerializer.dumps(metadata),
-        )
-        self._stepped = True
-        await api.p2p.send_protobuf(request, self._writer)
-        answer, error = await api.p2p.receive_protobuf(api.runtime_pb2.ExpertResponse, self._reader)
+        async with self._sending:
+            await self._send(self._request(hidden))
+        async with self._receiving:
+            answer, error = await api.p2p.receive_protobuf(api.runtime_pb2.ExpertResponse, self._reader)
         if error is not None:
             raise RuntimeError(error.message)
         outputs: torch.Tensor = api.hivemind.deserialize_torch_tensor(answer.tensors[0])
@@ -181,13 +213,39 @@ class _SpanStream:
             raise ValueError(msg)
         return outputs
 
+    async def _send(self, request: Any) -> None:
+        """Do as hivemind's `send_protobuf` does, in one write: its three are three packets on each leg of the way."""
+        p2p, message = self._api.p2p, request.SerializeToString()
+        self._writer.write(p2p.MESSAGE_MARKER + len(message).to_bytes(p2p.HEADER_LEN, p2p.BYTEORDER) + message)
+        await self._writer.drain()
+
+    def _request(self, hidden: torch.Tensor) -> Any:
+        """Return the next message; what a server has to know about the session is in the first one only."""
+        metadata: dict[str, Any] = {}
+        if self._unchanging is None:
+            tensors, structure = self._api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
+            self._unchanging = [self._serialized(tensor) for tensor in tensors[1:]]
+            metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
+            metadata |= {"session_id": self._session_id, "max_length": self._max_length, "args_structure": structure}
+        if self._rolled_back_to is not None:
+            metadata["start_from_position"] = self._rolled_back_to
+            self._rolled_back_to = None
+        return self._api.runtime_pb2.ExpertRequest(
+            uid=self._uid,
+            tensors=[self._serialized(hidden), *self._unchanging],
+            metadata=self._api.hivemind.MSGPackSerializer.dumps(metadata),
+        )
+
+    def _serialized(self, tensor: torch.Tensor) -> Any:
+        return self._api.hivemind.serialize_torch_tensor(tensor, self._api.runtime_pb2.CompressionType.NONE)
+
     async def close(self) -> None:
         """Say goodbye and wait until the server hangs up, by which time its cache is free again."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         try:
-            if self._stepped:
+            if self._unchanging is not None:
                 await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
                 await asyncio.wait_for(self._reader.read(1), _GRACE)
         # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
