@@ -228,14 +228,16 @@ def test_a_closed_swarm_takes_no_servers() -> None:
 
 
 def test_closing_lets_this_process_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    released: list[list[str]] = []
+    released: list[tuple[list[str], str | None]] = []
 
     class Clients:
-        release = staticmethod(released.append)
+        @staticmethod
+        def release(initial_peers: list[str], model: str | None) -> None:
+            released.append((initial_peers, model))
 
     monkeypatch.setitem(sys.modules, "langchain_petals.engine.client", Clients)
     LocalSwarm().close()
-    assert released == [["/ip4/1.2.3.4"]]
+    assert released == [(["/ip4/1.2.3.4"], None)]
 
 
 def test_a_killed_server_shows_as_dead() -> None:
