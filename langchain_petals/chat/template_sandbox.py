@@ -104,6 +104,7 @@ _FILTERS = [
     "escape",
     "first",
     "float",
+    "format",
     "groupby",
     "indent",
     "int",
@@ -346,8 +347,10 @@ def _check_arguments(meter: Meter, name: str, receiver: Any, args: tuple[Any, ..
         width = max((len(value) if isinstance(value, str) else int(value) for value in given), default=4)
         meter.spend(width * (receiver.count("\n") + 1))
     elif name == "format":
+        # the method, or the filter of this name, which works like the operator
         _check_width(_WIDE_BRACES, receiver)
-        meter.spend(receiver.count("{") * sum(meter.size(value) for value in given))
+        _check_width(_WIDE_PERCENT, receiver)
+        meter.spend((receiver.count("{") + receiver.count("%")) * sum(meter.size(value) for value in given))
     elif name in _SLOW_NEEDLES and any(isinstance(value, str) and len(value) > _LONGEST_NEEDLE for value in given):
         msg = f"the chat template uses {name} with more than {_LONGEST_NEEDLE} characters"
         raise TemplateLimitError(msg)

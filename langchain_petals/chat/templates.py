@@ -18,7 +18,7 @@ import jinja2
 from langchain_petals.chat import builtin_templates, turn_folding
 from langchain_petals.chat.segments import Segment, encode
 from langchain_petals.chat.template_sandbox import SandboxedTemplate, TemplateLimitError
-from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_in
+from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_around, marks_in
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens or {})
         if token_markers is None:
             token_markers = [token for token in self._special_tokens.values() if isinstance(token, str)]
-        self._markers = Markers(token_markers, marks_in(source))
+        self._token_markers = frozenset(token_markers)
         self._with_tools: ChatTemplate | None = None
         if tool_source is not None:
             self._with_tools = ChatTemplate(
@@ -85,6 +85,13 @@ class ChatTemplate:
     @property
     def _title(self) -> str:
         return f"The chat template {self.name!r}" if self.name else "The chat template"
+
+    @cached_property
+    def _markers(self) -> Markers:
+        written = marks_in(self.source)
+        for roles in (("user", "assistant", "user"), ("system", "user", "assistant", "user")):
+            written |= marks_around(self._probe(_probe_turns(roles)) or "", "probe-")
+        return Markers(self._token_markers, written)
 
     @cached_property
     def takes_tools(self) -> bool:
@@ -106,16 +113,8 @@ class ChatTemplate:
     @cached_property
     def end_of_answer(self) -> str:
         """What a model that goes on past its answer writes next: a token's text, how the next line begins, or ""."""
-        turns = [
-            {"role": "user", "content": "probe-question"},
-            {"role": "assistant", "content": "probe-answer"},
-            {"role": "user", "content": "probe-next"},
-        ]
-        try:
-            rendered = self._run(turns, tools=None, add_generation_prompt=False)
-        except jinja2.TemplateError:
-            return ""
-        between = rendered.partition("probe-answer")[2].partition("probe-next")[0].rstrip()
+        rendered = self._probe(_probe_turns(["user", "assistant", "user"])) or ""
+        between = rendered.partition("probe-1")[2].partition("probe-2")[0].rstrip()
         mark = self._markers.at_start(between.lstrip())
         if mark:
             return mark
@@ -140,23 +139,31 @@ class ChatTemplate:
 
     @cached_property
     def _shows_calls(self) -> bool:
-        return self._shows(_PROBE_OF_TOOLS, "probe_function")
+        return self._shows(_probe_of_tools(1), "probe_function_0")
+
+    @cached_property
+    def _shows_several_calls(self) -> bool:
+        return self._shows(_probe_of_tools(2), "probe_function_0", "probe_function_1")
 
     @cached_property
     def _shows_results(self) -> bool:
-        return self._shows(_PROBE_OF_TOOLS, "probe-result")
+        return self._shows(_probe_of_tools(1), "probe-result-0")
 
     def _shows_each(self, roles: Sequence[str]) -> bool:
-        turns = [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+        turns = _probe_turns(roles)
         return self._shows(turns, *(turn["content"] for turn in turns))
 
     def _shows(self, turns: Sequence[Turn], *texts: str) -> bool:
         """Return whether the template renders a conversation, with certain texts in it."""
+        rendered = self._probe(turns)
+        return rendered is not None and all(text in rendered for text in texts)
+
+    def _probe(self, turns: Sequence[Turn]) -> str | None:
+        """Render a conversation to see what comes of it: None if the template refuses it."""
         try:
-            rendered = self._run(turns, tools=None, add_generation_prompt=False)
+            return self._run(turns, tools=None, add_generation_prompt=False)
         except jinja2.TemplateError:
-            return False
-        return all(text in rendered for text in texts)
+            return None
 
     def render(
         self,
@@ -212,11 +219,14 @@ class ChatTemplate:
         roles = [turn["role"] for turn in turns]
         if any(turn.get("name") for turn in turns) and not self._shows_names:
             turns = turn_folding.with_names(turns)
-        # results first: they find their names in the calls
+        turns = turn_folding.with_named_results(turns)
+        calls = [len(turn.get("tool_calls") or ()) for turn in turns]
+        if any(calls) and not self._shows_calls:
+            turns = turn_folding.with_written_calls(turns)
+        elif max(calls, default=0) > 1 and not self._shows_several_calls:
+            turns = turn_folding.with_single_calls(turns)
         if "tool" in roles and not self._shows_results:
             turns = turn_folding.with_results_of_users(turns)
-        if any(turn.get("tool_calls") for turn in turns) and not self._shows_calls:
-            turns = turn_folding.with_written_calls(turns)
         if "system" in roles and (self.refuses_system or (set(roles) == {"system"} and not self._takes_system_alone)):
             turns = turn_folding.with_folded_system(turns, keep_first=False)
         elif "system" in roles[1:] and not self._takes_system_anywhere:
@@ -232,18 +242,23 @@ class ChatTemplate:
             raise InvalidRequestError(msg) from error
 
 
-_PROBE_OF_TOOLS: list[Turn] = [
-    {"role": "user", "content": "probe-question"},
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [
-            # Mistral's templates insist on nine letters or digits
-            {"type": "function", "id": "probe1234", "function": {"name": "probe_function", "arguments": {"probe": 1}}}
-        ],
-    },
-    {"role": "tool", "content": "probe-result", "name": "probe_function", "tool_call_id": "probe1234"},
-]
+def _probe_turns(roles: Sequence[str]) -> list[Turn]:
+    return [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+
+
+def _probe_of_tools(calls: int) -> list[Turn]:
+    # Mistral's templates insist on ids of nine letters or digits
+    names = {f"probe123{index}": f"probe_function_{index}" for index in range(calls)}
+    functions = [
+        {"type": "function", "id": identifier, "function": {"name": name, "arguments": {"probe": 1}}}
+        for identifier, name in names.items()
+    ]
+    results = [
+        {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": identifier}
+        for index, (identifier, name) in enumerate(names.items())
+    ]
+    question = {"role": "user", "content": "probe-question"}
+    return [question, {"role": "assistant", "content": "", "tool_calls": functions}, *results]
 
 
 def _turn(message: Mapping[str, Any]) -> Turn:

@@ -5,6 +5,7 @@ strict turns only. What a template does not know is written in the words of what
 
     names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
     tool calls                   `<tool_call>{"name": ..., "arguments": ...}</tool_call>`, in the assistant's content
+    several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     system messages, not known   put in front of the next user message, with an empty line in between
     system messages further on   the same, where the template takes one at the beginning only
@@ -54,18 +55,47 @@ def _written_call(function: Turn) -> str:
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
 
-def with_results_of_users(turns: Sequence[Turn]) -> list[Turn]:
-    """Give the results of tools as messages of the user."""
+def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
+    """Name the tool that a result comes from, where the result does not say it."""
     names = {
         call.get("id"): call.get("function", call).get("name")
         for turn in turns
         for call in turn.get("tool_calls") or ()
     }
+    return [
+        turn | {"name": names[turn["tool_call_id"]]}
+        if turn["role"] == "tool" and not turn.get("name") and names.get(turn.get("tool_call_id"))
+        else turn
+        for turn in turns
+    ]
+
+
+def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
+    """Let one call follow the other, each with its result behind it."""
+    result: list[Turn] = []
+    waiting = list(turns)
+    while waiting:
+        turn = waiting.pop(0)
+        calls = turn.get("tool_calls") or ()
+        if len(calls) < 2:  # noqa: PLR2004 - several
+            result.append(turn)
+            continue
+        end = next((index for index, later in enumerate(waiting) if later["role"] != "tool"), len(waiting))
+        results, waiting = waiting[:end], waiting[end:]
+        for index, call in enumerate(calls):
+            result.append(turn | {"content": "" if index else turn["content"], "tool_calls": [call]})
+            result += [each for each in results if each.get("tool_call_id") == call.get("id")]
+            results = [each for each in results if each.get("tool_call_id") != call.get("id")]
+        result += results
+    return result
+
+
+def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
+    """Give the results of tools as messages of the user."""
     result = []
     for turn in turns:
         if turn["role"] == "tool":
-            name = turn.get("name") or names.get(turn.get("tool_call_id"))
-            label = f"Tool result ({name})" if name else "Tool result"
+            label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
             result.append({"role": "user", "content": f"{label}: {turn['content']}"})
         else:
             result.append(turn)

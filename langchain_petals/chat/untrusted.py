@@ -52,6 +52,18 @@ def marks_in(source: str) -> frozenset[str]:
     return frozenset(_TAG.findall(unescaped)) | frozenset(match.strip() for match in _HEADING.findall(unescaped))
 
 
+def marks_around(rendered: str, content: str) -> frozenset[str]:
+    """Return the marks that a template has put into a prompt, which may be composed of a role's name and more.
+
+    Args:
+        rendered: The prompt.
+        content: How the content of each message begins; headings are what stands right before it.
+    """
+    heading = rf"(?:^|[\n>\]])[ \t]*((?:#{{1,6}} ?)?[A-Za-z][\w ]{{0,30}}:)[ \t]*\n?{re.escape(content)}"
+    headings = re.findall(heading, rendered)
+    return frozenset(_TAG.findall(rendered)) | frozenset(headings)
+
+
 class Markers:
     """The marks of a template.
 

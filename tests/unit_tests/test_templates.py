@@ -253,6 +253,21 @@ class TestATemplateThatKnowsLess:
     def test_gets_the_results_of_nameless_tools_too(self) -> None:
         assert "[user] Tool result: 5" in rendered(ALTERNATING, [{"role": "tool", "content": "5"}])
 
+    def test_gets_one_call_after_the_other(self) -> None:
+        source = (
+            "{% for m in messages %}{% if m.tool_calls | default([]) | length > 1 %}"
+            "{{ raise_exception('one call at once') }}{% endif %}{{ m.role }}:"
+            "{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments.a }}{% endfor %}{{ m.content }};"
+            "{% endfor %}"
+        )
+        assert rendered(source, golden.TOOL_USE[1:]) == (
+            "assistant:add2;tool:5;assistant:add4;tool:9;assistant:5 and 9.;user:Thanks!;"
+        )
+
+    def test_that_wants_the_names_of_tools_gets_them(self) -> None:
+        source = "{% for m in messages if m.role == 'tool' %}{{ m.name }}={{ m.content }};{% endfor %}"
+        assert rendered(source + "{{ messages[1].tool_calls[0].function.name }}", golden.TOOL_USE) == "add=5;add=9;add"
+
     def test_is_given_the_conversation_as_it_is_where_it_knows_more(self) -> None:
         source = (
             "{% for m in messages %}{{ m.role }},{{ m.name }},{{ m.tool_calls | tojson }},{{ m.content }};{% endfor %}"
