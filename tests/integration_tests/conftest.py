@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_tests.conftest import base_vcr_config
+from local_hub import LocalHub, point_at
 
+from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ def swarm() -> Iterator[LocalSwarm]:
 
 
 @pytest.fixture(scope="session")
-def second_swarm(swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSwarm]:
+def second_swarm(
+    swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalSwarm]:
     """Return a server on the same swarm with a second model: the bundled one's weights, under another name."""
     folder = tmp_path_factory.mktemp("models") / "another-tiny"
     shutil.copytree(tiny_folder, folder)
@@ -41,3 +45,12 @@ def second_swarm(swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.
 def vcr_config() -> dict[str, Any]:
     """Return how traffic would be recorded; a swarm's is no HTTP, so there is none."""
     return base_vcr_config()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """Return an empty model hub on loopback; this process and its children ask it, and keep its files apart."""
+    load_petals()
+    with LocalHub() as hub:
+        point_at(monkeypatch, hub.url, tmp_path / "home")
+        yield hub

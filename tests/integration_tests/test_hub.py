@@ -15,18 +15,18 @@ import vcr
 from cassettes import CDN, HUB, vcr_settings
 from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session
-from local_hub import LocalHub, point_at
 from pydantic import SecretStr
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from langchain_petals import Petals
 from langchain_petals.engine import hub as files
-from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.errors import AccessDeniedError, HubUnreachableError, InvalidKeyError
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from local_hub import LocalHub
 
     from langchain_petals.engine.hub import Repository
 
@@ -35,16 +35,11 @@ MEGABYTE = 2**20
 PROMPT = "Human: Who are you?\nAI:"
 
 
-@pytest.fixture
-def hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
-    """Return a hub with the bundled model, open and gated; this process and its children ask it."""
-    load_petals()
-    with LocalHub() as hub:
-        hub.keys |= {READER, STRANGER}
-        hub.add("acme/open", tiny_folder)
-        hub.add("acme/gated", tiny_folder, gated=True, readers={READER})
-        point_at(monkeypatch, hub.url, tmp_path / "home")
-        yield hub
+@pytest.fixture(autouse=True)
+def _models(hub: LocalHub, tiny_folder: Path) -> None:
+    hub.keys |= {READER, STRANGER}
+    hub.add("acme/open", tiny_folder)
+    hub.add("acme/gated", tiny_folder, gated=True, readers={READER})
 
 
 @pytest.fixture
@@ -125,7 +120,6 @@ def test_servers_get_the_key_but_show_it_to_nobody(
     assert {request.key for request in hub.requests if request.place == "hub"} == {READER}
 
 
-@pytest.mark.usefixtures("hub")
 def test_a_swarm_of_a_gated_model_needs_the_key() -> None:
     with pytest.raises(AccessDeniedError, match="'acme/gated' is gated, and no key was given"):
         LocalSwarm("acme/gated")
