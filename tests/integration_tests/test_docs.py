@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import re
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from sybil import Document, Example, Sybil
@@ -20,9 +20,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 from langchain_petals import Petals, errors
-
-if TYPE_CHECKING:
-    from langchain_petals.swarm import LocalSwarm
+from langchain_petals.swarm import LocalSwarm
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,6 +69,10 @@ def test_every_option_is_on_the_page_about_the_llm() -> None:
 
 def test_every_error_is_on_the_page_about_the_llm() -> None:
     assert set(errors.__all__) - {"PetalsError"} <= names_in_tables("llm.md")
+
+
+def test_every_argument_of_a_local_swarm_is_on_the_page_about_swarms() -> None:
+    assert set(inspect.signature(LocalSwarm).parameters) <= names_in_tables("swarms.md")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
