@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.generation import Generation
+    from langchain_petals.engine.request import Request
     from langchain_petals.engine.settings import Settings
 
 Group = list["Generation"]
 
 # Until its prompt is fed, a row that is longer than its companions gets one token a step where it could have had many
-# at once; each such step costs it a round trip. Companions save the servers a step each. See docs/engine.md for the
-# measurements behind the number.
+# at once: each such step costs it a round trip. It may cost a quarter of the steps that it takes anyway, and no more
+# than this many, since answers are often shorter than they may be. See docs/engine.md for the measurements.
 LENGTH_SPREAD = 32
+_SHARE_OF_STEPS = 4
 
 # A burst of requests comes one by one (asyncio.gather, threads): the window is extended by each, up to this many times.
 _LONGEST_BURST = 20
@@ -78,11 +80,13 @@ def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Se
 
 def _similar(generations: Sequence[Generation], most: int) -> list[Group]:
     groups: list[Group] = []
-    shortest = 0
     for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
-        length = len(generation.request.prompt_ids)
-        if not groups or len(groups[-1]) == most or length - shortest > LENGTH_SPREAD:
+        if not groups or len(groups[-1]) == most or not _fits(generation.request, groups[-1][0].request):
             groups.append([])
-            shortest = length
         groups[-1].append(generation)
     return groups
+
+
+def _fits(request: Request, shortest: Request) -> bool:
+    longer = len(request.prompt_ids) - len(shortest.prompt_ids)
+    return longer <= min(LENGTH_SPREAD, request.max_new_tokens // _SHARE_OF_STEPS)

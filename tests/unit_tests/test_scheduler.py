@@ -22,8 +22,8 @@ LONG_WINDOW = Settings(batch_window=60_000)
 NO_WINDOW = Settings(batch_window=0)
 
 
-def asked(length: int = 1) -> Generation:
-    return Generation(Request([1] * length, 1))
+def asked(length: int = 1, new_tokens: int = 256) -> Generation:
+    return Generation(Request([1] * length, new_tokens))
 
 
 class Runner:
@@ -130,6 +130,22 @@ def grouped(waiting: Sequence[tuple[Generation, Settings]]) -> list[list[int]]:
 )
 def test_prompts_of_similar_length_share_a_session(lengths: list[int], groups: list[list[int]]) -> None:
     assert grouped([(asked(length), NO_WINDOW) for length in lengths]) == groups
+
+
+@pytest.mark.parametrize(
+    ("requests", "groups"),
+    [
+        ([(10, 1), (11, 3)], [[10], [11]]),
+        ([(10, 1), (11, 4)], [[10, 11]]),
+        ([(10, 64), (26, 64)], [[10, 26]]),
+        ([(10, 64), (27, 64)], [[10], [27]]),
+        ([(10, 64), (10, 1), (26, 64)], [[10, 10, 26]]),
+    ],
+)
+def test_a_longer_prompt_costs_a_quarter_of_the_steps_at_most(
+    requests: list[tuple[int, int]], groups: list[list[int]]
+) -> None:
+    assert grouped([(asked(*request), NO_WINDOW) for request in requests]) == groups
 
 
 def test_requests_with_other_settings_do_not_share_a_session() -> None:
