@@ -15,29 +15,34 @@ from langchain_core.language_models import BaseChatModel, LangSmithParams, Model
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import ensure_config, run_in_executor
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.answers import PROVIDER, ChatAnswer
 from langchain_petals.chat.messages import turns
 from langchain_petals.chat.reasoning import START, ReasoningSplitter
-from langchain_petals.chat.templates import find_template
+from langchain_petals.chat.structured import Method, structured
+from langchain_petals.chat.templates import ChatTemplate, find_template
+from langchain_petals.chat.tool_calls import find_format
 from langchain_petals.chat.transcripts import transcripts_of
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.parameters import PetalsParameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGenerationChunk
-    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.tools import BaseTool
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.segments import Segment
-    from langchain_petals.chat.templates import ChatTemplate
-    from langchain_petals.engine.client import Client
+    from langchain_petals.chat.tool_calls import ToolFormat
+    from langchain_petals.engine.client import Client  # noqa: TC004 - a private attribute's type is not read
 
 
 class ChatPetals(PetalsParameters, BaseChatModel):
@@ -70,6 +75,11 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     allow_special_tokens: bool = False
     """Let special tokens inside a message act as such. Off, a message's text cannot pass itself off as another's."""
 
+    tool_format: str | None = None
+    """How the model writes tool calls: "hermes", "llama-3.1", "llama-3.1-python-tag" or "mistral"; None finds out."""
+
+    _found: tuple[Client, str | None, ChatTemplate] | None = PrivateAttr(default=None)
+
     @property
     def model(self) -> str:
         """The model's folder or hub name."""
@@ -86,7 +96,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        own = ("chat_template", "chat_template_kwargs", "allow_special_tokens")
+        own = ("chat_template", "chat_template_kwargs", "allow_special_tokens", "tool_format")
         return super()._identifying_params | {name: getattr(self, name) for name in own}
 
     @classmethod
@@ -124,8 +134,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             messages: A conversation, or a part of one.
             tools: Tools that would be bound.
         """
-        described = [convert_to_openai_tool(tool) for tool in tools or ()]
-        return len(self._encode(self._render(turns(messages), described)))
+        return len(self._encode(self._render(turns(messages), AnswerForm.of_call({"tools": tools}))))
 
     # ---- calls
 
@@ -214,6 +223,73 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             config = {**(config or {}), "max_concurrency": self.max_batch_size}
         return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
+    # ---- tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let answers call tools; what they call parses and fits the tool's schema, whatever the model.
+
+        Args:
+            tools: Functions, pydantic classes, TypedDicts, LangChain tools, or schemas in OpenAI's or Anthropic's form.
+            tool_choice: None or "auto" lets the model decide; "none" lets it call nothing; "any", "required" or True
+                makes it call something; a tool's name, or OpenAI's `{"type": "function", ...}`, makes it call that.
+            parallel_tool_calls: False allows one call in an answer at the most.
+            strict: False lets arguments hold properties that a schema does not name.
+            kwargs: Further options of each call.
+
+        Raises:
+            InvalidRequestError: The choice names no tool of these, or a schema cannot be guaranteed; says which.
+
+        Example:
+            .. code-block:: python
+
+                def add(a: int, b: int) -> int:
+                    \"\"\"Add two numbers.\"\"\"
+                    return a + b
+
+                chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
+        """
+        bound: dict[str, Any] = {
+            "tools": [convert_to_openai_tool(tool, strict=strict) for tool in tools],
+            "tool_choice": tool_choice,
+            "parallel_tool_calls": parallel_tool_calls,
+        }
+        AnswerForm.of_call(dict(bound)).constraint(find_format(self.tool_format, self.chat_template))  # raises now
+        return self.bind(**{name: value for name, value in bound.items() if value is not None}, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        include_raw: bool = False,
+        method: Method = "json_schema",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a model whose answers are objects that fit a schema, whatever the model.
+
+        Args:
+            schema: A pydantic class (answers are its instances), a TypedDict or a JSON schema (they are dictionaries).
+            include_raw: Return a dictionary of the message (`raw`), the object (`parsed`) and what went wrong
+                (`parsing_error`).
+            method: "json_schema" constrains the answer to the schema and tells the model of it; "function_calling"
+                makes the model call a tool that has it; "json_mode" constrains the answer to JSON of any kind, and
+                leaves it to your prompt to say which.
+            strict: False lets objects hold properties that the schema does not name.
+            kwargs: Further options of each call.
+
+        Raises:
+            InvalidRequestError: There is no schema, or it cannot be guaranteed.
+        """
+        return structured(self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs)
+
     # ---- from messages to the engine
 
     def _for_call(self, kwargs: dict[str, Any]) -> ChatPetals:
@@ -244,22 +320,23 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             PromptTooLongError: The conversation leaves no room for an answer.
         """
         kwargs.pop("stream", None)
+        form = AnswerForm.of_call(kwargs)
         options = self._call_options(stop, kwargs)
         client = self._get_client()
-        rendered = self._render(turns(messages))
+        rendered = self._render(turns(messages), form)
         ids = self._encode(rendered)
         end_token, end_text = self._end(self._template())
         end_tokens = () if end_token is None else (end_token,)
         if end_text is not None:
             options = options.model_copy(update={"stop": (*options.stop, end_text)})
-        generations = self._submit([ids], options, end_tokens=end_tokens)
-        special = frozenset(client.tokenizer.all_special_ids)
+        extra = {} if (constraint := form.constraint(self._tool_format())) is None else {"constraint": constraint}
+        generations = self._submit([ids], options, end_tokens=end_tokens, **extra)
         ends = {*client.end_tokens, *end_tokens}
 
         def remember(text: str, tokens: Sequence[int]) -> None:
             said = tokens[:-1] if tokens[-1] in ends else tokens
-            # text that a stop sequence cut off, or a special token that the text does not show, is not on the servers
-            if not special.intersection(said) and client.tokenizer.decode(said) == text:
+            # what a stop sequence cut off, and a special token that the text does not show, cannot be in a prompt
+            if client.tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
                 transcripts_of(client).remember(rendered, ids, text, said)
 
         thinking = rendered[-1].text.rstrip().endswith(START)
@@ -268,6 +345,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 generation,
                 model_name=self.model_name,
                 splitter=ReasoningSplitter(started=thinking),
+                parser=self._tool_format().parser(certain=True) if form.tools else None,
                 token_text=lambda token: str(client.tokenizer.decode([token])),
                 counts_prompt=index == 0,
                 remember=remember,
@@ -276,18 +354,24 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         ]
 
     def _template(self) -> ChatTemplate:
+        """Return the template; a copy of this object with another one notices that it is another."""
         client = self._get_client()
-        return find_template(
-            self.chat_template, client.tokenizer, self.model_name, getattr(client.model.config, "model_type", None)
-        )
+        if self._found is None or self._found[:2] != (client, self.chat_template):
+            family = getattr(client.model.config, "model_type", None)
+            template = find_template(self.chat_template, client.tokenizer, self.model_name, family)
+            self._found = client, self.chat_template, template
+        return self._found[2]
 
-    def _render(
-        self, conversation: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
-    ) -> Sequence[Segment]:
-        return self._template().render(
-            conversation,
-            tools=tools or None,
+    def _tool_format(self) -> ToolFormat:
+        return find_format(self.tool_format, self._template().source)
+
+    def _render(self, conversation: Sequence[Turn], form: AnswerForm) -> Sequence[Segment]:
+        template, tool_format = self._template(), self._tool_format()
+        return template.render(
+            form.introduced(conversation, tool_format, template_takes_tools=template.takes_tools),
+            tools=form.tools if template.takes_tools else None,
             escape_special_tokens=not self.allow_special_tokens,
+            write_calls=tool_format.render,
             **self.chat_template_kwargs,
         )
 
@@ -321,8 +405,9 @@ def _profile(context_length: int | None) -> ModelProfile:
         audio_inputs=False,
         video_inputs=False,
         text_outputs=True,
-        tool_calling=False,
-        structured_output=False,
+        tool_calling=True,
+        tool_choice=True,
+        structured_output=True,
     )
     if context_length is not None:
         profile["max_input_tokens"] = context_length

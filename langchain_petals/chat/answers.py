@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
+from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart
 from langchain_petals.logprobs import described
 
 if TYPE_CHECKING:
@@ -17,18 +20,71 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
     from langchain_petals.chat.reasoning import ReasoningSplitter
+    from langchain_petals.chat.tool_call_parser import Part, ToolCallParser
     from langchain_petals.engine.generation import Generation, Piece
 
 PROVIDER = "petals"
 
 
 @dataclass
-class _Collected:
-    """The parts of a message so far."""
+class _News:
+    """What one piece, or all of them together, bring to a message."""
 
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
+    text: str = ""
+    reasoning: str = ""
+    calls: dict[int, CallPart] = field(default_factory=dict)
+    broken: list[BrokenCall] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.calls or self.broken or self.logprobs)
+
+    def add(self, part: Part) -> None:
+        if isinstance(part, TextPart):
+            self.text += part.text
+        elif isinstance(part, BrokenCall):
+            self.broken.append(part)
+        elif (call := self.calls.get(part.index)) is None:
+            self.calls[part.index] = part
+        else:
+            arguments = call.arguments + part.arguments
+            self.calls[part.index] = CallPart(part.index, call.id, call.name or part.name, arguments)
+
+    def extend(self, other: _News) -> None:
+        self.text += other.text
+        self.reasoning += other.reasoning
+        self.logprobs += other.logprobs
+        self.broken += other.broken
+        for part in other.calls.values():
+            self.add(part)
+
+    @property
+    def additional_kwargs(self) -> dict[str, Any]:
+        return {"reasoning_content": self.reasoning} if self.reasoning else {}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
+
+    @property
+    def call_chunks(self) -> list[ToolCallChunk]:
+        """The calls' parts; a broken one has no name, so that LangChain will find that it does not parse."""
+        calls = [
+            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=part.index)
+            for part in self.calls.values()
+        ]
+        return calls + [tool_call_chunk(args=part.text, index=part.index) for part in self.broken]
+
+    @property
+    def whole_calls(self) -> list[ToolCall]:
+        return [
+            tool_call(name=part.name or "", args=json.loads(part.arguments or "{}"), id=part.id)
+            for part in self.calls.values()
+        ]
+
+    @property
+    def broken_calls(self) -> list[InvalidToolCall]:
+        return [invalid_tool_call(args=part.text, error=part.error) for part in self.broken]
 
 
 class ChatAnswer:
@@ -38,6 +94,7 @@ class ChatAnswer:
         generation: Where the pieces come from.
         model_name: The model's name, for the response's metadata.
         splitter: Tells reasoning from the answer.
+        parser: Tells tool calls from the text; None if none can be called.
         token_text: Gives the text of a token id, for log-probabilities.
         counts_prompt: Whether the prompt's tokens are part of this answer's usage; of several answers to one prompt,
             they are of the first.
@@ -50,14 +107,15 @@ class ChatAnswer:
         *,
         model_name: str,
         splitter: ReasoningSplitter,
+        parser: ToolCallParser | None,
         token_text: Callable[[int], str],
         counts_prompt: bool,
         remember: Callable[[str, Sequence[int]], object],
     ) -> None:
         self.generation = generation
         self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
-        self._counts_prompt, self._remember = counts_prompt, remember
-        self._whole = _Collected()
+        self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
+        self._whole = _News()
         self._written: list[str] = []
         self._tokens: list[int] = []
         self._reasoning_tokens = 0
@@ -67,34 +125,41 @@ class ChatAnswer:
         """Take a piece; return what it adds to the message, if anything."""
         self._written.append(piece.text)
         self._tokens += piece.tokens
-        self._finish_reason = piece.finish_reason
-        inside = self._splitter.inside
-        reasoning, text = self._splitter.add(piece.text)
-        if piece.finish_reason is not None:
-            rest_of_reasoning, rest_of_text = self._splitter.flush()
-            reasoning, text = reasoning + rest_of_reasoning, text + rest_of_text
-        if inside or self._splitter.inside:
+        news = self._news(piece)
+        self._whole.extend(news)
+        if piece.finish_reason is None:
+            return self._chunk(news) if news else None
+        self._finish_reason = "tool_calls" if self._whole.calls else piece.finish_reason
+        self._remember("".join(self._written), self._tokens)
+        return self._chunk(news, self._metadata, self.usage)
+
+    def _news(self, piece: Piece) -> _News:
+        over = piece.finish_reason is not None
+        was_inside = self._splitter.inside
+        news = _News()
+        news.reasoning, text = self._splitter.add(piece.text)
+        if was_inside or self._splitter.inside:
             self._reasoning_tokens += len(piece.tokens)
-        metadata: dict[str, Any] = {}
+        if over:
+            reasoning, rest = self._splitter.flush()
+            news.reasoning, text = news.reasoning + reasoning, text + rest
+        if self._parser is None:
+            news.text = text
+        else:
+            for part in (*self._parser.feed(text), *(self._parser.close() if over else ())):
+                news.add(part)
         if piece.logprobs is not None:
-            metadata["logprobs"] = {"content": [described(piece.logprobs, self._token_text)]}
-            self._whole.logprobs += metadata["logprobs"]["content"]
-        if text:
-            self._whole.text.append(text)
-        if reasoning:
-            self._whole.reasoning.append(reasoning)
-        if piece.finish_reason is not None:
-            self._remember("".join(self._written), self._tokens)
-            return self._chunk(text, reasoning, metadata | self._metadata, self.usage)
-        return self._chunk(text, reasoning, metadata) if text or reasoning or metadata else None
+            news.logprobs = [described(piece.logprobs, self._token_text)]
+        return news
 
     def _chunk(
-        self, text: str, reasoning: str, metadata: dict[str, Any], usage: UsageMetadata | None = None
+        self, news: _News, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
     ) -> ChatGenerationChunk:
         message = AIMessageChunk(
-            content=text,
-            additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-            response_metadata=metadata,
+            content=news.text,
+            additional_kwargs=news.additional_kwargs,
+            tool_call_chunks=news.call_chunks,
+            response_metadata=news.metadata | (metadata or {}),
             usage_metadata=usage,
             chunk_position="last" if usage else None,
         )
@@ -124,12 +189,12 @@ class ChatAnswer:
     def result(self) -> ChatGeneration:
         """Return the whole message; all pieces must have been added."""
         whole = self._whole
-        logprobs = {"logprobs": {"content": whole.logprobs}} if whole.logprobs else {}
-        reasoning = "".join(whole.reasoning)
         message = AIMessage(
-            "".join(whole.text),
-            additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-            response_metadata=logprobs | self._metadata,
+            whole.text,
+            additional_kwargs=whole.additional_kwargs,
+            tool_calls=whole.whole_calls,
+            invalid_tool_calls=whole.broken_calls,
+            response_metadata=whole.metadata | self._metadata,
             usage_metadata=self.usage,
         )
         return ChatGeneration(message=message, generation_info={"finish_reason": self._finish_reason})

@@ -18,13 +18,14 @@ import jinja2
 from langchain_petals.chat import builtin_templates, turn_folding
 from langchain_petals.chat.segments import Segment, encode
 from langchain_petals.chat.template_sandbox import SandboxedTemplate, TemplateLimitError
+from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_around, marks_in
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from langchain_petals.chat.turn_folding import Turn
+    from langchain_petals.chat.turn_folding import Turn, WriteCalls
 
 __all__ = ["ChatTemplate", "Rendered", "Segment", "encode", "find_template"]
 
@@ -172,6 +173,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         escape_special_tokens: bool = True,
+        write_calls: WriteCalls = HERMES.render,
         **extra: Any,
     ) -> Rendered:
         """Return the prompt of a conversation.
@@ -183,6 +185,7 @@ class ChatTemplate:
             add_generation_prompt: End with what precedes an answer.
             escape_special_tokens: Keep marks and special tokens in messages, tools and documents from acting as such.
                 Without it a message can end its turn and speak for somebody else.
+            write_calls: Writes earlier tool calls down where the template does not.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
@@ -195,12 +198,13 @@ class ChatTemplate:
                 tools=tools,
                 add_generation_prompt=add_generation_prompt,
                 escape_special_tokens=escape_special_tokens,
+                write_calls=write_calls,
                 **extra,
             )
         if tools and not self.takes_tools:
             msg = f"{self._title} presents no tools to the model. Describe them in the system message, or give another."
             raise InvalidRequestError(msg)
-        turns = self._fold([_turn(message) for message in messages])
+        turns = self._fold([_turn(message) for message in messages], write_calls)
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
             turns = [quarantine.turn(turn) for turn in turns]
@@ -214,7 +218,7 @@ class ChatTemplate:
             raise InvalidRequestError(msg) from error
         return quarantine.release(text)
 
-    def _fold(self, turns: list[Turn]) -> list[Turn]:
+    def _fold(self, turns: list[Turn], write_calls: WriteCalls) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is."""
         roles = [turn["role"] for turn in turns]
         if any(turn.get("name") for turn in turns) and not self._shows_names:
@@ -222,7 +226,7 @@ class ChatTemplate:
         turns = turn_folding.with_named_results(turns)
         calls = [len(turn.get("tool_calls") or ()) for turn in turns]
         if any(calls) and not self._shows_calls:
-            turns = turn_folding.with_written_calls(turns)
+            turns = turn_folding.with_written_calls(turns, write_calls)
         elif max(calls, default=0) > 1 and not self._shows_several_calls:
             turns = turn_folding.with_single_calls(turns)
         if "tool" in roles and not self._shows_results:

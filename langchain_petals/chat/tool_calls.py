@@ -41,13 +41,16 @@ class ToolFormat(Protocol):
     def name(self) -> str:
         """What users call it."""
 
-    def constraint(self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True) -> Constraint:
+    def constraint(
+        self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
+    ) -> Constraint:
         """Return what an answer has to keep to.
 
         Args:
             tools: What may be called.
             mode: Whether something may, must or must not be called.
             parallel: Whether one answer may hold several calls, where the format can.
+            otherwise: Grammar of an answer that calls nothing, where something may be called; None for free text.
 
         Raises:
             InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
@@ -100,7 +103,9 @@ class JsonFormat:
     wrapping: tuple[str, str, str]
     instructions: str
 
-    def constraint(self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True) -> Constraint:
+    def constraint(
+        self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
+    ) -> Constraint:
         """Return what an answer has to keep to; see `ToolFormat.constraint`."""
         marks = self.marks
         if mode == "none":
@@ -110,8 +115,10 @@ class JsonFormat:
             markers["close"] = marks.end
         rules = self._rules(tools)
         after = self.calls if parallel else self.one_call
-        if mode == "any":
+        if mode == "any" or otherwise is not None:
             start = self.forced if parallel else self.forced_once
+            if mode != "any" and otherwise is not None:
+                start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
         triggers = self._triggers(f"start: {after}\n{rules}", f"start: rest\n{rules}")
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))

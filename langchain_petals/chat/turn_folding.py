@@ -4,7 +4,7 @@ Many templates know less than LangChain's conversations: no system messages, no 
 strict turns only. What a template does not know is written in the words of what it does know, so that nothing is lost:
 
     names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
-    tool calls                   `<tool_call>{"name": ..., "arguments": ...}</tool_call>`, in the assistant's content
+    tool calls                   in the assistant's content, as the model writes them (see `tool_calls`)
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     system messages, not known   put in front of the next user message, with an empty line in between
@@ -15,13 +15,14 @@ strict turns only. What a template does not know is written in the words of what
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 Turn = dict[str, Any]
+WriteCalls = Callable[[Sequence[Any], str], str]
 
 _BETWEEN = "\n\n"
 
@@ -36,23 +37,23 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
     ]
 
 
-def with_written_calls(turns: Iterable[Turn]) -> list[Turn]:
-    """Write tool calls into the content of the message that makes them."""
+def with_written_calls(turns: Iterable[Turn], write: WriteCalls) -> list[Turn]:
+    """Write tool calls into the content of the message that makes them.
+
+    Args:
+        turns: The conversation.
+        write: Gives the text of an answer's calls (`name` and `args` of each), after its content.
+    """
     result = []
     for turn in turns:
-        calls = turn.get("tool_calls")
-        if calls:
-            texts = [turn["content"], *(_written_call(call.get("function", call)) for call in calls)]
-            content = "\n".join(text for text in texts if text)
-            result.append({key: value for key, value in turn.items() if key != "tool_calls"} | {"content": content})
+        functions = [call.get("function", call) for call in turn.get("tool_calls") or ()]
+        if functions:
+            calls = [{"name": each["name"], "args": each.get("arguments") or {}} for each in functions]
+            others = {key: value for key, value in turn.items() if key != "tool_calls"}
+            result.append(others | {"content": write(calls, turn["content"])})
         else:
             result.append(turn)
     return result
-
-
-def _written_call(function: Turn) -> str:
-    call = {"name": function["name"], "arguments": function.get("arguments") or {}}
-    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
 
 def with_named_results(turns: Sequence[Turn]) -> list[Turn]:

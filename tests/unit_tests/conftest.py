@@ -142,6 +142,26 @@ def unigram_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
+@pytest.fixture(scope="session")
+def random_model(merging_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return a model that says tokens as no tokenizer would cut them."""
+    config = LlamaConfig(
+        vocab_size=len(merging_tokenizer) + 8,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+        initializer_range=0.4,
+        bos_token_id=merging_tokenizer.bos_token_id,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        return LlamaForCausalLM(config).eval()
+
+
 @pytest.fixture
 def petals_llm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Petals]:
     """Return a factory of language models over the bundled model: greedy, and always 12 tokens long."""

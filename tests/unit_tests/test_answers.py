@@ -15,12 +15,17 @@ from langchain_petals.engine.request import Request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_petals.chat.tool_call_parser import ToolCallParser
 
-def answer(remembered: list[Any] | None = None, *, started: bool = False) -> ChatAnswer:
+
+def answer(
+    remembered: list[Any] | None = None, *, started: bool = False, parser: ToolCallParser | None = None
+) -> ChatAnswer:
     return ChatAnswer(
         Generation(Request([1, 2, 3], 100)),
         model_name="m",
         splitter=ReasoningSplitter(started=started),
+        parser=parser,
         token_text=str,
         counts_prompt=True,
         remember=lambda text, tokens: (remembered if remembered is not None else []).append((text, list(tokens))),

@@ -7,41 +7,20 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from golden_conversations import TOKEN_MARKERS
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from langchain_petals import ChatPetals
 from langchain_petals.chat import builtin_templates
+from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 QUESTION = [SystemMessage("Be kind."), HumanMessage("Who are you?")]
-
-
-@pytest.fixture(scope="session")
-def random_model(merging_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return a model that says tokens as no tokenizer would cut them."""
-    config = LlamaConfig(
-        vocab_size=len(merging_tokenizer) + 8,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-        initializer_range=0.4,
-        bos_token_id=merging_tokenizer.bos_token_id,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(8)
-        return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture
@@ -211,7 +190,7 @@ def test_a_message_cannot_speak_for_somebody_else(
     start = tiny_tokenizer.convert_tokens_to_ids("<|im_start|>")
     for allow, turns in ((False, 2), (True, 3)):
         chat = make_chat(allow_special_tokens=allow)
-        ids = chat._encode(chat._render([{"role": "user", "content": forged}]))
+        ids = chat._encode(chat._render([{"role": "user", "content": forged}], AnswerForm()))
         assert ids.count(start) == turns
 
 
@@ -256,7 +235,9 @@ def test_each_turn_sends_what_is_new(
         usage = answer.usage_metadata
         assert usage is not None
         sent.append(usage["input_tokens"] - usage["input_token_details"]["cache_read"])
-        new = chat._render([{"role": "user", "content": messages[-1].content}, {"role": "assistant", "content": "."}])
+        new = chat._render(
+            [{"role": "user", "content": messages[-1].content}, {"role": "assistant", "content": "."}], AnswerForm()
+        )
         if turn > 1:
             # the question, the marks around it, and the answer's last token, which was chosen but never sent
             assert sent[-1] <= 1 + len(chat._get_client().encode("".join(segment.text for segment in new)))

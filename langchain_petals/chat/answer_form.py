@@ -1,0 +1,121 @@
+"""What a call asks an answer to be: free text, tool calls, JSON that fits a schema, or a choice of these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_petals.chat.tool_calls import chosen_tools
+from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.engine.request import Constraint
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas import closed, json_schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_petals.chat.messages import Turn
+    from langchain_petals.chat.tool_calls import Mode, Tool, ToolFormat
+
+_ANY_OBJECT = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """The form of one call's answer.
+
+    Attributes:
+        tools: What the model is told that it may call, in OpenAI's form.
+        allowed: What it may call; one, if the call names it.
+        mode: Whether it decides by itself to call something, may not, or must.
+        parallel: Whether one answer may hold several calls.
+        schema: JSON schema of an answer that is no tool call; None for free text.
+        describes_schema: Whether the model is told the schema.
+    """
+
+    tools: Sequence[Tool] = ()
+    allowed: Sequence[Tool] = ()
+    mode: Mode = "auto"
+    parallel: bool = True
+    schema: dict[str, Any] | None = None
+    describes_schema: bool = False
+
+    @classmethod
+    def of_call(cls, kwargs: dict[str, Any]) -> AnswerForm:
+        """Take what is about the answer's form out of a call's keyword arguments.
+
+        Args:
+            kwargs: `tools`, `tool_choice`, `parallel_tool_calls`, `strict` and `response_format` are removed from it.
+
+        Raises:
+            InvalidRequestError: One of them means nothing; says what would.
+        """
+        strict = kwargs.pop("strict", None)
+        tools = [convert_to_openai_tool(tool, strict=strict) for tool in kwargs.pop("tools", None) or ()]
+        mode, allowed = chosen_tools(kwargs.pop("tool_choice", None), tools)
+        parallel = kwargs.pop("parallel_tool_calls", None)
+        schema, described = _schema(kwargs.pop("response_format", None))
+        return cls(tools, allowed, mode, parallel is not False, schema, described)
+
+    def constraint(self, tool_format: ToolFormat) -> Constraint | None:
+        """Return what every token has to keep to; None for free text.
+
+        Args:
+            tool_format: How the model writes tool calls.
+
+        Raises:
+            InvalidRequestError: A grammar cannot express a schema; says which and what of it.
+        """
+        schema = None if self.schema is None else json_grammar(self.schema)
+        if self.tools and (self.mode != "none" or schema is None):
+            return tool_format.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
+        return None if schema is None else Constraint(schema)
+
+    def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
+        """Return a conversation whose system message tells what the template does not: the tools, the schema.
+
+        Args:
+            turns: The conversation.
+            tool_format: How the model writes tool calls.
+            template_takes_tools: Whether the chat template presents tools.
+        """
+        sections = []
+        if self.tools and not template_takes_tools:
+            sections.append(tool_format.system_prompt(self.tools))
+        if self.describes_schema and self.schema is not None:
+            sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
+        if not sections:
+            return list(turns)
+        first, rest = ([turns[0]], turns[1:]) if turns[0]["role"] == "system" else ([], turns)
+        content = "\n\n".join([*(turn["content"] for turn in first), *sections])
+        return [{"role": "system", "content": content}, *rest]
+
+
+def _one_line(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _schema(response_format: Any) -> tuple[dict[str, Any] | None, bool]:
+    """Return the schema that a `response_format` stands for, and whether the model shall be told of it."""
+    if response_format is None:
+        return None, False
+    if not isinstance(response_format, dict):
+        return json_schema_of(response_format), True
+    kind = response_format.get("type")
+    if kind == "text":
+        return None, False
+    if kind == "json_object":
+        return _ANY_OBJECT, False
+    if kind == "json_schema" and isinstance(response_format.get("json_schema"), dict):
+        described = response_format["json_schema"]
+        schema = described.get("schema", _ANY_OBJECT)
+        return (schema if described.get("strict") is False else closed(schema)), True
+    msg = (
+        f"response_format={response_format!r} is none of a pydantic class, "
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} and '
+        '{"type": "text"}'
+    )
+    raise InvalidRequestError(msg)

@@ -1,0 +1,232 @@
+"""Tools and structured output: whatever the model, what is returned parses and fits its schema."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonschema
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
+from pydantic.v1 import BaseModel as BaseModelV1
+from typing_extensions import TypedDict
+
+from langchain_petals import ChatPetals
+from langchain_petals.chat.tool_calls import FORMATS
+from langchain_petals.errors import InvalidRequestError, OutputLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+QUESTION = "What is two plus three?"
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@tool
+def paint(color: Literal["red", "green"], *, thick: bool = False) -> str:
+    """Paint something."""
+    return f"{color} {thick}"
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str = Field(max_length=12)
+    age: int | None = None
+
+
+class PersonV1(BaseModelV1):
+    """A person."""
+
+    name: str
+
+
+class PersonDict(TypedDict):
+    """A person."""
+
+    name: str
+
+
+@pytest.fixture
+def make_chat(random_model: LlamaForCausalLM, merging_tokenizer: PreTrainedTokenizerFast) -> Callable[..., ChatPetals]:
+    """Return a factory of chat models that talk nonsense."""
+
+    def make(**fields: Any) -> ChatPetals:
+        own = {"client": random_model, "tokenizer": merging_tokenizer, "temperature": 1, "seed": 3, "max_tokens": 120}
+        return ChatPetals(model="random", **{"chat_template": "chatml", **own, **fields})
+
+    return make
+
+
+@pytest.mark.parametrize("tool_format", FORMATS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_forced_call_fits_its_schema(make_chat: Callable[..., ChatPetals], tool_format: str, seed: int) -> None:
+    chat = make_chat(tool_format=tool_format, seed=seed).bind_tools([add, paint], tool_choice="any")
+    answer = chat.invoke(QUESTION)
+    assert answer.tool_calls
+    assert answer.response_metadata["finish_reason"] == "tool_calls"
+    for call in answer.tool_calls:
+        schema = {"add": RunnableLambda(add), "paint": paint}[call["name"]].get_input_jsonschema()
+        if call["name"] == "add":
+            assert set(call["args"]) == {"a", "b"}
+            assert all(isinstance(value, int) for value in call["args"].values())
+        else:
+            jsonschema.validate(call["args"], schema)
+        assert call["id"]
+    assert not answer.content
+    assert not answer.invalid_tool_calls
+
+
+@pytest.mark.parametrize(
+    "choice", ["add", {"type": "function", "function": {"name": "add"}}, {"type": "tool", "name": "add"}]
+)
+def test_a_named_tool_is_called(make_chat: Callable[..., ChatPetals], choice: Any) -> None:
+    chat = make_chat().bind_tools([paint, add], tool_choice=choice, parallel_tool_calls=False)
+    assert [call["name"] for call in chat.invoke(QUESTION).tool_calls] == ["add"]
+
+
+@pytest.mark.parametrize("tool_format", FORMATS)
+def test_streamed_parts_make_the_same_calls(make_chat: Callable[..., ChatPetals], tool_format: str) -> None:
+    chat = make_chat(tool_format=tool_format, temperature=0).bind_tools([add, paint], tool_choice="any")
+    whole = chat.invoke(QUESTION)
+    chunks = list(chat.stream(QUESTION))
+    assert max(len(chunk.tool_call_chunks) for chunk in chunks) == 1
+    assert len([chunk for chunk in chunks if chunk.tool_call_chunks]) > 2, "arguments come as they are decoded"
+    joined = chunks[0]
+    for chunk in chunks[1:]:
+        joined += chunk
+    calls = [[(call["name"], call["args"]) for call in message.tool_calls] for message in (joined, whole)]
+    assert calls[0] == calls[1]
+    assert joined.content == whole.content
+    assert joined.response_metadata["finish_reason"] == "tool_calls"
+
+    async def streamed() -> list[Any]:
+        return [part async for part in chat.astream(QUESTION)]
+
+    assert len(asyncio.run(streamed())) == len(chunks)
+
+
+def test_none_calls_nothing(make_chat: Callable[..., ChatPetals]) -> None:
+    answer = make_chat().bind_tools([add], tool_choice="none").invoke(QUESTION)
+    assert not answer.tool_calls
+    assert answer.content
+
+
+def test_a_model_that_does_not_call_just_talks(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat(temperature=0)
+    answer = chat.bind_tools([add]).invoke(QUESTION)
+    assert not answer.tool_calls
+    assert answer.content
+    assert answer.response_metadata["finish_reason"] in ("stop", "length")
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice", "reason"),
+    [
+        ([add], "subtract", r"names no bound tool \(bound: 'add'\)"),
+        ([], "any", "needs tools"),
+        (
+            [
+                {
+                    "name": "f",
+                    "description": "",
+                    "parameters": {"properties": {"x": {"type": "string", "pattern": "(?=a)"}}},
+                }
+            ],
+            None,
+            "the schema of tool 'f' cannot be used",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_at_bind_time(
+    make_chat: Callable[..., ChatPetals], tools: Any, choice: Any, reason: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=reason):
+        make_chat().bind_tools(tools, tool_choice=choice)
+
+
+def test_too_small_a_limit_is_an_error_with_what_there_was(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat(max_tokens=5).bind_tools([add], tool_choice="any")
+    with pytest.raises(OutputLimitError, match="cannot be completed within 5 new token"):
+        chat.invoke(QUESTION)
+
+
+@pytest.mark.parametrize("tool_format", FORMATS)
+def test_an_agent_loop_goes_on_from_the_same_tokens(make_chat: Callable[..., ChatPetals], tool_format: str) -> None:
+    chat = make_chat(tool_format=tool_format, temperature=0)
+    bound = chat.bind_tools([add, paint], tool_choice="any", parallel_tool_calls=False)
+    messages: list[Any] = [SystemMessage("Be kind."), HumanMessage(QUESTION)]
+    for _ in range(3):
+        answer = bound.invoke(messages)
+        messages += [answer, *(ToolMessage("5", tool_call_id=call["id"]) for call in answer.tool_calls)]
+        again = bound.invoke(messages)
+        assert again.usage_metadata is not None
+        assert answer.usage_metadata is not None
+        seen = answer.usage_metadata["input_tokens"] + answer.usage_metadata["output_tokens"]
+        # all but the last token and the end token, which was chosen but never sent
+        assert again.usage_metadata["input_token_details"]["cache_read"] >= seen - 2
+        messages += [again, *(ToolMessage("6", tool_call_id=call["id"]) for call in again.tool_calls)]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize("schema", [Person, PersonV1, PersonDict, Person.model_json_schema()])
+def test_structured_output_fits(make_chat: Callable[..., ChatPetals], method: Any, schema: Any) -> None:
+    model = make_chat().with_structured_output(schema, method=method)
+    parsed = model.invoke(QUESTION)
+    if isinstance(schema, type) and issubclass(schema, (BaseModel, BaseModelV1)):
+        assert isinstance(parsed, schema)
+    else:
+        assert isinstance(parsed["name"], str)
+    *_, last = model.stream(QUESTION)
+    assert type(last) is type(parsed)
+
+
+def test_json_mode_gives_an_object(make_chat: Callable[..., ChatPetals]) -> None:
+    parsed = make_chat().with_structured_output(method="json_mode").invoke(QUESTION)
+    assert isinstance(parsed, dict)
+
+
+def test_raw_output(make_chat: Callable[..., ChatPetals]) -> None:
+    result = make_chat().with_structured_output(Person, include_raw=True).invoke(QUESTION)
+    assert isinstance(result["raw"], AIMessage)
+    assert result["parsed"] == Person.model_validate_json(result["raw"].text)
+    assert result["parsing_error"] is None
+
+
+def test_the_model_is_told_the_schema_and_the_tools(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat()
+    plain = chat.get_num_tokens_from_messages([HumanMessage(QUESTION)])
+    assert chat.get_num_tokens_from_messages([HumanMessage(QUESTION)], tools=[add]) > plain + 50
+    raw = chat.with_structured_output(Person, include_raw=True).invoke(QUESTION)["raw"]
+    assert raw.usage_metadata["input_tokens"] > plain + 50
+
+
+def test_response_format_beside_tools(make_chat: Callable[..., ChatPetals]) -> None:
+    schema = Person.model_json_schema()
+    response_format = {"type": "json_schema", "json_schema": {"name": "Person", "schema": schema}}
+    for seed in range(8):
+        answer = make_chat(seed=seed, temperature=2).bind_tools([add], response_format=response_format).invoke(QUESTION)
+        if answer.tool_calls:
+            assert answer.tool_calls[0]["name"] == "add"
+        else:
+            jsonschema.validate(json.loads(answer.text), schema)
+    with pytest.raises(InvalidRequestError, match="is none of a pydantic class"):
+        make_chat().invoke(QUESTION, response_format={"type": "yaml"})
+
+
+def test_streamed_objects_grow(make_chat: Callable[..., ChatPetals]) -> None:
+    model = make_chat(temperature=0).with_structured_output(Person.model_json_schema())
+    objects = list(model.stream(QUESTION))
+    assert len(objects) > 1
+    assert all(isinstance(each, dict) for each in objects)
+    assert objects[-1] == model.invoke(QUESTION)
