@@ -132,7 +132,7 @@ class _Run:
 
     def must_leave(self, left: int) -> int | None:
         """Return the way's first token if there is no time for anything else."""
-        return self._way[0] if self._way and len(self._way) >= left else None
+        return self.way_out(left) if self._way and len(self._way) >= left else None
 
     def take(self, token: int, left: int) -> bool:
         """Go on with a token, unless the text could then not be ended in `left` tokens; return whether it was taken."""
@@ -147,7 +147,7 @@ class _Run:
         return True
 
     def way_out(self, left: int) -> int | None:
-        """Return the first token of a way out, after another token was not taken; None when none is known any more."""
+        """Return the first token of a way out that was tried; None when none is known, or none is needed."""
         if self._untried and not self._leads_out(self._way or []):
             self._way = self._found([], left) or self._searched(left)
         return self._way[0] if self._way else None
@@ -287,7 +287,7 @@ class Guide:
             mask[token] = False
             if run.complete and self._ends:
                 mask = self._only(*self._ends)
-            elif (forced := run.way_out(left)) is not None and forced != token:
+            elif (forced := run.way_out(left)) is not None:
                 mask = self._only(forced)
         self._leave_if_finished(run)
         return token, more

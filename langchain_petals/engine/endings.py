@@ -31,6 +31,9 @@ _LAST = b"{[(\\"
 _KINDS = (range(0x31, 0x3A), range(0x61, 0x7B), range(0x41, 0x5B), range(0x80, 0xC0), range(0xC2, 0xF5), range(0x20))
 _MANY = 16
 
+# Where much is allowed and a quote is not, what a pattern still wants is seen by trying these.
+_FILLERS, _LENGTHS = b"0aA", (1, 2, 3, 4, 6, 8)
+
 # How many states with the same future, as far as the next byte shows it, are looked at for each length.
 _ALIKE = 3
 
@@ -53,9 +56,16 @@ class Alphabet:
         self.byte_ids = dict(byte_ids)
         self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
-        self._quotes = [byte_ids[byte] for byte in b"\"'" if byte in byte_ids]
+        self._quote = byte_ids.get(ord('"'), -1)
+        self._repeatable = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
+        self._closings = [
+            [byte_ids[filler]] * length + [self._quote]
+            for length in _LENGTHS
+            for filler in _FILLERS
+            if filler in byte_ids and self._quote >= 0
+        ]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
-        self._mask = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
+        self._words = (vocabulary + 31) // 32
 
     def symbols(self, data: bytes) -> list[int]:
         """Return the ids of these bytes.
@@ -67,16 +77,34 @@ class Alphabet:
 
     def allowed(self, matcher: LLMatcher) -> list[int]:
         """Return the ids that may come next, the most promising first."""
-        mask = np.zeros_like(self._mask)
+        mask = np.zeros(self._words, dtype=np.int32)
         matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         octets = mask.view(np.uint8)
         ids: list[int] = self._ids[(octets[self._ids >> 3] >> (self._ids & 7)) & 1 == 1].tolist()
         return ids
 
-    def closest(self, allowed: Sequence[int]) -> list[int]:
-        """Return the one of them that most likely leads to an end; none of none."""
-        quotes = [each for each in self._quotes if each in allowed] if len(allowed) > _MANY else []
-        return [*quotes, *allowed][:1]
+    def closings(self, matcher: LLMatcher, allowed: Sequence[int]) -> list[list[int]]:
+        """Return short ways to end the string that the text is in, if it is in one, the shortest first."""
+        if len(allowed) <= _MANY:
+            return []
+        if self._quote in allowed:
+            return [[self._quote]]
+        return [each for each in self._closings if matcher.validate_tokens(each) == len(each)]
+
+    def step(self, matcher: LLMatcher, last: int | None) -> list[int]:
+        """Return what most likely leads to an end; nothing where nothing is allowed.
+
+        Args:
+            matcher: Where the text is.
+            last: The step before. A digit or letter is not taken twice in a row: -0.000 would never end.
+        """
+        allowed = self.allowed(matcher)
+        closings = self.closings(matcher, allowed)
+        if closings:
+            return closings[0]
+        if last in self._repeatable and allowed[:1] == [last] and len(allowed) > 1:
+            return allowed[1:2]
+        return allowed[:1]
 
     def representatives(self, allowed: Sequence[int]) -> list[int]:
         """Return a few ids that stand for all of them."""
@@ -110,7 +138,7 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
     way: list[int] = []
     try:
         while not matcher.is_accepting():
-            step = alphabet.forced(matcher) or alphabet.closest(alphabet.allowed(matcher))
+            step = alphabet.forced(matcher) or alphabet.step(matcher, way[-1] if way else None)
             if not step or len(way) + len(step) > most or matcher.try_consume_tokens(step) < len(step):
                 return None
             way += step
@@ -129,7 +157,7 @@ class _Node(NamedTuple):
     way: tuple[int, ...]
 
 
-def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 1500) -> list[int] | None:
+def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 1000) -> list[int] | None:
     """Return the shortest way to an end that a bounded search finds.
 
     Args:
@@ -143,7 +171,7 @@ def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
     """
     numbers = itertools.count()
     nodes = [_Node(0, next(numbers), matcher.deep_copy(), ())]
-    seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
+    seen: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
     for _ in range(effort):
         if not nodes:
             return None
@@ -158,11 +186,12 @@ def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
             steps = [tuple(forced)]
         else:
             allowed = alphabet.allowed(node.matcher)
-            key = (node.cost, tuple(allowed))
+            closings = alphabet.closings(node.matcher, allowed)
+            key = (node.cost, len(closings), tuple(allowed))
             seen[key] += 1
             if seen[key] > _ALIKE:
                 continue
-            steps = [(each,) for each in alphabet.representatives(allowed)]
+            steps = [(each,) for each in alphabet.representatives(allowed)] + [tuple(each) for each in closings[:1]]
         for step in steps:
             following = node.matcher.deep_copy()
             if node.cost + len(step) <= most and following.try_consume_tokens(list(step)) == len(step):

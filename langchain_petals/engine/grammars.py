@@ -25,7 +25,7 @@ _JSON_STYLE = {
     "whitespace_flexible": False,
     "item_separator": ITEM_SEPARATOR,
     "key_separator": KEY_SEPARATOR,
-    "json_allowed_escapes": '"\\bfnrt',
+    "json_allowed_escapes": '"\\bfnrtu',  # u for control characters only
 }
 
 ANNOTATIONS = frozenset({"const", "enum", "default", "examples"})

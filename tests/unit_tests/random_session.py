@@ -1,0 +1,93 @@
+"""A session whose model says anything, and answers made by the token loop from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.decoding import Row, decode
+from langchain_petals.engine.generation import Generation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_petals.engine.generation import Piece
+    from langchain_petals.engine.request import Request
+
+
+class RandomSession:
+    """A session of a model that has strong opinions, which come from dice.
+
+    Args:
+        rows: How many rows it has.
+        vocabulary: Size of the vocabulary.
+        seed: Of the dice.
+        reluctant: Tokens that it hardly ever says, the end token for instance.
+        said: Tokens that each row begins its answer with, whatever the dice say.
+    """
+
+    max_length = 100_000
+    can_roll_back = False
+
+    def __init__(
+        self,
+        rows: int,
+        vocabulary: int,
+        *,
+        seed: int = 0,
+        reluctant: Sequence[int] = (),
+        said: Sequence[int] = (),
+    ) -> None:
+        self._random = torch.Generator().manual_seed(seed)
+        self._habits = torch.randn(rows, vocabulary, generator=self._random) * 3
+        self._habits[:, list(reluctant)] -= 30
+        self._said = list(said)
+        self.position = 0
+        self._prompt: int | None = None
+
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        self.position += ids.shape[1]
+        self._prompt = self.position if self._prompt is None else self._prompt
+        logits = self._habits + 2 * torch.randn(self._habits.shape, generator=self._random)
+        number = self.position - self._prompt
+        if number < len(self._said):
+            logits[:, self._said[number]] += 1000
+        return logits
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def answering(
+    tokenizer: Any, requests: Sequence[Request], grammars: Grammars | None = None, **session: Any
+) -> list[Generation]:
+    """Run requests in lockstep to their ends, and return their handles.
+
+    Args:
+        tokenizer: Of the model that says anything.
+        requests: All with prompts of the same length.
+        grammars: Compiled ones to use.
+        session: More about the session; `vocabulary` is the tokenizer's by default.
+    """
+    grammars = grammars or Grammars(tokenizer)
+    ends = [tokenizer.eos_token_id]
+    generations = [Generation(request) for request in requests]
+    rows = []
+    for each in generations:
+        constraint = each.request.constraint
+        guide = None if constraint is None else grammars.guide(constraint, [*ends, *each.request.end_tokens])
+        rows.append(Row(each, tokenizer, ends, guide))
+    decode(RandomSession(len(rows), session.pop("vocabulary", len(tokenizer)), **session), rows, 1024, lambda: None)
+    return generations
+
+
+def answered(tokenizer: Any, request: Request, grammars: Grammars | None = None, **session: Any) -> list[Piece]:
+    """Run one request to its end, and return its pieces; see `answering`."""
+    [generation] = answering(tokenizer, [request], grammars, **session)
+    return list(generation)
+
+
+def text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
