@@ -29,10 +29,12 @@ integration_tests: venv ## run the tests that start local swarms (narrow with TE
 	@echo "==> Running the integration tests"
 	$(BIN)/pytest $(TEST_FILE)
 
-lint: venv ## check style and formatting with ruff
+lint: venv ## check style and formatting with ruff; list known vulnerabilities of what is installed
 	@echo "==> Checking with ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@echo "==> Looking for known vulnerabilities (for information)"
+	@sh tools/audit.sh
 
 format: venv ## reformat, and fix what ruff can fix
 	@echo "==> Formatting with ruff"

@@ -137,6 +137,7 @@ def _load_once() -> SimpleNamespace:
     end_with_parent(hivemind.DHT)
     _keep_key_on_one_host()
     _keep_key_from_converter()
+    _read_no_pickled_vocabulary()
     auto_config = importlib.import_module("petals.utils.auto_config")
     return SimpleNamespace(
         version=version,
@@ -219,6 +220,29 @@ def _keep_key_from_converter() -> None:
 def _convert_nothing(*_: Any, **__: Any) -> tuple[None, None, bool]:
     """Answer as transformers' `auto_conversion` does when it has found nothing."""
     return None, None, False
+
+
+def _read_no_pickled_vocabulary() -> None:
+    """Close CVE-2023-7018 of transformers 4.32-4.34: code that runs while a tokenizer is read.
+
+    A model's `tokenizer_config.json` may name `TransfoXLTokenizer`, whatever the model is, and that class unpickles its
+    vocabulary. From 4.36 on it does so only when an environment variable allows it.
+    """
+    try:
+        module: Any = importlib.import_module("transformers.models.transfo_xl.tokenization_transfo_xl")
+    except ImportError:
+        return  # 4.43 has moved it
+    tokenizer = module.TransfoXLTokenizer
+    construct = tokenizer.__init__
+
+    @functools.wraps(construct)
+    def construct_without_pickle(self: Any, *arguments: Any, **options: Any) -> None:
+        if options.get("pretrained_vocab_file") is not None:
+            msg = "the tokenizer's vocabulary is a pickle, which can hold harmful code and is not read"
+            raise ValueError(msg)
+        construct(self, *arguments, **options)
+
+    tokenizer.__init__ = construct_without_pickle
 
 
 def _cancel_on_the_right_loop() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,6 +247,47 @@ def test_a_folder_is_read_without_a_hub(find: Callable[..., Repository]) -> None
     assert repository.key is None
     assert repository.read(AutoConfig.from_pretrained).model_type == "llama"
     assert repository.weights_format() == {"use_safetensors": True}
+
+
+class Harm:
+    """Would write a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_vocabulary_that_is_a_pickle_is_not_read(find: Callable[..., Repository], tmp_path: Path) -> None:
+    model, harm = tmp_path / "model", tmp_path / "harm"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TransfoXLTokenizer"}))
+    (model / "vocab.pkl").write_bytes(pickle.dumps(Harm(harm)))
+    with pytest.raises((InvalidRequestError, ImportError), match=r"vocabulary is a pickle|sacremoses"):  # 4.43: latter
+        find(str(model)).read(AutoTokenizer.from_pretrained)
+    assert not harm.exists()
+
+
+def test_weights_that_are_a_harmful_pickle_do_no_harm(find: Callable[..., Repository], tmp_path: Path) -> None:
+    model, harm = tmp_path / "model", tmp_path / "harm"
+    model.mkdir()
+    config = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    config.save_pretrained(model)
+    torch.save({"weight": Harm(harm)}, model / "pytorch_model.bin")
+    repository = find(str(model))
+    with pytest.warns(UserWarning, match="pickles only"):
+        weights = repository.weights_format()
+    with pytest.raises(ModelLoadError, match="Could not load the model from the folder"):
+        repository.read(LlamaForCausalLM.from_pretrained, **weights)
+    assert not harm.exists()
+
+
+def test_safetensors_are_preferred_to_pickles(find: Callable[..., Repository], tmp_path: Path) -> None:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        (tmp_path / name).touch()
+    assert find(str(tmp_path)).weights_format() == {"use_safetensors": True}
 
 
 def test_an_empty_folder_says_what_is_missing(find: Callable[..., Repository], tmp_path: Path) -> None:
