@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from benchmarks import length_spread
 from benchmarks.measurements import MEASUREMENTS, QUICK, Effort
-from benchmarks.report import publish, table
+from benchmarks.report import ROOT, fill, markdown, publish, table
 
 if TYPE_CHECKING:
     from benchmarks.comparison import Comparison
@@ -49,6 +50,21 @@ def run(
             console.print(f"Wrote {path}")
     if not all(line.reached for line in lines):
         raise typer.Exit(1)
+
+
+@app.command("length-spread")
+def measure_length_spread(
+    *,
+    rounds: Annotated[int, typer.Option(help="How often to measure where a hop takes no time.")] = 3,
+    write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
+) -> None:
+    """Measure how unequal prompts may be that run in one session: what the scheduler's rule comes from."""
+    rows = []
+    for line in length_spread.lines(rounds):
+        console.print(*line, sep=" | ")
+        rows.append(line)
+    if write:
+        fill(ROOT / "docs" / "engine.md", markdown(length_spread.HEADER, rows))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class BenchSwarm:
         deadline = time.monotonic() + _CLOSING_SECONDS
         while (left := max(self.held_tokens().values()) - pooled) and time.monotonic() < deadline:
             pass
-        return bounded(f"attention cache left open on a server after: {after}", left, 0, unit="tokens")
+        return bounded(f"attention cache left open after: {after}", left, 0, unit="tokens")
 
 
 @contextmanager

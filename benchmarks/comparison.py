@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+Name = TypeVar("Name", str, int)
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(
-    works: Mapping[str, Callable[[], float]], *, rounds: int, warm_up: bool = True
-) -> dict[str, Sequence[float]]:
+    works: Mapping[Name, Callable[[], float]], *, rounds: int, warm_up: bool = True
+) -> dict[Name, Sequence[float]]:
     """Measure A B C A B C ..., so that whatever else the machine does hits all of them.
 
     Args:
@@ -56,7 +58,7 @@ def in_turn(
     Returns:
         The measurements, in the order in which they were taken.
     """
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    taken: dict[Name, list[float]] = {name: [] for name in works}
     for index in range(rounds + warm_up):
         for name, work in works.items():
             measurement = work()

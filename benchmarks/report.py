@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from benchmarks.comparison import Comparison
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 PLOT = ROOT / "docs" / "benchmarks.svg"
 PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+BEGIN, END = "<!-- begin: written by benchmarks -->", "<!-- end -->"
 COLUMNS = ("measured", "ours", "against", "theirs", "ratio", "target", "reached")
 
 
@@ -53,10 +53,11 @@ def _number(value: float) -> str:
 
 def publish(lines: Sequence[Comparison]) -> list[Path]:
     """Write the results where the docs take them from; return the files."""
-    document = {"machine": _machine(), "results": [asdict(line) for line in lines]}
+    machine = _machine()
+    document = {"machine": machine, "results": [asdict(line) for line in lines]}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw(lines)
-    _fill_page(lines, document["machine"])
+    _fill_page(lines, machine)
     return [RESULTS, PLOT, PAGE]
 
 
@@ -80,12 +81,14 @@ def _draw(lines: Sequence[Comparison]) -> None:
 
     gains = [line for line in lines if line.unit == "s" and line.ratio is not None][::-1]
     figure, axes = plt.subplots(figsize=(9, 0.55 * len(gains) + 1), layout="constrained")
-    ratios = [line.ratio for line in gains]
-    bars = axes.barh([f"{line.measured}\nagainst {line.against}" for line in gains], ratios, color="#4c78a8")
-    axes.bar_label(bars, [f"{ratio:.1f} x" for ratio in ratios], padding=3)
+    ratios = [line.ratio for line in gains if line.ratio is not None]
+    labels = [f"{line.measured}\nagainst {line.against}" for line in gains]
+    bars = axes.barh(labels, [ratio - 1 for ratio in ratios], left=1, color="#4c78a8")
+    axes.bar_label(bars, [f"{ratio:.3g} x" for ratio in ratios], padding=3)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_xlim(0.8, 2 * max(ratios))
+    axes.set_xlim(min(1, *ratios) * 0.9, 2 * max(ratios))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("times faster (logarithmic)")
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -94,10 +97,17 @@ def _draw(lines: Sequence[Comparison]) -> None:
 
 
 def _fill_page(lines: Sequence[Comparison], machine: dict[str, Any]) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    rows = [" | ".join(cells) for cells in (COLUMNS, ("---",) * len(COLUMNS), *map(_cells, lines))]
     where = ", ".join(f"{name} {value}" for name, value in machine.items())
-    table_text = "\n".join(f"| {row} |" for row in rows)
-    PAGE.write_text(f"{before}{BEGIN}\n\nMeasured on: {where}.\n\n{table_text}\n\n{END}{after}", encoding="utf-8")
+    fill(PAGE, f"Measured on: {where}.\n\n{markdown(COLUMNS, map(_cells, lines))}")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as the docs write it."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows))
+
+
+def fill(page: Path, text: str) -> None:
+    """Replace what stands between the marks of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

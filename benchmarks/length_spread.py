@@ -1,0 +1,75 @@
+"""How unequal may prompts be that run in one session? Rows of unequal length, in one session or in several."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import threading
+from typing import TYPE_CHECKING
+
+from benchmarks.bench_swarm import BenchSwarm, bench_swarm
+from benchmarks.comparison import in_turn, seconds
+from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROWS = 16
+SHORTEST = 32
+NEW_TOKENS = 32
+DIFFERENCES = (0, 8, 32, 128, 512)
+SESSIONS = (1, 2, 4, 16)
+DELAYS = (0, 0.025, 0.1)
+LONGEST_CELL = 80.0  # seconds that nobody wants to wait for; what is left out is longer than its neighbours
+
+Line = tuple[str, ...]
+HEADER: Line = ("a hop", "longest - shortest", *(f"{count} session{'s' * (count > 1)}" for count in SESSIONS))
+
+
+def lines(rounds: int) -> Iterator[Line]:
+    """Yield a line for each delay and difference: the seconds until all rows are done, for each number of sessions."""
+    for delay in DELAYS:
+        with bench_swarm(hop_delay=delay) as bench:
+            for difference in DIFFERENCES:
+                works = {
+                    count: _running(bench, difference, count)
+                    for count in SESSIONS
+                    if 4 * delay * (NEW_TOKENS + difference // count) < LONGEST_CELL
+                }
+                taken = in_turn(works, rounds=1 if delay else rounds, warm_up=not delay)
+                cells = (f"{statistics.median(taken[count]):.2f} s" if count in taken else "" for count in SESSIONS)
+                yield f"{delay * 1000:g} ms", str(difference), *cells
+
+
+def _running(bench: BenchSwarm, difference: int, sessions: int) -> Callable[[], float]:
+    """Return what runs rows whose lengths are spread evenly, neighbours together."""
+    draw = random.Random(0)
+    lengths = [SHORTEST + difference * row // (ROWS - 1) for row in range(ROWS)]
+    requests = [
+        Request(
+            [draw.randrange(256) for _ in range(length)], NEW_TOKENS, Sampling(greedy=True, min_new_tokens=NEW_TOKENS)
+        )
+        for length in lengths
+    ]
+    together = ROWS // sessions
+    groups = [requests[start : start + together] for start in range(0, ROWS, together)]
+    return lambda: seconds(lambda: _run(bench, groups))
+
+
+def _run(bench: BenchSwarm, groups: Sequence[Sequence[Request]]) -> None:
+    settings = Settings(session_cache=0)
+    threads = []
+    generations = []
+    for group in groups:
+        group_generations = [Generation(request) for request in group]
+        generations += group_generations
+        run = bench.client.engine._run  # noqa: SLF001 - past the scheduler, whose rule this is about
+        threads.append(threading.Thread(target=run, args=(group_generations, settings)))
+    for thread in threads:
+        thread.start()
+    for generation in generations:
+        list(generation)
+    for thread in threads:
+        thread.join()
