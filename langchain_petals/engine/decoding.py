@@ -145,7 +145,8 @@ class Row:
             self._generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
-        """End the row with an error, unless it is done."""
+        """End the row with an error, unless it is done; what the last step brought it still gets."""
+        self.deliver()
         if not self._finished:
             self._finished = True
             self._generation.put(error)

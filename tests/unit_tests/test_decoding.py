@@ -13,6 +13,7 @@ from scripted_session import ScriptedClient, ScriptedSession
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.scheduler import start_thread
 from langchain_petals.engine.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
@@ -321,14 +322,10 @@ def test_nobody_hears_of_the_end_before_the_session_is_put_away(tiny_tokenizer: 
 # ---- the session, whatever happens
 
 
-def submitted(
-    client: ScriptedClient, requests: Sequence[Request], opened: threading.Event | None = None
-) -> list[Generation]:
-    """Start requests in one session that will not be kept; `opened` is set when their handles are there."""
-    settings = Settings(session_cache=0)
-    generations = client.engine.submit(requests, settings)
-    if opened is not None:
-        opened.set()
+def submitted(client: ScriptedClient, requests: Sequence[Request]) -> list[Generation]:
+    """Start requests as one group, in a session that will not be kept."""
+    generations = [Generation(request) for request in requests]
+    start_thread(client.engine._run, generations, Settings(session_cache=0))
     return generations
 
 
@@ -391,6 +388,21 @@ def test_session_that_was_not_used_is_not_kept(tiny_tokenizer: PreTrainedTokeniz
     client.engine._run([generation], Settings())
     assert session.closed.is_set()
     assert len(client.engine.pool) == 0
+
+
+def test_answer_that_is_complete_is_handed_over_even_if_its_session_cannot_be_put_away(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    client = ScriptedClient(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
+
+    def refuse(session: object, settings: object) -> None:
+        msg = "no more threads"
+        raise RuntimeError(msg)
+
+    client.engine.pool.park = refuse  # type: ignore[assignment]
+    generation = Generation(asked(b"ab", 2))
+    client.engine._run([generation], Settings())
+    assert text(collected(generation)) == "xy"
 
 
 def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -239,7 +239,7 @@ def test_rows_of_a_batch_are_what_they_would_be_alone(client: LocalClient) -> No
     """With options, seeds, lengths and end tokens of their own; one row has no seed and disturbs nobody."""
     ends = tuple(range(0, 96, 9))
     requests = [
-        asked(seed=index, prompt=PROMPT[: 1 + index % 6], new=5 + index, top_logprobs=index % 2, **options)
+        asked(seed=index, prompt=PROMPT[: 1 + index % 6], new=24 + index, top_logprobs=index % 2, **options)
         for index, options in enumerate(OPTIONS.values())
     ]
     requests[3] = replace(requests[3], end_tokens=ends)

@@ -1,0 +1,132 @@
+"""What `submit` makes of requests: sessions that go on, groups, and requests that get in each other's way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from local_client import LocalClient, Outcome, outcome
+from scripted_session import ScriptedClient, ScriptedSession
+
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+KEEPING, ALONE = Settings(), Settings(session_cache=0)
+GREEDY = Sampling(greedy=True)
+
+
+@pytest.fixture
+def client(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalClient:
+    return LocalClient(babbler, endless_tokenizer)
+
+
+def asked(prompt: Sequence[int], new: int = 6, **more: Any) -> Request:
+    return Request(list(prompt), new, GREEDY, **more)
+
+
+def grown(prompt: Sequence[int], answer: Outcome) -> list[int]:
+    """Return a next turn's prompt: what was said, and one more question."""
+    return [*prompt, *answer.tokens, 7, 8]
+
+
+def test_conversation_goes_on_in_its_session(client: LocalClient) -> None:
+    prompt = [5, 11, 42]
+    alone, together = [], []
+    for _ in range(5):
+        [generation] = client.engine.submit([asked(prompt)], KEEPING)
+        together.append(outcome(generation))
+        alone += client.run(asked(prompt))
+        assert generation.reused_tokens == (len(prompt) - 3 if len(together) > 1 else 0)
+        prompt = grown(prompt, together[-1])
+    assert [each.tokens for each in together] == [each.tokens for each in alone]
+    assert client.rows == [1] * 6
+    assert len(client.engine.pool) == 1
+
+
+def test_session_cache_of_0_keeps_none(client: LocalClient) -> None:
+    client.run(asked([5, 11, 42]))
+    assert len(client.engine.pool) == 0
+
+
+def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(client: LocalClient) -> None:
+    prompt = [5, 11, 42]
+    [first] = client.run(asked(prompt), settings=KEEPING)
+    branches = [grown(prompt, first), [*grown(prompt, first), 9]]
+    generations = client.engine.submit([asked(each) for each in branches], KEEPING)
+    outcomes = [outcome(each) for each in generations]
+    assert sorted(each.reused_tokens > 0 for each in generations) == [False, True]
+    assert [each.tokens for each in outcomes] == [each.tokens for each in client.run_alone(map(asked, branches))]
+
+
+def test_interleaved_conversations_keep_apart(client: LocalClient) -> None:
+    prompts = [[5, 11, 42], [6, 12], [7]]
+    for _ in range(3):
+        generations = [client.engine.submit([asked(prompt)], KEEPING)[0] for prompt in prompts]
+        outcomes = [outcome(each) for each in generations]
+        assert [each.tokens for each in outcomes] == [each.tokens for each in client.run_alone(map(asked, prompts))]
+        prompts = [grown(prompt, each) for prompt, each in zip(prompts, outcomes, strict=True)]
+
+
+def test_answers_that_were_stopped_can_be_gone_on_from(client: LocalClient) -> None:
+    prompt = [5, 11, 42]
+    [whole] = client.run(asked(prompt))
+    [stopped] = client.run(asked(prompt, stop=[whole.text[2]]), settings=KEEPING)
+    prompt = [*prompt, *stopped.tokens, 7, 8]
+    [generation] = client.engine.submit([asked(prompt)], KEEPING)
+    assert outcome(generation).tokens == client.run(asked(prompt))[0].tokens
+    assert generation.reused_tokens == len(prompt) - 3
+
+
+def test_leased_session_that_fails_is_closed_and_not_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab", failures={1: ConnectionError("gone")})
+    client.engine.pool.park(session, KEEPING)
+    [generation] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    with pytest.raises(ConnectionError, match="gone"):
+        list(generation)
+    assert session.closed.wait(10)
+    assert len(client.engine.pool) == 0
+
+
+def test_request_that_cannot_be_honoured_gives_its_session_back(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
+    client.engine.pool.park(session, KEEPING)
+    bad = Request(list(b"abc"), 3, Sampling(bad_words_ids=((-1,),)))
+    [generation] = client.engine.submit([bad], KEEPING)
+    with pytest.raises(ValueError, match="cannot be used"):
+        list(generation)
+    assert session.closed.wait(10)
+
+
+def test_requests_of_threads_and_tasks_share_a_session(client: LocalClient) -> None:
+    """Whatever the way in: a batch is full when its last companion comes."""
+    settings = Settings(session_cache=0, batch_window=60_000, max_batch_size=4)
+    prompts = [[5, 11, 42], [6, 12, 13], [7, 14, 15], [8, 9, 10]]
+    found: dict[int, list[int]] = {}
+
+    def on_thread(index: int) -> None:
+        found[index] = client.run(asked(prompts[index]), settings=settings)[0].tokens
+
+    async def as_task(index: int) -> None:
+        [generation] = client.engine.submit([asked(prompts[index])], settings)
+        found[index] = [token async for piece in generation for token in piece.tokens]
+
+    async def tasks() -> None:
+        await asyncio.gather(as_task(2), as_task(3))
+
+    threads = [threading.Thread(target=on_thread, args=[index]) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(tasks())
+    for thread in threads:
+        thread.join(10)
+    assert client.rows == [4]
+    assert [found[index] for index in range(4)] == [each.tokens for each in client.run_alone(map(asked, prompts))]
