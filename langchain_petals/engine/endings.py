@@ -106,14 +106,15 @@ class Alphabet:
             return allowed[1:2]
         return allowed[:1]
 
-    def representatives(self, allowed: Sequence[int]) -> list[int]:
-        """Return a few ids that stand for all of them."""
+    def choices(self, matcher: LLMatcher) -> list[list[int]]:
+        """Return a few steps that stand for all that may come next."""
+        allowed = self.allowed(matcher)
         if len(allowed) <= _MANY:
-            return list(allowed)
+            return [[each] for each in allowed]
         first: dict[int, int] = {}
         for each in allowed:
             first.setdefault(self._kinds.get(each, each), each)
-        return list(first.values())
+        return [*([each] for each in first.values()), *self.closings(matcher, allowed)[:1]]
 
     def forced(self, matcher: LLMatcher) -> list[int]:
         """Return the ids that must come next, whatever is chosen."""
@@ -150,6 +151,50 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
         matcher.rollback(len(way))
 
 
+def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 400) -> list[int] | None:
+    """Return the shortest way to an end that a bounded search finds.
+
+    Wherever there is a choice, each alternative is followed to its end by `quick_ending`, and the best one taken. Where
+    that leads to no end at all, the alternatives are looked at in the order of their lengths.
+
+    Args:
+        alphabet: What the way consists of.
+        matcher: Where it starts; left as it was.
+        most: Longest way to follow.
+        effort: States to go on from.
+
+    Returns:
+        Ids of the alphabet; None when there was no end in sight.
+    """
+    way = _best_by_trying(alphabet, matcher.deep_copy(), most, effort)
+    return _nearest(alphabet, matcher, most, effort) if way is None else way
+
+
+def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
+    way: list[int] = []
+    best = quick_ending(alphabet, matcher, most)  # from where `way` has led
+    while effort > 0 and not matcher.is_accepting():
+        try:
+            step = alphabet.forced(matcher)
+        except KeyError:  # a byte that the vocabulary lacks
+            return None
+        if not step:
+            for choice in alphabet.choices(matcher):
+                effort -= 1
+                left = (most if best is None else len(best) - 1) - len(choice)
+                tried = matcher.deep_copy()
+                if left >= 0 and tried.try_consume_tokens(choice) == len(choice):
+                    rest = quick_ending(alphabet, tried, left)
+                    best = best if rest is None else [*choice, *rest]
+            if best is None:
+                return None
+            step = best[:1]
+        matcher.consume_tokens(step)
+        way += step
+        best = None if best is None else best[len(step) :]
+    return None if best is None else way + best
+
+
 class _Node(NamedTuple):
     cost: int
     number: int  # settles ties
@@ -157,43 +202,28 @@ class _Node(NamedTuple):
     way: tuple[int, ...]
 
 
-def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 1000) -> list[int] | None:
-    """Return the shortest way to an end that a bounded search finds.
-
-    Args:
-        alphabet: What the way consists of.
-        matcher: Where it starts; left as it was.
-        most: Longest way to follow.
-        effort: States to look at.
-
-    Returns:
-        Ids of the alphabet; None when there was no end in sight.
-    """
+def _nearest(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
     numbers = itertools.count()
     nodes = [_Node(0, next(numbers), matcher.deep_copy(), ())]
-    seen: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
-    for _ in range(effort):
-        if not nodes:
-            return None
+    seen: Counter[tuple[int, tuple[tuple[int, ...], ...]]] = Counter()
+    while nodes and effort:
         node = heapq.heappop(nodes)
         if node.matcher.is_accepting():
             return list(node.way)
         try:
-            forced = alphabet.forced(node.matcher)
+            steps = [alphabet.forced(node.matcher)]
         except KeyError:
             continue
-        if forced:
-            steps = [tuple(forced)]
-        else:
-            allowed = alphabet.allowed(node.matcher)
-            closings = alphabet.closings(node.matcher, allowed)
-            key = (node.cost, len(closings), tuple(allowed))
+        if not steps[0]:
+            steps = alphabet.choices(node.matcher)
+            key = (node.cost, tuple(map(tuple, steps)))
             seen[key] += 1
             if seen[key] > _ALIKE:
                 continue
-            steps = [(each,) for each in alphabet.representatives(allowed)] + [tuple(each) for each in closings[:1]]
+        effort -= 1
         for step in steps:
             following = node.matcher.deep_copy()
-            if node.cost + len(step) <= most and following.try_consume_tokens(list(step)) == len(step):
-                heapq.heappush(nodes, _Node(node.cost + len(step), next(numbers), following, node.way + step))
+            cost = node.cost + len(step)
+            if cost <= most and following.try_consume_tokens(step) == len(step):
+                heapq.heappush(nodes, _Node(cost, next(numbers), following, (*node.way, *step)))
     return None

@@ -1,0 +1,485 @@
+"""Grammars over tokens: what they let through, how they end in time, and that they disturb nobody."""
+
+from __future__ import annotations
+
+import json
+import threading
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from random_session import answered, answering, text
+from scripted_session import ScriptedClient, ScriptedSession
+from tokenizers import Tokenizer
+from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
+
+from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.engine.request import Constraint, Request, Sampling, Trigger
+from langchain_petals.engine.settings import Settings
+from langchain_petals.errors import InvalidRequestError, OutputLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+GREEDY = Sampling(greedy=True)
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+SHORTEST_PERSON = '{"name": "", "age": 0}'
+
+
+def asked(grammar: str, budget: int, sampling: Sampling = GREEDY, **more: Any) -> Request:
+    return Request([40], budget, sampling, constraint=Constraint(grammar), **more)
+
+
+def seeded(seed: int) -> Sampling:
+    return Sampling(seed=seed)
+
+
+@pytest.fixture(scope="module")
+def marked_tokenizer(merging_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with markers for tool calls: one special, one added, as in Mistral's and Qwen's."""
+    backend = Tokenizer.from_str(merging_tokenizer.backend_tokenizer.to_str())
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[CALL]"]})
+    tokenizer.add_tokens([AddedToken("<call>", special=False)])
+    return tokenizer
+
+
+# ---- what a grammar lets through
+
+
+class Walker:
+    """Says a text token by token, and is stopped where the grammar does not allow one."""
+
+    def __init__(self, tokenizer: Any, grammar: str) -> None:
+        self.end = tokenizer.eos_token_id
+        self.guide = Grammars(tokenizer).guide(Constraint(grammar), [self.end])
+
+    def says(self, *tokens: int) -> bool:
+        for token in tokens:
+            if self.guide.finished:
+                return False
+            seen: list[bool] = []
+
+            def pick(mask: torch.Tensor | None, token: int = token, seen: list[bool] = seen) -> tuple[int, None]:
+                assert mask is not None
+                seen.append(bool(mask[token]))
+                return token if mask[token] else int(mask.nonzero()[0]), None
+
+            self.guide.choose(pick, 10_000)
+            if not seen[0]:
+                return False
+        return True
+
+
+def fits(tokenizer: Any, grammar: str, said: str) -> bool:
+    """Whether a grammar allows a text, to its end."""
+    walker = Walker(tokenizer, grammar)
+    return walker.says(*said.encode()) and (walker.guide.finished or walker.says(walker.end))
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        pytest.param(
+            PERSON,
+            [SHORTEST_PERSON, '{"name": "é花🌸\\n\\"", "age": -12}'],
+            [
+                "{}",
+                '{"name":"","age":0}',
+                '{ "name": "", "age": 0}',
+                '{"name": "", "age": 0.5}',
+                '{"name": "", "age": 01}',
+                '{"name": "", "age": 0, "x": 1}',
+                '{"age": 0, "name": ""}',
+                '{"name": "\n", "age": 0}',
+                '{"name": "", "age": 0}\n',
+                "",
+            ],
+            id="an object",
+        ),
+        pytest.param({"type": "string"}, ['"\\u0007"', '"/"'], ['"\\u0041"', '"\\/"', '"\\x"', '"'], id="escapes"),
+        pytest.param({"enum": ["a", 1, None]}, ['"a"', "1", "null"], ['"b"', "2", "nul"], id="an enum"),
+        pytest.param({"type": "string", "pattern": "^a+$"}, ['"a"', '"aaa"'], ['""', '"b"'], id="a pattern"),
+        pytest.param({"type": "string", "format": "date"}, ['"2024-02-29"'], ['"today"'], id="a format"),
+        pytest.param({"type": "integer", "minimum": 3, "maximum": 12}, ["3", "12"], ["2", "13", "3.5"], id="bounds"),
+        pytest.param({"type": "array", "maxItems": 2}, ["[]", "[1, null]"], ["[1,2]", "[1, 2, 3]"], id="an array"),
+        pytest.param({"anyOf": [{"type": "null"}, {"type": "boolean"}]}, ["null", "true"], ["1"], id="a union"),
+        pytest.param(
+            {"$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}, "$ref": "#/$defs/n"},
+            ["[]", "[[], [[]]]"],
+            ["[1]", "[[]"],
+            id="recursion",
+        ),
+    ],
+)
+def test_json_that_fits_a_schema(
+    tiny_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], good: Sequence[str], bad: Sequence[str]
+) -> None:
+    grammar = json_grammar(schema)
+    assert [said for said in good if not fits(tiny_tokenizer, grammar, said)] == []
+    assert [said for said in bad if fits(tiny_tokenizer, grammar, said)] == []
+
+
+@pytest.mark.parametrize(
+    ("grammar", "good", "bad"),
+    [
+        pytest.param(regex_grammar("a{2,3}|x"), ["aa", "aaa", "x"], ["a", "aaaa", "xa", ""], id="a regex"),
+        pytest.param(regex_grammar("é|/"), ["é", "/"], ["e"], id="a regex of other letters"),
+        pytest.param(
+            lark_grammar('start: sum\nsum: NUMBER | sum "+" sum | "(" sum ")"\nNUMBER: /[0-9]+/'),
+            ["1", "1+2", "(1+(22))"],
+            ["", "1+", "(1", "a"],
+            id="Lark",
+        ),
+    ],
+)
+def test_text_that_fits_a_grammar(
+    tiny_tokenizer: PreTrainedTokenizerFast, grammar: str, good: Sequence[str], bad: Sequence[str]
+) -> None:
+    assert [said for said in good if not fits(tiny_tokenizer, grammar, said)] == []
+    assert [said for said in bad if fits(tiny_tokenizer, grammar, said)] == []
+
+
+@pytest.mark.parametrize(
+    ("write", "form", "reason"),
+    [
+        (json_grammar, {"not": {}}, r"json_schema .*Unimplemented keys: \[\"not\"\]"),
+        (json_grammar, {"type": "sting"}, "json_schema .*Invalid type: sting"),
+        (json_grammar, {"const": object()}, "cannot be written as JSON"),
+        (json_grammar, {"properties": {"a": {"minProperties": 2}}}, "minProperties=2 cannot be guaranteed"),
+        (regex_grammar, "(", "regex .*unclosed group"),
+        (regex_grammar, "(?<=a)b", "regex .*look-around"),
+        (lark_grammar, "start: x", 'grammar .*unknown name: "x"'),
+    ],
+)
+def test_form_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, form: Any, reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"(?s){reason}"):
+        write(form)
+
+
+# ---- every tokenizer
+
+
+@pytest.mark.parametrize("name", ["tiny_tokenizer", "merging_tokenizer", "llama_tokenizer", "unigram_tokenizer"])
+@pytest.mark.parametrize("seed", range(5))
+def test_answers_fit_with_every_kind_of_tokenizer(name: str, seed: int, request: pytest.FixtureRequest) -> None:
+    pieces = answered(request.getfixturevalue(name), asked(json_grammar(PERSON), 60, seeded(seed)), seed=seed)
+    person = json.loads(text(pieces))
+    assert list(person) == ["name", "age"]
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_slow_tokenizer_is_converted(merging_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    merging_tokenizer.backend_tokenizer.model.save(str(tmp_path))
+    slow = GPT2Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), eos_token="</s>")
+    assert not slow.is_fast
+    assert json.loads(text(answered(slow, asked(json_grammar(PERSON), 40), seed=2)))
+
+
+def test_tokenizer_whose_bytes_are_unknown_is_refused(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    content = json.loads(tiny_tokenizer.backend_tokenizer.to_str()) | {"decoder": None}
+    backend = Tokenizer.from_str(json.dumps(content))
+    strange = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    with pytest.raises(InvalidRequestError, match="cannot be used with a grammar"):
+        Grammars(strange).guide(Constraint(json_grammar(PERSON)), [])
+
+
+@pytest.mark.parametrize("size", [250, 600], ids=["smaller", "larger"])
+def test_vocabulary_of_the_model_may_have_another_size(tiny_tokenizer: PreTrainedTokenizerFast, size: int) -> None:
+    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 40, seeded(1)), vocabulary=size)
+    assert json.loads(text(pieces))
+
+
+# ---- ending in time
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spare", [0, 1, 5, 40])
+@pytest.mark.parametrize(
+    ("schema", "shortest"),
+    [
+        pytest.param(PERSON, SHORTEST_PERSON, id="a string without bound"),
+        pytest.param({"type": "array"}, "[]", id="an array without bound"),
+        pytest.param({"type": "array", "minItems": 3}, "[0, 0, 0]", id="items"),
+        pytest.param(
+            {"$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}, "$ref": "#/$defs/n"},
+            "[]",
+            id="recursion",
+        ),
+        pytest.param({"enum": ["abcdefgh", "b"]}, '"b"', id="the shorter of two"),
+        pytest.param(
+            {
+                "anyOf": [
+                    {"type": "object", "properties": {"a": PERSON}, "required": ["a"]},
+                    {"type": "object", "properties": {"b": {"type": "null"}}, "required": ["b"]},
+                ]
+            },
+            '{"b": null}',
+            id="the smaller branch",
+        ),
+        pytest.param({"type": "string", "minLength": 7}, '"0000000"', id="a minimal length"),
+        pytest.param({"type": "string", "pattern": "[0-9]{2}$"}, '"00"', id="a pattern at the end"),
+    ],
+)
+def test_answer_ends_within_the_budget_whatever_the_model_wants(
+    tiny_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], shortest: str, spare: int, seed: int
+) -> None:
+    budget = len(shortest) + spare
+    request = asked(json_grammar(schema), budget, seeded(seed))
+    pieces = answered(tiny_tokenizer, request, seed=seed, reluctant=[tiny_tokenizer.eos_token_id])
+    assert json.loads(text(pieces)) is not None
+    assert pieces[-1].generated <= budget
+    with pytest.raises(OutputLimitError) as caught:
+        answered(tiny_tokenizer, asked(json_grammar(schema), len(shortest) - 1), seed=seed)
+    assert (caught.value.limit, caught.value.needed, caught.value.generated) == (len(shortest) - 1, len(shortest), "")
+
+
+def test_answer_that_cannot_be_steered_says_what_there_was(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A text of 5,000 letters: longer than any way out that is looked for."""
+    with pytest.raises(OutputLimitError, match="within 20 new token") as caught:
+        answered(tiny_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
+    assert len(caught.value.generated) == 20
+    assert set(caught.value.generated) <= {"a", "b"}
+
+
+def test_long_words_make_a_short_way_out(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    words = "the quick brown fox"
+    tokens = len(merging_tokenizer(words)["input_ids"])
+    assert tokens < len(words)
+    pieces = answered(merging_tokenizer, asked(regex_grammar(f"{words}|[0-9]{{30}}"), tokens))
+    assert text(pieces) == words
+
+
+def test_finished_answer_needs_no_end_token(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab"), 9))
+    assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 2, "stop")
+
+
+def test_end_token_comes_where_the_text_may_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    end = tiny_tokenizer.eos_token_id
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab(cd)*"), 9), said=[end] * 9)
+    assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab(cd)*"), 9), reluctant=[end])
+    assert (text(pieces), pieces[-1].finish_reason) == ("abcdcdcd", "stop")  # one c more, and it could not end
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("a+"), 9), reluctant=[end])
+    assert (text(pieces), pieces[-1].finish_reason) == ("a" * 9, "length")
+
+
+def test_end_tokens_of_the_request_end_it_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    other = tiny_tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("a+"), 9, end_tokens=(other,)), said=[97, other])
+    assert (text(pieces), pieces[-1].finish_reason) == ("a", "stop")
+
+
+# ---- beside other options
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        pytest.param(Sampling(top_k=1, seed=1), id="top_k"),
+        pytest.param(Sampling(top_p=0.01, seed=1), id="top_p"),
+        pytest.param(Sampling(min_p=1.0, seed=1), id="min_p"),
+        pytest.param(Sampling(typical_p=0.01, seed=1), id="typical_p"),
+        pytest.param(Sampling(repetition_penalty=50.0, greedy=True), id="repetition_penalty"),
+        pytest.param(Sampling(no_repeat_ngram_size=1, greedy=True), id="no_repeat_ngram_size"),
+        pytest.param(Sampling(min_new_tokens=50, greedy=True), id="min_new_tokens"),
+        pytest.param(Sampling(bad_words_ids=((ord("{"),), (ord('"'),)), greedy=True), id="bad_words_ids"),
+    ],
+)
+def test_grammar_goes_before_every_other_option(tiny_tokenizer: PreTrainedTokenizerFast, sampling: Sampling) -> None:
+    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 30, sampling))
+    assert list(json.loads(text(pieces))) == ["name", "age"]
+
+
+def test_log_probabilities_are_those_among_the_allowed_tokens(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(tiny_tokenizer, asked(regex_grammar("[ab]c"), 9, top_logprobs=5))
+    first, second = (piece.logprobs for piece in pieces)
+    assert first is not None
+    assert second is not None
+    assert {token for token, _ in first.top} == {ord("a"), ord("b")}
+    assert sum(torch.tensor([value for _, value in first.top]).exp()) == pytest.approx(1)
+    assert (second.token, second.logprob, second.top) == (ord("c"), 0.0, ((ord("c"), 0.0),))
+
+
+def test_stop_sequence_does_not_cut_what_a_grammar_rules(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 30, stop=['"', "na", "}"]))
+    assert list(json.loads(text(pieces))) == ["name", "age"]
+
+
+def test_beams_know_no_grammar() -> None:
+    with pytest.raises(InvalidRequestError, match="num_beams=1"):
+        asked(regex_grammar("a"), 5, num_beams=2)
+
+
+@pytest.mark.parametrize("more", [{}, {"grammar": "start: /a/", "triggers": (Trigger("<", "start: /a/"),)}])
+def test_constraint_is_one_thing_or_the_other(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match="give one of them"):
+        Constraint(**more)
+
+
+# ---- from a marker on
+
+CALL = Trigger("<call>", 'start: "(" /[0-9]+/ ")"')
+
+
+def free(budget: int, *triggers: Trigger, stop: Sequence[str] = (), repeat: bool = True, **more: Any) -> Request:
+    constraint = Constraint(triggers=triggers or (CALL,), repeat=repeat, **more)
+    return Request([40], budget, GREEDY, stop=stop, constraint=constraint)
+
+
+def bytes_of(*texts: str) -> list[int]:
+    return [*"".join(texts).encode()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_text_without_a_marker_is_as_free_as_ever(merging_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    request = free(30)
+    plain = Request([40], 30, GREEDY)
+    assert text(answered(merging_tokenizer, request, seed=seed)) == text(answered(merging_tokenizer, plain, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("hi <call>(12)", "hi <call>(12)"),
+        ("<call>", "<call>("),
+        ("<call><call>", "<call>("),
+        ("<<call>(1)", "<<call>(1)"),
+        ("<cal<call>(1)", "<cal<call>(1)"),
+        ("<call>(1)x<call>(2)", "<call>(1)x<call>(2)"),
+    ],
+)
+def test_grammar_holds_from_the_marker_on(tiny_tokenizer: PreTrainedTokenizerFast, said: str, expected: str) -> None:
+    pieces = answered(tiny_tokenizer, free(len(said) + 5), said=bytes_of(said))
+    assert text(pieces).startswith(expected)
+    calls = text(pieces).split("<call>")[1:]
+    assert all(call[0] == "(" and call[1].isdigit() and ")" in call for call in calls)
+
+
+def test_marker_may_begin_and_end_inside_tokens(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    said = merging_tokenizer("over the fox jumps")["input_ids"]
+    trigger = Trigger("e f", 'start: "ox" ("X" | " jumps on")')
+    assert "e" not in merging_tokenizer.convert_ids_to_tokens(said)
+    request = free(40, trigger, repeat=False)
+    assert text(answered(merging_tokenizer, request, said=said)).startswith("over the fox jumps on")
+
+
+def test_answer_ends_with_the_call_where_no_other_may_follow(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(tiny_tokenizer, free(40, repeat=False), said=bytes_of("a<call>(1)b"))
+    assert (text(pieces), pieces[-1].finish_reason) == ("a<call>(1)", "stop")
+
+
+@pytest.mark.parametrize(("said", "counts"), [(" \n<call>", True), ("a <call>", False), ("<call>", True)])
+def test_marker_that_counts_at_the_beginning_only(
+    tiny_tokenizer: PreTrainedTokenizerFast, said: str, *, counts: bool
+) -> None:
+    trigger = Trigger("<call>", 'start: "()"', at_start=True)
+    pieces = answered(tiny_tokenizer, free(len(said) + 4, trigger), said=bytes_of(said, "XX"))
+    assert text(pieces).startswith(said + ("()" if counts else "XX"))
+
+
+def test_call_that_could_not_be_ended_is_not_begun(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    for budget in range(6, 12):
+        pieces = answered(tiny_tokenizer, free(budget), said=bytes_of("<call>(1)"))
+        assert ("<call>" in text(pieces)) == (budget >= len("<call>(1)"))
+        assert pieces[-1].generated <= budget
+
+
+def test_marker_that_must_not_be_written_is_not(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(tiny_tokenizer, free(20, Trigger("<call>", None)), said=bytes_of("<call>(1)"))
+    assert text(pieces).startswith("<call")
+    assert "<call>" not in text(pieces)
+
+
+@pytest.mark.parametrize("marker", ["[CALL]", "<call>"])
+def test_marker_may_be_a_token_of_its_own_and_shows(marked_tokenizer: PreTrainedTokenizerFast, marker: str) -> None:
+    [token] = marked_tokenizer.convert_tokens_to_ids([marker])
+    trigger = Trigger(marker, 'start: "(" /[0-9]/ ")" close')
+    request = free(40, trigger, repeat=False, markers=(("close", marker),))
+    said = [*marked_tokenizer("the fox")["input_ids"], token]
+    pieces = answered(marked_tokenizer, request, said=said)
+    start, call, rest = text(pieces).split(marker)
+    assert (start, rest) == ("the fox", "")
+    assert call[1].isdigit()
+    letters = marked_tokenizer.convert_tokens_to_ids(list(marker))  # or it may be spelled
+    assert text(answered(marked_tokenizer, request, said=letters)).startswith(f"{marker}(")
+
+
+def test_stop_sequences_hold_in_free_text_only(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    for said, expected in [
+        ("ab;<call>(1)", "ab"),
+        ("a<call>(1)b;", "a<call>(1)b"),
+        ("a<call>(1);", "a<call>(1)"),
+    ]:
+        request = free(30, stop=[";", "(", "1)"])
+        pieces = answered(tiny_tokenizer, request, said=bytes_of(said))
+        assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
+
+
+# ---- in company
+
+
+def test_rows_in_lockstep_keep_to_their_own_constraints(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    requests = [
+        asked(json_grammar(PERSON), 30, seeded(1)),
+        asked(regex_grammar("[ab]{5}"), 9, seeded(2)),
+        Request([40], 12, seeded(3)),
+        asked(json_grammar(PERSON), 5),
+        free(20),
+        asked(json_grammar({"type": "array"}), 25, seeded(4)),
+    ]
+    person, letters, plain, hopeless, call, array = answering(tiny_tokenizer, requests, said=bytes_of("<call>"))
+    assert list(json.loads(text(list(person)))) == ["name", "age"]
+    assert len(text(list(letters))) == 5
+    assert list(plain)[-1].generated == 12
+    assert text(list(call)).startswith("<call>(")
+    assert isinstance(json.loads(text(list(array))), list)
+    with pytest.raises(OutputLimitError):
+        list(hopeless)
+
+
+def test_grammar_that_does_not_compile_fails_its_own_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A Lark grammar may name a special token; whether there is one, only the model's tokenizer says."""
+    session = ScriptedSession([b"ab"], [b"xyz"])
+    client = ScriptedClient(tiny_tokenizer, lambda _: session, end_tokens=[258])
+    bad = asked(lark_grammar('start: <|nothing|> "a"'), 3)
+    good = Request(list(b"ab"), 3, GREEDY)
+    first, second = Engine(client).submit([bad, good], Settings(session_cache=0))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="nothing"):
+        list(first)
+    assert text(list(second)) == "xyz"
+
+
+def test_grammar_is_compiled_once_for_all_threads(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    grammars, constraint = Grammars(tiny_tokenizer), Constraint(json_grammar(PERSON))
+    answers: list[str] = []
+
+    def answer() -> None:
+        request = Request([40], 40, seeded(7), constraint=constraint)
+        answers.append(text(answered(tiny_tokenizer, request, grammars)))
+
+    threads = [threading.Thread(target=answer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    assert all(one == other for one, other in pairwise(answers))
+    assert len(grammars._compiled) == 1
+
+
+def test_compiled_grammars_do_not_pile_up(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    grammars = Grammars(tiny_tokenizer)
+    for number in range(70):
+        grammars.guide(Constraint(regex_grammar(f"a{{{number}}}b")), [])
+    assert len(grammars._compiled) == 64
