@@ -252,6 +252,7 @@ LLAMA_PYTHON_TAG = replace(
     forced="open calls",
     forced_once="open calls",
     wrapping=("<|python_tag|>", "; ", ""),
+    instructions=_instructions('<|python_tag|>{"name": <name>, "parameters": <arguments>}'),
 )
 
 MISTRAL = JsonFormat(
