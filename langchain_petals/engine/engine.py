@@ -8,9 +8,10 @@ from langchain_petals.engine.beam_search import search
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
-from langchain_petals.engine.scheduler import Scheduler, start_thread
+from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.session import CacheLimitError
 from langchain_petals.engine.session_pool import SessionPool
+from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from langchain_petals.engine.threads import program_ends
 from langchain_petals.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Generation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the rest any more: cancelled, or past its deadline."""
-        return self._cancelled.is_set() or self._remaining() == 0
+        """Whether nobody waits for the rest any more: cancelled, past its deadline, or the program ends."""
+        return self._cancelled.is_set() or self._remaining() == 0 or program_ends()
 
     def put(self, event: Piece | BaseException) -> None:
         """Hand a piece, or the error that ends the generation, to whoever iterates."""

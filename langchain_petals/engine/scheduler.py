@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from langchain_petals.engine.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -60,11 +62,6 @@ class Scheduler:
         for group, settings in others:
             start_thread(self._run, group, settings)
         self._run(*last)
-
-
-def start_thread(target: Callable[..., None], *args: object) -> None:
-    """Run a function on a daemon thread of its own."""
-    threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True).start()
 
 
 def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:

@@ -13,9 +13,9 @@ from scripted_session import ScriptedClient, ScriptedSession
 from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.scheduler import start_thread
 from langchain_petals.engine.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
+from langchain_petals.engine.threads import start_thread
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 
 if TYPE_CHECKING:

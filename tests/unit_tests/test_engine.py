@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -130,3 +132,21 @@ def test_requests_of_threads_and_tasks_share_a_session(client: LocalClient) -> N
         thread.join(10)
     assert client.rows == [4]
     assert [found[index] for index in range(4)] == [each.tokens for each in client.run_alone(map(asked, prompts))]
+
+
+def test_program_may_end_in_the_middle_of_an_answer(tiny_model: LlamaForCausalLM) -> None:
+    """A thread inside torch when the interpreter goes away would abort the process."""
+    program = f"""
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from langchain_petals import Petals
+
+folder = {tiny_model.name_or_path!r}
+model, tokenizer = LlamaForCausalLM.from_pretrained(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+llm = Petals(client=model, tokenizer=tokenizer, max_new_tokens=500, model_kwargs={{"min_new_tokens": 500}})
+stream = llm.stream("Hello")
+next(stream)
+print("end of the program", flush=True)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "end of the program\n"), ended.stderr
