@@ -8,12 +8,16 @@ like a call but is none. Markers, and white space that only sets calls apart, ar
 from __future__ import annotations
 
 import json
-import uuid
+import secrets
+import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+
+_ID_CHARACTERS = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class Marks:
 
 
 def new_id() -> str:
-    """Return an identifier for a call."""
-    return f"call_{uuid.uuid4().hex[:24]}"
+    """Return an identifier for a call: nine letters and digits, since Mistral's templates take no others."""
+    return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(9))
 
 
 class ToolCallParser:
