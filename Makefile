@@ -29,7 +29,7 @@ integration_tests: venv ## run the tests that start local swarms (narrow with TE
 	@echo "==> Running the integration tests"
 	$(BIN)/pytest $(TEST_FILE)
 
-lint: venv ## check style and formatting with ruff; list known vulnerabilities of what is installed
+lint: venv ## check style with ruff; list known vulnerabilities
 	@echo "==> Checking with ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
