@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -186,7 +185,7 @@ def _load(connection: Connection) -> Client:
         trust_remote_code=connection.trust_remote_code,
         key=connection.key,
     )
-    config = repository.read(AutoConfig.from_pretrained)
+    petals_compat.check_family(name, repository.read(AutoConfig.from_pretrained))
     with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # advice for people who fine-tune
         tokenizer = repository.read(AutoTokenizer.from_pretrained)
     options: dict[str, Any] = {
@@ -201,7 +200,5 @@ def _load(connection: Connection) -> Client:
     options = {key: value for key, value in options.items() if value}
     # The engine retries, bounds its waits and logs its routes by itself.
     options |= {"max_retries": 1, "show_route": False}
-    model = repository.read(
-        functools.partial(petals_compat.load_distributed_model, config=config), **repository.weights_format(), **options
-    )
+    model = repository.read(petals_compat.load_distributed_model, **repository.weights_format(), **options)
     return Client(model.to(connection.device), tokenizer)

@@ -326,21 +326,15 @@ def default_revision(model: str) -> str | None:
     return revision
 
 
-def load_distributed_model(model: str, *, config: Any, **options: Any) -> Any:
-    """Load embeddings, norm and head of a causal language model whose blocks are on a swarm.
+def check_family(model: str, config: Any) -> None:
+    """Refuse models that petals has no code for, before their weights are downloaded.
 
     Args:
         model: Folder or hub name.
         config: The model's plain transformers config, which names the family.
-        **options: Keyword arguments for petals' `from_pretrained`: transformers' own, and those of
-            `petals.ClientConfig`.
-
-    Returns:
-        Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.
 
     Raises:
         UnsupportedModelError: The installed petals has no code for the family.
-        SwarmUnreachableError: No initial peer could be reached.
     """
     api = load_petals()
     known = api.class_mapping.get(config.model_type)
@@ -350,6 +344,23 @@ def load_distributed_model(model: str, *, config: Any, **options: Any) -> Any:
             f"{', '.join(sorted(api.class_mapping))}. Choose a model of these families."
         )
         raise UnsupportedModelError(msg)
+
+
+def load_distributed_model(model: str, **options: Any) -> Any:
+    """Load embeddings, norm and head of a causal language model whose blocks are on a swarm.
+
+    Args:
+        model: Folder or hub name, of a family that petals has code for.
+        **options: Keyword arguments for petals' `from_pretrained`: transformers' own, and those of
+            `petals.ClientConfig`.
+
+    Returns:
+        Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.
+
+    Raises:
+        SwarmUnreachableError: No initial peer could be reached.
+    """
+    api = load_petals()
     daemon_error = importlib.import_module("hivemind.p2p.p2p_daemon_bindings.utils").P2PDaemonError
     try:
         return api.petals.AutoDistributedModelForCausalLM.from_pretrained(model, **options)

@@ -6,21 +6,29 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import torch
 import vcr
 from cassettes import CDN, HUB, vcr_settings
 from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session
 from pydantic import SecretStr
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from langchain_petals import Petals
 from langchain_petals.engine import hub as files
-from langchain_petals.errors import AccessDeniedError, HubUnreachableError, InvalidKeyError
+from langchain_petals.errors import (
+    AccessDeniedError,
+    HubUnreachableError,
+    InvalidKeyError,
+    UnsupportedModelError,
+)
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -182,6 +190,35 @@ def test_a_download_goes_on_where_it_broke_off(hub: LocalHub, find: Callable[...
     assert second.headers["range"] == f"bytes={10 * MEGABYTE}-"
     [cached] = Path(str(repository.cache_dir)).glob("models--acme--large/snapshots/*/model.safetensors")
     assert cached.read_bytes() == weights
+
+
+def test_weights_in_pickles_are_asked_for_at_the_hub_only(
+    hub: LocalHub, find: Callable[..., Repository], tiny_folder: Path, tmp_path: Path
+) -> None:
+    torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    pickled = {path.name: path.read_bytes() for path in tiny_folder.iterdir() if path.suffix == ".json"}
+    pickled["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
+    hub.add("acme/pickled", pickled, gated=True, readers={READER})
+    repository = find("acme/pickled", READER)
+    with pytest.warns(UserWarning, match="pickles only"):
+        weights = repository.weights_format()
+    model = repository.read(LlamaForCausalLM.from_pretrained, **weights)
+    expected = LlamaForCausalLM.from_pretrained(tiny_folder).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    # transformers 4.43 would have a converter make safetensors of them, and give it the key
+    assert [thread.name for thread in threading.enumerate() if "conversion" in thread.name] == []
+    assert [request.path for request in hub.requests if "/api/models/" in request.path] == []
+
+
+def test_a_family_that_petals_lacks_is_refused_before_its_weights_are_downloaded(
+    hub: LocalHub, tiny_folder: Path, tmp_path: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_folder.iterdir()}
+    config = json.loads(files["config.json"]) | {"model_type": "gpt2"}
+    hub.add("acme/foreign", files | {"config.json": json.dumps(config).encode()})
+    with pytest.raises(UnsupportedModelError, match="family 'gpt2'"):
+        Petals(model="acme/foreign", dht_prefix="foreign", cache_dir=str(tmp_path / "cache")).invoke(PROMPT)
+    assert [request.path for request in hub.requests if "safetensors" in request.path] == []
 
 
 def test_a_redirect_to_another_host_does_not_carry_the_key(hub: LocalHub) -> None:

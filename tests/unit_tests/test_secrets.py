@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from langchain_core.load import dumps, loads
+from langchain_core.load import dumpd, dumps, loads
 from leaks import CANARY, frames, raised, sings, written_forms
 from pydantic import SecretStr, ValidationError
 
@@ -187,6 +187,23 @@ def test_serialisation_names_the_variable_of_the_key(model_class: type[Petals]) 
     module = {"Petals": "llms", "ChatPetals": "chat_models"}[model_class.__name__]
     assert model_class.lc_id() == ["langchain_petals", module, model_class.__name__]
     assert model.to_json()["kwargs"]["huggingface_api_key"] == {"lc": 1, "type": "secret", "id": ["HF_TOKEN"]}
+
+
+def test_what_is_written_down() -> None:
+    assert dumpd(Petals(**FIELDS)) == {
+        "lc": 1,
+        "type": "constructor",
+        "id": ["langchain_petals", "llms", "Petals"],
+        "name": "Petals",
+        "kwargs": {
+            "model_name": "acme/gated",
+            "temperature": 0.0,
+            "stop": ["\n"],
+            "initial_peers": [PEER],
+            "model_kwargs": {"min_p": 0.1},
+            "huggingface_api_key": {"lc": 1, "type": "secret", "id": ["HF_TOKEN"]},
+        },
+    }
 
 
 @both
