@@ -42,6 +42,24 @@ CORPUS = (
 torch.set_num_threads(1)
 
 
+# What third parties bring on themselves; every other warning is an error.
+THIRD_PARTY_WARNINGS = (
+    # transformers 4.34 registers its outputs the way that torch has outgrown
+    "ignore:`?torch.utils._pytree._register_pytree_node`? is deprecated:FutureWarning",
+    # its AutoConfig hands the hub's key on under the old name
+    "ignore:The `use_auth_token` argument is deprecated:FutureWarning",
+    # hivemind 1.1.12 finds its p2pd the way that Python 3.11 deprecated
+    "ignore:path is deprecated. Use files:DeprecationWarning",
+    # LangChain's `loads` has been in beta since 2023
+    "ignore:The function `loads` is in beta",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in ("error", *THIRD_PARTY_WARNINGS):
+        config.addinivalue_line("filterwarnings", line)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_keys_in_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
