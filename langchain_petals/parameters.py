@@ -257,12 +257,13 @@ class PetalsParameters(HubKeyHolder):
         )
 
     def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        private = state["__pydantic_private__"] or {}
-        return state | {"__pydantic_private__": private | {"_client": None}}  # a model of its own where it is unpickled
+        # what has been loaded stays in this process, and is loaded anew where the pickle is opened
+        private = {name: attribute.get_default() for name, attribute in self.__private_attributes__.items()}
+        return super().__getstate__() | {"__pydantic_private__": private}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = {id(each): each for each in (self.client, self.tokenizer, self._client)}
+        loaded = (self.client, self.tokenizer, *(self.__pydantic_private__ or {}).values())
+        shared = {id(each): each for each in loaded}
         return super().__deepcopy__((memo or {}) | shared)
 
     def _get_client(self) -> Client:

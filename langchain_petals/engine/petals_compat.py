@@ -210,7 +210,8 @@ def _keep_key_from_converter() -> None:
     """Do not let transformers 4.43 send the hub's key to another host.
 
     For a model without safetensors, its `auto_conversion` posts the model's name and the key to a converter (a "space",
-    safetensors-convert.hf.space) that would open a pull request. Versions 4.32-4.34 have no such thing.
+    safetensors-convert.hf.space) that would open a pull request; with huggingface_hub 0.30 it fails before that.
+    Versions 4.32-4.34 have no such thing.
     """
     modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     if hasattr(modeling_utils, "auto_conversion"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import transformers
 from cassettes import BLOT, SECRET
 from local_hub import LocalHub, point_at
 from pydantic import SecretStr
@@ -234,6 +235,11 @@ def test_pickles_are_read_with_a_warning_and_only_for_want_of_safetensors(find: 
 def test_code_of_a_model_does_not_run_by_itself(find: Callable[..., Repository]) -> None:
     with pytest.raises(InvalidRequestError, match="set trust_remote_code=True if you trust it"):
         find("acme/coded").read(AutoConfig.from_pretrained)
+
+
+def test_no_converter_gets_the_key() -> None:
+    convert = getattr(transformers.modeling_utils, "auto_conversion", None)  # new in 4.43
+    assert convert is None or convert("acme/pickled", token=READER, revision="main") == (None, None, False)
 
 
 @pytest.mark.usefixtures("hub")

@@ -212,6 +212,18 @@ def test_loads_without_the_key_takes_none(model_class: type[Petals]) -> None:
 
 
 @both
+def test_a_model_that_was_used_can_be_pickled(
+    model_class: type[Petals], tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer, max_new_tokens=4)
+    answers = model.batch(["Hello"])
+    again = pickle.loads(pickle.dumps(model))
+    assert again._client is None
+    texts = [[getattr(answer, "text", answer) for answer in each] for each in (answers, again.batch(["Hello"]))]
+    assert texts[0] == texts[1]
+
+
+@both
 def test_a_pickle_takes_the_key_from_where_it_is_opened(
     model_class: type[Petals], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +243,7 @@ def test_copies_have_the_key_and_share_what_is_loaded(
     model_class: type[Petals], copied: Any, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer)
+    model.invoke("Hello", max_tokens=2)
     client = model._get_client()
     twin = copied(model)
     assert twin == model
