@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no_repeat_ngram_size": {"no_repeat_ngram_size": 2},
     "no token twice": {"no_repeat_ngram_size": 1},
     "bad_words_ids": {"bad_words_ids": tuple((token,) for token in range(0, 96, 2))},
-    "longer bad words": {"bad_words_ids": tuple((a, b) for a in range(96) for b in (0, 5, 50))},
+    "longer bad words": {"bad_words_ids": tuple((a, b) for a in range(96) for b in (0, 50))},
     "all": {
         "temperature": 1.5,
         "top_p": 0.9,
@@ -106,7 +106,7 @@ def test_greedy_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: 
 
 
 @of_options
-@pytest.mark.parametrize("seed", SEEDS[:3])
+@pytest.mark.parametrize("seed", SEEDS[:2])
 def test_sampled_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int) -> None:
     request = asked(seed=seed, **options)
     [ours] = client.run(request)
