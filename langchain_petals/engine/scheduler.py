@@ -43,11 +43,12 @@ class Scheduler:
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
         """Queue requests; they start within the batch window, or when a batch is full."""
         with self._arrived:
+            if not self._collecting:
+                # before anything else: where no thread can be started, nothing is left that waits for one
+                start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
+                self._collecting = True
             self._waiting += [(generation, settings) for generation in generations]
             self._arrived.notify()
-            if not self._collecting:
-                self._collecting = True
-                start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
 
     def _collect(self, window: float, full: int) -> None:
         latest = time.monotonic() + _LONGEST_BURST * window

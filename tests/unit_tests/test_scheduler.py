@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_petals.engine import scheduler as scheduler_module
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.scheduler import LENGTH_SPREAD, Scheduler, _compatible
@@ -99,6 +100,22 @@ def test_requests_go_on_being_served() -> None:
         generation = asked()
         scheduler.put([generation], NO_WINDOW)
         assert run.next()[0] == [generation]
+
+
+def test_system_that_is_out_of_threads_fails_a_call_and_not_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    run = Runner()
+    scheduler = Scheduler(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler_module, "start_thread", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            scheduler.put([asked()], NO_WINDOW)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
 
 
 def test_groups_run_on_threads_of_their_own() -> None:
