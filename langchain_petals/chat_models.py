@@ -117,10 +117,11 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         return _profile(known.get("max_position_embeddings"))
 
     def _get_client(self) -> Client:
-        """Return the model and tokenizer, loading them on first use; then the profile can tell the context's length."""
+        """Return the model and tokenizer, loading them on first use; they tell the profile how much can be read."""
         client = super()._get_client()
-        if self.profile is not None and "max_input_tokens" not in self.profile:
-            self.profile |= _profile(client.context_length)
+        length = client.context_length
+        if self.profile is not None and length is not None:
+            self.profile["max_input_tokens"] = min(length, self.profile.get("max_input_tokens", length))
         return client
 
     def get_token_ids(self, text: str) -> list[int]:

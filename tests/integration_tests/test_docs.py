@@ -19,7 +19,7 @@ from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-from langchain_petals import Petals, errors
+from langchain_petals import ChatPetals, Petals, errors
 from langchain_petals.swarm import LocalSwarm
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,10 @@ def names_in_tables(page: str) -> set[str]:
 def test_every_option_is_on_the_page_about_the_llm() -> None:
     inherited = {"name", "cache", "callbacks", "custom_get_token_ids", "metadata", "tags", "verbose"}
     assert set(Petals.model_fields) - inherited <= names_in_tables("llm.md")
+
+
+def test_every_field_of_the_chat_model_is_on_its_page() -> None:
+    assert set(ChatPetals.model_fields) - set(Petals.model_fields) <= names_in_tables("chat.md")
 
 
 def test_every_error_is_on_the_page_about_the_llm() -> None:
