@@ -57,7 +57,7 @@ class Alphabet:
         self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
         self._quote = byte_ids.get(ord('"'), -1)
-        self._repeatable = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
+        self._words = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
         self._closings = [
             [byte_ids[filler]] * length + [self._quote]
             for length in _LENGTHS
@@ -65,7 +65,7 @@ class Alphabet:
             if filler in byte_ids and self._quote >= 0
         ]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
-        self._words = (vocabulary + 31) // 32
+        self._mask_words = (vocabulary + 31) // 32
 
     def symbols(self, data: bytes) -> list[int]:
         """Return the ids of these bytes.
@@ -77,7 +77,7 @@ class Alphabet:
 
     def allowed(self, matcher: LLMatcher) -> list[int]:
         """Return the ids that may come next, the most promising first."""
-        mask = np.zeros(self._words, dtype=np.int32)
+        mask = np.zeros(self._mask_words, dtype=np.int32)
         matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         octets = mask.view(np.uint8)
         ids: list[int] = self._ids[(octets[self._ids >> 3] >> (self._ids & 7)) & 1 == 1].tolist()
@@ -91,20 +91,23 @@ class Alphabet:
             return [[self._quote]]
         return [each for each in self._closings if matcher.validate_tokens(each) == len(each)]
 
-    def step(self, matcher: LLMatcher, last: int | None) -> list[int]:
-        """Return what most likely leads to an end; nothing where nothing is allowed.
-
-        Args:
-            matcher: Where the text is.
-            last: The step before. A digit or letter is not taken twice in a row: -0.000 would never end.
-        """
+    def step(self, matcher: LLMatcher) -> list[int]:
+        """Return what most likely leads to an end; nothing where nothing is allowed."""
         allowed = self.allowed(matcher)
         closings = self.closings(matcher, allowed)
         if closings:
             return closings[0]
-        if last in self._repeatable and allowed[:1] == [last] and len(allowed) > 1:
-            return allowed[1:2]
+        if 1 < len(allowed) <= _MANY and allowed[0] in self._words:
+            # a number or a word, which may not end here: -0.000 and multiples of 4 need the right digit
+            more = [each for each in allowed if each in self._words]
+            return next(([each] for each in more if self._closes(matcher, each)), allowed[:1])
         return allowed[:1]
+
+    def _closes(self, matcher: LLMatcher, symbol: int) -> bool:
+        taken = matcher.try_consume_tokens([symbol])
+        closes = taken == 1 and (matcher.is_accepting() or not self._words.issuperset(self.allowed(matcher)[:1]))
+        matcher.rollback(taken)
+        return closes
 
     def choices(self, matcher: LLMatcher) -> list[list[int]]:
         """Return a few steps that stand for all that may come next."""
@@ -139,7 +142,7 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
     way: list[int] = []
     try:
         while not matcher.is_accepting():
-            step = alphabet.forced(matcher) or alphabet.step(matcher, way[-1] if way else None)
+            step = alphabet.forced(matcher) or alphabet.step(matcher)
             if not step or len(way) + len(step) > most or matcher.try_consume_tokens(step) < len(step):
                 return None
             way += step
