@@ -1,0 +1,148 @@
+"""`Petals` with json_schema, regex and grammar: every way to call it, and what is refused at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.load import dumps, loads
+from pydantic import BaseModel, Field, ValidationError
+from pydantic.v1 import BaseModel as BaseModelV1
+from typing_extensions import TypedDict
+
+from langchain_petals import Petals
+from langchain_petals.errors import InvalidRequestError, OutputLimitError
+from langchain_petals.schemas import closed, json_schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROMPT = "Human: Who are you?\nAI:"
+
+
+class Person(BaseModel):
+    """Someone."""
+
+    name: str = Field(max_length=12)
+    age: int | None = None
+    friends: list[Person] = []
+
+
+class OldPerson(BaseModelV1):
+    """Someone, as pydantic 1 knows them."""
+
+    name: str
+
+
+class Place(TypedDict):
+    """Somewhere."""
+
+    name: str
+    tags: list[str]
+
+
+def test_answer_fits_a_pydantic_class(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(json_schema=Person, max_new_tokens=60)
+    answer = llm.invoke(PROMPT)
+    assert Person.model_validate_json(answer).name is not None
+    assert "".join(llm.stream(PROMPT)) == answer
+    assert llm.batch([PROMPT, PROMPT]) == [answer, answer]
+
+
+async def test_answer_fits_in_async_calls_too(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(json_schema=Person, max_new_tokens=60)
+    answer = await llm.ainvoke(PROMPT)
+    assert answer == llm.invoke(PROMPT)
+    assert "".join([piece async for piece in llm.astream(PROMPT)]) == answer
+
+
+def test_several_answers_all_fit(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(temperature=2, seed=1, n=4, max_new_tokens=40)
+    [generations] = llm.generate([PROMPT], json_schema=Place).generations
+    answers = [json.loads(generation.text) for generation in generations]
+    assert len(answers) == 4
+    assert all(list(answer) == ["name", "tags"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ({"regex": "[0-9]{3}|no"}, "^([0-9]{3}|no)$"),
+        ({"grammar": 'start: "(" WORD ")"\nWORD: /[a-z]{1,5}/'}, r"^\([a-z]{1,5}\)$"),
+        ({"json_schema": {"enum": [1, 22, 333]}}, "^(1|22|333)$"),
+    ],
+)
+def test_form_of_one_call_or_of_all(petals_llm: Callable[..., Petals], form: dict[str, Any], pattern: str) -> None:
+    for answer in (
+        petals_llm(**form, max_new_tokens=9).invoke(PROMPT),
+        petals_llm(max_new_tokens=9).invoke(PROMPT, **form),
+    ):
+        assert re.search(pattern, answer)
+
+
+def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(json_schema=Person, max_new_tokens=40)
+    assert set(llm.invoke(PROMPT, regex="a{3}")) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ({"json_schema": {"not": {}}}, "Unimplemented keys"),
+        ({"json_schema": int}, "a JSON schema, a pydantic class or a TypedDict is needed"),
+        ({"regex": "("}, "unclosed group"),
+        ({"grammar": "begin: /a/"}, "start"),
+        ({"regex": "a", "grammar": "start: /a/"}, "set one of them"),
+        ({"regex": "a", "model_kwargs": {"num_beams": 2}}, "num_beams=1"),
+    ],
+)
+def test_form_that_cannot_be_kept_is_refused_at_once(
+    petals_llm: Callable[..., Petals], form: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        petals_llm(**form, max_new_tokens=9)
+    call = form | form.get("model_kwargs", {})
+    call.pop("model_kwargs", None)
+    with pytest.raises(InvalidRequestError, match=reason):
+        petals_llm(max_new_tokens=9).invoke(PROMPT, **call)
+
+
+def test_limit_that_is_too_small_says_so(petals_llm: Callable[..., Petals]) -> None:
+    with pytest.raises(OutputLimitError, match=r"within 5 new token\(s\) \(the shortest found has 12\)"):
+        petals_llm(json_schema=Person, max_new_tokens=5).invoke(PROMPT)
+
+
+def test_form_is_part_of_the_identity_and_survives_serialisation() -> None:
+    llm = Petals(model="no/where", json_schema=Person)
+    assert llm._identifying_params["json_schema"] == json_schema_of(Person)
+    again = loads(
+        dumps(llm), valid_namespaces=["langchain_petals"], allowed_objects=[Petals], secrets_map={"HF_TOKEN": "x"}
+    )
+    assert again.json_schema == llm.json_schema
+
+
+@pytest.mark.parametrize("form", [Person, OldPerson, Place])
+def test_objects_of_classes_have_no_other_properties(form: Any) -> None:
+    schema = json_schema_of(form)
+    schema = schema.get("$defs", {}).get("Person", schema)
+    assert schema["additionalProperties"] is False
+    assert "name" in schema["properties"]
+
+
+def test_schema_is_closed_where_it_says_nothing() -> None:
+    schema = {
+        "properties": {
+            "default": {"type": "object", "properties": {}},
+            "open": {"properties": {}, "additionalProperties": True},
+            "map": {"type": "object"},
+        },
+        "default": {"properties": {}},
+    }
+    result = closed(schema)
+    assert result["additionalProperties"] is False
+    assert result["properties"]["default"]["additionalProperties"] is False
+    assert result["properties"]["open"]["additionalProperties"] is True
+    assert result["properties"]["map"] == {"type": "object"}
+    assert result["default"] == {"properties": {}}
