@@ -17,6 +17,7 @@ from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
+from benchmarks.constraints import constraints
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 
@@ -302,4 +303,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "killed-servers": killed_servers,
     "memory": memory,
     "batch-window": batch_window,
+    "constraints": constraints,
 }
