@@ -36,7 +36,6 @@ _SPARE, _OFTEN, _TURNS = 32, 16, frozenset(b"\"'{}[](),:<>\\")
 
 _SEARCHED = 4096  # bytes: the longest way out that is looked for
 
-
 _LIMITS = LLParserLimits(verbose_errors=False)  # a grammar, and what was generated, may be nobody else's business
 
 
@@ -59,18 +58,15 @@ class Compiled:
             if matcher.is_error():
                 msg = f"the grammar does not compile for this model's tokenizer: {matcher.get_error()}"
                 raise InvalidRequestError(msg)
-        self._quick = self._told(quick_ending(vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED))
+        self._quick = vocabulary.tokens(quick_ending(vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED))
         self._shortest: list[int] | None = None
         self._searched = False
-
-    def _told(self, symbols: list[int] | None) -> list[int] | None:
-        return None if symbols is None else self.vocabulary.tokens(symbols)
 
     def text(self, left: int) -> list[int] | None:
         """Return a whole text that has at most `left` tokens if one is found, or else the shortest that is known."""
         if (self._quick is None or len(self._quick) > left) and not self._searched:
             found = shortest_ending(self.vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED)
-            self._shortest, self._searched = self._told(found), True
+            self._shortest, self._searched = self.vocabulary.tokens(found), True
         return min((each for each in (self._quick, self._shortest) if each is not None), key=len, default=None)
 
 
@@ -107,12 +103,9 @@ class _Run:
         """Take the first bytes; return whether the grammar allows them, and an end in `left` more tokens."""
         if not data:
             return self.begin(left) is None
-        try:
-            tokens = self._vocabulary.spelled(data)
-            self._unspelled = self._vocabulary.alphabet.symbols(data)
-        except KeyError:
-            return False
-        if self._matcher.try_consume_tokens(tokens) < len(tokens):
+        self._unspelled = self._vocabulary.alphabet.symbols(data)
+        tokens = self._vocabulary.tokens(self._unspelled)
+        if tokens is None or self._matcher.try_consume_tokens(tokens) < len(tokens):
             return False
         self._way = self._found([], left)
         return self._way is not None
@@ -149,7 +142,7 @@ class _Run:
     def way_out(self, left: int) -> int | None:
         """Return the first token of a way out that was tried; None when none is known, or none is needed."""
         if self._untried and not self._leads_out(self._way or []):
-            self._way = self._found([], left) or self._searched(left)
+            self._way = self._found([], left) or self._found_by_searching(left)
         return self._way[0] if self._way else None
 
     def _way_after(self, token: int, left: int) -> list[int] | None:
@@ -184,17 +177,17 @@ class _Run:
         taken = self._spelled.try_consume_tokens(list(symbols))
         ending = quick_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
         self._spelled.rollback(taken)
-        if ending is None or len(way := self._vocabulary.tokens(ending)) > left:
-            return None
-        self._untried = 0
-        return way
+        return self._way_of(ending, left)
 
-    def _searched(self, left: int) -> list[int] | None:
+    def _found_by_searching(self, left: int) -> list[int] | None:
         """Look harder for a way out from here."""
         self._catch_up()
         ending = shortest_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
-        way = None if ending is None else self._vocabulary.tokens(ending)
+        return self._way_of(ending, left)
+
+    def _way_of(self, ending: list[int] | None, left: int) -> list[int] | None:
         self._untried = 0
+        way = self._vocabulary.tokens(ending)
         return way if way is not None and len(way) <= left else None
 
     def _catch_up(self) -> None:
@@ -234,7 +227,8 @@ class Guide:
         self._ends = frozenset(end_tokens)
         self._run = None if start is None else _Run(start)
         self._begun = self._run is None
-        self._triggers = triggers
+        self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
+        self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
         self._blank = True  # no text yet
         self.holds = self.finished = False
@@ -308,24 +302,23 @@ class Guide:
         if token in self._ends or token >= self._vocabulary.size:
             return True
         if self._vocabulary.tokenizer.is_special_token(token):
-            marker = self.visible.get(token)
-            for trigger, compiled in self._triggers:
-                if trigger.marker == marker and not (trigger.at_start and self._spoken()):
+            text = self.visible.get(token)
+            for _, trigger, compiled in self._triggers:
+                if trigger.marker == text and not (trigger.at_start and self._spoken()):
                     return self._enter(compiled, b"", left)
             return True
         # also for a marker that is a special token: the model may spell it
         heard = self._heard + self._vocabulary.bytes[token]
         found = []
-        for trigger, compiled in self._triggers:
-            marker_bytes = trigger.marker.encode()
-            at = heard.find(marker_bytes)
+        for marker, trigger, compiled in self._triggers:
+            at = heard.find(marker)
             if at >= 0 and not (trigger.at_start and self._spoken(heard[:at])):
-                found.append((at, heard[at + len(marker_bytes) :], compiled))
+                found.append((at, heard[at + len(marker) :], compiled))
         if found:
             _, rest, compiled = min(found, key=lambda each: each[0])
             return self._enter(compiled, rest, left)
-        keep = max(len(trigger.marker.encode()) for trigger, _ in self._triggers) - 1
-        dropped, self._heard = heard[:-keep] if keep else heard, heard[-keep:] if keep else b""
+        keep = max(0, len(heard) - self._longest + 1)
+        dropped, self._heard = heard[:keep], heard[keep:]
         self._blank = not self._spoken(dropped)
         return True
 

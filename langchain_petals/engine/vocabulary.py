@@ -15,6 +15,8 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_NO_UTF8 = 0xF8  # from here on, no byte is part of a character
+
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -42,47 +44,46 @@ class Vocabulary:
             if data and token not in specials and not (fallback and data in self._ids):
                 self._ids[data] = token
         self._longest = max(map(len, self._ids), default=0)
-        single = {data[0]: token for data, token in self._ids.items() if len(data) == 1}
-        self.alphabet = Alphabet(single, specials, self.size)
+        # bytes that are in no token of their own get ids past the end: they may be parts of characters
+        single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
+        self._single = {token: bytes([byte]) for byte, token in single.items()}
+        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8)
         self.spelling = self._spelled(single, specials)
         """The alphabet's tokenizer: the ids of single bytes and special tokens, and nothing else."""
 
     def _spelled(self, single: Mapping[int, int], specials: Iterable[int]) -> LLTokenizer:
-        tokens = [b""] * self.size
-        for token in (*single.values(), *specials):
-            tokens[token] = self.bytes[token]
+        tokens = [b""] * (self.size + _NO_UTF8)
+        for token, data in (*self._single.items(), *((token, self.bytes[token]) for token in specials)):
+            tokens[token] = data
         end = self.tokenizer.eos_token
         wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), dict(single)))
         return LLTokenizer(wrapper, eos_token=end, slices=[])
 
     def symbols(self, token: int) -> list[int]:
-        """Return the token in the alphabet.
-
-        Raises:
-            KeyError: The vocabulary lacks one of its bytes as a token of its own.
-        """
+        """Return the token in the alphabet."""
         if self.tokenizer.is_special_token(token):
             return [token]
         return self.alphabet.symbols(self.bytes[token])
 
-    def tokens(self, symbols: Sequence[int]) -> list[int]:
-        """Return few tokens that say the same as these symbols: from left to right, always the longest that fits."""
+    def tokens(self, symbols: Sequence[int] | None) -> list[int] | None:
+        """Return few tokens that say the same as these symbols; None for None, or if there are none."""
+        if symbols is None:
+            return None
         tokens: list[int] = []
         data = b""
-        for symbol in symbols:
-            if self.tokenizer.is_special_token(symbol):
-                tokens += [*self.spelled(data), symbol]
-                data = b""
-            else:
-                data += self.bytes[symbol]
-        return tokens + self.spelled(data)
+        try:
+            for symbol in symbols:
+                if symbol in self._single:
+                    data += self._single[symbol]
+                else:
+                    tokens += [*self._spell(data), symbol]
+                    data = b""
+            return tokens + self._spell(data)
+        except KeyError:
+            return None
 
-    def spelled(self, data: bytes) -> list[int]:
-        """Return few tokens that say these bytes.
-
-        Raises:
-            KeyError: The vocabulary lacks a byte.
-        """
+    def _spell(self, data: bytes) -> list[int]:
+        """Take, from left to right, always the longest token that fits."""
         tokens, start = [], 0
         while start < len(data):
             end = min(start + self._longest, len(data))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from random_session import answered, answering, text
 from scripted_session import ScriptedClient, ScriptedSession
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from langchain_petals.engine.constraints import Grammars
@@ -183,6 +183,20 @@ def test_slow_tokenizer_is_converted(merging_tokenizer: PreTrainedTokenizerFast,
     slow = GPT2Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), eos_token="</s>")
     assert not slow.is_fast
     assert json.loads(text(answered(slow, asked(json_grammar(PERSON), 40), seed=2)))
+
+
+def test_tokenizer_without_bytes_spells_what_it_can() -> None:
+    letters = [(each, -1.0) for each in ["<unk>", "</s>", *'▁abcé花"{}[]:,0123456789-.', "na", "me", "ag"]]
+    backend = Tokenizer(models.Unigram(letters, unk_id=0, byte_fallback=False))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    backend.add_special_tokens(["<unk>", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    schema = {"type": "array", "items": {"type": "string", "pattern": "^[é花]+$"}, "minItems": 2}
+    for seed in range(5):
+        found = json.loads(text(answered(tokenizer, asked(json_grammar(schema), 25, seeded(seed)), seed=seed)))
+        assert all({*each} <= {*"é花"} for each in found)
+    with pytest.raises(OutputLimitError):
+        answered(tokenizer, asked(json_grammar({"const": "unspeakable"}), 20))
 
 
 def test_tokenizer_whose_bytes_are_unknown_is_refused(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
