@@ -15,7 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.decoding import Row
 from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling, Trigger
 from langchain_petals.engine.settings import Settings
@@ -263,6 +265,30 @@ def test_answer_that_cannot_be_steered_says_what_there_was(tiny_tokenizer: PreTr
         answered(tiny_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
     assert len(caught.value.generated) == 20
     assert set(caught.value.generated) <= {"a", "b"}
+
+
+def test_limit_that_shrinks_on_the_way_is_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A server that takes over may have less room; what is left then is used to end the answer, if it suffices."""
+    end = tiny_tokenizer.eos_token_id
+    for limit, fits_in in ((26, True), (14, False), (5, False)):
+        generation = Generation(asked(json_grammar({"type": "string", "minLength": 10}), 99))
+        guide = Grammars(tiny_tokenizer).guide(generation.request.constraint, [end])
+        row = Row(generation, tiny_tokenizer, [end], guide)
+        for seed in range(99):
+            if seed == 8:
+                row.shorten(limit + 1)
+            if row.done:
+                break
+            row.see(len(row.ids), torch.randn(259, generator=torch.Generator().manual_seed(seed)))
+            row.deliver()
+        if fits_in:
+            pieces = list(generation)
+            assert len(json.loads(text(pieces))) >= 10
+            assert pieces[-1].generated <= limit
+        else:
+            with pytest.raises(OutputLimitError, match=f"within {limit} new") as caught:
+                list(generation)
+            assert caught.value.generated.startswith('"')
 
 
 def test_long_words_make_a_short_way_out(merging_tokenizer: PreTrainedTokenizerFast) -> None:
