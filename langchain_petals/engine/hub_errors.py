@@ -51,11 +51,11 @@ def stems_from(error: BaseException, *names: str) -> bool:
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return an error, its cause or context, that one's, and so on."""
+    """Return an error, its cause and context, those of these, and so on."""
     found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
-        found.append(cause)
-    return found
+    for link in found:  # which grows
+        found += [each for each in (link.__cause__, link.__context__) if each is not None and each not in found]
+    return list(dict.fromkeys(found))
 
 
 class _Case:
