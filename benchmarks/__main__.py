@@ -44,6 +44,7 @@ def run(
         for line in MEASUREMENTS[name](effort):
             console.print(f"    {line.measured}: {line.ours:.4g} {line.unit}", "" if line.reached else "MISSED")
             lines.append(line)
+    lines.sort(key=lambda line: line.unit == "tokens")  # what is left open is the same line after each of the others
     console.print(table(lines))
     if not only and not quick:
         for path in publish(lines):
