@@ -14,6 +14,4 @@ if TYPE_CHECKING:
 def free_tokens(llm: Petals, swarm: LocalSwarm) -> list[int]:
     """Return for how many tokens each living server of a swarm has free attention cache."""
     routes = Routes(llm._get_client().model)
-    return [
-        routes.free_cache_tokens(server.peer_id, server.blocks.start) for server in swarm.servers if server.alive
-    ]
+    return [routes.free_cache_tokens(server.peer_id, server.blocks.start) for server in swarm.servers if server.alive]
