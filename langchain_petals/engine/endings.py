@@ -71,7 +71,7 @@ class Alphabet:
         """Return the ids of these bytes.
 
         Raises:
-            KeyError: The vocabulary lacks one of them.
+            KeyError: One of them is part of no text.
         """
         return [self.byte_ids[byte] for byte in data]
 
@@ -140,18 +140,22 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
         Ids of the alphabet; None when there was no end in sight.
     """
     way: list[int] = []
+    taken = 0
     try:
         while not matcher.is_accepting():
             step = alphabet.forced(matcher) or alphabet.step(matcher)
-            if not step or len(way) + len(step) > most or matcher.try_consume_tokens(step) < len(step):
-                return None
             way += step
-    except KeyError:  # a byte that the vocabulary lacks
+            if not step or len(way) > most:
+                return None
+            taken += matcher.try_consume_tokens(step)
+            if taken < len(way):
+                return None
+    except KeyError:  # a byte that is part of no text
         return None
     else:
         return way
     finally:
-        matcher.rollback(len(way))
+        matcher.rollback(taken)
 
 
 def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 400) -> list[int] | None:
@@ -179,7 +183,7 @@ def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
     while effort > 0 and not matcher.is_accepting():
         try:
             step = alphabet.forced(matcher)
-        except KeyError:  # a byte that the vocabulary lacks
+        except KeyError:  # a byte that is part of no text
             return None
         if not step:
             for choice in alphabet.choices(matcher):

@@ -126,14 +126,14 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def special_rules(names: Mapping[str, str], is_special: Mapping[str, int]) -> str:
+def special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str:
     """Return Lark rules, one for each name, that match a marker's text: as a special token where it is one.
 
     Args:
         names: The marker's text by the rule's name.
-        is_special: Ids of the vocabulary's special tokens by their text.
+        specials: Ids of the vocabulary's special tokens by their text.
     """
     return "".join(
-        f"\n{name}: <[{is_special[text]}]>" if text in is_special else f"\n{name}: {literal(text)}"
+        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {literal(text)}"
         for name, text in names.items()
     )
