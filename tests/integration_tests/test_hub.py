@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,13 @@ def llm(hub: LocalHub, swarm: LocalSwarm, tmp_path: Path) -> Callable[..., Petal
     return llm
 
 
+def pickled(folder: Path, work_dir: Path) -> dict[str, bytes]:
+    """Return a model's files, with its weights in a pickle."""
+    weights = work_dir / "pytorch_model.bin"
+    torch.save(load_file(folder / "model.safetensors"), weights)
+    return {path.name: path.read_bytes() for path in (*folder.glob("*.json"), weights)}
+
+
 def test_an_open_model_needs_no_key(hub: LocalHub, llm: Callable[..., Petals], swarm: LocalSwarm) -> None:
     expected = Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(PROMPT)
     assert llm("acme/open").invoke(PROMPT) == expected
@@ -88,6 +96,30 @@ def test_every_file_of_a_gated_model_is_asked_for_with_the_key(
         request.path.rpartition("/")[2] for request in hub.requests if (request.method, request.status) == ("GET", 200)
     }
     assert got >= {"config.json", "tokenizer.json", "generation_config.json"}
+
+
+def test_a_revision_is_read_and_then_found_in_the_cache(
+    hub: LocalHub, llm: Callable[..., Petals], tiny_folder: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_folder.iterdir()}
+    older = hub.add("acme/open", files | {"README.md": b"older"}, branch="v1").branches["v1"]
+    answer = llm("acme/open", revision="v1").invoke(PROMPT)
+    got = {request.path for request in hub.requests if request.method == "GET" and request.place == "hub"}
+    assert got
+    # the first question is for the branch, and its answer tells the commit
+    assert {path for path in got if older not in path} <= {"/acme/open/resolve/v1/config.json"}
+    hub.requests.clear()
+    assert llm("acme/open", revision="v1", local_files_only=True).invoke(PROMPT) == answer
+    assert hub.requests == []
+
+
+def test_pickles_are_warned_of_once(
+    hub: LocalHub, llm: Callable[..., Petals], tiny_folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    hub.add("acme/pickled", pickled(tiny_folder, tmp_path))
+    warnings.simplefilter("always")
+    assert len({llm("acme/pickled").invoke(PROMPT) for _ in range(3)}) == 1
+    assert len([warning for warning in recwarn if "pickles only" in str(warning.message)]) == 1
 
 
 def test_the_key_is_not_kept_in_the_model(llm: Callable[..., Petals]) -> None:
@@ -194,10 +226,7 @@ def test_a_download_goes_on_where_it_broke_off(hub: LocalHub, find: Callable[...
 def test_weights_in_pickles_are_asked_for_at_the_hub_only(
     hub: LocalHub, find: Callable[..., Repository], tiny_folder: Path, tmp_path: Path
 ) -> None:
-    torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
-    pickled = {path.name: path.read_bytes() for path in tiny_folder.iterdir() if path.suffix == ".json"}
-    pickled["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
-    hub.add("acme/pickled", pickled, gated=True, readers={READER})
+    hub.add("acme/pickled", pickled(tiny_folder, tmp_path), gated=True, readers={READER})
     repository = find("acme/pickled", READER)
     with pytest.warns(UserWarning, match="pickles only"):
         weights = repository.weights_format()
