@@ -45,7 +45,8 @@ PEOPLE = {"type": "array", "items": PERSON, "minItems": 3}
 def constraints(effort: Effort) -> Iterator[Comparison]:
     """Constrained tokens against free ones, in the same session on the same swarm."""
     with bench_swarm() as bench:
-        yield _per_token(bench, "time per token under a JSON schema", effort.rounds)
+        # a difference of two percent: more rounds, so that the noise of a shared machine does not decide
+        yield _per_token(bench, "time per token under a JSON schema", 3 * effort.rounds)
     tokenizer = large_tokenizer()
     with tempfile.TemporaryDirectory() as folder:
         _save_random_model(folder, tokenizer)
