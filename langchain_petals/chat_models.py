@@ -241,7 +241,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             tools: Functions, pydantic classes, TypedDicts, LangChain tools, or schemas in OpenAI's or Anthropic's form.
             tool_choice: None or "auto" lets the model decide; "none" lets it call nothing; "any", "required" or True
                 makes it call something; a tool's name, or OpenAI's `{"type": "function", ...}`, makes it call that.
-            parallel_tool_calls: False allows one call in an answer at the most.
+            parallel_tool_calls: False allows one call in an answer at the most, True several; None allows several
+                unless `tool_choice` names a tool.
             strict: False lets arguments hold properties that a schema does not name.
             kwargs: Further options of each call.
 

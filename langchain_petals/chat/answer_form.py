@@ -55,10 +55,13 @@ class AnswerForm:
         """
         strict = kwargs.pop("strict", None)
         tools = [convert_to_openai_tool(tool, strict=strict) for tool in kwargs.pop("tools", None) or ()]
-        mode, allowed = chosen_tools(kwargs.pop("tool_choice", None), tools)
+        choice = kwargs.pop("tool_choice", None)
+        mode, allowed = chosen_tools(choice, tools)
         parallel = kwargs.pop("parallel_tool_calls", None)
+        if parallel is None:
+            parallel = not _is_one_tool(choice)
         schema, described = _schema(kwargs.pop("response_format", None))
-        return cls(tools, allowed, mode, parallel is not False, schema, described)
+        return cls(tools, allowed, mode, parallel, schema, described)
 
     def constraint(self, tool_format: ToolFormat) -> Constraint | None:
         """Return what every token has to keep to; None for free text.
@@ -92,6 +95,13 @@ class AnswerForm:
         first, rest = ([turns[0]], turns[1:]) if turns[0]["role"] == "system" else ([], turns)
         content = "\n\n".join([*(turn["content"] for turn in first), *sections])
         return [{"role": "system", "content": content}, *rest]
+
+
+def _is_one_tool(choice: Any) -> bool:
+    """Return whether a `tool_choice` asks for a certain tool; then it is called once."""
+    if isinstance(choice, dict):
+        return "name" in choice.get("function", choice)
+    return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
 
 
 def _one_line(schema: dict[str, Any]) -> str:

@@ -91,7 +91,7 @@ def test_a_forced_call_fits_its_schema(make_chat: Callable[..., ChatPetals], too
     "choice", ["add", {"type": "function", "function": {"name": "add"}}, {"type": "tool", "name": "add"}]
 )
 def test_a_named_tool_is_called(make_chat: Callable[..., ChatPetals], choice: Any) -> None:
-    chat = make_chat().bind_tools([paint, add], tool_choice=choice, parallel_tool_calls=False)
+    chat = make_chat().bind_tools([paint, add], tool_choice=choice)
     assert [call["name"] for call in chat.invoke(QUESTION).tool_calls] == ["add"]
 
 
