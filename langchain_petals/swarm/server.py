@@ -228,6 +228,7 @@ class Keeper:
                 level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
             )
             watch_parent(keeper)
+            _part_from_siblings()
             _TASKS[task](reports.send, **options)
             code = 0
         except BaseException:  # noqa: BLE001 - this fork must end here, not in the keeper's code
@@ -255,6 +256,15 @@ class Keeper:
     def _tell(self, event: str, name: str, **more: Any) -> None:
         with suppress(OSError):  # nobody listens any more: the loop is about to notice
             self._connection.send({"event": event, "name": name, **more})
+
+
+def _part_from_siblings() -> None:
+    """Give this fork locks of its own for what hivemind does in all processes.
+
+    hivemind makes them when it is imported, for a process and its children: here, for all servers of the swarm. One
+    that is killed while it holds such a lock would take all others with it.
+    """
+    importlib.import_module("hivemind.utils.mpfuture").MPFuture.reset_backend()
 
 
 def _ignore(*_: object) -> None:
