@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import sys
+import signal, sys
 from langchain_petals.swarm import LocalSwarm, keeper
+
+# tests that a shell runs in the background begin with Ctrl-C ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def tell_and_wait(link, roles, *limits, wait_ready=keeper.KeeperLink.wait_ready):
     print("starting", *roles, flush=True)
