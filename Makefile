@@ -5,6 +5,7 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+WORKERS ?= 2
 export PYTHON
 
 help: ## list the targets
@@ -17,7 +18,7 @@ demo: venv ## start a swarm of two servers here and stream an answer from it
 	@echo "==> Running the demo"
 	$(BIN)/langchain-petals demo
 
-test: unit_tests integration_tests ## run all tests
+test: unit_tests integration_tests ## run all tests, in WORKERS=2 processes
 
 unit_tests: TEST_FILE ?= tests/unit_tests
 unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=...)
@@ -27,7 +28,7 @@ unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=..
 integration_tests: TEST_FILE ?= tests/integration_tests
 integration_tests: venv ## run the tests that start local swarms (narrow with TEST_FILE=...)
 	@echo "==> Running the integration tests"
-	$(BIN)/pytest $(TEST_FILE)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TEST_FILE)
 
 lint: venv ## check style with ruff; list known vulnerabilities
 	@echo "==> Checking with ruff"
