@@ -23,7 +23,7 @@ test: unit_tests integration_tests ## run all tests, in WORKERS=2 processes
 unit_tests: TEST_FILE ?= tests/unit_tests
 unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=...)
 	@echo "==> Running the unit tests"
-	$(BIN)/pytest --disable-socket --allow-unix-socket --record-mode=none $(TEST_FILE)
+	$(BIN)/pytest --numprocesses $(WORKERS) --disable-socket --allow-unix-socket --record-mode=none $(TEST_FILE)
 
 integration_tests: TEST_FILE ?= tests/integration_tests
 integration_tests: venv ## run the tests that start local swarms (narrow with TEST_FILE=...)
