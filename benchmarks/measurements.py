@@ -175,7 +175,7 @@ def batches(effort: Effort) -> Iterator[Comparison]:
             if not delay:
                 theirs = _community_llm(bench, tokens)
                 works["community"] = lambda theirs=theirs: seconds(lambda: theirs.batch(BATCH))
-            taken = in_turn(works, rounds=1 if delay else effort.few, warm_up=not delay)
+            taken = in_turn(works, rounds=1 if delay else effort.rounds, warm_up=not delay)
             one_by_one = "one after the other"
             wanted = (None, None) if delay else (8, 6)
             yield faster(f"{name}: batch", taken["batch"], one_by_one, taken["one by one"], at_least=wanted[0])
