@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.outputs import ChatResult
-from langchain_core.runnables import ensure_config, run_in_executor
+from langchain_core.runnables import run_in_executor
+from langchain_core.runnables.config import get_config_list
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.answers import PROVIDER, ChatAnswer
@@ -28,6 +29,7 @@ from langchain_petals.chat.transcripts import transcripts_of
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.parameters import PetalsParameters
+from langchain_petals.schemas import json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from langchain_petals.chat.segments import Segment
     from langchain_petals.chat.tool_calls import ToolFormat
     from langchain_petals.engine.client import Client  # noqa: TC004 - a private attribute's type is not read
+
+
+_OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt", "escape_special_tokens", "write_calls"})
 
 
 class ChatPetals(PetalsParameters, BaseChatModel):
@@ -80,6 +85,14 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     _found: tuple[Client, str | None, ChatTemplate] | None = PrivateAttr(default=None)
 
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _check_template_kwargs(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        if taken := variables.keys() & _OWN_VARIABLES:
+            msg = f"chat_template_kwargs cannot set {', '.join(sorted(taken))}, which every call sets by itself"
+            raise InvalidRequestError(msg)
+        return variables
+
     @property
     def model(self) -> str:
         """The model's folder or hub name."""
@@ -109,6 +122,19 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         params["ls_provider"] = PROVIDER
         return params
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """Return what a cache tells calls apart by: of classes the schema, since two may have one name."""
+        if isinstance(kwargs.get("response_format"), type):
+            kwargs["response_format"] = json_schema_of(kwargs["response_format"])
+        if kwargs.get("tools"):
+            kwargs["tools"] = [convert_to_openai_tool(tool) for tool in kwargs["tools"]]
+        return super()._get_llm_string(stop=stop, **kwargs)
+
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        """Return whether a call streams; for `streaming=True` alone it does not if it asks for several answers."""
+        several = kwargs.get("n", self.n) > 1 and not kwargs.get("stream")
+        return not several and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
+
     # ---- what the model can do
 
     def _resolve_model_profile(self) -> ModelProfile:
@@ -135,6 +161,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             messages: A conversation, or a part of one.
             tools: Tools that would be bound.
         """
+        if not messages:  # LangChain asks for that where nothing fits
+            return 0
         return len(self._encode(self._render(turns(messages), AnswerForm.of_call({"tools": tools}))))
 
     # ---- calls
@@ -182,12 +210,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         answer = self._for_call(kwargs)._start_one(messages, stop, kwargs)  # noqa: SLF001 - another of this class
-        for piece in answer.generation:
-            chunk = answer.add(piece)
-            if chunk is not None:
-                if run_manager:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        with cancelling([answer.generation]):
+            for piece in answer.generation:
+                chunk = answer.add(piece)
+                if chunk is not None:
+                    if run_manager:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     async def _astream(
         self,
@@ -199,12 +228,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         model = self._for_call(kwargs)
         await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
         answer = model._start_one(messages, stop, kwargs)  # noqa: SLF001
-        async for piece in answer.generation:
-            chunk = answer.add(piece)
-            if chunk is not None:
-                if run_manager:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        with cancelling([answer.generation]):  # at once, where the loop would get round to it later
+            async for piece in answer.generation:
+                chunk = answer.add(piece)
+                if chunk is not None:
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     def batch(
         self,
@@ -219,10 +249,10 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         LangChain gives each a thread, but no more threads than the machine has cores and a few. Here they wait for one
         another's round trips rather than for the processor, so there are as many as run together in a session.
         """
-        first = config[0] if isinstance(config, list) and config else config
-        if not isinstance(config, list) and ensure_config(cast("RunnableConfig", first)).get("max_concurrency") is None:
-            config = {**(config or {}), "max_concurrency": self.max_batch_size}
-        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        configs = get_config_list(config, len(inputs))
+        if configs and configs[0].get("max_concurrency") is None:  # the first one's counts, as in the base class
+            configs[0]["max_concurrency"] = self.max_batch_size
+        return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     # ---- tools and structured output
 
@@ -302,8 +332,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         if self.client is not None or self.tokenizer is not None:
             msg = f"model={name!r} cannot be loaded beside the client or tokenizer that were given; make a ChatPetals."
             raise InvalidRequestError(msg)
-        fields = {field: getattr(self, field) for field in self.model_fields_set - {"dht_prefix", "profile"}}
-        return type(self)(**fields | {"model_name": name})
+        shared = self._given - {"dht_prefix", "revision", "active_adapter", "profile"}  # the others are this model's
+        return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
     def _start_one(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatAnswer:
         answers = self._start(messages, stop, kwargs)
@@ -331,8 +361,12 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         end_tokens = () if end_token is None else (end_token,)
         if end_text is not None:
             options = options.model_copy(update={"stop": (*options.stop, end_text)})
-        extra = {} if (constraint := form.constraint(self._tool_format())) is None else {"constraint": constraint}
-        generations = self._submit([ids], options, end_tokens=end_tokens, **extra)
+        constraint = form.constraint(self._tool_format())
+        if constraint is not None and options.constraint is not None:
+            msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
+            raise InvalidRequestError(msg)
+        constraint = constraint or options.constraint
+        generations = self._submit([ids], options, end_tokens=end_tokens, constraint=constraint)
         ends = {*client.end_tokens, *end_tokens}
 
         def remember(text: str, tokens: Sequence[int]) -> None:
@@ -342,14 +376,16 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 transcripts_of(client).remember(rendered, ids, text, said)
 
         thinking = rendered[-1].text.rstrip().endswith(START)
+        ruled = constraint is not None and constraint.grammar is not None
         return [
             ChatAnswer(
                 generation,
                 model_name=self.model_name,
-                splitter=ReasoningSplitter(started=thinking),
+                splitter=None if ruled else ReasoningSplitter(started=thinking),
                 parser=self._tool_format().parser(certain=True) if form.tools else None,
                 token_text=lambda token: str(client.tokenizer.decode([token])),
                 counts_prompt=index == 0,
+                numbers_blocks=self.output_version == "v1",
                 remember=remember,
             )
             for index, generation in enumerate(generations)

@@ -222,6 +222,22 @@ class PetalsParameters(HubKeyHolder):
         """Whether all fields were given: LangChain's configurable_fields copies objects so."""
         return self.model_fields_set >= set(type(self).model_fields)
 
+    @property
+    def _given(self) -> set[str]:
+        """The fields that were given, and not left at their defaults."""
+        return {
+            name
+            for name in self.model_fields_set
+            if not self._is_copy or getattr(self, name) != type(self).model_fields[name].default
+        }
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, perhaps with other values; it loads what it needs then, since that may be another model."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied._client = None  # noqa: SLF001 - of this class
+        return copied
+
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """Return what `langchain_core.load.dumps` writes down: the arguments that were given, and no key.
 
@@ -229,14 +245,8 @@ class PetalsParameters(HubKeyHolder):
         """
         serialized = super().to_json()
         if serialized["type"] == "constructor":
-            given = {
-                name
-                for name in self.model_fields_set
-                if not self._is_copy or getattr(self, name) != type(self).model_fields[name].default
-            }
-            serialized["kwargs"] = {
-                name: value for name, value in serialized["kwargs"].items() if name in given | self.lc_secrets.keys()
-            }
+            written = self._given | self.lc_secrets.keys()
+            serialized["kwargs"] = {name: value for name, value in serialized["kwargs"].items() if name in written}
         return serialized
 
     def _own_options(self) -> dict[str, Any]:
@@ -274,9 +284,10 @@ class PetalsParameters(HubKeyHolder):
             if self.client is None or self.tokenizer is None:
                 shared = clients.get_client(self._connection())
                 model, tokenizer = self.client or shared.model, self.tokenizer or shared.tokenizer
-                self._client = shared if self.client is self.tokenizer is None else clients.Client(model, tokenizer)
+                given = self.client is not None or self.tokenizer is not None
+                self._client = clients.client_of(model, tokenizer) if given else shared
             else:
-                self._client = clients.Client(self.client, self.tokenizer)
+                self._client = clients.client_of(self.client, self.tokenizer)
         return self._client
 
     def _connection(self) -> Connection:

@@ -66,20 +66,21 @@ class _News:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    @property
-    def call_chunks(self) -> list[ToolCallChunk]:
-        """The calls' parts; a broken one has no name, so that LangChain will find that it does not parse."""
+    def call_chunks(self, number: Callable[[int], int]) -> list[ToolCallChunk]:
+        """Return the calls' parts; a broken one has no name, so that LangChain will find that it does not parse."""
         calls = [
-            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=part.index)
+            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
             for part in self.calls.values()
         ]
-        return calls + [tool_call_chunk(args=part.text, index=part.index) for part in self.broken]
+        return calls + [tool_call_chunk(args=part.text, index=number(part.index)) for part in self.broken]
 
     @property
     def whole_calls(self) -> list[ToolCall]:
+        broken = {part.index for part in self.broken}
         return [
             tool_call(name=part.name or "", args=json.loads(part.arguments or "{}"), id=part.id)
             for part in self.calls.values()
+            if part.index not in broken
         ]
 
     @property
@@ -93,11 +94,13 @@ class ChatAnswer:
     Args:
         generation: Where the pieces come from.
         model_name: The model's name, for the response's metadata.
-        splitter: Tells reasoning from the answer.
+        splitter: Tells reasoning from the answer; None where a grammar leaves no room for reasoning.
         parser: Tells tool calls from the text; None if none can be called.
         token_text: Gives the text of a token id, for log-probabilities.
         counts_prompt: Whether the prompt's tokens are part of this answer's usage; of several answers to one prompt,
             they are of the first.
+        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
+            number must then be none of these, or it would be taken for more of the text.
         remember: Called with all that the model wrote and its tokens, before the last chunk is out.
     """
 
@@ -106,15 +109,17 @@ class ChatAnswer:
         generation: Generation,
         *,
         model_name: str,
-        splitter: ReasoningSplitter,
+        splitter: ReasoningSplitter | None,
         parser: ToolCallParser | None,
         token_text: Callable[[int], str],
         counts_prompt: bool,
+        numbers_blocks: bool,
         remember: Callable[[str, Sequence[int]], object],
     ) -> None:
         self.generation = generation
         self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
         self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
+        self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
         self._whole = _News()
         self._written: list[str] = []
         self._tokens: list[int] = []
@@ -135,14 +140,15 @@ class ChatAnswer:
 
     def _news(self, piece: Piece) -> _News:
         over = piece.finish_reason is not None
-        was_inside = self._splitter.inside
-        news = _News()
-        news.reasoning, text = self._splitter.add(piece.text)
-        if was_inside or self._splitter.inside:
-            self._reasoning_tokens += len(piece.tokens)
-        if over:
-            reasoning, rest = self._splitter.flush()
-            news.reasoning, text = news.reasoning + reasoning, text + rest
+        news, text = _News(), piece.text
+        if self._splitter is not None:
+            was_inside = self._splitter.inside
+            news.reasoning, text = self._splitter.add(piece.text)
+            if was_inside or self._splitter.inside:
+                self._reasoning_tokens += len(piece.tokens)
+            if over:
+                reasoning, rest = self._splitter.flush()
+                news.reasoning, text = news.reasoning + reasoning, text + rest
         if self._parser is None:
             news.text = text
         else:
@@ -158,7 +164,7 @@ class ChatAnswer:
         message = AIMessageChunk(
             content=news.text,
             additional_kwargs=news.additional_kwargs,
-            tool_call_chunks=news.call_chunks,
+            tool_call_chunks=news.call_chunks(self._number_of_call),
             response_metadata=news.metadata | (metadata or {}),
             usage_metadata=usage,
             chunk_position="last" if usage else None,

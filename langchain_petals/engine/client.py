@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,7 @@ class Client:
 
 
 _clients: dict[Connection, Client] = {}
+_given: weakref.WeakValueDictionary[tuple[int, int], Client] = weakref.WeakValueDictionary()
 _loading: dict[Connection, threading.Lock] = {}
 _lock = threading.Lock()
 
@@ -156,6 +158,16 @@ def get_client(connection: Connection) -> Client:
         if connection not in _clients:
             _clients[connection] = _load(connection)
         return _clients[connection]
+
+
+def client_of(model: Any, tokenizer: Any) -> Client:
+    """Return the client of a model and a tokenizer that are loaded; objects that are given the same ones share it."""
+    with _lock:
+        key = id(model), id(tokenizer)  # no other objects have these while the client holds on to them
+        client = _given.get(key)
+        if client is None:
+            client = _given[key] = Client(model, tokenizer)
+        return client
 
 
 def release(initial_peers: Sequence[str], model: str | None = None) -> None:

@@ -28,6 +28,7 @@ def answer(
         parser=parser,
         token_text=str,
         counts_prompt=True,
+        numbers_blocks=False,
         remember=lambda text, tokens: (remembered if remembered is not None else []).append((text, list(tokens))),
     )
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from golden_conversations import TOKEN_MARKERS
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.caches import InMemoryCache
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, trim_messages
+from langchain_core.runnables import ConfigurableField, RunnableLambda
+from pydantic import create_model
 
 from langchain_petals import ChatPetals
 from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.engine.client import Client
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -126,6 +132,61 @@ def test_options_at_call_time(make_chat: Callable[..., ChatPetals]) -> None:
         chat.invoke(QUESTION, frequency_penalty=1)
     with pytest.raises(InvalidRequestError, match="cannot be loaded beside the client"):
         chat.invoke(QUESTION, model="another")
+
+
+def test_another_model_gets_the_options_but_not_what_belongs_to_the_first() -> None:
+    chat = ChatPetals(model="a/b", revision="abc", active_adapter="a/lora", max_length=50, model_kwargs={"min_p": 0.1})
+    for each in (chat, chat.configurable_fields(seed=ConfigurableField("seed")).with_config(configurable={"seed": 1})):
+        original = each if isinstance(each, ChatPetals) else each._prepare()[0]  # type: ignore[attr-defined]
+        other = original._for_call({"model": "c/d"})
+        assert (other.model, other.max_length, other.model_kwargs) == ("c/d", 50, {"min_p": 0.1})
+        assert (other.revision, other.active_adapter, other.dht_prefix) == (None, None, None)
+
+
+def test_batches_run_together_however_they_are_asked_for(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat(session_cache=0, batch_window=500, max_batch_size=16)
+    client, rows = chat._get_client(), []
+    client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
+    for runnable in (chat, chat.bind(stop=["xyzzy"]), RunnableLambda(lambda text: text) | chat):
+        rows.clear()
+        runnable.batch([f"Say {number:02}." for number in range(16)])
+        assert rows == [16]
+
+
+def test_several_answers_do_not_stream_unasked(make_chat: Callable[..., ChatPetals]) -> None:
+    assert len(make_chat(streaming=True, n=2).generate([QUESTION]).generations[0]) == 2
+
+
+def test_caches_tell_classes_of_one_name_apart(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat(cache=InMemoryCache(), max_tokens=40)
+
+    def answer(kind: type) -> Any:
+        form = create_model("Form", x=(kind, ...))
+        return json.loads(chat.invoke(QUESTION, response_format=form).text)["x"]
+
+    assert isinstance(answer(bool), bool)
+    assert not isinstance(answer(int), bool)
+
+
+def test_forms_that_contradict_each_other_are_refused(make_chat: Callable[..., ChatPetals]) -> None:
+    with pytest.raises(InvalidRequestError, match="do not go together with json_schema, regex or grammar"):
+        make_chat().invoke(QUESTION, regex="x", response_format={"type": "json_object"})
+    assert make_chat().invoke(QUESTION, regex="xyz").text == "xyz"
+    with pytest.raises(ValueError, match="cannot set tools"):
+        make_chat(chat_template_kwargs={"tools": []})
+
+
+def test_nothing_counts_nothing(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat()
+    assert chat.get_num_tokens_from_messages([]) == 0
+    assert trim_messages(QUESTION, max_tokens=3, token_counter=chat, allow_partial=True) == []
+
+
+def test_objects_with_one_given_model_share_a_client(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat()
+    with ThreadPoolExecutor(8) as threads:
+        clients = list(threads.map(lambda _: make_chat()._get_client(), range(8)))
+    assert set(map(id, clients)) == {id(chat._get_client())}
 
 
 def test_a_prompt_that_is_too_long(make_chat: Callable[..., ChatPetals]) -> None:
