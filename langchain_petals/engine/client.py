@@ -15,6 +15,7 @@ from langchain_petals.addresses import default_prefix
 from langchain_petals.engine import hub, petals_compat
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.local_session import LocalSession
+from langchain_petals.engine.routes import Routes
 from langchain_petals.engine.session import SwarmSession
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Client:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self._routes = petals_compat.Routes(model) if petals_compat.is_distributed(model) else None
+        self._routes = Routes(model) if petals_compat.is_distributed(model) else None
         self._cache_limit: int | None = None
         self.engine = Engine(self)
 

@@ -14,7 +14,7 @@ from langchain_petals.errors import SpanFailedError, SwarmError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.petals_compat import Routes
+    from langchain_petals.engine.routes import Routes
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)

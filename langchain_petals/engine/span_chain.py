@@ -23,7 +23,7 @@ from langchain_petals.engine.petals_compat import load_petals
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from langchain_petals.engine.petals_compat import Routes
+    from langchain_petals.engine.routes import Routes
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.petals_compat import Routes
+from langchain_petals.engine.routes import Routes
 
 if TYPE_CHECKING:
     from langchain_petals import Petals

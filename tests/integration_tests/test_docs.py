@@ -62,6 +62,12 @@ def names_in_tables(page: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
+def test_every_module_is_on_the_page_about_the_design() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    modules = {path.name for path in (ROOT / "langchain_petals").rglob("*.py")}
+    assert {name for name in modules if name not in page} == set()
+
+
 def test_every_option_is_on_the_page_about_the_llm() -> None:
     inherited = {"name", "cache", "callbacks", "custom_get_token_ids", "metadata", "tags", "verbose"}
     assert set(Petals.model_fields) - inherited <= names_in_tables("llm.md")
