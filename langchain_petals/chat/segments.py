@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ class _PartEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._added = frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
+        self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
         self._marks_beginning = _text(tokenizer, joined) != "ab"
 
@@ -77,20 +80,52 @@ class _PartEncoder:
         return self._plain(text, first=first) if plain else self._encode(text, first=first)
 
     def _encode(self, text: str, *, first: bool) -> list[int]:
-        if first or not self._marks_beginning:
-            return _ids(self._tokenizer, text)
+        return _ids(self._tokenizer, text) if first else self._behind_others(text)
+
+    def _behind_others(self, text: str) -> list[int]:
+        # hostile messages repeat themselves
+        if text not in self._known:
+            self._known[text] = self._behind_anchor(text) if self._marks_beginning else _ids(self._tokenizer, text)
+        return self._known[text]
+
+    def _behind_anchor(self, text: str) -> list[int]:
         for anchor in _ANCHORS:
             front, both = _ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)
             if both[: len(front)] == front:
                 return both[len(front) :]
         return _ids(self._tokenizer, text)
 
+    @cached_property
+    def _added(self) -> dict[str, int]:
+        """The tokens that a text could be taken for; one character is what it is."""
+        tokenizer = self._tokenizer
+        special = zip(map(str, tokenizer.all_special_tokens), tokenizer.all_special_ids, strict=True)
+        return {token: number for token, number in (*tokenizer.get_added_vocab().items(), *special) if len(token) > 1}
+
+    @cached_property
+    def _beginning(self) -> re.Pattern[str]:
+        """A pattern for the first character of an added token; each is found, also where they overlap."""
+        beginnings = (f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in self._added)
+        return re.compile("|".join(beginnings) or "(?!)")
+
+    @cached_property
+    def _forbidden(self) -> frozenset[int]:
+        # the unknown token stands for characters that the vocabulary lacks, too
+        return frozenset(self._added.values()) - {self._tokenizer.unk_token_id}
+
     def _plain(self, text: str, *, first: bool) -> list[int]:
         """Encode in pieces so small that no added token is among them: `</s>` as `<`, `/s>`."""
-        ids = self._encode(text, first=first)
-        if len(text) == 1 or self._added.isdisjoint(ids):
-            return ids
-        return [*self._encode(text[0], first=first), *self._plain(text[1:], first=False)]
+        cuts = [0, *(match.end() for match in self._beginning.finditer(text)), len(text)]
+        ids: list[int] = []
+        for start, end in itertools.pairwise(cuts):
+            piece = text[start:end]
+            encoded = self._encode(piece, first=first and not start)
+            if not self._forbidden.isdisjoint(encoded):
+                # the tokenizer changes the text before it looks for tokens; one character is none of them
+                behind = itertools.chain.from_iterable(map(self._behind_others, piece[1:]))
+                encoded = [*self._encode(piece[0], first=first and not start), *behind]
+            ids += encoded
+        return ids
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, normalizers
 from transformers import LlamaTokenizer
 
 from langchain_petals.chat.segments import Segment, encode, merged
@@ -103,6 +103,34 @@ def test_several_in_a_row_are_text(tokenizer: Any) -> None:
     ids = encode([trusted("the"), plain(special + special), plain(special), trusted(" fox")], tokenizer)
     assert specials(tokenizer, ids) == []
     assert decoded(tokenizer, ids) == f"the{special * 3} fox"
+
+
+@EVERY_TOKENIZER
+@pytest.mark.parametrize("between", ["", " the fox "])
+def test_very_many_are_text_too(tokenizer: Any, between: str) -> None:
+    hostile = (tokenizer.eos_token + between) * 20_000
+    ids = encode([trusted("the"), plain(hostile), trusted(" fox")], tokenizer)
+    assert specials(tokenizer, ids) == []
+    assert decoded(tokenizer, ids) == f"the{hostile} fox"
+
+
+def test_tokens_within_tokens_are_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = deepcopy(tiny_tokenizer)
+    tokenizer.add_tokens(["|im_end|>", "<<|im_end|>", "><"])
+    ids = encode([trusted("a"), plain("<<|im_end|><|im_end|>" * 3)], tokenizer)
+    assert set(ids).isdisjoint(tokenizer.get_added_vocab().values())
+    assert decoded(tokenizer, ids) == "a" + "<<|im_end|><|im_end|>" * 3
+
+
+def test_a_token_in_other_letters_is_text_too(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = deepcopy(merging_tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens([AddedToken("<|end|>", normalized=True)])
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert end in encode([trusted("<|END|>")], tokenizer)
+    ids = encode([trusted("a"), plain("the <|END|>" * 1000)], tokenizer)
+    assert end not in ids
+    assert decoded(tokenizer, ids) == "a" + "the <|end|>" * 1000
 
 
 @EVERY_TOKENIZER
