@@ -5,11 +5,14 @@ What goes in, and what comes of it:
     SystemMessage, HumanMessage      {"role": "system" | "user", "content": ...}
     AIMessage                        {"role": "assistant", "content": ..., "tool_calls": ..., "reasoning_content": ...}
     ToolMessage, FunctionMessage     {"role": "tool", "content": ..., "tool_call_id": ..., "name": ...}
-    ChatMessage(role=...)            {"role": role, "content": ...}
+    ChatMessage(role=...)            {"role": role, "content": ...}; "human", "ai" and "developer" are other words for
+                                     "user", "assistant" and "system"
 
-Content may be a string or a list of blocks: OpenAI's, Anthropic's (`tool_use`, `tool_result`, `thinking`) and
-LangChain's own (`text`, `tool_call`, `reasoning`, ...). Texts are joined as they are. Petals serves models of text
-only: images, audio, video and files raise.
+Content may be a string or a list of blocks: OpenAI's (`function_call`, `refusal`), Anthropic's (`tool_use`,
+`tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), as conversations with other
+models leave them. Texts are joined as they are. A tool that another provider ran itself (`server_tool_call` and
+`server_tool_result`, in one message) is a call and a result like any other. Petals serves models of text only: images,
+audio, video and files raise.
 """
 
 from __future__ import annotations
@@ -35,10 +38,15 @@ if TYPE_CHECKING:
 Turn = dict[str, Any]
 """A message as a chat template takes it."""
 
-_TEXTS = ("text", "input_text", "output_text", "text-plain")
+# where blocks have what they hold
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
+_REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
+_ARGUMENTS = {"tool_use": "input", "tool_call": "args", "server_tool_call": "args"}
+_RESULTS = {"tool_result": ("tool_use_id", "content"), "server_tool_result": ("tool_call_id", "output")}
+# what becomes of the chunks is in `tool_calls` of the message, and in `invalid_tool_calls`
 _IGNORED = ("redacted_thinking", "server_tool_call_chunk", "tool_call_chunk", "citation")
-_CALLS = ("tool_use", "tool_call")
 _NOT_TEXT = ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "document", "media")
+_ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
@@ -60,7 +68,7 @@ def _turns_of(message: BaseMessage) -> Iterator[Turn]:
     blocks = [{"type": "text", "text": message.content}] if isinstance(message.content, str) else message.content
     parts = _Parts()
     for block in blocks:
-        if isinstance(block, dict) and block.get("type") == "tool_result":
+        if isinstance(block, dict) and block.get("type") in _RESULTS:
             yield from parts.take(message)
             yield _tool_result(block)
         else:
@@ -75,6 +83,7 @@ class _Parts:
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[Turn] = []
+        self._broken_calls: list[tuple[Any, str]] = []
         self._any_turn = False
 
     def add(self, block: str | Turn) -> None:
@@ -83,14 +92,15 @@ class _Parts:
             return
         kind = block.get("type")
         if kind in _TEXTS:
-            self._texts.append(str(block.get("text", "")))
-        elif kind == "reasoning":
-            self._reasoning.append(str(block.get("reasoning") or ""))
-        elif kind == "thinking":
-            self._reasoning.append(str(block.get("thinking") or ""))
-        elif kind in _CALLS:
-            arguments = block.get("input") if kind == "tool_use" else block.get("args")
-            self._calls.append(_call(block.get("name"), arguments, block.get("id")))
+            self._texts.append(str(block.get(_TEXTS[kind]) or ""))
+        elif kind in _REASONING:
+            self._reasoning.append(str(block.get(_REASONING[kind]) or ""))
+        elif kind in _ARGUMENTS:
+            self._calls.append(_call(block.get("name"), block.get(_ARGUMENTS[kind]), block.get("id")))
+        elif kind == "function_call":
+            self._add_function_call(block)
+        elif kind == "invalid_tool_call":
+            self._broken_calls.append((block.get("id"), str(block.get("args") or "")))
         elif kind == "non_standard":
             self.add(block.get("value") or {})
         elif kind == "json":
@@ -98,37 +108,53 @@ class _Parts:
         elif kind not in _IGNORED:
             raise InvalidRequestError(_refusal(kind, block))
 
+    def _add_function_call(self, block: Turn) -> None:
+        identifier, written = block.get("call_id"), str(block.get("arguments") or "{}")
+        try:
+            arguments = json.loads(written)
+        except ValueError:
+            arguments = None
+        if isinstance(arguments, dict):
+            self._calls.append(_call(block.get("name"), arguments, identifier))
+        else:
+            self._broken_calls.append((identifier, written))
+
     def take(self, message: BaseMessage, *, last: bool = False) -> Iterator[Turn]:
         """Return what has come together as a turn of `message`, if there is anything, and forget it."""
-        if self._texts or self._calls or self._reasoning or (last and not self._any_turn):
-            yield self._turn(message)
+        calls = isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
+        found = self._texts or self._calls or self._broken_calls or self._reasoning
+        if found or (last and (calls or not self._any_turn)):
+            yield self._turn(message, last=last)
         self._any_turn = True
-        self._texts, self._reasoning, self._calls = [], [], []
+        self._texts, self._reasoning, self._calls, self._broken_calls = [], [], [], []
 
-    def _turn(self, message: BaseMessage) -> Turn:
+    def _turn(self, message: BaseMessage, *, last: bool) -> Turn:
         turn: Turn = {"role": _role(message), "content": "".join(self._texts)}
         if message.name:
             turn["name"] = message.name
         if isinstance(message, ToolMessage):
             turn["tool_call_id"] = message.tool_call_id
         if isinstance(message, AIMessage):
-            reasoning = "".join(self._reasoning) or message.additional_kwargs.get("reasoning_content")
+            reasoning = "".join(self._reasoning) or (last and message.additional_kwargs.get("reasoning_content"))
             if reasoning:
                 turn["reasoning_content"] = reasoning
-            # blocks of Anthropic's and LangChain's kind repeat what is in `tool_calls`
-            known = {call["id"] for call in message.tool_calls}
-            calls = [_call(call["name"], call["args"], call["id"]) for call in message.tool_calls]
-            calls += [call for call in self._calls if call.get("id") not in known]
+            # blocks repeat what is in `tool_calls` and `invalid_tool_calls`, which come after all results
+            known = {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
+            calls = [call for call in self._calls if call.get("id") not in known]
+            broken = [text for identifier, text in self._broken_calls if identifier not in known]
+            if last:
+                calls[:0] = [_call(call["name"], call["args"], call["id"]) for call in message.tool_calls]
+                broken[:0] = [call["args"] or "" for call in message.invalid_tool_calls]
             if calls:
                 turn["tool_calls"] = calls
             # what the model wrote and could not be parsed is still what the model wrote
-            turn["content"] += "".join(call["args"] or "" for call in message.invalid_tool_calls)
+            turn["content"] += "".join(broken)
         return turn
 
 
 def _role(message: BaseMessage) -> str:
     if isinstance(message, ChatMessage):
-        return message.role
+        return _ROLES.get(message.role, message.role)
     if isinstance(message, ToolMessage | FunctionMessage):
         return "tool"
     for kind, role in ((SystemMessage, "system"), (HumanMessage, "user"), (AIMessage, "assistant")):
@@ -147,12 +173,15 @@ def _call(name: Any, arguments: Any, identifier: Any) -> Turn:
 
 
 def _tool_result(block: Turn) -> Turn:
-    """Return a result in Anthropic's form, which comes inside a human message, as a turn of its own."""
-    content = block.get("content") or ""
+    """Return a result that comes inside another message as a turn of its own."""
+    identifier, key = _RESULTS[block["type"]]
+    content = "" if block.get(key) is None else block[key]
+    if block["type"] == "server_tool_result" and not isinstance(content, str):
+        content = json.dumps(content, ensure_ascii=False, default=str)  # a value of any kind, and not blocks
     parts = _Parts()
     for inner in [content] if isinstance(content, str) else content:
         parts.add(inner)
-    message = ToolMessage("", tool_call_id=str(block.get("tool_use_id", "")))
+    message = ToolMessage("", tool_call_id=str(block.get(identifier, "")))
     return next(parts.take(message, last=True))
 
 

@@ -29,6 +29,9 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, 
         (HumanMessage("hi", name="ann"), {"role": "user", "content": "hi", "name": "ann"}),
         (AIMessage(""), {"role": "assistant", "content": ""}),
         (ChatMessage("psst", role="narrator"), {"role": "narrator", "content": "psst"}),
+        (ChatMessage("hi", role="human"), {"role": "user", "content": "hi"}),
+        (ChatMessage("hi", role="ai"), {"role": "assistant", "content": "hi"}),
+        (ChatMessage("be kind", role="developer"), {"role": "system", "content": "be kind"}),
         (ToolMessage("3", tool_call_id="c1"), {"role": "tool", "content": "3", "tool_call_id": "c1"}),
         (FunctionMessage("3", name="add"), {"role": "tool", "content": "3", "name": "add"}),
         (HumanMessage([]), {"role": "user", "content": ""}),
@@ -42,6 +45,7 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, 
             {"role": "tool", "content": '{"β": 1}', "tool_call_id": "c1"},
         ),
         (HumanMessage([{"type": "text-plain", "text": "a file"}]), {"role": "user", "content": "a file"}),
+        (AIMessage([{"type": "refusal", "refusal": "No."}]), {"role": "assistant", "content": "No."}),
     ],
 )
 def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any]) -> None:
@@ -54,6 +58,11 @@ def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any
         "sum",
         [{"type": "text", "text": "sum"}, {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}],
         [{"type": "text", "text": "sum"}, {"type": "tool_call", "id": "c1", "name": "add", "args": {"a": 1}}],
+        [
+            {"type": "text", "text": "sum"},
+            {"type": "function_call", "id": "fc1", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+        ],
+        [{"type": "text", "text": "sum"}, {"type": "tool_call_chunk", "id": "c1", "name": "add", "args": '{"a": 1}'}],
         [{"type": "text", "text": "sum"}, {"type": "non_standard", "value": {"type": "text", "text": ""}}],
     ],
 )
@@ -62,15 +71,68 @@ def test_tool_calls_appear_once_however_often_they_are_written_down(content: str
     assert turns([message]) == [{"role": "assistant", "content": "sum", "tool_calls": [CALL]}]
 
 
-def test_tool_calls_in_blocks_alone() -> None:
-    message = AIMessage([{"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}])
-    assert turns([message]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+        {"type": "function_call", "id": "fc1", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+    ],
+)
+def test_tool_calls_in_blocks_alone(block: dict[str, Any]) -> None:
+    assert turns([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
 
 
-def test_a_call_that_did_not_parse_is_still_what_the_model_wrote() -> None:
-    broken = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
-    message = AIMessage("so: ", invalid_tool_calls=[broken])
+BROKEN = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AIMessage("so: ", invalid_tool_calls=[BROKEN]),
+        AIMessage([{"type": "text", "text": "so: "}, {"type": "invalid_tool_call", **BROKEN}]),
+        AIMessage(
+            [{"type": "text", "text": "so: "}, {"type": "invalid_tool_call", **BROKEN}], invalid_tool_calls=[BROKEN]
+        ),
+        AIMessage(
+            [
+                {"type": "text", "text": "so: "},
+                {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": '},
+            ],
+            invalid_tool_calls=[BROKEN],
+        ),
+    ],
+)
+def test_a_call_that_did_not_parse_is_still_what_the_model_wrote(message: AIMessage) -> None:
     assert turns([message]) == [{"role": "assistant", "content": 'so: {"a": '}]
+
+
+def test_a_tool_that_another_provider_ran_is_a_call_and_a_result() -> None:
+    message = AIMessage(
+        [
+            {"type": "reasoning", "reasoning": "I need it."},
+            {"type": "server_tool_call", "id": "s1", "name": "web_search", "args": {"q": "β"}},
+            {"type": "server_tool_result", "tool_call_id": "s1", "status": "success", "output": [{"title": "β"}]},
+            {"type": "text", "text": "Beta."},
+        ],
+        tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}],
+    )
+    search = {"type": "function", "function": {"name": "web_search", "arguments": {"q": "β"}}, "id": "s1"}
+    assert turns([message]) == [
+        {"role": "assistant", "content": "", "reasoning_content": "I need it.", "tool_calls": [search]},
+        {"role": "tool", "content": '[{"title": "β"}]', "tool_call_id": "s1"},
+        {"role": "assistant", "content": "Beta.", "tool_calls": [CALL]},
+    ]
+
+
+def test_calls_behind_a_result_are_not_lost() -> None:
+    message = AIMessage(
+        [{"type": "server_tool_result", "tool_call_id": "s1", "status": "success", "output": "x"}],
+        tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}],
+    )
+    assert turns([message]) == [
+        {"role": "tool", "content": "x", "tool_call_id": "s1"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    ]
 
 
 def test_results_inside_a_human_message_become_turns_of_their_own() -> None:
