@@ -361,7 +361,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         end_tokens = () if end_token is None else (end_token,)
         if end_text is not None:
             options = options.model_copy(update={"stop": (*options.stop, end_text)})
-        constraint = form.constraint(self._tool_format())
+        tool_format, thinking = self._tool_format(), rendered[-1].text.rstrip().endswith(START)
+        constraint = form.constraint(tool_format, thinking=thinking)
         if constraint is not None and options.constraint is not None:
             msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
             raise InvalidRequestError(msg)
@@ -375,14 +376,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             if client.tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
                 transcripts_of(client).remember(rendered, ids, text, said)
 
-        thinking = rendered[-1].text.rstrip().endswith(START)
         ruled = constraint is not None and constraint.grammar is not None
         return [
             ChatAnswer(
                 generation,
                 model_name=self.model_name,
-                splitter=None if ruled else ReasoningSplitter(started=thinking),
-                parser=self._tool_format().parser(certain=True) if form.tools else None,
+                splitter=None if ruled else ReasoningSplitter(started=thinking, ends=form.markers(tool_format)),
+                parser=form.parser(tool_format),
                 token_text=lambda token: str(client.tokenizer.decode([token])),
                 counts_prompt=index == 0,
                 numbers_blocks=self.output_version == "v1",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.tool_calls import chosen_tools
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_petals.chat.messages import Turn
+    from langchain_petals.chat.tool_call_parser import ToolCallParser
     from langchain_petals.chat.tool_calls import Mode, Tool, ToolFormat
 
 _ANY_OBJECT = {"type": "object"}
@@ -63,19 +65,42 @@ class AnswerForm:
         schema, described = _schema(kwargs.pop("response_format", None))
         return cls(tools, allowed, mode, parallel, schema, described)
 
-    def constraint(self, tool_format: ToolFormat) -> Constraint | None:
+    def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
         """Return what every token has to keep to; None for free text.
 
         Args:
             tool_format: How the model writes tool calls.
+            thinking: Whether the prompt ends inside the model's reasoning.
 
         Raises:
             InvalidRequestError: A grammar cannot express a schema; says which and what of it.
         """
         schema = None if self.schema is None else json_grammar(self.schema)
         if self.tools and (self.mode != "none" or schema is None):
-            return tool_format.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
+            constraint = tool_format.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
+            return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
+
+    def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
+        """Return what takes an answer apart; None where nothing in it can be a call.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        # where an object may be the answer, it is a call only if a marker says so
+        return tool_format.parser(bare=self.schema is None or self.mode == "any") if self._may_call else None
+
+    def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
+        """Return what begins a call, wherever it comes; nothing where nothing can be called.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        return tool_format.markers if self._may_call else ()
+
+    @property
+    def _may_call(self) -> bool:
+        return bool(self.allowed) and self.mode != "none"
 
     def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
         """Return a conversation whose system message tells what the template does not: the tools, the schema.

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-START, _END = "<think>", "</think>"
+import string
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START, END = "<think>", "</think>"
+
+_SPACE = string.whitespace  # and no other of Unicode's, since the engine's guide sees bytes and has to agree
 
 
 class ReasoningSplitter:
@@ -13,12 +21,15 @@ class ReasoningSplitter:
 
     Args:
         started: The prompt ended with `<think>`, so the model begins inside.
+        ends: What ends the reasoning beside `</think>`, and is part of the answer: the marker of a tool call, since a
+            model that begins one has thought enough.
     """
 
-    def __init__(self, *, started: bool = False) -> None:
+    def __init__(self, *, started: bool = False, ends: Sequence[str] = ()) -> None:
         self._held = ""
         self._state = "reasoning" if started else "start"
         self._fresh = True  # nothing but white space since the state began
+        self._ends = (END, *ends)
 
     @property
     def inside(self) -> bool:
@@ -30,7 +41,7 @@ class ReasoningSplitter:
         self._held += text
         reasoning = ""
         if self._state == "start":
-            begun = self._held.lstrip()
+            begun = self._held.lstrip(_SPACE)
             if START.startswith(begun[: len(START)]) and len(begun) < len(START):
                 return "", ""  # it may still become the marker
             if begun.startswith(START):
@@ -39,30 +50,32 @@ class ReasoningSplitter:
                 self._state, self._fresh = "answer", False
         if self._state == "reasoning":
             self._skip_space()
-            end = self._held.find(_END)
-            if end < 0:
-                keep = _tail(self._held)
+            found = [at for end in self._ends if (at := self._held.find(end)) >= 0]
+            if not found:
+                keep = self._tail()
                 reasoning, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
                 return reasoning, ""
-            reasoning, self._held = self._held[:end].rstrip(), self._held[end + len(_END) :]
-            self._state, self._fresh = "answer", True
+            at = min(found)
+            reasoning, rest = self._held[:at].rstrip(_SPACE), self._held[at:]
+            self._state, self._fresh, self._held = "answer", True, rest.removeprefix(END)
         self._skip_space()
         answer, self._held = self._held, ""
         return reasoning, answer
 
     def _skip_space(self) -> None:
         if self._fresh:
-            self._held = self._held.lstrip()
+            self._held = self._held.lstrip(_SPACE)
             self._fresh = not self._held
 
     def flush(self) -> tuple[str, str]:
         """Return what was held back when the text ended."""
         text, self._held = self._held, ""
-        return (text.rstrip(), "") if self._state == "reasoning" else ("", text)
+        return (text.rstrip(_SPACE), "") if self._state == "reasoning" else ("", text)
 
-
-def _tail(text: str) -> int:
-    """Return how many characters at the end may belong to the end marker or the space in front of it."""
-    marker = next((length for length in range(len(_END) - 1, 0, -1) if text.endswith(_END[:length])), 0)
-    rest = text[: len(text) - marker]
-    return marker + len(rest) - len(rest.rstrip())
+    def _tail(self) -> int:
+        """Return how many characters at the end may belong to a marker or the space in front of it."""
+        held = self._held
+        begun = [length for end in self._ends for length in range(1, len(end)) if held.endswith(end[:length])]
+        marker = max(begun, default=0)
+        rest = held[: len(held) - marker]
+        return marker + len(rest) - len(rest.rstrip(_SPACE))

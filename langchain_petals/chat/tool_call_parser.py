@@ -1,8 +1,9 @@
 """Tool calls out of an answer's text, as it comes.
 
 An answer is text with calls in it: a start marker, JSON objects with a name and arguments, and an end marker. `feed`
-takes the text in pieces, however it was cut, and tells what has become certain: text, parts of calls, and what looked
-like a call but is none. Markers, and white space that only sets calls apart, are in none of these.
+takes the text in pieces, however it was cut, and tells what has become certain: text, parts of calls as they are
+written, and what looked like a call but is none. Markers, and white space that only sets calls apart, are in none of
+these.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
+
+_SPACE = string.whitespace  # and no other of Unicode's, since the engine's guide sees bytes and has to agree
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class CallPart:
 
 @dataclass(frozen=True)
 class BrokenCall:
-    """What begins like a call and is none.
+    """What begins like a call and is none; parts of it that were told before are void.
 
     Attributes:
         index: Which call of the answer it would have been.
@@ -93,13 +96,11 @@ class ToolCallParser:
 
     Args:
         marks: How calls are set apart.
-        certain: Whether every call in the answer is sure to be complete and valid, since a grammar holds for it. Then
-            its parts are told as they come; otherwise when it is complete.
         identify: Makes an identifier for each call.
     """
 
-    def __init__(self, marks: Marks, *, certain: bool = False, identify: Callable[[], str] = new_id) -> None:
-        self._marks, self._certain, self._identify = marks, certain, identify
+    def __init__(self, marks: Marks, *, identify: Callable[[], str] = new_id) -> None:
+        self._marks, self._identify = marks, identify
         self._held = ""  # text that may be the beginning of a marker, and white space in front of it
         self._spoken = False  # some text was told
         self._calls = 0
@@ -132,7 +133,7 @@ class ToolCallParser:
         self._held += text
         bare = self._marks.bare
         starts = [(at, start) for start in self._marks.starts if (at := self._held.find(start)) >= 0]
-        if bare and not self._spoken and not self._calls and self._held.lstrip().startswith(bare):
+        if bare and not self._spoken and not self._calls and self._held.lstrip(_SPACE).startswith(bare):
             starts.append((self._held.index(bare), ""))
         if starts:
             at, start = min(starts)
@@ -140,7 +141,7 @@ class ToolCallParser:
             self._held = ""
             if before.strip() or self._spoken:
                 yield from self._said(before.removesuffix(self._marks.before))
-            self._region = _Region(self._marks, start, self._calls, certain=self._certain, identify=self._identify)
+            self._region = _Region(self._marks, start, self._calls, self._identify)
             return rest
         keep = self._kept()
         certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
@@ -155,7 +156,7 @@ class ToolCallParser:
         ]
         keep = max(begun, default=0)
         bare = self._marks.bare
-        if bare and not self._spoken and not self._calls and bare.startswith(held.lstrip()):
+        if bare and not self._spoken and not self._calls and bare.startswith(held.lstrip(_SPACE)):
             return len(held)
         text = held[: len(held) - keep]
         return keep + len(text) - len(text.rstrip())
@@ -193,12 +194,11 @@ class _Region:
         marks: How calls are set apart.
         start: The start marker.
         index: Of the first call.
-        certain: See `ToolCallParser`.
-        identify: Likewise.
+        identify: Makes an identifier for each call.
     """
 
-    def __init__(self, marks: Marks, start: str, index: int, *, certain: bool, identify: Callable[[], str]) -> None:
-        self._marks, self._certain, self._identify = marks, certain, identify
+    def __init__(self, marks: Marks, start: str, index: int, identify: Callable[[], str]) -> None:
+        self._marks, self._identify = marks, identify
         self.index = index
         self._raw = start  # since the last complete call
         self._call: _Call | None = None
@@ -252,15 +252,15 @@ class _Region:
 
     def _within(self, call: _Call, character: str) -> Iterator[Part]:
         name, arguments, complete = call.feed(character)
-        if self._certain and (name is not None or arguments):
+        if name is not None or arguments:
             yield CallPart(self.index, None if call.told else self._identify(), name, arguments)
             call.told = True
         if not complete:
             return
         self._call, self._broken = None, call.problem()
         if self._broken is None:
-            if not self._certain:
-                yield CallPart(self.index, self._identify(), call.name, call.arguments)
+            if not call.arguments:
+                yield CallPart(self.index, arguments="{}")
             self.index, self._raw, self._any = self.index + 1, "", True
 
     def _over(self) -> Iterator[Part]:
@@ -335,8 +335,6 @@ class _Call:
             return "it names no tool"
         if not isinstance(content.get(self._key, {}), dict):
             return f"its {self._key} are no JSON object"
-        self.name = content["name"]
-        self.arguments = self.arguments.strip() or "{}"
         return None
 
 

@@ -56,11 +56,15 @@ class ToolFormat(Protocol):
             InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
         """
 
-    def parser(self, *, certain: bool = False) -> ToolCallParser:
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What begins a call, wherever it comes."""
+
+    def parser(self, *, bare: bool = True) -> ToolCallParser:
         """Return what takes one answer apart.
 
         Args:
-            certain: Whether the answer is generated under `constraint`; then arguments are told as they come.
+            bare: Whether a call may do without a marker, where the format lets it.
         """
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
@@ -118,7 +122,9 @@ class JsonFormat:
         if mode == "any" or otherwise is not None:
             start = self.forced if parallel else self.forced_once
             if mode != "any" and otherwise is not None:
-                start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
+                # an object is the answer then: of two texts that begin alike a lexer would allow the one only
+                call = start if marks.bare is None else "open calls"
+                start, rules = f"{call} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
         triggers = self._triggers(f"start: {after}\n{rules}", f"start: rest\n{rules}")
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
@@ -141,9 +147,14 @@ class JsonFormat:
             rests.append(f'{literal(begin.removeprefix(bare))} arguments_{number} "}}"')
         return "\n".join(["object: " + " | ".join(objects), "rest: " + " | ".join(rests), *arguments])
 
-    def parser(self, *, certain: bool = False) -> ToolCallParser:
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What begins a call; see `ToolFormat.markers`."""
+        return self.marks.starts
+
+    def parser(self, *, bare: bool = True) -> ToolCallParser:
         """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks, certain=certain)
+        return ToolCallParser(self.marks if bare else replace(self.marks, bare=None))
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text; see `ToolFormat.render`."""

@@ -7,6 +7,7 @@ what has no bound of its own (strings, arrays, recursion) ends in time.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -199,6 +200,47 @@ class _Run:
         return f"the grammar cannot be followed any further: {self._matcher.get_error()}"
 
 
+class _Opening:
+    """Tells where an answer's text begins: after white space, and after reasoning if it begins with that.
+
+    Args:
+        reasoning: What stands before and after reasoning; None where there is none.
+        begun: Whether the prompt ends inside of it.
+    """
+
+    def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
+        start, end = reasoning or ("", "")
+        self._start, self._end = start.encode(), end.encode()
+        self._state = "reasoning" if begun and reasoning else "start"
+        self._held = b""  # what may yet become a marker, or is white space
+
+    @property
+    def blank(self) -> bool:
+        """Whether no text has come."""
+        return self._state in ("start", "after") and not self._held.strip()
+
+    def add(self, data: bytes) -> None:
+        """Take more of the answer."""
+        if self._state == "text":
+            return
+        self._held += data
+        if self._state == "start" and (begun := self._held.lstrip()):
+            if self._start and begun.startswith(self._start):
+                self._state, self._held = "reasoning", begun[len(self._start) :]
+            elif not self._start.startswith(begun):
+                self._state = "text"
+        if self._state == "reasoning":
+            _, end, rest = self._held.partition(self._end)
+            self._held = rest if end else self._held[-len(self._end) :]
+            self._state = "after" if end else "reasoning"
+        if self._state == "after" and self._held.strip():
+            self._state = "text"
+
+    def end(self) -> None:
+        """Take note that a call came."""
+        self._state = "text"
+
+
 class Guide:
     """Keeps one row within its constraint.
 
@@ -230,7 +272,7 @@ class Guide:
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
-        self._blank = True  # no text yet
+        self._opening = _Opening(constraint.reasoning, begun=constraint.reasoning_begun)
         self.holds = self.finished = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
         self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}
@@ -304,7 +346,7 @@ class Guide:
         if self._vocabulary.tokenizer.is_special_token(token):
             text = self.visible.get(token)
             for _, trigger, compiled in self._triggers:
-                if trigger.marker == text and not (trigger.at_start and self._spoken()):
+                if trigger.marker == text and (not trigger.at_start or self._at_start(self._heard)):
                     return self._enter(compiled, b"", left)
             return True
         # also for a marker that is a special token: the model may spell it
@@ -312,19 +354,21 @@ class Guide:
         found = []
         for marker, trigger, compiled in self._triggers:
             at = heard.find(marker)
-            if at >= 0 and not (trigger.at_start and self._spoken(heard[:at])):
+            if at >= 0 and (not trigger.at_start or self._at_start(heard[:at])):
                 found.append((at, heard[at + len(marker) :], compiled))
         if found:
             _, rest, compiled = min(found, key=lambda each: each[0])
             return self._enter(compiled, rest, left)
         keep = max(0, len(heard) - self._longest + 1)
         dropped, self._heard = heard[:keep], heard[keep:]
-        self._blank = not self._spoken(dropped)
+        self._opening.add(dropped)
         return True
 
-    def _spoken(self, more: bytes | None = None) -> bool:
-        """Whether there was text other than white space before what was heard last, or in `more`."""
-        return not self._blank or bool((self._heard if more is None else more).strip())
+    def _at_start(self, heard: bytes) -> bool:
+        """Whether no text comes before what is heard next, if this is what was heard last."""
+        opening = copy.copy(self._opening)
+        opening.add(heard)
+        return opening.blank
 
     def _enter(self, compiled: Compiled | None, rest: bytes, left: int) -> bool:
         if compiled is None:
@@ -332,7 +376,8 @@ class Guide:
         run = _Run(compiled)
         if not run.begin_with(rest, left):
             return False
-        self._run, self._heard, self._blank, self.holds = run, b"", False, True
+        self._run, self._heard, self.holds = run, b"", True
+        self._opening.end()
         self._leave_if_finished(run)
         return True
 

@@ -50,7 +50,7 @@ class Trigger:
         marker: Text or special token after which the grammar holds; it is part of the answer.
         grammar: What must come after it, to its last character; see `Constraint.grammar`. None when the marker must not
             be written at all.
-        at_start: Whether the marker counts only where nothing but white space comes before it.
+        at_start: Whether the marker counts only where nothing but white space and reasoning comes before it.
     """
 
     marker: str
@@ -74,6 +74,9 @@ class Constraint:
         markers: Names of rules that the grammars use without defining them, and the text of each; it is matched as a
             special token where the model has one of this text. Special tokens among these and the triggers' markers
             show in the answer's text.
+        reasoning: What stands before and after the reasoning that an answer of free text may begin with; markers count
+            in it, but those that count only at the start do after it.
+        reasoning_begun: Whether the prompt ends inside of it.
 
     Raises:
         InvalidRequestError: Both `grammar` and `triggers` are given, or neither.
@@ -83,6 +86,8 @@ class Constraint:
     triggers: tuple[Trigger, ...] = ()
     repeat: bool = True
     markers: tuple[tuple[str, str], ...] = ()
+    reasoning: tuple[str, str] | None = None
+    reasoning_begun: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what would mean two things, or none."""

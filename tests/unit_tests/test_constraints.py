@@ -428,6 +428,33 @@ def test_marker_that_counts_at_the_beginning_only(
     assert text(pieces).startswith(said + ("()" if counts else "XX"))
 
 
+@pytest.mark.parametrize(
+    ("said", "begun", "counts"),
+    [
+        ("<t>a <call> b</t>\n<call>", False, True),
+        ("\n<t></t><call>", False, True),
+        ("a <call></t><call>", True, True),
+        ("<t>a<call>", False, False),
+        ("<call>", True, False),
+        ("<t>a</t>b<call>", False, False),
+        ("a<t>a</t><call>", False, False),
+        ("<t>a</t><t>a</t><call>", False, False),
+        ("<t<call>", False, False),
+        ("\u3000<call>", False, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["tiny_tokenizer", "merging_tokenizer"])
+def test_reasoning_is_no_text_before_a_marker(
+    name: str, said: str, request: pytest.FixtureRequest, *, begun: bool, counts: bool
+) -> None:
+    tokenizer = request.getfixturevalue(name)
+    tokens = tokenizer(said, add_special_tokens=False)["input_ids"]
+    trigger = Trigger("<call>", 'start: "()"', at_start=True)
+    asked = free(len(tokens) + 9, trigger, repeat=False, reasoning=("<t>", "</t>"), reasoning_begun=begun)
+    written = text(answered(tokenizer, asked, said=[*tokens, *tokenizer("XX", add_special_tokens=False)["input_ids"]]))
+    assert written.startswith(said + ("()" if counts else "XX"))
+
+
 def test_call_that_could_not_be_ended_is_not_begun(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     for budget in range(6, 12):
         pieces = answered(tiny_tokenizer, free(budget), said=bytes_of("<call>(1)"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 
 from langchain_petals.chat.reasoning import ReasoningSplitter
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def split(pieces: list[str], *, started: bool = False) -> tuple[str, str]:
-    splitter = ReasoningSplitter(started=started)
+
+def split(pieces: list[str], *, started: bool = False, ends: Sequence[str] = ()) -> tuple[str, str]:
+    splitter = ReasoningSplitter(started=started, ends=ends)
     parts = [splitter.add(piece) for piece in pieces] + [splitter.flush()]
     return "".join(part[0] for part in parts), "".join(part[1] for part in parts)
 
@@ -42,6 +46,22 @@ def test_the_beginning_decides(text: str, expected: tuple[str, str]) -> None:
 def test_a_prompt_may_have_begun_the_reasoning() -> None:
     assert split(list("\na\n</think>\nb"), started=True) == ("a", "b")
     assert split(["no end"], started=True) == ("no end", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think>a <call>b", ("a", "<call>b")),
+        ("<think><call></think>b", ("", "<call></think>b")),
+        ("<think>a</think><call>b", ("a", "<call>b")),
+        ("<think>a <cal</think>b", ("a <cal", "b")),
+        ("<think>a<ca", ("a<ca", "")),
+        ("<call><think>", ("", "<call><think>")),
+    ],
+)
+def test_a_call_ends_the_reasoning(text: str, expected: tuple[str, str]) -> None:
+    assert split([text], ends=["[CALL]", "<call>"]) == expected
+    assert split(list(text), ends=["[CALL]", "<call>"]) == expected
 
 
 @given(text=st.text("<think/>a \n", max_size=40), cuts=st.lists(st.integers(0, 40)), started=st.booleans())

@@ -65,10 +65,10 @@ BY_NAME = {each["function"]["name"]: each["function"] for each in TOOLS}
 formats = pytest.mark.parametrize("wire", FORMATS.values(), ids=FORMATS.keys())
 
 
-def parts_of(wire: JsonFormat, said: str, cuts: Sequence[int] = (), *, certain: bool = False) -> list[Part]:
+def parts_of(wire: JsonFormat, said: str, cuts: Sequence[int] = ()) -> list[Part]:
     """Feed a text in pieces of these sizes, and return what came of it; neighbours that say the same are joined."""
     numbers = itertools.count()
-    parser = ToolCallParser(wire.marks, certain=certain, identify=lambda: f"id{next(numbers)}")
+    parser = ToolCallParser(wire.marks, identify=lambda: f"id{next(numbers)}")
     found: list[Part] = []
     at = 0
     for size in [*cuts, len(said) or 1]:
@@ -112,7 +112,7 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
         said = text(
             answered(tokenizer, Request([40], 150, Sampling(seed=seed), constraint=constraint), grammars, seed=seed)
         )
-        parts = parts_of(wire, said, certain=True)
+        parts = parts_of(wire, said)
         calls = calls_in(parts)
         assert len(calls) == len(parts) > 0
         for call in calls:
@@ -133,7 +133,7 @@ def test_free_text_may_turn_into_calls(wire: JsonFormat, tiny_tokenizer: PreTrai
         )
         said = text(answered(tiny_tokenizer, request, said=[*(before + start).encode()]))
         assert said.startswith(before + start)
-        parts = parts_of(wire, said, certain=True)
+        parts = parts_of(wire, said)
         assert content_of(parts) == before.strip()
         [call] = calls_in(parts)
         jsonschema.validate(call["args"], arguments_schema(BY_NAME[call["name"]]))
@@ -142,7 +142,7 @@ def test_free_text_may_turn_into_calls(wire: JsonFormat, tiny_tokenizer: PreTrai
 def test_several_calls_and_text_between_them(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     said = 'a\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>\n<tool_call>'
     request = Request([40], 170, Sampling(greedy=True), constraint=HERMES.constraint(TOOLS))
-    parts = parts_of(HERMES, text(answered(tiny_tokenizer, request, said=[*said.encode()])), certain=True)
+    parts = parts_of(HERMES, text(answered(tiny_tokenizer, request, said=[*said.encode()])))
     assert parts[:2] == [TextPart("a"), CallPart(0, "id0", "now", "{}")]
     assert isinstance(parts[2], CallPart)
     assert parts[2].index == 1
@@ -310,15 +310,17 @@ def test_answers_are_taken_apart(wire: JsonFormat, said: str, expected: list[Par
     ],
 )
 def test_call_that_does_not_parse_is_told_as_such(wire: JsonFormat, said: str, error: str, after: str) -> None:
-    broken, *rest = parts_of(wire, said + after)
-    assert isinstance(broken, BrokenCall)
+    parts = parts_of(wire, said + after)
+    [broken] = [part for part in parts if isinstance(part, BrokenCall)]
+    rest = parts[parts.index(broken) + 1 :]
+    assert all(isinstance(part, CallPart) and part.index == broken.index for part in parts[: parts.index(broken)])
     assert broken.text == said
     assert error in broken.error
     assert content_of(rest) == after
 
 
-def test_arguments_of_certain_calls_come_as_they_are_written() -> None:
-    parser = HERMES.parser(certain=True)
+def test_arguments_come_as_they_are_written() -> None:
+    parser = HERMES.parser()
     told = [
         parser.feed(piece) for piece in ("Hi", "\n<tool", "_call>\n", '{"name": "f", "arg', 'uments": {"x": "a', 'b"}}')
     ]
@@ -328,6 +330,19 @@ def test_arguments_of_certain_calls_come_as_they_are_written() -> None:
     assert (first.name, first.arguments) == ("f", "")
     assert told[4:] == [[CallPart(0, arguments='{"x": "a')], [CallPart(0, arguments='b"}')]]
     assert parser.feed("\n</tool_call>") + parser.close() == []
+
+
+def test_without_bare_calls_an_object_is_text() -> None:
+    said = '{"name": "f", "parameters": {}}'
+    assert LLAMA.parser(bare=False).feed(said) == [TextPart(said)]
+    [call] = LLAMA.parser(bare=False).feed(f"<|python_tag|>{said}")
+    assert isinstance(call, CallPart)
+
+
+@pytest.mark.parametrize("space", ["\u3000", "\xa0", "\x1c"])
+def test_space_that_the_guide_does_not_know_as_such_is_text(space: str) -> None:
+    said = f'{space}{{"name": "f", "parameters": {{}}}}'
+    assert parts_of(LLAMA, said) == [TextPart(said)]
 
 
 def test_identifiers_differ() -> None:
@@ -343,13 +358,11 @@ WORDS = st.lists(
 
 
 @formats
-@given(words=WORDS, cuts=st.lists(st.integers(1, 9), max_size=60), certain=st.booleans())
-def test_parts_do_not_depend_on_how_the_text_is_cut(
-    wire: JsonFormat, words: list[str], cuts: list[int], *, certain: bool
-) -> None:
+@given(words=WORDS, cuts=st.lists(st.integers(1, 9), max_size=60))
+def test_parts_do_not_depend_on_how_the_text_is_cut(wire: JsonFormat, words: list[str], cuts: list[int]) -> None:
     said = "".join(words)
-    whole = parts_of(wire, said, certain=certain)
-    assert parts_of(wire, said, cuts, certain=certain) == whole
+    whole = parts_of(wire, said)
+    assert parts_of(wire, said, cuts) == whole
     told = content_of(whole)
     assert not any(start in told for start in wire.marks.starts)
 

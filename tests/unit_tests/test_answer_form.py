@@ -1,0 +1,128 @@
+"""What an answer's form makes of a text: what may be a call is what a grammar ruled."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from random_session import answered, text
+
+from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.chat.reasoning import ReasoningSplitter
+from langchain_petals.chat.tool_call_parser import CallPart, TextPart
+from langchain_petals.chat.tool_calls import FORMATS, LLAMA
+from langchain_petals.engine.request import Request, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from langchain_petals.chat.tool_call_parser import Part
+    from langchain_petals.chat.tool_calls import ToolFormat
+
+BOB = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]}
+AS_BOB = {"type": "json_schema", "json_schema": {"name": "person", "schema": BOB}}
+SAID_BOB = '{"name": "Bob", "age": 5}'
+
+formats = pytest.mark.parametrize("tool_format", FORMATS.values(), ids=FORMATS.keys())
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+class Answer:
+    """What becomes of an answer that begins with certain words, from the token loop to reasoning, text and calls."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        tool_format: ToolFormat,
+        said: str,
+        *,
+        started: bool = False,
+        **of: Any,
+    ) -> None:
+        form = AnswerForm.of_call({"tools": [add], **of})
+        constraint = form.constraint(tool_format, thinking=started)
+        request = Request([40], len(said) + 90, Sampling(greedy=True), constraint=constraint)
+        end = tokenizer.eos_token_id
+        self.written = text(answered(tokenizer, request, said=[*said.encode(), *[end] * 9]))
+        ruled = constraint is not None and constraint.grammar is not None
+        splitter, parser = ReasoningSplitter(started=started, ends=form.markers(tool_format)), form.parser(tool_format)
+        self.reasoning, told = ("", self.written) if ruled else splitter.add(self.written)
+        if not ruled:
+            more, rest = splitter.flush()
+            self.reasoning, told = self.reasoning + more, told + rest
+        self.parts: list[Part] = [TextPart(told)] if parser is None else [*parser.feed(told), *parser.close()]
+
+    @property
+    def content(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    def call(self) -> tuple[str | None, Any]:
+        [part] = self.parts
+        assert isinstance(part, CallPart)
+        return part.name, json.loads(part.arguments)
+
+
+@formats
+@pytest.mark.parametrize("choice", [None, "none"])
+def test_an_object_is_the_answer_where_a_schema_rules_it(
+    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, choice: Any
+) -> None:
+    answer = Answer(tiny_tokenizer, tool_format, SAID_BOB, tool_choice=choice, response_format=AS_BOB)
+    assert answer.content == answer.written == SAID_BOB
+
+
+@formats
+def test_a_call_is_possible_beside_a_schema(tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
+    [marker] = tool_format.markers
+    name, arguments = Answer(tiny_tokenizer, tool_format, marker, response_format=AS_BOB).call()
+    assert (name, set(arguments)) == ("add", {"a", "b"})
+
+
+@formats
+def test_a_call_that_must_be_is_one_beside_a_schema(
+    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
+) -> None:
+    answer = Answer(tiny_tokenizer, tool_format, "", tool_choice="add", response_format=AS_BOB)
+    assert answer.call()[0] == "add"
+
+
+@formats
+@pytest.mark.parametrize("started", [False, True])
+def test_a_call_ends_the_reasoning_that_it_interrupts(
+    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, *, started: bool
+) -> None:
+    [marker] = tool_format.markers
+    said = f"{'' if started else '<think>'}Perhaps {marker}"
+    answer = Answer(tiny_tokenizer, tool_format, said, started=started, parallel_tool_calls=False)
+    assert answer.reasoning == "Perhaps"
+    name, arguments = answer.call()
+    assert (name, set(arguments)) == ("add", {"a", "b"})
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_bare_call_after_reasoning_is_ruled(tiny_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
+    said = f"{'' if started else '<think>'}{SAID_BOB}</think>\n\n"
+    answer = Answer(tiny_tokenizer, LLAMA, said + '{"name": "nosuch", "parameters": oops', started=started)
+    assert answer.reasoning == SAID_BOB
+    assert answer.written.removeprefix(said).startswith('{"name": "add", "parameters": {"a": ')
+    name, arguments = answer.call()
+    assert (name, set(arguments)) == ("add", {"a", "b"})
+
+
+@pytest.mark.parametrize("before", ["<think>a</think>Well, ", "\u3000", "<think>a</think>\xa0"])
+def test_an_object_after_text_is_no_call(tiny_tokenizer: PreTrainedTokenizerFast, before: str) -> None:
+    said = before + '{"name": "nosuch", "parameters": oops'
+    answer = Answer(tiny_tokenizer, LLAMA, said)
+    assert answer.written == said
+    assert answer.content == said.removeprefix("<think>a</think>")
+
+
+def test_nothing_is_a_call_where_nothing_can_be() -> None:
+    for form in (AnswerForm(), AnswerForm.of_call({"tools": [add], "tool_choice": "none"})):
+        assert form.parser(LLAMA) is None
+        assert form.markers(LLAMA) == ()
