@@ -10,6 +10,7 @@ its token ids.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_a
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from langchain_petals.chat.turn_folding import Turn, WriteCalls
 
@@ -32,7 +33,10 @@ __all__ = ["ChatTemplate", "Rendered", "Segment", "encode", "find_template"]
 Rendered = list[Segment]
 """A prompt; its text is the texts of the segments, joined."""
 
+WriteTools = Callable[[Sequence[Any]], str]
+
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_COMMON_ROLES = ("system", "user", "assistant", "tool")
 
 
 class ChatTemplate:
@@ -147,6 +151,11 @@ class ChatTemplate:
         return self._shows(_probe_of_tools(2), "probe_function_0", "probe_function_1")
 
     @cached_property
+    def _refuses_other_ids(self) -> bool:
+        """Whether calls need ids of nine letters or digits, as Mistral's models make them."""
+        return self._probe(_probe_of_tools(1)) is not None and self._probe(_probe_of_tools(1, "call_probe-")) is None
+
+    @cached_property
     def _shows_results(self) -> bool:
         return self._shows(_probe_of_tools(1), "probe-result-0")
 
@@ -174,6 +183,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         escape_special_tokens: bool = True,
         write_calls: WriteCalls = HERMES.render,
+        write_tools: WriteTools | None = None,
         **extra: Any,
     ) -> Rendered:
         """Return the prompt of a conversation.
@@ -181,16 +191,20 @@ class ChatTemplate:
         Args:
             messages: Dictionaries with `role` and `content`, and perhaps `name`, `tool_calls`, `tool_call_id`,
                 `reasoning_content`.
-            tools: Function schemas in OpenAI's form, for templates that take them.
+            tools: Function schemas in OpenAI's form.
             add_generation_prompt: End with what precedes an answer.
             escape_special_tokens: Keep marks and special tokens in messages, tools and documents from acting as such.
                 Without it a message can end its turn and speak for somebody else.
-            write_calls: Writes earlier tool calls down where the template does not.
+            write_calls: Writes earlier tool calls down where the template does not, as JSON. Marks that it puts around
+                the JSON act as such.
+            write_tools: Describes tools, as JSON too, where the template does not present them; the system message ends
+                with that. None: tools raise there.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
-            InvalidRequestError: A message has no proper role, the template takes no tools, refuses the conversation,
-                fails, or uses more time or memory than any prompt needs.
+            InvalidRequestError: A message has no proper role or one that the template does not know, nothing presents
+                the tools, the template refuses the conversation, fails, or uses more time or memory than any prompt
+                needs.
         """
         if tools and self._with_tools is not None:
             return self._with_tools.render(
@@ -199,36 +213,69 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 escape_special_tokens=escape_special_tokens,
                 write_calls=write_calls,
+                write_tools=write_tools,
                 **extra,
             )
-        if tools and not self.takes_tools:
+        if tools and not self.takes_tools and write_tools is None:
             msg = f"{self._title} presents no tools to the model. Describe them in the system message, or give another."
             raise InvalidRequestError(msg)
-        turns = self._fold([_turn(message) for message in messages], write_calls)
+        turns = self._named([_turn(message) for message in messages])
+        writes_tools = bool(tools) and not self.takes_tools
+        writes_calls = any(turn.get("tool_calls") for turn in turns) and not self._shows_calls
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
-            turns = [quarantine.turn(turn) for turn in turns]
-            tools = quarantine.protect(tools)
+            turns = [quarantine.turn(turn, calls_as_json=writes_calls) for turn in turns]
+            tools = quarantine.protect(tools, as_json=writes_tools)
             if "documents" in extra:
                 extra["documents"] = quarantine.protect(extra["documents"])
+        if tools and writes_tools and write_tools is not None:
+            turns, tools = turn_folding.with_system_section(turns, write_tools(tools)), None
+        turns = self._fold(turns, write_calls)
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
+            for role in _other_roles(turns):
+                if not self._shows_role(role):
+                    raise InvalidRequestError(self._unknown_role(role)) from error
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
         return quarantine.release(text)
 
-    def _fold(self, turns: list[Turn], write_calls: WriteCalls) -> list[Turn]:
-        """Reshape a conversation where the template could not render it as it is."""
-        roles = [turn["role"] for turn in turns]
+    def _named(self, turns: list[Turn]) -> list[Turn]:
+        """Return a conversation of known roles, where who speaks is said as the template can show it."""
+        for role in _other_roles(turns):
+            if self._drops(role):
+                raise InvalidRequestError(self._unknown_role(role))
         if any(turn.get("name") for turn in turns) and not self._shows_names:
             turns = turn_folding.with_names(turns)
-        turns = turn_folding.with_named_results(turns)
+        return turn_folding.with_named_results(turns)
+
+    def _drops(self, role: str) -> bool:
+        """Return whether the template leaves out what somebody says in a certain role."""
+        rendered = self._probe(_probe_turns(["user", role, "user"]))
+        return rendered is not None and "probe-0" in rendered and "probe-1" not in rendered
+
+    def _shows_role(self, role: str) -> bool:
+        return any(self._shows_each([*before, role]) for before in ((), ("user",), ("user", "assistant")))
+
+    def _unknown_role(self, role: str) -> str:
+        roles = "'system', 'user', 'assistant' or 'tool'"
+        return f"{self._title} does not know the role {role!r} of a message; give {roles}."
+
+    def _fold(self, turns: list[Turn], write_calls: WriteCalls) -> list[Turn]:
+        """Reshape a conversation where the template could not render it as it is.
+
+        It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
+        nothing may be put together here that is one: parts are set apart by line breaks or are JSON.
+        """
+        roles = [turn["role"] for turn in turns]
         calls = [len(turn.get("tool_calls") or ()) for turn in turns]
         if any(calls) and not self._shows_calls:
             turns = turn_folding.with_written_calls(turns, write_calls)
         elif max(calls, default=0) > 1 and not self._shows_several_calls:
             turns = turn_folding.with_single_calls(turns)
+        if (any(calls) or "tool" in roles) and self._refuses_other_ids:
+            turns = turn_folding.with_short_ids(turns)
         if "tool" in roles and not self._shows_results:
             turns = turn_folding.with_results_of_users(turns)
         if "system" in roles and (self.refuses_system or (set(roles) == {"system"} and not self._takes_system_alone)):
@@ -246,20 +293,23 @@ class ChatTemplate:
             raise InvalidRequestError(msg) from error
 
 
+def _other_roles(turns: Sequence[Turn]) -> set[str]:
+    return {turn["role"] for turn in turns}.difference(_COMMON_ROLES)
+
+
 def _probe_turns(roles: Sequence[str]) -> list[Turn]:
     return [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
 
 
-def _probe_of_tools(calls: int) -> list[Turn]:
-    # Mistral's templates insist on ids of nine letters or digits
-    names = {f"probe123{index}": f"probe_function_{index}" for index in range(calls)}
+def _probe_of_tools(calls: int, identifier: str = "probe123") -> list[Turn]:
+    names = {f"{identifier}{index}": f"probe_function_{index}" for index in range(calls)}
     functions = [
-        {"type": "function", "id": identifier, "function": {"name": name, "arguments": {"probe": 1}}}
-        for identifier, name in names.items()
+        {"type": "function", "id": each, "function": {"name": name, "arguments": {"probe": 1}}}
+        for each, name in names.items()
     ]
     results = [
-        {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": identifier}
-        for index, (identifier, name) in enumerate(names.items())
+        {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": each}
+        for index, (each, name) in enumerate(names.items())
     ]
     question = {"role": "user", "content": "probe-question"}
     return [question, {"role": "assistant", "content": "", "tool_calls": functions}, *results]

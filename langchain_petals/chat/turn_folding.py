@@ -5,8 +5,10 @@ strict turns only. What a template does not know is written in the words of what
 
     names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
     tool calls                   in the assistant's content, as the model writes them (see `tool_calls`)
+    ids of calls                 nine letters or digits, where the template takes no others
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
+    tools                        described at the end of the system message
     system messages, not known   put in front of the next user message, with an empty line in between
     system messages further on   the same, where the template takes one at the beginning only
     neighbours of one role       one message, with an empty line in between
@@ -15,6 +17,8 @@ strict turns only. What a template does not know is written in the words of what
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +29,7 @@ Turn = dict[str, Any]
 WriteCalls = Callable[[Sequence[Any], str], str]
 
 _BETWEEN = "\n\n"
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def with_names(turns: Iterable[Turn]) -> list[Turn]:
@@ -69,6 +74,34 @@ def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
         else turn
         for turn in turns
     ]
+
+
+def with_short_ids(turns: Iterable[Turn]) -> list[Turn]:
+    """Give calls and their results ids of nine letters or digits; always the same for one that is none yet."""
+    result = []
+    for turn in turns:
+        changed = dict(turn)
+        if turn.get("tool_calls"):
+            changed["tool_calls"] = [
+                call | {"id": _short(call["id"])} if call.get("id") else call for call in turn["tool_calls"]
+            ]
+        if turn.get("tool_call_id"):
+            changed["tool_call_id"] = _short(turn["tool_call_id"])
+        result.append(changed)
+    return result
+
+
+def _short(identifier: str) -> str:
+    if _SHORT_ID.fullmatch(identifier):
+        return identifier
+    return hashlib.sha256(identifier.encode()).hexdigest()[:9]
+
+
+def with_system_section(turns: Sequence[Turn], section: str) -> list[Turn]:
+    """Let the system message end with a section; it is the system message if there is none at the beginning."""
+    if turns and turns[0]["role"] == "system":
+        return [turns[0] | {"content": _joined([turns[0]["content"], section])}, *turns[1:]]
+    return [{"role": "system", "content": section}, *turns]
 
 
 def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:

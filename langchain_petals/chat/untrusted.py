@@ -30,6 +30,9 @@ _PLACEHOLDER = re.compile("[\U000f0000-\U000ffffd]")
 # Texts that templates put beside their own; the others come as JSON, and templates compare them with words.
 _TEXTS = ("content", "reasoning_content", "name")
 
+# What calls and tools consist of. They are words, which could not act as marks.
+_KEYS = frozenset(["type", "id", "function", "name", "arguments", "description", "parameters"])
+
 # An answer may hold the model's reasoning, which templates look for and take out.
 _REASONING = ("<think>", "</think>")
 
@@ -99,8 +102,12 @@ class Markers:
     @cached_property
     def written_pattern(self) -> re.Pattern[str] | None:
         """A pattern that finds any of the written marks, however they are spaced and capitalised."""
-        alternatives = [_loosely(mark) for mark in sorted(self.written, key=len, reverse=True)]
-        return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
+        return _pattern(self.written)
+
+    @cached_property
+    def inline_pattern(self) -> re.Pattern[str] | None:
+        """Like `written_pattern`, without the marks that count at the beginning of a line only: JSON has no lines."""
+        return _pattern(mark for mark in self.written if not mark.endswith(":"))
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
@@ -116,6 +123,11 @@ class Markers:
     def longest(self) -> int:
         """Characters of the longest token."""
         return max(map(len, self.tokens), default=0)
+
+
+def _pattern(marks: Iterable[str]) -> re.Pattern[str] | None:
+    alternatives = [_loosely(mark) for mark in sorted(marks, key=len, reverse=True)]
+    return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
 
 
 def _loosely(mark: str) -> str:
@@ -143,35 +155,47 @@ class Quarantine:
         self._placeholders: dict[tuple[str, bool], str] = {}
         self._meanings: dict[str, tuple[str, bool]] = {}
 
-    def turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of a message in which no text can make a mark; its role is left alone."""
+    def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
+        """Return a copy of a message in which no text can make a mark; its role is left alone.
+
+        Args:
+            turn: The message.
+            calls_as_json: Its tool calls are written as JSON, in one line.
+        """
         keep = _REASONING if turn["role"] == "assistant" else ()
-        protected = {key: value if key == "role" else self.protect(value, keep) for key, value in turn.items()}
+        protected = {
+            key: value if key == "role" else self.protect(value, keep, as_json=calls_as_json and key == "tool_calls")
+            for key, value in turn.items()
+        }
         for key in _TEXTS:
             if isinstance(protected.get(key), str):
                 protected[key] = self._borders(protected[key])
         return protected
 
-    def protect(self, value: Any, keep: Sequence[str] = ()) -> Any:
+    def protect(self, value: Any, keep: Sequence[str] = (), *, as_json: bool = False) -> Any:
         """Return a copy of a value in which no text contains a mark.
 
         Args:
             value: A string, or lists and dictionaries of strings.
             keep: Marks that are left alone.
+            as_json: It is written as JSON in one line, so that no text begins a line.
         """
         if isinstance(value, str):
-            return self._text(value, keep)
+            return self._text(value, keep, self._markers.inline_pattern if as_json else self._markers.written_pattern)
         if isinstance(value, dict):
-            return {self.protect(key, keep): self.protect(item, keep) for key, item in value.items()}
+            return {
+                key if key in _KEYS else self.protect(key, keep, as_json=as_json): self.protect(
+                    item, keep, as_json=as_json
+                )
+                for key, item in value.items()
+            }
         if isinstance(value, (list, tuple)):
-            return [self.protect(item, keep) for item in value]
+            return [self.protect(item, keep, as_json=as_json) for item in value]
         return value
 
-    def _text(self, text: str, keep: Sequence[str]) -> str:
-        if self._markers.written_pattern:
-            text = self._markers.written_pattern.sub(
-                lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text
-            )
+    def _text(self, text: str, keep: Sequence[str], written: re.Pattern[str] | None) -> str:
+        if written:
+            text = written.sub(lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text)
         if self._markers.token_pattern:
             text = self._markers.token_pattern.sub(
                 lambda match: match[0] if match[0] in keep else self._placeholder(match[0], whole=True), text

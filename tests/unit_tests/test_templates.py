@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import pytest
 
 from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.templates import ChatTemplate, Segment, find_template
+from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:
@@ -264,6 +267,29 @@ class TestATemplateThatKnowsLess:
             "assistant:add2;tool:5;assistant:add4;tool:9;assistant:5 and 9.;user:Thanks!;"
         )
 
+    def test_gets_ids_of_calls_that_it_takes(self) -> None:
+        source = (  # as Mistral's
+            "{% for m in messages %}{% for c in m.tool_calls | default([]) %}{{ c.function.name }}"
+            "{% if c.id | length != 9 %}{{ raise_exception('Tool call IDs should have length 9!') }}"
+            "{% endif %}[{{ c.id }}]{% endfor %}{% if m.role == 'tool' %}"
+            "{% if m.tool_call_id | length != 9 %}{{ raise_exception('and here') }}{% endif %}[{{ m.tool_call_id }}]"
+            "{% endif %}{{ m.content }}\n{% endfor %}"
+        )
+        conversation = json.loads(
+            json.dumps(golden.TOOL_USE).replace('"c1"', '"call_aB3-ß"').replace('"c2"', '"Ab3456789"')
+        )
+        first, second = re.findall(r"add\[([0-9a-zA-Z]{9})\]", rendered(source, conversation))
+        assert second == "Ab3456789"
+        assert f"[{first}]5\n[{second}]9\n" in rendered(source, conversation)
+        assert rendered(source, conversation) == rendered(source, conversation)
+
+    def test_keeps_the_ids_that_it_does_take(self) -> None:
+        source = (
+            "{% for m in messages %}{{ m.tool_call_id }}{{ m.content }}"
+            "{% for c in m.tool_calls %}{{ c.id }}{{ c.function.name }}{% endfor %};{% endfor %}"
+        )
+        assert rendered(source, golden.TOOL_USE[1:4]) == "c1addc2add;c15;c29;"
+
     def test_that_wants_the_names_of_tools_gets_them(self) -> None:
         source = "{% for m in messages if m.role == 'tool' %}{{ m.name }}={{ m.content }};{% endfor %}"
         assert rendered(source + "{{ messages[1].tool_calls[0].function.name }}", golden.TOOL_USE) == "add=5;add=9;add"
@@ -310,6 +336,41 @@ class TestRendering:
     def test_refuses_a_role_that_is_no_word(self, role: Any) -> None:
         with pytest.raises(InvalidRequestError, match="A message has the role"):
             rendered("{{ messages[0].role }}", [{"role": role, "content": "x"}])
+
+    @EVERY_NAME
+    def test_names_the_roles_where_one_is_unknown(self, name: str) -> None:
+        messages = [*QUESTION, {"role": "narrator", "content": "Night falls."}, *QUESTION]
+        if name in ("bloomz", "chatml", "llama-3-instruct", "llama-3.1-instruct"):
+            assert "Night falls." in text(golden.template(name).render(messages))
+        else:
+            with pytest.raises(
+                InvalidRequestError, match=r"role 'narrator' of a message; give 'system', 'user', 'assistant' or 'tool'"
+            ):
+                golden.template(name).render(messages)
+
+    def test_refuses_a_role_whose_messages_would_vanish(self) -> None:
+        source = "{% for m in messages if m.role in ('user', 'assistant') %}{{ m.content }}\n{% endfor %}"
+        with pytest.raises(InvalidRequestError, match="does not know the role 'narrator'"):
+            rendered(source, [{"role": "narrator", "content": "Night falls."}, *QUESTION])
+
+    def test_does_not_blame_a_role_that_the_template_knows(self) -> None:
+        source = (
+            "{% for m in messages %}{% if m.content == 'x' %}{{ raise_exception('no x') }}{% endif %}"
+            "{{ m.role }}{{ m.content }}{% endfor %}"
+        )
+        with pytest.raises(InvalidRequestError, match="does not render this conversation: no x"):
+            rendered(source, [{"role": "narrator", "content": "x"}])
+
+    def test_describes_tools_where_the_template_does_not(self) -> None:
+        messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
+        prompt = rendered(ALTERNATING, messages, tools=[golden.ADDITION], write_tools=HERMES.system_prompt)
+        assert prompt == f"[user] Be kind.\n\n{HERMES.system_prompt([golden.ADDITION])}\n\nHi\n"
+        prompt = rendered(ALTERNATING, tools=[golden.ADDITION], write_tools=HERMES.system_prompt)
+        assert prompt == f"[user] {HERMES.system_prompt([golden.ADDITION])}\n\nHi\n"
+
+    def test_describes_no_tools_where_the_template_does(self) -> None:
+        source = "{{ tools | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+        assert rendered(source, tools=[golden.ADDITION], write_tools=HERMES.system_prompt) == "1Hi"
 
     def test_refuses_tools_that_the_template_does_not_show(self) -> None:
         with pytest.raises(InvalidRequestError, match="presents no tools"):
