@@ -15,7 +15,6 @@ from langchain_core.language_models import BaseChatModel, LangSmithParams, Model
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import run_in_executor
 from langchain_core.runnables.config import get_config_list
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr, field_validator
 
 from langchain_petals.chat.answer_form import AnswerForm
@@ -24,7 +23,7 @@ from langchain_petals.chat.messages import turns
 from langchain_petals.chat.reasoning import START, ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
 from langchain_petals.chat.templates import ChatTemplate, find_template
-from langchain_petals.chat.tool_calls import find_format
+from langchain_petals.chat.tool_calls import find_format, openai_tool
 from langchain_petals.chat.transcripts import transcripts_of
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -127,7 +126,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         if isinstance(kwargs.get("response_format"), type):
             kwargs["response_format"] = json_schema_of(kwargs["response_format"])
         if kwargs.get("tools"):
-            kwargs["tools"] = [convert_to_openai_tool(tool) for tool in kwargs["tools"]]
+            kwargs["tools"] = [openai_tool(tool) for tool in kwargs["tools"]]
         return super()._get_llm_string(stop=stop, **kwargs)
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
@@ -289,7 +288,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
         """
         bound: dict[str, Any] = {
-            "tools": [convert_to_openai_tool(tool, strict=strict) for tool in tools],
+            "tools": [openai_tool(tool, strict=strict) for tool in tools],
             "tool_choice": tool_choice,
             "parallel_tool_calls": parallel_tool_calls,
         }

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.schemas import json_schema_of
+from langchain_petals.schemas import closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,8 @@ OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 
 _FORMS = ("json_schema", "regex", "grammar")
 
-JsonSchema = Annotated[dict[str, Any], BeforeValidator(json_schema_of)]
-"""A JSON schema; a pydantic class or a TypedDict is turned into one."""
+JsonSchema = Annotated[dict[str, Any], BeforeValidator(closed_schema_of)]
+"""A JSON schema, whose objects have no other properties than it names unless it says so; from whatever has one."""
 
 
 class GenerationOptions(BaseModel):

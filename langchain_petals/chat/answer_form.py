@@ -6,14 +6,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tool_calls import chosen_tools
+from langchain_petals.chat.tool_calls import chosen_tools, openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed, json_schema_of
+from langchain_petals.schemas import closed, closed_schema_of, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +54,7 @@ class AnswerForm:
             InvalidRequestError: One of them means nothing; says what would.
         """
         strict = kwargs.pop("strict", None)
-        tools = [convert_to_openai_tool(tool, strict=strict) for tool in kwargs.pop("tools", None) or ()]
+        tools = [openai_tool(tool, strict=strict) for tool in kwargs.pop("tools", None) or ()]
         choice = kwargs.pop("tool_choice", None)
         mode, allowed = chosen_tools(choice, tools)
         parallel = kwargs.pop("parallel_tool_calls", None)
@@ -138,7 +136,7 @@ def _schema(response_format: Any) -> tuple[dict[str, Any] | None, bool]:
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
-        return json_schema_of(response_format), True
+        return closed_schema_of(response_format), True
     kind = response_format.get("type")
     if kind == "text":
         return None, False
@@ -146,7 +144,7 @@ def _schema(response_format: Any) -> tuple[dict[str, Any] | None, bool]:
         return _ANY_OBJECT, False
     if kind == "json_schema" and isinstance(response_format.get("json_schema"), dict):
         described = response_format["json_schema"]
-        schema = described.get("schema", _ANY_OBJECT)
+        schema = json_schema_of(described.get("schema", _ANY_OBJECT))
         return (schema if described.get("strict") is False else closed(schema)), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, "

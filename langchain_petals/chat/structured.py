@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.chat.tool_calls import openai_tool
+from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import json_schema_of
+from langchain_petals.schemas import form_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import Runnable
 
+    from langchain_petals.chat.tool_calls import Tool
+    from langchain_petals.schemas import Form
+
 Method = Literal["json_schema", "function_calling", "json_mode"]
+
+_NAME = "answer"  # of a form that has none
+_ANY_JSON = {"type": "json_object"}
 
 
 def structured(
@@ -29,23 +40,32 @@ def structured(
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for JSON of any kind'
         raise InvalidRequestError(msg)
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-    if schema is not None:  # for tracing
+    form = None if schema is None else form_of(schema)
+    if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": convert_to_json_schema(schema),
+            "schema": convert_to_json_schema(schema) if isinstance(schema, type) else _titled(form),
         }
     bound: Runnable[Any, Any]
     parser: Runnable[Any, Any]
-    if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
-        bound = model.bind_tools([schema], tool_choice=name, parallel_tool_calls=False, strict=strict, **kwargs)
+    if method == "function_calling" and form is not None:
+        _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), method)
+        tool = openai_tool(schema) if isinstance(schema, type) else _tool(form)
+        name = tool["function"]["name"]
+        if form.schema.get("type", "object") != "object":
+            msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
+            raise InvalidRequestError(msg)
+        strict = form.strict if strict is None else strict
+        bound = model.bind_tools([tool], tool_choice=name, parallel_tool_calls=False, strict=strict, **kwargs)
         parser = (
             PydanticToolsParser(tools=[schema], first_tool_only=True)
             if is_class
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     elif method in ("json_schema", "json_mode"):
-        bound = model.bind(response_format=_response_format(schema, method, strict=strict), **kwargs)
+        _refuse(kwargs, ("response_format",), method)
+        response_format = _response_format(form, strict=strict) if method == "json_schema" and form else _ANY_JSON
+        bound = model.bind(response_format=response_format, **kwargs)
         parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
     else:
         msg = f'method={method!r} is none of "json_schema", "function_calling" and "json_mode"'
@@ -57,9 +77,32 @@ def structured(
     return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
-def _response_format(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    if method == "json_mode":
-        return {"type": "json_object"}
-    name = convert_to_json_schema(schema).get("title", "answer")
-    described = {"name": name, "schema": json_schema_of(schema)} | ({} if strict is None else {"strict": strict})
-    return {"type": "json_schema", "json_schema": described}
+def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> None:
+    given = [name for name in names if name in kwargs]
+    if given:
+        msg = (
+            f"{', '.join(given)} cannot be given beside method={method!r}, which sets it; for tools beside a "
+            'structured answer use method="json_schema" with tools='
+        )
+        raise InvalidRequestError(msg)
+
+
+def _titled(form: Form) -> dict[str, Any]:
+    described = {} if form.description is None else {"description": form.description}
+    return {**form.schema, "title": form.name or _NAME, **described}
+
+
+def _tool(form: Form) -> Tool:
+    described = {} if form.description is None else {"description": form.description}
+    parameters = {key: value for key, value in form.schema.items() if key not in ("title", "description")}
+    return {"type": "function", "function": {"name": form.name or _NAME, **described, "parameters": parameters}}
+
+
+def _response_format(form: Form, *, strict: bool | None) -> dict[str, Any]:
+    strict = form.strict if strict is None else strict
+    described = {"name": form.name or _NAME, "schema": form.schema} | ({} if strict is None else {"strict": strict})
+    response_format = {"type": "json_schema", "json_schema": described}
+    asked = AnswerForm.of_call({"response_format": response_format})
+    if asked.schema is not None:
+        json_grammar(asked.schema)  # raises now
+    return response_format

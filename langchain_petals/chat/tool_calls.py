@@ -16,6 +16,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
 from langchain_petals.chat.tool_call_parser import Marks, ToolCallParser
 from langchain_petals.engine.grammars import ITEM_SEPARATOR, checked, json_rule, literal
 from langchain_petals.engine.request import Constraint, Trigger
@@ -183,9 +185,58 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         function: The `function` of a tool in OpenAI's form.
     """
-    parameters = {"properties": {}} | (function.get("parameters") or {}) | {"type": "object"}
-    schema: dict[str, Any] = parameters if function.get("strict") is False else closed(parameters)
-    return schema
+    parameters = (function.get("parameters") or {}) | {"type": "object"}
+    if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
+        parameters = {"properties": {}} | parameters  # no arguments
+    return parameters if function.get("strict") is False else closed(parameters)
+
+
+def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
+    """Return a tool in OpenAI's form.
+
+    Args:
+        tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
+            in OpenAI's or Anthropic's form.
+        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
+
+    Raises:
+        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+    """
+    found = _in_openai_form(tool)
+    function = found.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _no_tool(tool)
+    if not isinstance(function.get("parameters") or {}, dict):
+        msg = f"the parameters of tool {function['name']!r} are no JSON schema: {function['parameters']!r}"
+        raise InvalidRequestError(msg)
+    if strict is None:
+        return found
+    if function.get("strict", strict) is not strict:
+        msg = f"strict={strict} contradicts tool {function['name']!r}, which says {function['strict']}; leave out one"
+        raise InvalidRequestError(msg)
+    return {**found, "function": {**function, "strict": strict}}
+
+
+def _in_openai_form(tool: Any) -> dict[str, Any]:
+    if isinstance(tool, dict) and "function" not in tool:
+        schemas = tool.keys() & {"parameters", "input_schema", "properties", "allOf", "anyOf", "oneOf", "$ref"}
+        if "type" in tool and not schemas and tool["type"] != "object":
+            raise _no_tool(tool)
+        if "name" not in tool and isinstance(tool.get("title"), str):
+            described = {"description": tool["description"]} if "description" in tool else {}
+            parameters = {key: value for key, value in tool.items() if key not in ("title", "description")}
+            return {"type": "function", "function": {"name": tool["title"], **described, "parameters": parameters}}
+    try:
+        return convert_to_openai_tool(tool)
+    except ValueError as error:  # LangChain's message says what is missing
+        raise InvalidRequestError(str(error)) from error
+
+
+def _no_tool(tool: Any) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{tool!r} is no tool that this model could call: give a function, a pydantic class, a TypedDict, a LangChain "
+        'tool, or {"type": "function", "function": {"name": ..., "description": ..., "parameters": <JSON schema>}}'
+    )
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
@@ -203,7 +254,11 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
         InvalidRequestError: It names a tool that is not bound, or is nothing of these.
     """
     if isinstance(choice, dict):
-        named = choice.get("function", choice).get("name")
+        described = choice.get("function", choice)
+        if not isinstance(described, dict):
+            msg = f'tool_choice={choice!r} names no tool; write {{"type": "function", "function": {{"name": ...}}}}'
+            raise InvalidRequestError(msg)
+        named = described.get("name")
         choice = choice.get("type") if named is None else named
     if choice is None or choice == "auto":
         return "auto", list(tools)

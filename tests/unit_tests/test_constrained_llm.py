@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from langchain_petals import Petals
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.schemas import closed, json_schema_of
+from langchain_petals.schemas import closed, closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def test_limit_that_is_too_small_says_so(petals_llm: Callable[..., Petals]) -> N
 
 def test_form_is_part_of_the_identity_and_survives_serialisation() -> None:
     llm = Petals(model="no/where", json_schema=Person)
-    assert llm._identifying_params["json_schema"] == json_schema_of(Person)
+    assert llm._identifying_params["json_schema"] == closed_schema_of(Person)
     again = loads(
         dumps(llm), valid_namespaces=["langchain_petals"], allowed_objects=[Petals], secrets_map={"HF_TOKEN": "x"}
     )
@@ -125,7 +125,7 @@ def test_form_is_part_of_the_identity_and_survives_serialisation() -> None:
 
 @pytest.mark.parametrize("form", [Person, OldPerson, Place])
 def test_objects_of_classes_have_no_other_properties(form: Any) -> None:
-    schema = json_schema_of(form)
+    schema = closed_schema_of(form)
     schema = schema.get("$defs", {}).get("Person", schema)
     assert schema["additionalProperties"] is False
     assert "name" in schema["properties"]

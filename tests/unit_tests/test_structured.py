@@ -1,0 +1,107 @@
+"""`with_structured_output`: what describes an object, by each method, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import jsonschema
+import pytest
+from pydantic import BaseModel, Field
+
+from langchain_petals import ChatPetals
+from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.chat.structured import Method
+from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+methods = pytest.mark.parametrize("method", get_args(Method))
+
+PLAIN = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"]}
+FUNCTION = {"name": "Person", "description": "A person.", "parameters": PLAIN}
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str = Field(max_length=9)
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@pytest.fixture
+def chat(random_model: LlamaForCausalLM, merging_tokenizer: PreTrainedTokenizerFast) -> ChatPetals:
+    """Return a chat model that talks nonsense."""
+    fields: dict[str, Any] = {"temperature": 1, "seed": 3, "max_tokens": 120, "chat_template": "chatml"}
+    return ChatPetals(model="random", client=random_model, tokenizer=merging_tokenizer, **fields)
+
+
+@methods
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(PLAIN, id="a schema without title"),
+        pytest.param(FUNCTION, id="a function"),
+        pytest.param({"type": "function", "function": FUNCTION}, id="a tool"),
+        pytest.param({"name": "Person", "schema": PLAIN, "strict": True}, id="a named schema"),
+        pytest.param({"type": "json_schema", "json_schema": {"name": "Person", "schema": PLAIN}}, id="a format"),
+        pytest.param({"name": "Person", "input_schema": PLAIN}, id="Anthropic's"),
+    ],
+)
+def test_dictionaries(chat: ChatPetals, method: Any, schema: dict[str, Any]) -> None:
+    parsed = chat.with_structured_output(schema, method=method).invoke("Who?")
+    if method != "json_mode":
+        jsonschema.validate(parsed, PLAIN)
+    traced = chat.with_structured_output(schema, method=method).first.kwargs["ls_structured_output_format"]["schema"]  # type: ignore[attr-defined]
+    assert traced["title"] == ("answer" if schema is PLAIN else "Person")
+    assert traced["properties"] == PLAIN["properties"]
+
+
+@methods
+@pytest.mark.parametrize("schema", [list[Person], {"name": "Person"}, add])
+def test_what_describes_no_object_is_refused(chat: ChatPetals, method: Any, schema: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="JSON schema"):
+        chat.with_structured_output(schema, method=method)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_what_no_grammar_expresses_is_refused_at_once(chat: ChatPetals, method: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="not"):
+        chat.with_structured_output({"type": "object", "properties": {"x": {"not": {}}}}, method=method)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize("schema", [Person, PLAIN])
+@pytest.mark.parametrize("strict", [None, True, False])
+def test_objects_that_need_not_be_strict_are_open(chat: ChatPetals, method: Any, schema: Any, *, strict: bool) -> None:
+    bound = chat.with_structured_output(schema, method=method, strict=strict).first  # type: ignore[attr-defined]
+    kwargs = {name: value for name, value in bound.kwargs.items() if name != "ls_structured_output_format"}
+    constraint = AnswerForm.of_call(kwargs).constraint(HERMES)
+    assert constraint is not None
+    assert ('"additionalProperties": false' in (constraint.grammar or "")) == (strict is not False)
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("function_calling", {"tools": [add]}),
+        ("function_calling", {"tool_choice": "any"}),
+        ("function_calling", {"parallel_tool_calls": True}),
+        ("json_schema", {"response_format": {"type": "text"}}),
+        ("json_mode", {"response_format": {"type": "text"}}),
+    ],
+)
+def test_what_the_method_sets_itself_is_refused(chat: ChatPetals, method: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{next(iter(more))} cannot be given beside method='{method}'"):
+        chat.with_structured_output(Person, method=method, **more)
+
+
+def test_arguments_are_an_object(chat: ChatPetals) -> None:
+    with pytest.raises(InvalidRequestError, match=r"'answer' is no object.*json_schema"):
+        chat.with_structured_output({"type": "array"}, method="function_calling")
+    assert isinstance(chat.with_structured_output({"type": "array", "maxItems": 1}).invoke("Which?"), list)
