@@ -77,13 +77,14 @@ def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_short_ids(turns: Iterable[Turn]) -> list[Turn]:
-    """Give calls and their results ids of nine letters or digits; always the same for one that is none yet."""
+    """Give calls and their results ids of nine letters or digits, the same ones at every render."""
     result = []
-    for turn in turns:
+    for number, turn in enumerate(turns):
         changed = dict(turn)
         if turn.get("tool_calls"):
             changed["tool_calls"] = [
-                call | {"id": _short(call["id"])} if call.get("id") else call for call in turn["tool_calls"]
+                call | {"id": _short(call.get("id") or f"call {index} of message {number}")}
+                for index, call in enumerate(turn["tool_calls"])
             ]
         if turn.get("tool_call_id"):
             changed["tool_call_id"] = _short(turn["tool_call_id"])

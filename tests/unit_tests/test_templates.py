@@ -282,6 +282,8 @@ class TestATemplateThatKnowsLess:
         assert second == "Ab3456789"
         assert f"[{first}]5\n[{second}]9\n" in rendered(source, conversation)
         assert rendered(source, conversation) == rendered(source, conversation)
+        nameless = json.loads(json.dumps(conversation[:2]).replace('"id":', '"no id":'))
+        assert len(set(re.findall(r"add\[([0-9a-f]{9})\]", rendered(source, nameless)))) == 2
 
     def test_keeps_the_ids_that_it_does_take(self) -> None:
         source = (
