@@ -408,7 +408,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             form.introduced(conversation, tool_format, template_takes_tools=template.takes_tools),
             tools=form.tools if template.takes_tools else None,
             escape_special_tokens=not self.allow_special_tokens,
-            write_calls=tool_format.render,
+            write_calls=form.wire(tool_format).render,
             **self.chat_template_kwargs,
         )
 

@@ -75,9 +75,18 @@ class AnswerForm:
         """
         schema = None if self.schema is None else json_grammar(self.schema)
         if self.tools and (self.mode != "none" or schema is None):
-            constraint = tool_format.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
+            wire = self.wire(tool_format)
+            constraint = wire.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
             return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
+
+    def wire(self, tool_format: ToolFormat) -> ToolFormat:
+        """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        return tool_format if self.schema is None or self.mode == "any" else tool_format.marked
 
     def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
         """Return what takes an answer apart; None where nothing in it can be a call.
@@ -85,8 +94,7 @@ class AnswerForm:
         Args:
             tool_format: How the model writes tool calls.
         """
-        # where an object may be the answer, it is a call only if a marker says so
-        return tool_format.parser(bare=self.schema is None or self.mode == "any") if self._may_call else None
+        return self.wire(tool_format).parser() if self._may_call else None
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
         """Return what begins a call, wherever it comes; nothing where nothing can be called.
@@ -109,8 +117,11 @@ class AnswerForm:
             template_takes_tools: Whether the chat template presents tools.
         """
         sections = []
+        wire = self.wire(tool_format)
         if self.tools and not template_takes_tools:
-            sections.append(tool_format.system_prompt(self.tools))
+            sections.append(wire.system_prompt(self.tools))
+        elif self._may_call and wire != tool_format:
+            sections.append(wire.instructions)
         if self.describes_schema and self.schema is not None:
             sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
         if not sections:

@@ -52,7 +52,8 @@ class ToolFormat(Protocol):
             tools: What may be called.
             mode: Whether something may, must or must not be called.
             parallel: Whether one answer may hold several calls, where the format can.
-            otherwise: Grammar of an answer that calls nothing, where something may be called; None for free text.
+            otherwise: Grammar of an answer that calls nothing, where something may be called; None for free text. It
+                must not begin as a call does, since a lexer cannot look ahead: take the `marked` format.
 
         Raises:
             InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
@@ -62,12 +63,16 @@ class ToolFormat(Protocol):
     def markers(self) -> tuple[str, ...]:
         """What begins a call, wherever it comes."""
 
-    def parser(self, *, bare: bool = True) -> ToolCallParser:
-        """Return what takes one answer apart.
+    @property
+    def instructions(self) -> str:
+        """How to write a call, for models whose template does not say."""
 
-        Args:
-            bare: Whether a call may do without a marker, where the format lets it.
-        """
+    @property
+    def marked(self) -> ToolFormat:
+        """The format in which no call does without a marker."""
+
+    def parser(self) -> ToolCallParser:
+        """Return what takes one answer apart."""
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text as the model writes it.
@@ -96,7 +101,6 @@ class JsonFormat:
         forced_once: Fragment for an answer that is one call.
         goes_on: Whether text and further calls may come after the end marker.
         wrapping: What is put before, between and after the objects of an answer.
-        instructions: How to write a call, for models whose template does not say.
     """
 
     name: str
@@ -107,7 +111,6 @@ class JsonFormat:
     forced_once: str
     goes_on: bool
     wrapping: tuple[str, str, str]
-    instructions: str
 
     def constraint(
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
@@ -124,9 +127,7 @@ class JsonFormat:
         if mode == "any" or otherwise is not None:
             start = self.forced if parallel else self.forced_once
             if mode != "any" and otherwise is not None:
-                # an object is the answer then: of two texts that begin alike a lexer would allow the one only
-                call = start if marks.bare is None else "open calls"
-                start, rules = f"{call} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
+                start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
         triggers = self._triggers(f"start: {after}\n{rules}", f"start: rest\n{rules}")
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
@@ -154,9 +155,33 @@ class JsonFormat:
         """What begins a call; see `ToolFormat.markers`."""
         return self.marks.starts
 
-    def parser(self, *, bare: bool = True) -> ToolCallParser:
+    @property
+    def instructions(self) -> str:
+        """How to write a call; see `ToolFormat.instructions`."""
+        before, _, after = self.wrapping
+        call = f'{before}{{"name": <name>, "{self.marks.arguments}": <arguments>}}{after}'
+        return (
+            f"To call a function, answer with\n{call}\nwhere <name> is the name of the function and <arguments> is a "
+            "JSON object that gives its arguments by name."
+        )
+
+    @property
+    def marked(self) -> JsonFormat:
+        """The format in which no call does without a marker; see `ToolFormat.marked`."""
+        if self.marks.bare is None:
+            return self
+        marker, (_, between, after) = self.marks.starts[0], self.wrapping
+        return replace(
+            self,
+            marks=replace(self.marks, bare=None),
+            forced="open calls",
+            forced_once="open calls",
+            wrapping=(marker, between, after),
+        )
+
+    def parser(self) -> ToolCallParser:
         """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks if bare else replace(self.marks, bare=None))
+        return ToolCallParser(self.marks)
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text; see `ToolFormat.render`."""
@@ -281,13 +306,6 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _instructions(form: str) -> str:
-    return (
-        f"To call a function, answer with\n{form}\nwhere <name> is the name of the function and <arguments> is a JSON "
-        "object that gives its arguments by name."
-    )
-
-
 HERMES = JsonFormat(
     name="hermes",
     marks=Marks(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
@@ -297,7 +315,6 @@ HERMES = JsonFormat(
     forced_once="open calls",
     goes_on=True,
     wrapping=("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
-    instructions=_instructions('<tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call>'),
 )
 
 LLAMA = JsonFormat(
@@ -309,7 +326,6 @@ LLAMA = JsonFormat(
     forced_once="calls",
     goes_on=False,
     wrapping=("", "; ", ""),
-    instructions=_instructions('{"name": <name>, "parameters": <arguments>}'),
 )
 
 LLAMA_PYTHON_TAG = replace(
@@ -318,7 +334,6 @@ LLAMA_PYTHON_TAG = replace(
     forced="open calls",
     forced_once="open calls",
     wrapping=("<|python_tag|>", "; ", ""),
-    instructions=_instructions('<|python_tag|>{"name": <name>, "parameters": <arguments>}'),
 )
 
 MISTRAL = JsonFormat(
@@ -330,7 +345,6 @@ MISTRAL = JsonFormat(
     forced_once="open calls",
     goes_on=False,
     wrapping=("[TOOL_CALLS] [", ITEM_SEPARATOR, "]"),
-    instructions=_instructions('[TOOL_CALLS] [{"name": <name>, "arguments": <arguments>}]'),
 )
 
 FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LLAMA_PYTHON_TAG, MISTRAL)}

@@ -84,6 +84,15 @@ def test_a_call_is_possible_beside_a_schema(tiny_tokenizer: PreTrainedTokenizerF
 
 
 @formats
+@pytest.mark.parametrize("takes_tools", [False, True])
+def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools: bool) -> None:
+    form = AnswerForm.of_call({"tools": [add], "response_format": AS_BOB})
+    [system, _] = form.introduced([{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools)
+    [marker] = tool_format.markers
+    assert (marker in system["content"]) == (not takes_tools or tool_format.marked != tool_format)
+
+
+@formats
 def test_a_call_that_must_be_is_one_beside_a_schema(
     tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
 ) -> None:

@@ -393,11 +393,14 @@ def test_arguments_come_as_they_are_written() -> None:
     assert parser.feed("\n</tool_call>") + parser.close() == []
 
 
-def test_without_bare_calls_an_object_is_text() -> None:
+@formats
+def test_where_calls_are_marked_an_object_is_text(wire: JsonFormat) -> None:
     said = '{"name": "f", "parameters": {}}'
-    assert LLAMA.parser(bare=False).feed(said) == [TextPart(said)]
-    [call] = LLAMA.parser(bare=False).feed(f"<|python_tag|>{said}")
-    assert isinstance(call, CallPart)
+    assert parts_of(wire.marked, said) == [TextPart(said)]
+    written = wire.marked.render([{"name": "f", "args": {}, "id": None}])
+    assert written.startswith(wire.markers)
+    assert calls_in(parts_of(wire.marked, written)) == [{"name": "f", "args": {}}]
+    assert wire.marked.marked == wire.marked
 
 
 @pytest.mark.parametrize("space", ["\u3000", "\xa0", "\x1c"])
