@@ -120,7 +120,7 @@ class AnswerForm:
         wire = self.wire(tool_format)
         if self.tools and not template_takes_tools:
             sections.append(wire.system_prompt(self.tools))
-        elif self._may_call and wire != tool_format:
+        elif self._may_call and wire.instructions != tool_format.instructions:
             sections.append(wire.instructions)
         if self.describes_schema and self.schema is not None:
             sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")

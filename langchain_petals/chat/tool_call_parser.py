@@ -76,6 +76,7 @@ class Marks:
         arguments: The key of a call's arguments.
         before: What is put between a text and the first call, and belongs to neither.
         bare: How a call without a start marker begins; only where no text comes before it.
+        leading: Whether the others too count only where no text comes before them, since text is no place for calls.
     """
 
     starts: tuple[str, ...]
@@ -84,6 +85,7 @@ class Marks:
     arguments: str
     before: str = ""
     bare: str | None = None
+    leading: bool = False
 
 
 def new_id() -> str:
@@ -131,6 +133,10 @@ class ToolCallParser:
 
     def _outside(self, text: str) -> Generator[Part, None, str]:
         self._held += text
+        if self._marks.leading and self._is_text():
+            text, self._held = self._held, ""
+            yield from self._said(text)
+            return ""
         bare = self._marks.bare
         starts = [(at, start) for start in self._marks.starts if (at := self._held.find(start)) >= 0]
         if bare and not self._spoken and not self._calls and self._held.lstrip(_SPACE).startswith(bare):
@@ -147,6 +153,12 @@ class ToolCallParser:
         certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         yield from self._said(certain)
         return ""
+
+    def _is_text(self) -> bool:
+        """Whether the answer is text and not calls, as far as is known."""
+        begun = self._held.lstrip(_SPACE)
+        no_call = begun and not any(start.startswith(begun[: len(start)]) for start in self._marks.starts)
+        return not self._calls and (self._spoken or bool(no_call))
 
     def _kept(self) -> int:
         """Return how much of the held text may yet belong to a marker."""

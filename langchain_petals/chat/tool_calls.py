@@ -69,7 +69,7 @@ class ToolFormat(Protocol):
 
     @property
     def marked(self) -> ToolFormat:
-        """The format in which no call does without a marker."""
+        """The format for answers that are calls, with a marker before each or all, or an object that is none."""
 
     def parser(self) -> ToolCallParser:
         """Return what takes one answer apart."""
@@ -167,13 +167,14 @@ class JsonFormat:
 
     @property
     def marked(self) -> JsonFormat:
-        """The format in which no call does without a marker; see `ToolFormat.marked`."""
+        """The format for answers that are calls or an object; see `ToolFormat.marked`."""
+        marks = replace(self.marks, bare=None, leading=True)
         if self.marks.bare is None:
-            return self
+            return replace(self, marks=marks)
         marker, (_, between, after) = self.marks.starts[0], self.wrapping
         return replace(
             self,
-            marks=replace(self.marks, bare=None),
+            marks=marks,
             forced="open calls",
             forced_once="open calls",
             wrapping=(marker, between, after),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from random_session import answered, text
 
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.tool_call_parser import CallPart, TextPart
+from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart
 from langchain_petals.chat.tool_calls import FORMATS, LLAMA
 from langchain_petals.engine.request import Request, Sampling
 
@@ -77,6 +80,15 @@ def test_an_object_is_the_answer_where_a_schema_rules_it(
 
 
 @formats
+def test_a_marker_inside_of_an_object_is_a_part_of_it(
+    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
+) -> None:
+    said = json.dumps({"name": "Bob <tool_call> <|python_tag|> [TOOL_CALLS]"})
+    answer = Answer(tiny_tokenizer, tool_format, said, response_format=AS_BOB)
+    assert answer.content == answer.written == said
+
+
+@formats
 def test_a_call_is_possible_beside_a_schema(tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
     [marker] = tool_format.markers
     name, arguments = Answer(tiny_tokenizer, tool_format, marker, response_format=AS_BOB).call()
@@ -89,7 +101,7 @@ def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools
     form = AnswerForm.of_call({"tools": [add], "response_format": AS_BOB})
     [system, _] = form.introduced([{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools)
     [marker] = tool_format.markers
-    assert (marker in system["content"]) == (not takes_tools or tool_format.marked != tool_format)
+    assert (marker in system["content"]) == (not takes_tools or tool_format is LLAMA)
 
 
 @formats
@@ -129,6 +141,40 @@ def test_an_object_after_text_is_no_call(tiny_tokenizer: PreTrainedTokenizerFast
     answer = Answer(tiny_tokenizer, LLAMA, said)
     assert answer.written == said
     assert answer.content == said.removeprefix("<think>a</think>")
+
+
+CALL = '{"name": "add", "parameters": {"a": 1, "b": 2}}'
+MARKERS = [marker for each in FORMATS.values() for marker in each.markers]
+OBJECTS = ['{"name": "', '{"name": "nosuch", "parameters": oops', CALL, CALL.replace("parameters", "arguments")]
+WORDS = st.sampled_from(["<think>", "</think>", *MARKERS, "</tool_call>", *OBJECTS, "a", "\n", " ", "\u3000"])
+
+
+@formats
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(WORDS, max_size=7),
+    started=st.booleans(),
+    parallel_tool_calls=st.booleans(),
+    tool_choice=st.sampled_from([None, "any", "none"]),
+    response_format=st.sampled_from([None, AS_BOB]),
+)
+def test_whatever_a_model_says_what_is_a_call_fits(
+    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, words: list[str], **of: Any
+) -> None:
+    answer = Answer(tiny_tokenizer, tool_format, "".join(words), **of)
+    calls: dict[int, list[CallPart]] = {}
+    for part in answer.parts:
+        assert not isinstance(part, BrokenCall)
+        if isinstance(part, CallPart):
+            calls.setdefault(part.index, []).append(part)
+    assert not calls or of["tool_choice"] != "none"
+    assert calls or of["tool_choice"] != "any"
+    for parts in calls.values():
+        assert [part.name for part in parts if part.name] == ["add"]
+        arguments = json.loads("".join(part.arguments for part in parts))
+        assert {name: type(value) for name, value in arguments.items()} == {"a": int, "b": int}
+    if of["response_format"] and not calls:
+        jsonschema.validate(json.loads(answer.content), BOB)
 
 
 def test_nothing_is_a_call_where_nothing_can_be() -> None:

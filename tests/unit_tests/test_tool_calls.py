@@ -401,6 +401,9 @@ def test_where_calls_are_marked_an_object_is_text(wire: JsonFormat) -> None:
     assert written.startswith(wire.markers)
     assert calls_in(parts_of(wire.marked, written)) == [{"name": "f", "args": {}}]
     assert wire.marked.marked == wire.marked
+    quoted = json.dumps(f"{wire.markers[0]} {said}")
+    for cuts in ([], [1] * len(quoted)):
+        assert parts_of(wire.marked, quoted, cuts) == [TextPart(quoted)]
 
 
 @pytest.mark.parametrize("space", ["\u3000", "\xa0", "\x1c"])
