@@ -18,6 +18,7 @@ from llguidance import LLMatcher, LLParserLimits
 
 from langchain_petals.engine.endings import quick_ending, shortest_ending
 from langchain_petals.engine.grammars import special_rules
+from langchain_petals.engine.opening import Opening
 from langchain_petals.engine.vocabulary import Vocabulary
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 
@@ -200,47 +201,6 @@ class _Run:
         return f"the grammar cannot be followed any further: {self._matcher.get_error()}"
 
 
-class _Opening:
-    """Tells where an answer's text begins: after white space, and after reasoning if it begins with that.
-
-    Args:
-        reasoning: What stands before and after reasoning; None where there is none.
-        begun: Whether the prompt ends inside of it.
-    """
-
-    def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
-        start, end = reasoning or ("", "")
-        self._start, self._end = start.encode(), end.encode()
-        self._state = "reasoning" if begun and reasoning else "start"
-        self._held = b""  # what may yet become a marker, or is white space
-
-    @property
-    def blank(self) -> bool:
-        """Whether no text has come."""
-        return self._state in ("start", "after") and not self._held.strip()
-
-    def add(self, data: bytes) -> None:
-        """Take more of the answer."""
-        if self._state == "text":
-            return
-        self._held += data
-        if self._state == "start" and (begun := self._held.lstrip()):
-            if self._start and begun.startswith(self._start):
-                self._state, self._held = "reasoning", begun[len(self._start) :]
-            elif not self._start.startswith(begun):
-                self._state = "text"
-        if self._state == "reasoning":
-            _, end, rest = self._held.partition(self._end)
-            self._held = rest if end else self._held[-len(self._end) :]
-            self._state = "after" if end else "reasoning"
-        if self._state == "after" and self._held.strip():
-            self._state = "text"
-
-    def end(self) -> None:
-        """Take note that a call came."""
-        self._state = "text"
-
-
 class Guide:
     """Keeps one row within its constraint.
 
@@ -272,7 +232,7 @@ class Guide:
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
-        self._opening = _Opening(constraint.reasoning, begun=constraint.reasoning_begun)
+        self._opening = Opening(constraint.reasoning, begun=constraint.reasoning_begun)
         self.holds = self.finished = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
         self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}

@@ -1,0 +1,44 @@
+"""Where the text of an answer begins, for markers that count only there."""
+
+from __future__ import annotations
+
+
+class Opening:
+    """Tells where an answer's text begins: after white space, and after reasoning if it begins with that.
+
+    Args:
+        reasoning: What stands before and after reasoning; None where there is none.
+        begun: Whether the prompt ends inside of it.
+    """
+
+    def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
+        start, end = reasoning or ("", "")
+        self._start, self._end = start.encode(), end.encode()
+        self._state = "reasoning" if begun and reasoning else "start"
+        self._held = b""  # what may yet become a marker, or is white space
+
+    @property
+    def blank(self) -> bool:
+        """Whether no text has come."""
+        return self._state in ("start", "after") and not self._held.strip()
+
+    def add(self, data: bytes) -> None:
+        """Take more of the answer."""
+        if self._state == "text":
+            return
+        self._held += data
+        if self._state == "start" and (begun := self._held.lstrip()):
+            if self._start and begun.startswith(self._start):
+                self._state, self._held = "reasoning", begun[len(self._start) :]
+            elif not self._start.startswith(begun):
+                self._state = "text"
+        if self._state == "reasoning":
+            _, end, rest = self._held.partition(self._end)
+            self._held = rest if end else self._held[-len(self._end) :]
+            self._state = "after" if end else "reasoning"
+        if self._state == "after" and self._held.strip():
+            self._state = "text"
+
+    def end(self) -> None:
+        """Take note that a call came."""
+        self._state = "text"
