@@ -404,11 +404,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _render(self, conversation: Sequence[Turn], form: AnswerForm) -> Sequence[Segment]:
         template, tool_format = self._template(), self._tool_format()
+        wire = form.wire(tool_format)
         return template.render(
             form.introduced(conversation, tool_format, template_takes_tools=template.takes_tools),
-            tools=form.tools if template.takes_tools else None,
+            tools=form.tools,
             escape_special_tokens=not self.allow_special_tokens,
-            write_calls=form.wire(tool_format).render,
+            write_calls=wire.render,
+            write_tools=wire.system_prompt,
             **self.chat_template_kwargs,
         )
 

@@ -109,18 +109,16 @@ class AnswerForm:
         return bool(self.allowed) and self.mode != "none"
 
     def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
-        """Return a conversation whose system message tells what the template does not: the tools, the schema.
+        """Return a conversation whose system message tells of the schema, and of calls that are not the template's way.
 
         Args:
             turns: The conversation.
             tool_format: How the model writes tool calls.
-            template_takes_tools: Whether the chat template presents tools.
+            template_takes_tools: Whether the chat template presents tools; otherwise it is told to, with instructions.
         """
         sections = []
         wire = self.wire(tool_format)
-        if self.tools and not template_takes_tools:
-            sections.append(wire.system_prompt(self.tools))
-        elif self._may_call and wire.instructions != tool_format.instructions:
+        if template_takes_tools and self._may_call and wire.instructions != tool_format.instructions:
             sections.append(wire.instructions)
         if self.describes_schema and self.schema is not None:
             sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")

@@ -36,6 +36,9 @@ def structured(
     model: BaseChatModel, schema: Any, *, method: Method, include_raw: bool, strict: bool | None, **kwargs: Any
 ) -> Runnable[Any, Any]:
     """Return a model whose answers are objects; see `ChatPetals.with_structured_output`."""
+    if strict is not None and method == "json_mode":
+        msg = 'strict does nothing with method="json_mode", which keeps to no schema; leave it out'
+        raise InvalidRequestError(msg)
     if schema is None and method != "json_mode":
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for JSON of any kind'
         raise InvalidRequestError(msg)

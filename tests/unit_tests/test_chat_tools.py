@@ -230,3 +230,8 @@ def test_streamed_objects_grow(make_chat: Callable[..., ChatPetals]) -> None:
     assert len(objects) > 1
     assert all(isinstance(each, dict) for each in objects)
     assert objects[-1] == model.invoke(QUESTION)
+
+
+def test_strict_json_of_any_kind_is_refused(make_chat: Callable[..., ChatPetals]) -> None:
+    with pytest.raises(InvalidRequestError, match="strict does nothing with method"):
+        make_chat().with_structured_output(method="json_mode", strict=True)
