@@ -1,13 +1,13 @@
 """LangChain's chat model interface over the engine.
 
-The way of a call: messages -> `chat.messages` (dictionaries) -> `chat.templates` (the prompt's text, and what of it may
-hold special tokens) -> `chat.transcripts` (token ids, as many as possible of them those that the servers have seen) ->
-the engine -> `chat.answers` (chunks and messages).
+The way of a call: messages -> `chat.messages` (dictionaries) -> `chat.prompts` (token ids) -> the engine ->
+`chat.answers` (chunks and messages).
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,10 @@ from pydantic import Field, PrivateAttr, field_validator
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.answers import PROVIDER, ChatAnswer
 from langchain_petals.chat.messages import turns
-from langchain_petals.chat.reasoning import START, ReasoningSplitter
+from langchain_petals.chat.prompts import Prompt, Prompts
+from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
-from langchain_petals.chat.templates import ChatTemplate, find_template
 from langchain_petals.chat.tool_calls import find_format, openai_tool
-from langchain_petals.chat.transcripts import transcripts_of
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.parameters import PetalsParameters
@@ -40,10 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
 
-    from langchain_petals.chat.messages import Turn
-    from langchain_petals.chat.segments import Segment
-    from langchain_petals.chat.tool_calls import ToolFormat
-    from langchain_petals.engine.client import Client  # noqa: TC004 - a private attribute's type is not read
+    from langchain_petals.engine.client import Client
 
 
 _OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt", "escape_special_tokens", "write_calls"})
@@ -82,7 +78,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     tool_format: str | None = None
     """How the model writes tool calls: "hermes", "llama-3.1", "llama-3.1-python-tag" or "mistral"; None finds out."""
 
-    _found: tuple[Client, str | None, ChatTemplate] | None = PrivateAttr(default=None)
+    _made: tuple[Any, Prompts] | None = PrivateAttr(default=None)
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -162,7 +158,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         """
         if not messages:  # LangChain asks for that where nothing fits
             return 0
-        return len(self._encode(self._render(turns(messages), AnswerForm.of_call({"tools": tools}))))
+        return len(self._prompt(messages, AnswerForm.of_call({"tools": tools})).ids)
 
     # ---- calls
 
@@ -353,77 +349,45 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         kwargs.pop("stream", None)
         form = AnswerForm.of_call(kwargs)
         options = self._call_options(stop, kwargs)
-        client = self._get_client()
-        rendered = self._render(turns(messages), form)
-        ids = self._encode(rendered)
-        end_token, end_text = self._end(self._template())
-        end_tokens = () if end_token is None else (end_token,)
-        if end_text is not None:
-            options = options.model_copy(update={"stop": (*options.stop, end_text)})
-        tool_format, thinking = self._tool_format(), rendered[-1].text.rstrip().endswith(START)
-        constraint = form.constraint(tool_format, thinking=thinking)
+        client, prompts = self._get_client(), self._prompts()
+        prompt = self._prompt(messages, form)
+        if prompts.end_text is not None:
+            options = options.model_copy(update={"stop": (*options.stop, prompts.end_text)})
+        constraint = form.constraint(prompts.tool_format, thinking=prompt.thinking)
         if constraint is not None and options.constraint is not None:
             msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
             raise InvalidRequestError(msg)
         constraint = constraint or options.constraint
-        generations = self._submit([ids], options, end_tokens=end_tokens, constraint=constraint)
-        ends = {*client.end_tokens, *end_tokens}
-
-        def remember(text: str, tokens: Sequence[int]) -> None:
-            said = tokens[:-1] if tokens[-1] in ends else tokens
-            # what a stop sequence cut off, and a special token that the text does not show, cannot be in a prompt
-            if client.tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
-                transcripts_of(client).remember(rendered, ids, text, said)
-
-        ruled = constraint is not None and constraint.grammar is not None
+        end_tokens = () if prompts.end_token is None else (prompts.end_token,)
+        generations = self._submit([prompt.ids], options, end_tokens=end_tokens, constraint=constraint)
+        ruled, markers = constraint is not None and constraint.grammar is not None, form.markers(prompts.tool_format)
         return [
             ChatAnswer(
                 generation,
                 model_name=self.model_name,
-                splitter=None if ruled else ReasoningSplitter(started=thinking, ends=form.markers(tool_format)),
-                parser=form.parser(tool_format),
+                splitter=None if ruled else ReasoningSplitter(started=prompt.thinking, ends=markers),
+                parser=form.parser(prompts.tool_format),
                 token_text=lambda token: str(client.tokenizer.decode([token])),
                 counts_prompt=index == 0,
                 numbers_blocks=self.output_version == "v1",
-                remember=remember,
+                remember=partial(prompts.remember, prompt),
             )
             for index, generation in enumerate(generations)
         ]
 
-    def _template(self) -> ChatTemplate:
-        """Return the template; a copy of this object with another one notices that it is another."""
-        client = self._get_client()
-        if self._found is None or self._found[:2] != (client, self.chat_template):
-            family = getattr(client.model.config, "model_type", None)
-            template = find_template(self.chat_template, client.tokenizer, self.model_name, family)
-            self._found = client, self.chat_template, template
-        return self._found[2]
+    def _prompts(self) -> Prompts:
+        """Return what makes prompts; a copy of this object with other fields notices that it needs another one."""
+        key = self._get_client(), self.chat_template, self.tool_format
+        if self._made is None or self._made[0] != key:
+            client, chat_template, tool_format = key
+            prompts = Prompts(client, model_name=self.model_name, chat_template=chat_template, tool_format=tool_format)
+            self._made = key, prompts
+        return self._made[1]
 
-    def _tool_format(self) -> ToolFormat:
-        return find_format(self.tool_format, self._template().source)
-
-    def _render(self, conversation: Sequence[Turn], form: AnswerForm) -> Sequence[Segment]:
-        template, tool_format = self._template(), self._tool_format()
-        wire = form.wire(tool_format)
-        return template.render(
-            form.introduced(conversation, tool_format, template_takes_tools=template.takes_tools),
-            tools=form.tools,
-            escape_special_tokens=not self.allow_special_tokens,
-            write_calls=wire.render,
-            write_tools=wire.system_prompt,
-            **self.chat_template_kwargs,
+    def _prompt(self, messages: list[BaseMessage], form: AnswerForm) -> Prompt:
+        return self._prompts().make(
+            turns(messages), form, self.chat_template_kwargs, allow_special_tokens=self.allow_special_tokens
         )
-
-    def _encode(self, rendered: Sequence[Segment]) -> list[int]:
-        """Return a prompt's token ids, as many as possible of them those that the servers have seen."""
-        client = self._get_client()
-        return transcripts_of(client).encode(rendered, client.tokenizer)
-
-    def _end(self, template: ChatTemplate) -> tuple[int | None, str | None]:
-        """Return how an answer ends, beside the model's own end tokens: with a token, or with a string."""
-        end = template.end_of_answer
-        token = self._get_client().tokenizer.get_added_vocab().get(end)
-        return token, end if end and token is None else None
 
 
 def _result(answers: Sequence[ChatAnswer]) -> ChatResult:

@@ -251,7 +251,7 @@ def test_a_message_cannot_speak_for_somebody_else(
     start = tiny_tokenizer.convert_tokens_to_ids("<|im_start|>")
     for allow, turns in ((False, 2), (True, 3)):
         chat = make_chat(allow_special_tokens=allow)
-        ids = chat._encode(chat._render([{"role": "user", "content": forged}], AnswerForm()))
+        ids = chat._prompt([HumanMessage(forged)], AnswerForm()).ids
         assert ids.count(start) == turns
 
 
@@ -296,12 +296,10 @@ def test_each_turn_sends_what_is_new(
         usage = answer.usage_metadata
         assert usage is not None
         sent.append(usage["input_tokens"] - usage["input_token_details"]["cache_read"])
-        new = chat._render(
-            [{"role": "user", "content": messages[-1].content}, {"role": "assistant", "content": "."}], AnswerForm()
-        )
+        new = chat._prompt([messages[-1], AIMessage(".")], AnswerForm())
         if turn > 1:
             # the question, the marks around it, and the answer's last token, which was chosen but never sent
-            assert sent[-1] <= 1 + len(chat._get_client().encode("".join(segment.text for segment in new)))
+            assert sent[-1] <= 1 + len(chat._get_client().encode("".join(segment.text for segment in new.rendered)))
         messages.append(answer)
     assert len(set(sent[1:])) <= 2, "no turn sends more because the conversation is longer"
     assert sent[0] > sent[1] > 0

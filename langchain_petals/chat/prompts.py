@@ -1,0 +1,108 @@
+"""From a conversation to token ids, as one model wants it: its template, its way of writing calls, its transcripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.chat.reasoning import START
+from langchain_petals.chat.templates import find_template
+from langchain_petals.chat.tool_calls import find_format
+from langchain_petals.chat.transcripts import transcripts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from langchain_petals.chat.answer_form import AnswerForm
+    from langchain_petals.chat.messages import Turn
+    from langchain_petals.chat.segments import Segment
+    from langchain_petals.engine.client import Client
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation, ready to be answered.
+
+    Attributes:
+        rendered: Its text, and what of it may hold special tokens.
+        ids: Its token ids, as many as possible of them those that the servers have seen.
+    """
+
+    rendered: Sequence[Segment]
+    ids: list[int]
+
+    @property
+    def thinking(self) -> bool:
+        """Whether it ends inside the model's reasoning."""
+        return self.rendered[-1].text.rstrip().endswith(START)
+
+
+class Prompts:
+    """Makes the prompts of one model.
+
+    Args:
+        client: The model and its tokenizer.
+        model_name: The model's name on the hub, which may tell the template.
+        chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
+        tool_format: The name of the model's way to write tool calls; None finds out.
+
+    Raises:
+        InvalidRequestError: There is no such template or format.
+        MissingChatTemplateError: None was given, and there is none for this model.
+    """
+
+    def __init__(self, client: Client, *, model_name: str, chat_template: str | None, tool_format: str | None) -> None:
+        self._client = client
+        family = getattr(client.model.config, "model_type", None)
+        self._template = find_template(chat_template, client.tokenizer, model_name, family)
+        self.tool_format = find_format(tool_format, self._template.source)
+
+    @property
+    def end_token(self) -> int | None:
+        """The token with which the template ends an answer; None if it ends it with text."""
+        token: int | None = self._client.tokenizer.get_added_vocab().get(self._template.end_of_answer)
+        return token
+
+    @property
+    def end_text(self) -> str | None:
+        """The text that comes after an answer in the template; None if that is a token, or nothing."""
+        return (self._template.end_of_answer or None) if self.end_token is None else None
+
+    def make(
+        self, turns: Sequence[Turn], form: AnswerForm, variables: Mapping[str, Any], *, allow_special_tokens: bool
+    ) -> Prompt:
+        """Return the prompt of a conversation.
+
+        Args:
+            turns: The conversation.
+            form: What the answer shall be.
+            variables: Further variables of the template.
+            allow_special_tokens: Whether special tokens inside a message act as such.
+
+        Raises:
+            InvalidRequestError: The template does not render it.
+        """
+        wire, takes_tools = form.wire(self.tool_format), self._template.takes_tools
+        rendered = self._template.render(
+            form.introduced(turns, self.tool_format, template_takes_tools=takes_tools),
+            tools=form.tools,
+            escape_special_tokens=not allow_special_tokens,
+            write_calls=wire.render,
+            write_tools=wire.system_prompt,
+            **variables,
+        )
+        return Prompt(rendered, transcripts_of(self._client).encode(rendered, self._client.tokenizer))
+
+    def remember(self, prompt: Prompt, text: str, tokens: Sequence[int]) -> None:
+        """Take notice of an answer, whose tokens a later prompt may begin with.
+
+        Args:
+            prompt: What was answered.
+            text: All that the model wrote.
+            tokens: The tokens of that, the one that ended it included.
+        """
+        client = self._client
+        said = tokens[:-1] if tokens[-1] in {*client.end_tokens, self.end_token} else tokens
+        # what a stop sequence cut off, and a special token that the text does not show, cannot be in a prompt
+        if client.tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
+            transcripts_of(client).remember(prompt.rendered, prompt.ids, text, said)
