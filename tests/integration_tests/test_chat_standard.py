@@ -46,6 +46,10 @@ class TestChatPetals(ChatModelIntegrationTests):
         return False  # every call parses and fits its schema, but the bundled model has not learned which to make
 
     @property
+    def supports_json_mode(self) -> bool:
+        return False  # every answer is JSON, but the bundled model has not learned to write the keys that are asked for
+
+    @property
     def supports_anthropic_inputs(self) -> bool:
         return True
 
