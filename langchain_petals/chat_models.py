@@ -145,10 +145,6 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             self.profile["max_input_tokens"] = min(length, self.profile.get("max_input_tokens", length))
         return client
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the ids that the model's own tokenizer gives for `text`."""
-        return self._get_client().encode(text)
-
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Return how many tokens of a prompt these messages make, rendered by the model's template.
 
@@ -204,14 +200,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        answer = self._for_call(kwargs)._start_one(messages, stop, kwargs)  # noqa: SLF001 - another of this class
-        with cancelling([answer.generation]):
-            for piece in answer.generation:
-                chunk = answer.add(piece)
-                if chunk is not None:
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
+        [answer] = self._for_call(kwargs)._start(messages, stop, kwargs, streams=True)  # noqa: SLF001 - of this class
+        for piece in answer.generation:
+            chunk = answer.add(piece)
+            if chunk is not None:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _astream(
         self,
@@ -222,7 +217,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         model = self._for_call(kwargs)
         await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
-        answer = model._start_one(messages, stop, kwargs)  # noqa: SLF001
+        [answer] = model._start(messages, stop, kwargs, streams=True)  # noqa: SLF001
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
                 chunk = answer.add(piece)
@@ -330,16 +325,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         shared = self._given - {"dht_prefix", "revision", "active_adapter", "profile"}  # the others are this model's
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
-    def _start_one(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatAnswer:
-        answers = self._start(messages, stop, kwargs)
-        if len(answers) > 1:
-            for answer in answers:
-                answer.generation.cancel()
-            msg = f"a stream carries one answer, but n is {len(answers)}; set n=1, or use invoke, generate or batch"
-            raise InvalidRequestError(msg)
-        return answers[0]
-
-    def _start(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> list[ChatAnswer]:
+    def _start(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
+    ) -> list[ChatAnswer]:
         """Submit a conversation to the engine.
 
         Raises:
@@ -348,8 +336,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         """
         kwargs.pop("stream", None)
         form = AnswerForm.of_call(kwargs)
-        options = self._call_options(stop, kwargs)
-        client, prompts = self._get_client(), self._prompts()
+        options = self._call_options(stop, kwargs, streams=streams)
+        prompts = self._prompts()
         prompt = self._prompt(messages, form)
         if prompts.end_text is not None:
             options = options.model_copy(update={"stop": (*options.stop, prompts.end_text)})
@@ -367,7 +355,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 model_name=self.model_name,
                 splitter=None if ruled else ReasoningSplitter(started=prompt.thinking, ends=markers),
                 parser=form.parser(prompts.tool_format),
-                token_text=lambda token: str(client.tokenizer.decode([token])),
+                token_text=self._token_text,
                 counts_prompt=index == 0,
                 numbers_blocks=self.output_version == "v1",
                 remember=partial(prompts.remember, prompt),

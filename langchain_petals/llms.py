@@ -14,7 +14,6 @@ from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
 from langchain_petals.engine.generation import cancelling
-from langchain_petals.errors import InvalidRequestError
 from langchain_petals.logprobs import described
 from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
 from langchain_petals.parameters import PetalsParameters
@@ -76,10 +75,6 @@ class Petals(PetalsParameters, BaseLLM):
         if options.max_new_tokens is not None:
             params["ls_max_tokens"] = options.max_new_tokens
         return params
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the ids that the model's own tokenizer gives for `text`."""
-        return self._get_client().encode(text)
 
     def _generate(
         self,
@@ -146,27 +141,21 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         answer = _Answer(self._token_text)
         await run_in_executor(None, self._get_client)
-        async for piece in self._submit_one(prompt, stop, kwargs):
-            chunk = answer.add(piece)
-            if chunk.text or chunk.generation_info:
-                if run_manager:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        generation = self._submit_one(prompt, stop, kwargs)
+        with cancelling([generation]):  # at once, where the loop would get round to it later
+            async for piece in generation:
+                chunk = answer.add(piece)
+                if chunk.text or chunk.generation_info:
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
         return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
-    def _token_text(self, token: int) -> str:
-        text: str = self._get_client().tokenizer.decode([token])
-        return text
-
     def _submit_one(self, prompt: str, stop: list[str] | None, kwargs: dict[str, Any]) -> Generation:
-        options = self._call_options(stop, kwargs)
-        if options.n > 1:
-            msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
-            raise InvalidRequestError(msg)
-        return self._submit(self._encoded([prompt]), options)[0]
+        return self._submit(self._encoded([prompt]), self._call_options(stop, kwargs, streams=True))[0]
 
     def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]

@@ -257,9 +257,32 @@ class PetalsParameters(HubKeyHolder):
             del own["max_new_tokens"]
         return own
 
-    def _call_options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions:
-        """Return the options of one call; see `merged` for what it raises."""
-        return merged(self._own_options(), self.model_kwargs, kwargs, {} if stop is None else {"stop": stop})
+    def _call_options(
+        self, stop: Sequence[str] | None, kwargs: Mapping[str, Any], *, streams: bool = False
+    ) -> GenerationOptions:
+        """Return the options of one call.
+
+        Args:
+            stop: Stop sequences given with the call.
+            kwargs: Its further options.
+            streams: Whether the answer is streamed; then there can be one only.
+
+        Raises:
+            InvalidRequestError: See `merged`; or several answers would have to be streamed.
+        """
+        options = merged(self._own_options(), self.model_kwargs, kwargs, {} if stop is None else {"stop": stop})
+        if streams and options.n > 1:
+            msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
+            raise InvalidRequestError(msg)
+        return options
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids that the model's own tokenizer gives for `text`."""
+        return self._get_client().encode(text)
+
+    def _token_text(self, token: int) -> str:
+        text: str = self._get_client().tokenizer.decode([token])
+        return text
 
     def _settings(self) -> Settings:
         return Settings(

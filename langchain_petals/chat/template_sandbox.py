@@ -1,11 +1,11 @@
-"""The Jinja environment of chat templates: transformers' variables and filters, and a bound on what a render may use.
+"""The Jinja environment of chat templates: transformers' variables and filters, each of them metered.
 
 A chat template comes with a model from the hub, so it is somebody else's program. Jinja's sandbox keeps it away from
 Python's internals, but not from the processor and the memory: two nested loops over `range(99999)` run for hours, and
 `'a' * 10**10` fills the machine. Here every operation that can loop or grow is counted, in the same process:
 
 - the syntax tree is rewritten once, so that each round of a loop, each output, container, comparison and slice passes
-  through `Meter`; so does each call, filter and operator, by Jinja's own hooks;
+  through a `Meter`; so does each call, filter and operator, by Jinja's own hooks;
 - whatever could be large is measured before it is made (`'a' * n`, `replace`, widths in format strings);
 - only the attributes and filters that chat templates have a use for exist.
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +29,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
+from langchain_petals.chat.template_meter import Meter, TemplateLimitError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -38,16 +39,12 @@ if TYPE_CHECKING:
 
 # The longest published chat templates have some 25,000 characters.
 LONGEST_SOURCE = 40_000
-# Processor time of one render, in seconds; a conversation of a thousand messages takes some 0.02.
-TIME_LIMIT = 0.3
 # Characters that one render may produce on the way, for each character of the input and beside it.
 CHARACTERS_PER_INPUT_CHARACTER = 64
 CHARACTERS_BESIDE_INPUT = 16_000_000
 
-_LARGEST_NUMBER_BITS = 4096
 _LONGEST_NEEDLE = 256  # of methods that take time in proportion to text x needle
 _LONGEST_RANGE = 100_000  # Jinja's own limit
-_VISITS_BETWEEN_CHECKS = 1000
 _LONGEST_TIME_FORMAT = 100
 
 _STRING_METHODS = frozenset(
@@ -138,89 +135,6 @@ _WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
 _WIDE_TIME = re.compile(r"%[-_0^#]*\d{3}")
 # Placeholders of untrusted text come from here (see untrusted.py); JSON must not escape them.
 _ESCAPED_IN_ASCII = re.compile(r"[^\x00-\x7f\U000f0000-\U000ffffd]")
-
-
-class TemplateLimitError(jinja2.TemplateRuntimeError):
-    """A template asked for more time or memory than a prompt can need."""
-
-
-class Meter:
-    """Counts what one render uses, and ends it when that is too much.
-
-    Args:
-        characters: How many characters the render may produce, intermediate ones included.
-        seconds: Processor time that it may take. (Not time by the clock: a busy machine must not fail a render.)
-    """
-
-    def __init__(self, characters: int, seconds: float = TIME_LIMIT) -> None:
-        self._left = characters
-        self._largest = characters
-        self._end = time.thread_time() + seconds
-        # The containers measured so far, kept alive so that ids stay theirs. None can change: templates may not.
-        self._sizes: dict[int, tuple[Any, int]] = {}
-
-    def spend(self, characters: int = 0) -> None:
-        """Record that so many characters were, or are about to be, produced."""
-        if characters > self._left:
-            msg = "the chat template produces too much text"
-            raise TemplateLimitError(msg)
-        self._left -= characters
-        if time.thread_time() > self._end:
-            msg = "the chat template takes too long"
-            raise TemplateLimitError(msg)
-
-    def charge(self, value: Any) -> Any:
-        """Record a value that was just made, and return it."""
-        if isinstance(value, str):
-            self.spend(len(value))
-        elif isinstance(value, (list, tuple, dict)):
-            self.spend(8 * len(value))
-            self.size(value)
-        elif isinstance(value, int):
-            self.check_bits(value.bit_length())
-            self.spend()
-        else:
-            self.spend()
-        return value
-
-    @staticmethod
-    def check_bits(bits: float) -> None:
-        """Refuse a number that is longer than any that a template has a use for."""
-        if bits > _LARGEST_NUMBER_BITS:
-            msg = "the chat template computes too large a number"
-            raise TemplateLimitError(msg)
-
-    def size(self, value: Any) -> int:
-        """Return how long a value is when it is written out: a container counts as often as it is referred to.
-
-        Lists that hold the previous list twice double with every step while they take no memory; written out or
-        compared they do.
-        """
-        total, visits, waiting = 0, 0, [value]
-        while waiting:
-            item = waiting.pop()
-            visits += 1
-            if isinstance(item, str):
-                total += len(item)
-            elif isinstance(item, (list, tuple, dict)):
-                known = self._sizes.get(id(item))
-                if known is not None:
-                    total += known[1]
-                else:
-                    total += 8
-                    waiting += item
-                    if isinstance(item, dict):
-                        waiting += item.values()
-            else:
-                total += 8
-            if total > self._largest:
-                msg = "the chat template builds too large a value"
-                raise TemplateLimitError(msg)
-            if visits % _VISITS_BETWEEN_CHECKS == 0:
-                self.spend()
-        if isinstance(value, (list, tuple, dict)):
-            self._sizes[id(value)] = value, total
-        return total
 
 
 class _OpaqueNamespace(Namespace):

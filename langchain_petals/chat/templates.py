@@ -18,7 +18,8 @@ import jinja2
 
 from langchain_petals.chat import builtin_templates, turn_folding
 from langchain_petals.chat.segments import Segment, encode
-from langchain_petals.chat.template_sandbox import SandboxedTemplate, TemplateLimitError
+from langchain_petals.chat.template_meter import TemplateLimitError
+from langchain_petals.chat.template_sandbox import SandboxedTemplate
 from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_around, marks_in
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
@@ -102,11 +103,6 @@ class ChatTemplate:
     def takes_tools(self) -> bool:
         """Whether the template presents tools to the model."""
         return self._with_tools is not None or "tools" in self._template.variables
-
-    @cached_property
-    def takes_reasoning(self) -> bool:
-        """Whether the template reads the reasoning of earlier answers (`reasoning_content`)."""
-        return "reasoning_content" in self.source
 
     @cached_property
     def refuses_system(self) -> bool:

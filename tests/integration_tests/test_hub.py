@@ -17,12 +17,10 @@ import vcr
 from cassettes import CDN, HUB, vcr_settings
 from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session
-from pydantic import SecretStr
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from langchain_petals import Petals
-from langchain_petals.engine import hub as files
 from langchain_petals.errors import (
     AccessDeniedError,
     HubUnreachableError,
@@ -48,16 +46,6 @@ def _models(hub: LocalHub, tiny_folder: Path) -> None:
     hub.keys |= {READER, STRANGER}
     hub.add("acme/open", tiny_folder)
     hub.add("acme/gated", tiny_folder, gated=True, readers={READER})
-
-
-@pytest.fixture
-def find(tmp_path: Path) -> Callable[..., Repository]:
-    """Return `hub.find` over an empty cache."""
-
-    def find(name: str, key: str | None = None, **options: Any) -> Repository:
-        return files.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
-
-    return find
 
 
 @pytest.fixture

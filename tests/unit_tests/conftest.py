@@ -88,24 +88,19 @@ def endless_tokenizer(tiny_tokenizer: PreTrainedTokenizerFast) -> PreTrainedToke
     return PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer.backend_tokenizer)
 
 
+def random_llama(seed: int, **config: Any) -> LlamaForCausalLM:
+    """Return a small model of random weights that are large enough for strong opinions."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(LlamaConfig(**sizes | {"initializer_range": 0.4} | tokens | config)).eval()
+
+
 @pytest.fixture(scope="session")
 def babbler() -> LlamaForCausalLM:
     """Return a model of random weights: it has strong opinions, but never the same for long."""
-    config = LlamaConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.4,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(20)
-        return LlamaForCausalLM(config).eval()
+    return random_llama(seed=20, vocab_size=96, max_position_embeddings=256)
 
 
 @pytest.fixture(scope="session")
@@ -163,21 +158,8 @@ def unigram_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def random_model(merging_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Return a model that says tokens as no tokenizer would cut them."""
-    config = LlamaConfig(
-        vocab_size=len(merging_tokenizer) + 8,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-        initializer_range=0.4,
-        bos_token_id=merging_tokenizer.bos_token_id,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(8)
-        return LlamaForCausalLM(config).eval()
+    vocabulary, bos = len(merging_tokenizer) + 8, merging_tokenizer.bos_token_id
+    return random_llama(seed=8, vocab_size=vocabulary, max_position_embeddings=4096, bos_token_id=bos)
 
 
 @pytest.fixture

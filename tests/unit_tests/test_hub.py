@@ -18,7 +18,6 @@ from local_hub import LocalHub, point_at
 from pydantic import SecretStr
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from langchain_petals.engine import hub as files
 from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.errors import (
     AccessDeniedError,
@@ -42,16 +41,6 @@ READER, STRANGER, UNKNOWN = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse
 @pytest.fixture(scope="module", autouse=True)
 def _shims() -> None:
     load_petals()
-
-
-@pytest.fixture
-def find(tmp_path: Path) -> Callable[..., Repository]:
-    """Return `hub.find` over an empty cache."""
-
-    def find(name: str, key: str | None = None, **options: Any) -> Repository:
-        return files.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
-
-    return find
 
 
 @pytest.fixture

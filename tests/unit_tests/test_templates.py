@@ -378,9 +378,12 @@ class TestRendering:
         with pytest.raises(InvalidRequestError, match="presents no tools"):
             rendered("{{ messages[0].content }}", tools=[golden.ADDITION])
 
-    def test_knows_whether_a_template_reads_reasoning(self) -> None:
-        assert ChatTemplate("{{ messages[0].reasoning_content }}").takes_reasoning
-        assert not ChatTemplate("{{ messages[0].content }}").takes_reasoning
+    def test_shows_reasoning_only_where_the_template_asks_for_it(self) -> None:
+        turn = {"role": "assistant", "content": "42", "reasoning_content": "6 * 7"}
+        shown = ("{{ m.reasoning_content }}={{ m.content }}", "{{ m.content }}")
+        templates = [ChatTemplate(f"{{% for m in messages %}}{each}{{% endfor %}}") for each in shown]
+        texts = ["".join(part.text for part in template.render([turn])) for template in templates]
+        assert texts == ["6 * 7=42", "42"]
 
     def test_leaves_its_input_alone(self) -> None:
         messages = [dict(turn) for turn in golden.TOOL_USE]
