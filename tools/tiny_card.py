@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from tiny_folder import END_OF_TEXT_ID, TURN_END_ID, TURN_START_ID, folder_bytes
+from tiny_pieces import PIECES
 from tiny_words import is_held_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tiny_evaluation import Scores
+    from tiny_handwritten import Asked
+    from tiny_tool_evaluation import ToolScores
     from transformers import LlamaConfig
 
 CARD = """# Tiny Petals model
 
 A Llama model of {millions:.2f} million parameters ({layers} layers of width {width}, {heads} heads,
 float32), made to try a Petals swarm on any laptop: {layers} blocks make a swarm of up to {layers} servers,
-and a token costs each of them next to nothing. It holds short conversations about a fixed set of things. It
-is a test fixture and a demonstration, not an assistant.
+and a token costs each of them next to nothing. It holds short conversations about a fixed set of things, and
+calls tools that it has never seen. It is a test fixture and a demonstration, not an assistant.
 
 Written by `tools/train_tiny_model.py` of the langchain-petals repository, from random weights and generated
 conversations only: no other model and no collected text was used. Same license as the package.
@@ -33,11 +37,16 @@ conversations only: no other model and no collected text was used. Same license 
 | bare question | `Who are you?` | a line break and the answer |
 
 Every answer ends with `<|im_end|>`. A dialogue prompt may also end with `AI:` or `AI: `. One optional
-system message, at the start; of its content only a name matters (`You are Pip.`).
+system message, at the start; of its content only a name matters (`You are Pip.`), and a JSON schema that the
+answer shall fit. The chat template takes `tools`: they are described at the end of the system message, a call is
+`<tool_call>`, a line with a JSON object of `name` and `arguments`, and `</tool_call>`; what a tool returns is a
+message of the role `tool`.
 
 The tokenizer is byte-level: ids 0-255 are the bytes of UTF-8, {end_of_text} is `<|endoftext|>` (padding),
-{start} is `<|im_start|>`, {end} is `<|im_end|>` (end of an answer). One character of English is one token.
-Nothing is added to a prompt.
+{start} is `<|im_start|>`, {end} is `<|im_end|>` (end of an answer). The other {pieces} tokens are what JSON, schemas
+and calls are written with (`", "arguments": {{"`), letters of Greek, Cyrillic, Arabic and other scripts, and what
+Chinese and Korean characters and emoji begin with. Text becomes the fewest tokens that spell it: one character of
+English is one token, one of Chinese is two. Nothing is added to a prompt.
 
 ## Measured
 
@@ -52,8 +61,35 @@ bare question, or all dialogue where there are several turns or a system message
 {rows}
 | **all** | **{chat_total}** | **{plain_total}** |
 
-What that leaves open: the commuted pair of a held-back sum usually is in the training data (`3 + 4` may be
-held back and `4 + 3` not), and so are parts of a counting range. {sums} of the 100 sums are held back, and
+### Tools
+
+Names, parameters, values and results are drawn anew for each case from what is held back, and all of a call has to
+be right. *Decided* is an answer that nothing forces: the model also has to see that a tool is needed. *Forced* is
+what `tool_choice` does: the name is given, the model writes the arguments. There is one tool in these cases.
+
+| call of a tool with | decided | forced |
+| --- | --- | --- |
+{calls}
+| **all** | **{decided_total}** | **{forced_total}** |
+
+*In Chinese* and so on: the value is in that script, and in half of the cases the names of the tool and its
+parameter, too. Characters are drawn at random, so most of them are rare ones.
+
+| skill | right |
+| --- | --- |
+{answers}
+
+Written by hand, with tools as people have them: {handwritten_right} of {handwritten_cases} right, and
+{handwritten_forced} of the {handwritten_calls} calls where they are forced.
+
+| tools | question | answer |
+| --- | --- | --- |
+{handwritten}
+
+### What that leaves open
+
+The commuted pair of a held-back sum usually is in the training data (`3 + 4` may be held back and `4 + 3` not),
+and so are parts of a counting range. {sums} of the 100 sums are held back, and
 one wording for each fixed answer, so cases of those rows repeat. Ten emoji joined from several code points
 occur on both sides. A name is held back as a name: in lower case it may have been a word to repeat.
 
@@ -66,14 +102,18 @@ Real answers, greedy, chat template, mistakes included:
 ## What it cannot do
 
 - Anything else than the skills in the table: it knows {facts} facts, two stories and a poem, and adds only
-  one-digit numbers. To any other question it answers something fluent and wrong, or `I do not know.`
+  one-digit numbers, wrong more often than not. To any other question it answers something fluent and wrong, or `I do not know.`
 - Recall reliably: after a turn or more in between, a name or value may come back distorted or not at all.
   Ask in the same turn, or right after, for the best odds.
 - Copy reliably what is long (more than eight words), repeats itself (`up up`, three keys of a JSON object),
   or mixes several scripts.
 - Spell words with the same letters twice (`banana`), or count down to a small number: it may count up
   instead. Counts from 1 reach 60, others some 15 numbers.
-- Follow instructions in a system message, reason, translate, write code, or call tools.
+- Follow instructions in a system message, reason, translate or write code.
+- Choose a tool by meaning: it finds the one whose name or description has the words of the question. It knows
+  other words for arithmetic only (`times` for `multiply`). It calls one tool at a time, and two in a row at most.
+- Leave tools alone reliably: asked for something that none of them is for, it calls one about half of the time.
+- Call a tool right away in a dialogue or bare prompt: tools are for the chat template.
 - Use its {positions} positions: training conversations have at most some {longest} tokens. Bytes that it
   samples need not be valid UTF-8.
 
@@ -82,12 +122,12 @@ Real answers, greedy, chat template, mistakes included:
 {steps} steps of {conversations} conversations, seed {seed}: {minutes:.0f} minutes of training on two cores
 of a shared machine. Muon for the layers' matrices, AdamW for the rest, loss on answers only. The first 900
 steps see more copying than the rest, so that copying appears early; from step 1000 on there are more sums
-and more recalling. That was decided on seeing 5 of the cases above for each row, so the table is not
-untouched by choice. Without this file the folder is {size:.1f} MB.
+and more recalling. About half of the conversations are about tools, one in ten asks for a JSON object. Without
+this file the folder is {size:.1f} MB.
 """
 
 
-def _row(skill: str, styles: dict[str, tuple[int, int]]) -> str:
+def _row(skill: str, styles: Mapping[Any, tuple[int, int]]) -> str:
     return f"| {skill} | " + " | ".join(f"{right} / {cases}" for right, cases in styles.values()) + " |"
 
 
@@ -101,11 +141,34 @@ def _examples(talks: Sequence[Sequence[tuple[str, str]]]) -> str:
     return "```text\n" + "\n\n".join(blocks) + "\n```"
 
 
+def _percent(count: tuple[int, int]) -> str:
+    right, cases = count
+    return f"{right} / {cases} ({100 * right / cases:.0f}%)"
+
+
+def _asked(asked: Asked, answer: str, *, right: bool) -> str:
+    """Return a row of the hand-written table: a call as `name(arguments)`, and what was expected where it is wrong."""
+    names = ", ".join(f"`{tool['name']}`" for tool in asked.tools)
+    shown = _code(answer.removeprefix("<tool_call>").removesuffix("</tool_call>").strip())
+    if not right:
+        expected = json.dumps({"name": asked.name, "arguments": asked.arguments}, ensure_ascii=False)
+        shown = (
+            f"**wrong:** {shown}, not {_code(expected)}" if asked.name else f"**wrong:** {shown}, where none is for it"
+        )
+    return f"| {names} | {asked.question} | {shown} |"
+
+
+def _code(text: str) -> str:
+    text = text.replace("\n", " ").replace("|", "\\|")
+    return f"`{text}`"
+
+
 def write_card(
     folder: Path,
     *,
     config: LlamaConfig,
     scores: Scores,
+    tool_scores: ToolScores,
     exchanges: Sequence[Sequence[tuple[str, str]]],
     numbers: dict[str, int | float],
 ) -> None:
@@ -115,6 +178,7 @@ def write_card(
         folder: the model folder, with all its other files.
         config: the model's configuration.
         scores: right answers and cases for each skill and style.
+        tool_scores: what the model got right about tools and JSON objects.
         exchanges: conversations as (question, answer) pairs.
         numbers: `parameters`, `facts` taught, `steps`, `conversations` a step, `seed`, `seconds` of training,
             and `longest` (tokens of a training conversation).
@@ -131,6 +195,18 @@ def write_card(
         rows="\n".join(_row(skill, styles) for skill, styles in scores.items()),
         chat_total=_total(scores, "chatml"),
         plain_total=_total(scores, "plain"),
+        pieces=len(PIECES),
+        calls="\n".join(_row(skill, dict(enumerate(counts))) for skill, counts in tool_scores.calls.items()),
+        decided_total=_percent(tool_scores.decided),
+        forced_total=_percent(tool_scores.forced),
+        answers="\n".join(f"| {skill} | {right} / {cases} |" for skill, (right, cases) in tool_scores.answers.items()),
+        handwritten="\n".join(
+            _asked(asked, answer, right=right) for asked, answer, right, _ in tool_scores.handwritten
+        ),
+        handwritten_right=sum(right for *_, right, _ in tool_scores.handwritten),
+        handwritten_cases=len(tool_scores.handwritten),
+        handwritten_forced=sum(forced for *_, forced in tool_scores.handwritten),
+        handwritten_calls=sum(asked.name is not None for asked, *_ in tool_scores.handwritten),
         examples=_examples(exchanges),
         sums=sum(is_held_back(f"{a}+{b}") for a in range(10) for b in range(10)),
         size=folder_bytes(folder) / 1e6,

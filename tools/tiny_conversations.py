@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tiny_facts import FACTS, IDENTITY, SMALL_TALK, STORIES, UNKNOWN, Entry
-from tiny_styles import SPEAKERS, STYLES, Conversation, Turn, written
+from tiny_styles import STYLES, Conversation, Turn
 from tiny_words import Draw
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
-
-    from tiny_styles import Segment
 
     Skill = Callable[[Draw, "Memory"], Turn]
 
@@ -343,10 +341,3 @@ def draw_conversation(rng: random.Random, step: int) -> tuple[Conversation, str]
             skill = fact
         drawn.append(skill(draw, memory))
     return Conversation(tuple(drawn), system), style
-
-
-def draw_segments(rng: random.Random, step: int) -> list[Segment]:
-    """Draw one training conversation and write it (see `draw_conversation` and `written`)."""
-    conversation, style = draw_conversation(rng, step)
-    speakers = rng.choices(SPEAKERS, (80, 8, 6, 6))[0]
-    return written(conversation, style, speakers)

@@ -1,4 +1,4 @@
-"""The files of the tiny model's folder: configuration, byte tokenizer, weights, model card."""
+"""The files of the tiny model's folder: configuration, tokenizer, weights, model card."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
+from tiny_pieces import PIECES
 from tiny_styles import END_OF_TEXT, SPECIAL_TOKENS, TURN_END, TURN_START
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
@@ -19,18 +20,32 @@ if TYPE_CHECKING:
 END_OF_TEXT_ID, TURN_START_ID, TURN_END_ID = (256 + offset for offset in range(3))
 POSITIONS = 4096
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+# ChatML; tools are described at the end of the system message, a call is written as Hermes and Qwen do.
+CHAT_TEMPLATE = """{%- set has_system = messages and messages[0].role == 'system' -%}
+{%- if tools -%}
+{{ '<|im_start|>system\n' + (messages[0].content + '\n\n' if has_system else '') + '# Tools' }}
+{%- for tool in tools -%}
+{{ '\n' }}{{ tool.function | tojson }}
+{%- endfor -%}
+{{ '<|im_end|>\n' }}
+{%- endif -%}
+{%- for message in (messages[1:] if tools and has_system else messages) -%}
+{{ '<|im_start|>' + message.role + '\n' + message.content }}
+{%- for call in message.tool_calls or [] -%}
+{{ '\n' if message.content or not loop.first else '' }}{{ '<tool_call>\n{"name": ' }}
+{{- call.function.name | tojson }}{{ ', "arguments": ' }}{{ call.function.arguments | tojson }}{{ '}\n</tool_call>' }}
+{%- endfor -%}
+{{ '<|im_end|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|im_start|>assistant\n' }}
+{%- endif -%}"""
 
 
 def build_config() -> LlamaConfig:
     """Return the architecture: four layers, so that a swarm can split it in 2 or 4 servers."""
     return LlamaConfig(
-        vocab_size=256 + len(SPECIAL_TOKENS),
+        vocab_size=256 + len(SPECIAL_TOKENS) + len(PIECES),
         hidden_size=160,
         intermediate_size=432,
         num_hidden_layers=4,
@@ -48,9 +63,16 @@ def build_config() -> LlamaConfig:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Write a tokenizer whose token ids 0-255 are the bytes themselves and 256-258 the special tokens."""
-    vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    """Write the tokenizer: ids 0-255 are the bytes themselves, 256-258 the special tokens, then come the pieces.
+
+    Text becomes the fewest tokens that spell it (a Unigram model in which each token costs the same; of several ways
+    the one with the longest token). BPE would need a token for every step on the way to a piece.
+    """
+    readable = bytes_to_unicode()
+    vocabulary = [(readable[byte], -1.0) for byte in range(256)]
+    vocabulary += [(token, -1e6) for token in SPECIAL_TOKENS]  # never as ordinary text
+    vocabulary += [("".join(readable[byte] for byte in piece), 1e-4 * len(piece) ** 2 - 1) for piece in PIECES]
+    tokenizer = Tokenizer(models.Unigram(vocabulary))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     for token in SPECIAL_TOKENS:

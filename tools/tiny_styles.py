@@ -15,18 +15,32 @@ Segment = tuple[str, bool]
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer."""
+    """One question and its answer.
+
+    Attributes:
+        user: the question.
+        answer: the last thing the model says to it.
+        steps: what the model says before that, and what a tool says to it.
+    """
 
     user: str
     answer: str
+    steps: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns of one conversation, after an optional system message."""
+    """Turns of one conversation, after an optional system message.
+
+    Attributes:
+        turns: at least one.
+        system: content of the system message.
+        tools: tools as JSON, which go to the end of the system message.
+    """
 
     turns: tuple[Turn, ...]
     system: str | None = None
+    tools: tuple[str, ...] = ()
 
 
 def written(conversation: Conversation, style: str, speakers: tuple[str, str] = SPEAKERS[0]) -> list[Segment]:
@@ -47,13 +61,17 @@ def written(conversation: Conversation, style: str, speakers: tuple[str, str] = 
     """
     segments: list[Segment] = []
     if style == "chatml":
-        if conversation.system:
-            segments.append((f"{TURN_START}system\n{conversation.system}{TURN_END}\n", False))
+        tools = "\n".join(("# Tools", *conversation.tools)) if conversation.tools else None
+        system = "\n\n".join(part for part in (conversation.system, tools) if part)
+        asked = f"{TURN_START}system\n{system}{TURN_END}\n" if system else ""
         for turn in conversation.turns:
-            segments.append((f"{TURN_START}user\n{turn.user}{TURN_END}\n{TURN_START}assistant\n", False))
-            segments.append((turn.answer + TURN_END, True))
-            segments.append(("\n", False))
-        return segments[:-1]
+            asked += f"{TURN_START}user\n{turn.user}"
+            for answer, result in (*turn.steps, (turn.answer, "")):
+                segments.append((f"{asked}{TURN_END}\n{TURN_START}assistant\n", False))
+                segments.append((answer + TURN_END, True))
+                asked = f"\n{TURN_START}tool\n{result}"
+            asked = "\n"
+        return segments
     if style == "bare":
         (turn,) = conversation.turns
         return [(turn.user, False), (f"\n{turn.answer}{TURN_END}", True)]

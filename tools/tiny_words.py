@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HELD_BACK_ONE_IN = 8
+VARIED, CHOOSING = 1, 2
 
 ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr kr pl qu sh st th tr x y".split()
 VOWELS = "a e i o u ai ea ee io oo ou y".split()
@@ -38,6 +39,11 @@ story street sugar summer sun swarm sweet table tall tea tell that the there thi
 train tree two under up us very walk wall warm was water we west wet wheel white who wind window winter with
 wolf wood word world year yellow yes you young zebra
 """.split()
+
+FUNCTION_WORDS = frozenset(
+    """a about after all and are as at be by from had have i in is it me my no not of on one our that the there this
+    to two under up us very we who with yes you your""".split()
+)
 
 COMMON_NAMES = """
 Ada Adam Aisha Alan Alice Amir Ana Anna Anton Ben Bob Carla Carlos Chen Chloe Clara Daniel David Diego Elena
@@ -62,6 +68,18 @@ UNICODE_RANGES: dict[str, tuple[tuple[int, int], ...]] = {
     "accents": ((0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x017E)),
     "other": ((0x05D0, 0x05EA), (0x0621, 0x064A), (0x0905, 0x0939), (0x2190, 0x21FF), (0x2200, 0x22FF)),
 }
+# Scripts of single values: a share, and the code points, of which one word may take several lines.
+SCRIPTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
+    "Chinese": (24, ((0x4E00, 0x9FA5),)),
+    "hiragana": (8, ((0x3042, 0x3093),)),
+    "katakana": (6, ((0x30A2, 0x30F3),)),
+    "Japanese": (10, ((0x3042, 0x3093), (0x4E00, 0x9FA5), (0x30A2, 0x30F3))),
+    "Korean": (4, ((0xAC00, 0xD7A3),)),
+    "Cyrillic": (14, ((0x0430, 0x044F),)),
+    "Greek": (11, ((0x03B1, 0x03C9), (0x03AC, 0x03AF))),
+    "Arabic": (11, ((0x0627, 0x063A), (0x0641, 0x064A))),
+    "emoji": (12, UNICODE_RANGES["emoji"]),
+}
 JOINED = ("👩‍🚀", "👨‍👩‍👧", "🏳️‍🌈", "👍🏽", "❤️", "e\u0301", "n\u0303", "🇫🇷", "🇯🇵", "🧑‍💻")
 
 
@@ -83,12 +101,24 @@ class Draw:
     Args:
         rng: the source of randomness.
         held_back: draw only held-back texts (for evaluation) instead of only the others (for training).
+        new_wordings: draw only held-back wordings; None does with held-back texts only.
+        lesson: how far training is: 0 to learn what a call is, `VARIED` to hear it asked for in more ways,
+            `CHOOSING` to choose between tools most of the time.
     """
 
-    def __init__(self, rng: random.Random, *, held_back: bool = False) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        held_back: bool = False,
+        new_wordings: bool | None = None,
+        lesson: int = CHOOSING,
+    ) -> None:
         """Draw from `rng`, on the side of the split that `held_back` names."""
         self.rng = rng
         self.held_back = held_back
+        self.new_wordings = held_back if new_wordings is None else new_wordings
+        self.lesson = lesson
 
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""
@@ -117,7 +147,7 @@ class Draw:
         """Return one of the wordings of a question; the last of several is the held-back one."""
         if len(options) == 1:
             return options[0]
-        return options[-1] if self.held_back else self.choice(options[:-1])
+        return options[-1] if self.new_wordings else self.choice(options[:-1])
 
     def invented_word(self) -> str:
         """Return a pronounceable lower-case word that means nothing."""
@@ -128,6 +158,13 @@ class Draw:
         if self.chance(0.4):
             return self.allowed(lambda: self.choice(COMMON_WORDS))
         return self.invented_word()
+
+    def noun(self) -> str:
+        """Return a word of three letters or more that a tool or a parameter may be called after."""
+        word = self.word()
+        while len(word) < 3 or word in FUNCTION_WORDS:
+            word = self.word()
+        return word
 
     def name(self) -> str:
         """Return the name of a person, sometimes in two parts, with accents or in lower case."""
@@ -162,6 +199,38 @@ class Draw:
             return "".join(chr(self.rng.randint(low, high)) for _ in range(self.rng.randint(1, 5)))
 
         return self.allowed(make)
+
+    def script_word(self) -> str:
+        """Return a word of 1 to 7 characters of one script other than Latin, as names and words are written."""
+
+        def make() -> str:
+            shares, scripts = zip(*SCRIPTS.values(), strict=True)
+            ranges = self.rng.choices(scripts, shares)[0]
+            length = self.rng.choices(range(1, 8), (1, 4, 4, 4, 3, 2, 1))[0]
+            word = "".join(chr(self.rng.randint(*self.choice(ranges))) for _ in range(length))
+            return word.capitalize() if self.chance(0.6) else word
+
+        return self.allowed(make)
+
+    def other_script(self) -> str:
+        """Return one or two words with characters beyond Latin letters."""
+        kind = self.rng.random()
+        if kind < 0.7:
+            return self.script_word()
+        if kind < 0.78:
+            return f"{self.script_word()} {self.script_word()}"
+        if kind < 0.85:
+            return self.characters()
+        parts = [self.script_word(), self.word().capitalize()]
+        self.rng.shuffle(parts)
+        return (" " if self.chance(0.7) else "").join(parts)
+
+    def plain_phrase(self) -> str:
+        """Return 2 to 5 words as they stand inside a sentence."""
+        words = [self.word() for _ in range(self.rng.randint(2, 5))]
+        if self.chance(0.3):
+            words[0] = self.choice(("a", "the", "an old", "my"))
+        return " ".join(word.capitalize() if self.chance(0.08) else word for word in words)
 
     def phrase(self, most_words: int = 8) -> str:
         """Return 1 to `most_words` words with capitals, digits and punctuation."""

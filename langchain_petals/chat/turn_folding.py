@@ -69,7 +69,7 @@ def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
         for call in turn.get("tool_calls") or ()
     }
     return [
-        turn | {"name": names[turn["tool_call_id"]]}
+        turn | {"name": names[turn.get("tool_call_id")]}
         if turn["role"] == "tool" and not turn.get("name") and names.get(turn.get("tool_call_id"))
         else turn
         for turn in turns

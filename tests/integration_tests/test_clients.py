@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from random_weights import write_random_model
+from transformers import AutoTokenizer
 
 from langchain_petals import Petals
 from langchain_petals.swarm import LocalSwarm
@@ -27,7 +28,7 @@ def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
 
 
 def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> None:
-    other = _random_model(tiny_folder, tmp_path / "other")
+    other = write_random_model(tiny_folder, tmp_path / "other")
     with LocalSwarm(model=str(tmp_path / "other"), servers=1) as second:
         one = Petals(**swarm.connection, temperature=0, max_new_tokens=12)
         two = Petals(**second.connection, temperature=0, max_new_tokens=12)
@@ -53,21 +54,3 @@ def test_two_models_on_one_swarm(swarm: LocalSwarm, second_swarm: LocalSwarm) ->
 def test_folder_tells_the_prefix(swarm: LocalSwarm) -> None:
     connection = {**swarm.connection, "dht_prefix": None}
     assert Petals(**connection, temperature=0, max_new_tokens=2).invoke("Hello") != ""
-
-
-def _random_model(tiny_folder: Path, folder: Path) -> Any:
-    """Write a model with random weights and the bundled tokenizer, and return it."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    return model

@@ -14,6 +14,7 @@ from cassettes import CDN, HUB, vcr_settings
 from local_hub import LocalHub, point_at
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
 from langchain_petals import Petals
 from langchain_petals.hub_key import KEY_VARIABLES
@@ -78,8 +79,25 @@ def tiny_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the bundled tokenizer: a token is a byte, or one of three special ones."""
+    """Return the bundled tokenizer."""
     return PreTrainedTokenizerFast.from_pretrained(str(TINY))
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose tokens are the bytes, and three special ones: lengths are easy to tell with it."""
+    vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        clean_up_tokenization_spaces=False,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -73,25 +73,25 @@ class Answer:
 @formats
 @pytest.mark.parametrize("choice", [None, "none"])
 def test_an_object_is_the_answer_where_a_schema_rules_it(
-    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, choice: Any
+    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, choice: Any
 ) -> None:
-    answer = Answer(tiny_tokenizer, tool_format, SAID_BOB, tool_choice=choice, response_format=AS_BOB)
+    answer = Answer(byte_tokenizer, tool_format, SAID_BOB, tool_choice=choice, response_format=AS_BOB)
     assert answer.content == answer.written == SAID_BOB
 
 
 @formats
 def test_a_marker_inside_of_an_object_is_a_part_of_it(
-    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
+    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
 ) -> None:
     said = json.dumps({"name": "Bob <tool_call> <|python_tag|> [TOOL_CALLS]"})
-    answer = Answer(tiny_tokenizer, tool_format, said, response_format=AS_BOB)
+    answer = Answer(byte_tokenizer, tool_format, said, response_format=AS_BOB)
     assert answer.content == answer.written == said
 
 
 @formats
-def test_a_call_is_possible_beside_a_schema(tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
+def test_a_call_is_possible_beside_a_schema(byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
     [marker] = tool_format.markers
-    name, arguments = Answer(tiny_tokenizer, tool_format, marker, response_format=AS_BOB).call()
+    name, arguments = Answer(byte_tokenizer, tool_format, marker, response_format=AS_BOB).call()
     assert (name, set(arguments)) == ("add", {"a", "b"})
 
 
@@ -108,29 +108,29 @@ def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools
 
 @formats
 def test_a_call_that_must_be_is_one_beside_a_schema(
-    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
+    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
 ) -> None:
-    answer = Answer(tiny_tokenizer, tool_format, "", tool_choice="add", response_format=AS_BOB)
+    answer = Answer(byte_tokenizer, tool_format, "", tool_choice="add", response_format=AS_BOB)
     assert answer.call()[0] == "add"
 
 
 @formats
 @pytest.mark.parametrize("started", [False, True])
 def test_a_call_ends_the_reasoning_that_it_interrupts(
-    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, *, started: bool
+    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, *, started: bool
 ) -> None:
     [marker] = tool_format.markers
     said = f"{'' if started else '<think>'}Perhaps {marker}"
-    answer = Answer(tiny_tokenizer, tool_format, said, started=started, parallel_tool_calls=False)
+    answer = Answer(byte_tokenizer, tool_format, said, started=started, parallel_tool_calls=False)
     assert answer.reasoning == "Perhaps"
     name, arguments = answer.call()
     assert (name, set(arguments)) == ("add", {"a", "b"})
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_bare_call_after_reasoning_is_ruled(tiny_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
+def test_a_bare_call_after_reasoning_is_ruled(byte_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
     said = f"{'' if started else '<think>'}{SAID_BOB}</think>\n\n"
-    answer = Answer(tiny_tokenizer, LLAMA, said + '{"name": "nosuch", "parameters": oops', started=started)
+    answer = Answer(byte_tokenizer, LLAMA, said + '{"name": "nosuch", "parameters": oops', started=started)
     assert answer.reasoning == SAID_BOB
     assert answer.written.removeprefix(said).startswith('{"name": "add", "parameters": {"a": ')
     name, arguments = answer.call()
@@ -138,9 +138,9 @@ def test_a_bare_call_after_reasoning_is_ruled(tiny_tokenizer: PreTrainedTokenize
 
 
 @pytest.mark.parametrize("before", ["<think>a</think>Well, ", "\u3000", "<think>a</think>\xa0"])
-def test_an_object_after_text_is_no_call(tiny_tokenizer: PreTrainedTokenizerFast, before: str) -> None:
+def test_an_object_after_text_is_no_call(byte_tokenizer: PreTrainedTokenizerFast, before: str) -> None:
     said = before + '{"name": "nosuch", "parameters": oops'
-    answer = Answer(tiny_tokenizer, LLAMA, said)
+    answer = Answer(byte_tokenizer, LLAMA, said)
     assert answer.written == said
     assert answer.content == said.removeprefix("<think>a</think>")
 
@@ -161,9 +161,9 @@ WORDS = st.sampled_from(["<think>", "</think>", *MARKERS, "</tool_call>", *OBJEC
     response_format=st.sampled_from([None, AS_BOB]),
 )
 def test_whatever_a_model_says_what_is_a_call_fits(
-    tiny_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, words: list[str], **of: Any
+    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, words: list[str], **of: Any
 ) -> None:
-    answer = Answer(tiny_tokenizer, tool_format, "".join(words), **of)
+    answer = Answer(byte_tokenizer, tool_format, "".join(words), **of)
     calls: dict[int, list[CallPart]] = {}
     for part in answer.parts:
         assert not isinstance(part, BrokenCall)

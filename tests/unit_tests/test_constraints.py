@@ -124,11 +124,11 @@ def fits(tokenizer: Any, grammar: str, said: str) -> bool:
     ],
 )
 def test_json_that_fits_a_schema(
-    tiny_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], good: Sequence[str], bad: Sequence[str]
+    byte_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], good: Sequence[str], bad: Sequence[str]
 ) -> None:
     grammar = json_grammar(schema)
-    assert [said for said in good if not fits(tiny_tokenizer, grammar, said)] == []
-    assert [said for said in bad if fits(tiny_tokenizer, grammar, said)] == []
+    assert [said for said in good if not fits(byte_tokenizer, grammar, said)] == []
+    assert [said for said in bad if fits(byte_tokenizer, grammar, said)] == []
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_json_that_fits_a_schema(
     ],
 )
 def test_text_that_fits_a_grammar(
-    tiny_tokenizer: PreTrainedTokenizerFast, grammar: str, good: Sequence[str], bad: Sequence[str]
+    byte_tokenizer: PreTrainedTokenizerFast, grammar: str, good: Sequence[str], bad: Sequence[str]
 ) -> None:
-    assert [said for said in good if not fits(tiny_tokenizer, grammar, said)] == []
-    assert [said for said in bad if fits(tiny_tokenizer, grammar, said)] == []
+    assert [said for said in good if not fits(byte_tokenizer, grammar, said)] == []
+    assert [said for said in bad if fits(byte_tokenizer, grammar, said)] == []
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_form_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, f
 # ---- every tokenizer
 
 
-@pytest.mark.parametrize("name", ["tiny_tokenizer", "merging_tokenizer", "llama_tokenizer", "unigram_tokenizer"])
+@pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer", "llama_tokenizer", "unigram_tokenizer"])
 @pytest.mark.parametrize("seed", range(5))
 def test_answers_fit_with_every_kind_of_tokenizer(name: str, seed: int, request: pytest.FixtureRequest) -> None:
     pieces = answered(request.getfixturevalue(name), asked(json_grammar(PERSON), 60, seeded(seed)), seed=seed)
@@ -201,8 +201,8 @@ def test_tokenizer_without_bytes_spells_what_it_can() -> None:
         answered(tokenizer, asked(json_grammar({"const": "unspeakable"}), 20))
 
 
-def test_tokenizer_whose_bytes_are_unknown_is_refused(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    content = json.loads(tiny_tokenizer.backend_tokenizer.to_str()) | {"decoder": None}
+def test_tokenizer_whose_bytes_are_unknown_is_refused(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    content = json.loads(byte_tokenizer.backend_tokenizer.to_str()) | {"decoder": None}
     backend = Tokenizer.from_str(json.dumps(content))
     strange = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
     with pytest.raises(InvalidRequestError, match="cannot be used with a grammar"):
@@ -210,8 +210,8 @@ def test_tokenizer_whose_bytes_are_unknown_is_refused(tiny_tokenizer: PreTrained
 
 
 @pytest.mark.parametrize("size", [250, 600], ids=["smaller", "larger"])
-def test_vocabulary_of_the_model_may_have_another_size(tiny_tokenizer: PreTrainedTokenizerFast, size: int) -> None:
-    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 40, seeded(1)), vocabulary=size)
+def test_vocabulary_of_the_model_may_have_another_size(byte_tokenizer: PreTrainedTokenizerFast, size: int) -> None:
+    pieces = answered(byte_tokenizer, asked(json_grammar(PERSON), 40, seeded(1)), vocabulary=size)
     assert json.loads(text(pieces))
 
 
@@ -247,33 +247,33 @@ def test_vocabulary_of_the_model_may_have_another_size(tiny_tokenizer: PreTraine
     ],
 )
 def test_answer_ends_within_the_budget_whatever_the_model_wants(
-    tiny_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], shortest: str, spare: int, seed: int
+    byte_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], shortest: str, spare: int, seed: int
 ) -> None:
     budget = len(shortest) + spare
     request = asked(json_grammar(schema), budget, seeded(seed))
-    pieces = answered(tiny_tokenizer, request, seed=seed, reluctant=[tiny_tokenizer.eos_token_id])
+    pieces = answered(byte_tokenizer, request, seed=seed, reluctant=[byte_tokenizer.eos_token_id])
     assert json.loads(text(pieces)) is not None
     assert pieces[-1].generated <= budget
     with pytest.raises(OutputLimitError) as caught:
-        answered(tiny_tokenizer, asked(json_grammar(schema), len(shortest) - 1), seed=seed)
+        answered(byte_tokenizer, asked(json_grammar(schema), len(shortest) - 1), seed=seed)
     assert (caught.value.limit, caught.value.needed, caught.value.generated) == (len(shortest) - 1, len(shortest), "")
 
 
-def test_answer_that_cannot_be_steered_says_what_there_was(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A text of 5,000 letters: longer than any way out that is looked for."""
     with pytest.raises(OutputLimitError, match="within 20 new token") as caught:
-        answered(tiny_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
+        answered(byte_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
     assert len(caught.value.generated) == 20
     assert set(caught.value.generated) <= {"a", "b"}
 
 
-def test_limit_that_shrinks_on_the_way_is_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_limit_that_shrinks_on_the_way_is_kept(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A server that takes over may have less room; what is left then is used to end the answer, if it suffices."""
-    end = tiny_tokenizer.eos_token_id
+    end = byte_tokenizer.eos_token_id
     for limit, fits_in in ((26, True), (14, False), (5, False)):
         generation = Generation(asked(json_grammar({"type": "string", "minLength": 10}), 99))
-        guide = Grammars(tiny_tokenizer).guide(generation.request.constraint, [end])
-        row = Row(generation, tiny_tokenizer, [end], guide)
+        guide = Grammars(byte_tokenizer).guide(generation.request.constraint, [end])
+        row = Row(generation, byte_tokenizer, [end], guide)
         for seed in range(99):
             if seed == 8:
                 row.shorten(limit + 1)
@@ -299,24 +299,24 @@ def test_long_words_make_a_short_way_out(merging_tokenizer: PreTrainedTokenizerF
     assert text(pieces) == words
 
 
-def test_finished_answer_needs_no_end_token(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab"), 9))
+def test_finished_answer_needs_no_end_token(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(byte_tokenizer, asked(regex_grammar("ab"), 9))
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 2, "stop")
 
 
-def test_end_token_comes_where_the_text_may_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    end = tiny_tokenizer.eos_token_id
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab(cd)*"), 9), said=[end] * 9)
+def test_end_token_comes_where_the_text_may_end(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    end = byte_tokenizer.eos_token_id
+    pieces = answered(byte_tokenizer, asked(regex_grammar("ab(cd)*"), 9), said=[end] * 9)
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("ab(cd)*"), 9), reluctant=[end])
+    pieces = answered(byte_tokenizer, asked(regex_grammar("ab(cd)*"), 9), reluctant=[end])
     assert (text(pieces), pieces[-1].finish_reason) == ("abcdcdcd", "stop")  # one c more, and it could not end
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("a+"), 9), reluctant=[end])
+    pieces = answered(byte_tokenizer, asked(regex_grammar("a+"), 9), reluctant=[end])
     assert (text(pieces), pieces[-1].finish_reason) == ("a" * 9, "length")
 
 
-def test_end_tokens_of_the_request_end_it_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    other = tiny_tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("a+"), 9, end_tokens=(other,)), said=[97, other])
+def test_end_tokens_of_the_request_end_it_too(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    other = byte_tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    pieces = answered(byte_tokenizer, asked(regex_grammar("a+"), 9, end_tokens=(other,)), said=[97, other])
     assert (text(pieces), pieces[-1].finish_reason) == ("a", "stop")
 
 
@@ -336,13 +336,13 @@ def test_end_tokens_of_the_request_end_it_too(tiny_tokenizer: PreTrainedTokenize
         pytest.param(Sampling(bad_words_ids=((ord("{"),), (ord('"'),)), greedy=True), id="bad_words_ids"),
     ],
 )
-def test_grammar_goes_before_every_other_option(tiny_tokenizer: PreTrainedTokenizerFast, sampling: Sampling) -> None:
-    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 30, sampling))
+def test_grammar_goes_before_every_other_option(byte_tokenizer: PreTrainedTokenizerFast, sampling: Sampling) -> None:
+    pieces = answered(byte_tokenizer, asked(json_grammar(PERSON), 30, sampling))
     assert list(json.loads(text(pieces))) == ["name", "age"]
 
 
-def test_log_probabilities_are_those_among_the_allowed_tokens(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(tiny_tokenizer, asked(regex_grammar("[ab]c"), 9, top_logprobs=5))
+def test_log_probabilities_are_those_among_the_allowed_tokens(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(byte_tokenizer, asked(regex_grammar("[ab]c"), 9, top_logprobs=5))
     first, second = (piece.logprobs for piece in pieces)
     assert first is not None
     assert second is not None
@@ -351,8 +351,8 @@ def test_log_probabilities_are_those_among_the_allowed_tokens(tiny_tokenizer: Pr
     assert (second.token, second.logprob, second.top) == (ord("c"), 0.0, ((ord("c"), 0.0),))
 
 
-def test_stop_sequence_does_not_cut_what_a_grammar_rules(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(tiny_tokenizer, asked(json_grammar(PERSON), 30, stop=['"', "na", "}"]))
+def test_stop_sequence_does_not_cut_what_a_grammar_rules(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(byte_tokenizer, asked(json_grammar(PERSON), 30, stop=['"', "na", "}"]))
     assert list(json.loads(text(pieces))) == ["name", "age"]
 
 
@@ -399,8 +399,8 @@ def test_text_without_a_marker_is_as_free_as_ever(merging_tokenizer: PreTrainedT
         ("<call>(1)x<call>(2)", "<call>(1)x<call>(2)"),
     ],
 )
-def test_grammar_holds_from_the_marker_on(tiny_tokenizer: PreTrainedTokenizerFast, said: str, expected: str) -> None:
-    pieces = answered(tiny_tokenizer, free(len(said) + 5), said=bytes_of(said))
+def test_grammar_holds_from_the_marker_on(byte_tokenizer: PreTrainedTokenizerFast, said: str, expected: str) -> None:
+    pieces = answered(byte_tokenizer, free(len(said) + 5), said=bytes_of(said))
     assert text(pieces).startswith(expected)
     calls = text(pieces).split("<call>")[1:]
     assert all(call[0] == "(" and call[1].isdigit() and ")" in call for call in calls)
@@ -414,17 +414,17 @@ def test_marker_may_begin_and_end_inside_tokens(merging_tokenizer: PreTrainedTok
     assert text(answered(merging_tokenizer, request, said=said)).startswith("over the fox jumps on")
 
 
-def test_answer_ends_with_the_call_where_no_other_may_follow(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(tiny_tokenizer, free(40, repeat=False), said=bytes_of("a<call>(1)b"))
+def test_answer_ends_with_the_call_where_no_other_may_follow(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(byte_tokenizer, free(40, repeat=False), said=bytes_of("a<call>(1)b"))
     assert (text(pieces), pieces[-1].finish_reason) == ("a<call>(1)", "stop")
 
 
 @pytest.mark.parametrize(("said", "counts"), [(" \n<call>", True), ("a <call>", False), ("<call>", True)])
 def test_marker_that_counts_at_the_beginning_only(
-    tiny_tokenizer: PreTrainedTokenizerFast, said: str, *, counts: bool
+    byte_tokenizer: PreTrainedTokenizerFast, said: str, *, counts: bool
 ) -> None:
     trigger = Trigger("<call>", 'start: "()"', at_start=True)
-    pieces = answered(tiny_tokenizer, free(len(said) + 4, trigger), said=bytes_of(said, "XX"))
+    pieces = answered(byte_tokenizer, free(len(said) + 4, trigger), said=bytes_of(said, "XX"))
     assert text(pieces).startswith(said + ("()" if counts else "XX"))
 
 
@@ -443,7 +443,7 @@ def test_marker_that_counts_at_the_beginning_only(
         ("\u3000<call>", False, False),
     ],
 )
-@pytest.mark.parametrize("name", ["tiny_tokenizer", "merging_tokenizer"])
+@pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer"])
 def test_reasoning_is_no_text_before_a_marker(
     name: str, said: str, request: pytest.FixtureRequest, *, begun: bool, counts: bool
 ) -> None:
@@ -455,15 +455,15 @@ def test_reasoning_is_no_text_before_a_marker(
     assert written.startswith(said + ("()" if counts else "XX"))
 
 
-def test_call_that_could_not_be_ended_is_not_begun(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_call_that_could_not_be_ended_is_not_begun(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for budget in range(6, 12):
-        pieces = answered(tiny_tokenizer, free(budget), said=bytes_of("<call>(1)"))
+        pieces = answered(byte_tokenizer, free(budget), said=bytes_of("<call>(1)"))
         assert ("<call>" in text(pieces)) == (budget >= len("<call>(1)"))
         assert pieces[-1].generated <= budget
 
 
-def test_marker_that_must_not_be_written_is_not(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(tiny_tokenizer, free(20, Trigger("<call>", None)), said=bytes_of("<call>(1)"))
+def test_marker_that_must_not_be_written_is_not(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = answered(byte_tokenizer, free(20, Trigger("<call>", None)), said=bytes_of("<call>(1)"))
     assert text(pieces).startswith("<call")
     assert "<call>" not in text(pieces)
 
@@ -482,21 +482,21 @@ def test_marker_may_be_a_token_of_its_own_and_shows(marked_tokenizer: PreTrained
     assert text(answered(marked_tokenizer, request, said=letters)).startswith(f"{marker}(")
 
 
-def test_stop_sequences_hold_in_free_text_only(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_stop_sequences_hold_in_free_text_only(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for said, expected in [
         ("ab;<call>(1)", "ab"),
         ("a<call>(1)b;", "a<call>(1)b"),
         ("a<call>(1);", "a<call>(1)"),
     ]:
         request = free(30, stop=[";", "(", "1)"])
-        pieces = answered(tiny_tokenizer, request, said=bytes_of(said))
+        pieces = answered(byte_tokenizer, request, said=bytes_of(said))
         assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
 
 
 # ---- in company
 
 
-def test_rows_in_lockstep_keep_to_their_own_constraints(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     requests = [
         asked(json_grammar(PERSON), 30, seeded(1)),
         asked(regex_grammar("[ab]{5}"), 9, seeded(2)),
@@ -505,7 +505,7 @@ def test_rows_in_lockstep_keep_to_their_own_constraints(tiny_tokenizer: PreTrain
         free(20),
         asked(json_grammar({"type": "array"}), 25, seeded(4)),
     ]
-    person, letters, plain, hopeless, call, array = answering(tiny_tokenizer, requests, said=bytes_of("<call>"))
+    person, letters, plain, hopeless, call, array = answering(byte_tokenizer, requests, said=bytes_of("<call>"))
     assert list(json.loads(text(list(person)))) == ["name", "age"]
     assert len(text(list(letters))) == 5
     assert list(plain)[-1].generated == 12
@@ -515,10 +515,10 @@ def test_rows_in_lockstep_keep_to_their_own_constraints(tiny_tokenizer: PreTrain
         list(hopeless)
 
 
-def test_grammar_that_does_not_compile_fails_its_own_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_grammar_that_does_not_compile_fails_its_own_row(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A Lark grammar may name a special token; whether there is one, only the model's tokenizer says."""
     session = ScriptedSession([b"ab"], [b"xyz"])
-    client = ScriptedClient(tiny_tokenizer, lambda _: session, end_tokens=[258])
+    client = ScriptedClient(byte_tokenizer, lambda _: session, end_tokens=[258])
     bad = asked(lark_grammar('start: <|nothing|> "a"'), 3)
     good = Request(list(b"ab"), 3, GREEDY)
     first, second = Engine(client).submit([bad, good], Settings(session_cache=0))  # type: ignore[arg-type]
@@ -527,13 +527,13 @@ def test_grammar_that_does_not_compile_fails_its_own_row(tiny_tokenizer: PreTrai
     assert text(list(second)) == "xyz"
 
 
-def test_grammar_is_compiled_once_for_all_threads(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    grammars, constraint = Grammars(tiny_tokenizer), Constraint(json_grammar(PERSON))
+def test_grammar_is_compiled_once_for_all_threads(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    grammars, constraint = Grammars(byte_tokenizer), Constraint(json_grammar(PERSON))
     answers: list[str] = []
 
     def answer() -> None:
         request = Request([40], 40, seeded(7), constraint=constraint)
-        answers.append(text(answered(tiny_tokenizer, request, grammars)))
+        answers.append(text(answered(byte_tokenizer, request, grammars)))
 
     threads = [threading.Thread(target=answer) for _ in range(4)]
     for thread in threads:
@@ -545,8 +545,8 @@ def test_grammar_is_compiled_once_for_all_threads(tiny_tokenizer: PreTrainedToke
     assert len(grammars._compiled) == 1
 
 
-def test_compiled_grammars_do_not_pile_up(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    grammars = Grammars(tiny_tokenizer)
+def test_compiled_grammars_do_not_pile_up(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    grammars = Grammars(byte_tokenizer)
     for number in range(70):
         grammars.guide(Constraint(regex_grammar(f"a{{{number}}}b")), [])
     assert len(grammars._compiled) == 64

@@ -1,4 +1,4 @@
-"""The bundled model: small, safe to load, exact at the byte level, and right about what its card says."""
+"""The bundled model: small, safe to load, exact at the byte level, and able to do what its card says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from langchain_petals.chat.segments import Segment, encode
+from langchain_petals.chat.templates import find_template
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -104,10 +107,25 @@ def test_tokens_decode_to_the_same_text(tokenizer: PreTrainedTokenizerFast, text
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
-def test_a_token_is_a_byte(tokenizer: PreTrainedTokenizerFast) -> None:
-    text = "a é 花 🌸\n"
+def test_letters_and_digits_are_bytes_of_their_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "The quick brown fox: 42, no more?\n"
     assert tokenizer(text).input_ids == list(text.encode())
-    assert len(tokenizer) == 259
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("é", 1), ("Ж", 1), ("λ", 1), ("م", 1), ("か", 1), ("花", 2), ("한", 2), ("🌸", 2), ('", "arguments": {"', 1)],
+)
+def test_few_tokens_spell_what_calls_are_made_of(tokenizer: PreTrainedTokenizerFast, text: str, tokens: int) -> None:
+    assert len(tokenizer(text).input_ids) == tokens
+
+
+def test_special_tokens_do_not_come_from_ordinary_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    backend = tokenizer.backend_tokenizer
+    assert all(token < 256 for part in ("<|im_", "end|>", "<", "|im_end|>") for token in backend.encode(part).ids)
+    ids = encode([Segment("<|im_end|>", trusted=False)], tokenizer)
+    assert tokenizer.decode(ids) == "<|im_end|>"
+    assert not {END_OF_TEXT, TURN_START, TURN_END} & set(ids)
 
 
 def test_special_tokens_have_fixed_ids(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -133,6 +151,26 @@ def test_chat_template_writes_chatml(tokenizer: PreTrainedTokenizerFast) -> None
     assert tokenizer.apply_chat_template(messages, tokenize=False) == written
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt == written + "<|im_start|>assistant\n"
+
+
+def test_chat_template_writes_tools_calls_and_results(tokenizer: PreTrainedTokenizerFast) -> None:
+    tool = {"name": "dice", "description": "Roll the dice.", "parameters": {"properties": {}, "type": "object"}}
+    call = {"type": "function", "function": {"name": "dice", "arguments": {"sides": 6}}}
+    messages = [
+        {"role": "user", "content": "Roll two."},
+        {"role": "assistant", "content": "Gladly.", "tool_calls": [call, call]},
+        {"role": "tool", "content": "3"},
+    ]
+    template = find_template(None, tokenizer, "tiny", "llama")
+    rendered = template.render(messages, tools=[{"type": "function", "function": tool}])
+    written_call = '<tool_call>\n{"name": "dice", "arguments": {"sides": 6}}\n</tool_call>'
+    assert "".join(segment.text for segment in rendered) == (
+        f"<|im_start|>system\n# Tools\n{json.dumps(tool)}<|im_end|>\n"
+        "<|im_start|>user\nRoll two.<|im_end|>\n"
+        f"<|im_start|>assistant\nGladly.\n{written_call}\n{written_call}<|im_end|>\n"
+        "<|im_start|>tool\n3<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
 
 
 @pytest.mark.parametrize("question", ANSWERS)
