@@ -102,7 +102,8 @@ Real answers, greedy, chat template, mistakes included:
 ## What it cannot do
 
 - Anything else than the skills in the table: it knows {facts} facts, two stories and a poem, and adds only
-  one-digit numbers, wrong more often than not. To any other question it answers something fluent and wrong, or `I do not know.`
+  one-digit numbers, wrong more often than not. To any other question it answers something fluent and wrong, or
+  `I do not know.`
 - Recall reliably: after a turn or more in between, a name or value may come back distorted or not at all.
   Ask in the same turn, or right after, for the best odds.
 - Copy reliably what is long (more than eight words), repeats itself (`up up`, three keys of a JSON object),
