@@ -133,9 +133,11 @@ class _Run:
         """Go on with a token, unless the text could then not be ended in `left` tokens; return whether it was taken."""
         if not self._matcher.consume_token(token):
             raise InvalidRequestError(self._complaint())
+        untried = self._untried
         way = self._way_after(token, left)
         if way is None and self._way is not None:
             self._matcher.rollback(1)
+            self._untried = untried  # what was tried is not the way that is left
             return False
         self._way = way
         self._unspelled += self._vocabulary.symbols(token)
@@ -162,7 +164,8 @@ class _Run:
         plain = self._untried < _OFTEN and _TURNS.isdisjoint(self._vocabulary.bytes[token])
         if plain and left - len(way) > max(len(way), _SPARE):
             self._untried += 1
-            return self._matcher.validate_tokens(way[:1]) == 1 if way else self.complete
+            soon = way[:_OFTEN]
+            return self._matcher.validate_tokens(soon) == len(soon) if way else self.complete
         return self._leads_out(way)
 
     def _leads_out(self, way: list[int]) -> bool:

@@ -259,6 +259,19 @@ def test_answer_ends_within_the_budget_whatever_the_model_wants(
     assert (caught.value.limit, caught.value.needed, caught.value.generated) == (len(shortest) - 1, len(shortest), "")
 
 
+@pytest.mark.parametrize("budget", range(3, 42))
+def test_long_branch_that_begins_like_a_short_one_is_taken_only_if_it_fits(
+    byte_tokenizer: PreTrainedTokenizerFast, budget: int
+) -> None:
+    """A hexadecimal digit after the quote may be a letter of the short text, or begin 36 characters."""
+    grammar = json_grammar({"type": "string", "anyOf": [{"pattern": "^[a-c]+$"}, {"format": "uuid"}]})
+    grammars = Grammars(byte_tokenizer)
+    for seed in range(12):
+        pieces = answered(byte_tokenizer, asked(grammar, budget, seeded(seed)), grammars, seed=seed)
+        answer = json.loads(text(pieces))
+        assert len(answer) == 36 or set(answer) <= set("abc")
+
+
 def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A text of 5,000 letters: longer than any way out that is looked for."""
     with pytest.raises(OutputLimitError, match="within 20 new token") as caught:

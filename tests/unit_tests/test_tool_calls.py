@@ -102,7 +102,7 @@ def content_of(parts: Sequence[Part]) -> str:
 
 @formats
 @pytest.mark.parametrize("parallel", [True, False])
-@pytest.mark.parametrize("name", ["tiny_tokenizer", "merging_tokenizer", "llama_tokenizer"])
+@pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer", "llama_tokenizer"])
 def test_forced_calls_parse_fit_their_schemas_and_render_back(
     wire: JsonFormat, name: str, request: pytest.FixtureRequest, *, parallel: bool
 ) -> None:
@@ -124,7 +124,7 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
 
 
 @formats
-def test_free_text_may_turn_into_calls(wire: JsonFormat, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for start in (*wire.marks.starts, wire.marks.bare):
         if start is None:
             continue
@@ -132,7 +132,7 @@ def test_free_text_may_turn_into_calls(wire: JsonFormat, tiny_tokenizer: PreTrai
         request = Request(
             [40], 160, Sampling(greedy=True), constraint=wire.constraint([WEATHER, AWKWARD], parallel=False)
         )
-        said = text(answered(tiny_tokenizer, request, said=[*(before + start).encode()]))
+        said = text(answered(byte_tokenizer, request, said=[*(before + start).encode()]))
         assert said.startswith(before + start)
         parts = parts_of(wire, said)
         assert content_of(parts) == before.strip()
@@ -140,20 +140,20 @@ def test_free_text_may_turn_into_calls(wire: JsonFormat, tiny_tokenizer: PreTrai
         jsonschema.validate(call["args"], arguments_schema(BY_NAME[call["name"]]))
 
 
-def test_several_calls_and_text_between_them(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     said = 'a\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>\n<tool_call>'
     request = Request([40], 170, Sampling(greedy=True), constraint=HERMES.constraint(TOOLS))
-    parts = parts_of(HERMES, text(answered(tiny_tokenizer, request, said=[*said.encode()])))
+    parts = parts_of(HERMES, text(answered(byte_tokenizer, request, said=[*said.encode()])))
     assert parts[:2] == [TextPart("a"), CallPart(0, "id0", "now", "{}")]
     assert isinstance(parts[2], CallPart)
     assert parts[2].index == 1
 
 
 @formats
-def test_no_call_is_written_where_none_may_be(wire: JsonFormat, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_no_call_is_written_where_none_may_be(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for start in (*wire.marks.starts, wire.marks.bare or wire.marks.starts[0]):
         request = Request([40], len(start) + 9, Sampling(greedy=True), constraint=wire.constraint(TOOLS, "none"))
-        said = text(answered(tiny_tokenizer, request, said=[*start.encode()]))
+        said = text(answered(byte_tokenizer, request, said=[*start.encode()]))
         assert start not in said
         assert parts_of(wire, said) == [TextPart(said)]
 
