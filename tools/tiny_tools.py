@@ -202,7 +202,7 @@ def _varied(draw: Draw, question: str, *, tail: bool) -> str:
         body += draw.wording(TAILS)
     verb = next((verb for verb in LOOK_UP + CHANGE if body.startswith(f"{verb} ")), None)
     if verb and draw.chance(0.4):
-        body, mark = draw.wording(REQUESTS).format(body.replace("{", "").replace("}", "")), ""
+        body, mark = draw.wording(REQUESTS).format(body), ""
     if draw.chance(0.12):
         opener = draw.wording(OPENERS)
         return f"{opener} {body if opener.endswith((',', ':')) else body[:1].upper() + body[1:]}{mark}"

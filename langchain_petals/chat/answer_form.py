@@ -124,7 +124,7 @@ class AnswerForm:
             sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
         if not sections:
             return list(turns)
-        first, rest = ([turns[0]], turns[1:]) if turns[0]["role"] == "system" else ([], turns)
+        first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
         content = "\n\n".join([*(turn["content"] for turn in first), *sections])
         return [{"role": "system", "content": content}, *rest]
 

@@ -106,3 +106,4 @@ def test_schemas_are_introduced_as_chat_models_do() -> None:
     form = AnswerForm(schema=schema, describes_schema=True)
     system, _ = form.introduced([{"role": "user", "content": "Hello"}], HERMES, template_takes_tools=True)
     assert system["content"] == INTRODUCTION + json.dumps(schema)
+    assert form.introduced([], HERMES, template_takes_tools=True) == [system]
