@@ -23,11 +23,12 @@ from langchain_petals.chat.messages import turns
 from langchain_petals.chat.prompts import Prompt, Prompts
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
-from langchain_petals.chat.tool_calls import find_format, openai_tool
+from langchain_petals.chat.tool_calls import find_format
+from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.parameters import PetalsParameters
-from langchain_petals.schemas import json_schema_of
+from langchain_petals.schemas import is_class_of_forms, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -119,7 +120,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """Return what a cache tells calls apart by: of classes the schema, since two may have one name."""
-        if isinstance(kwargs.get("response_format"), type):
+        if is_class_of_forms(kwargs.get("response_format")):
             kwargs["response_format"] = json_schema_of(kwargs["response_format"])
         if kwargs.get("tools"):
             kwargs["tools"] = [openai_tool(tool) for tool in kwargs["tools"]]
@@ -302,7 +303,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             include_raw: Return a dictionary of the message (`raw`), the object (`parsed`) and what went wrong
                 (`parsing_error`).
             method: "json_schema" constrains the answer to the schema and tells the model of it; "function_calling"
-                makes the model call a tool that has it; "json_mode" constrains the answer to JSON of any kind, and
+                makes the model call a tool that has it; "json_mode" constrains the answer to any JSON object, and
                 leaves it to your prompt to say which.
             strict: False lets objects hold properties that the schema does not name.
             kwargs: Further options of each call.

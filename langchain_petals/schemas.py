@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_origin
 from urllib.parse import unquote
 
-from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
-from langchain_petals.engine.grammars import ANNOTATIONS
+from langchain_petals.engine.grammars import subschemas
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    _Path = tuple[str, ...]
+    from langchain_petals.engine.grammars import Path
 
 _KEYWORDS = frozenset(
     {"$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if"}
@@ -28,7 +29,6 @@ _KEYWORDS = frozenset(
 """Keywords of JSON schema that say something about a value."""
 
 _DEFINITIONS = ("$defs", "definitions")
-_NAMED = (*_DEFINITIONS, "properties", "patternProperties")  # the keys of their values are names, not keywords
 _IN_PLACE = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
 
 
@@ -61,14 +61,57 @@ def form_of(form: Any) -> Form:
     """
     if isinstance(form, dict):
         return _of_dictionary(form)
-    if isinstance(form, type) and issubclass(form, BaseModel):
-        schema = form.model_json_schema()
-    elif is_typeddict(form) or _is_pydantic_v1(form):
-        schema = convert_to_json_schema(form)
-    else:
+    if not is_class_of_forms(form):
         msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {get_origin(form) or type(form).__name__}"
         raise InvalidRequestError(msg)
+    schema = schema_of_class(form)
     return Form(schema, schema.get("title"), schema.get("description"))
+
+
+def is_class_of_forms(form: Any) -> bool:
+    """Whether this is a pydantic class of version 2 or 1, or a TypedDict."""
+    return is_typeddict(form) or (isinstance(form, type) and (issubclass(form, BaseModel) or _is_pydantic_v1(form)))
+
+
+def schema_of_class(form: Any) -> dict[str, Any]:
+    """Return the JSON schema of a pydantic class of version 2 or 1, or of a TypedDict.
+
+    Unlike LangChain's own conversion it keeps definitions, so that a class may contain itself.
+
+    Raises:
+        InvalidRequestError: It has none.
+    """
+    described = class_of(form) if is_typeddict(form) else form
+    try:
+        schema = described.model_json_schema() if issubclass(described, BaseModel) else described.schema()
+    except (PydanticUserError, ValueError) as error:  # what pydantic 2 and 1 raise
+        msg = f"no JSON schema can be made of {form.__name__}: {error}"
+        raise InvalidRequestError(msg) from error
+    reference = schema.get("$ref")
+    if reference is None:
+        return dict(schema)
+    *_, definitions, name = _path_of(reference)  # of a class that contains itself
+    return {**schema[definitions][name], definitions: schema[definitions]}
+
+
+def contains_itself(schema: Mapping[str, Any]) -> bool:
+    """Whether a value that fits a JSON schema may contain another one that fits the same definition."""
+    references = [
+        (path, _path_of(part["$ref"])) for path, part in subschemas(schema) if str(part.get("$ref")).startswith("#")
+    ]
+
+    def within(target: Path) -> set[Path]:
+        return {inner for path, inner in references if path[: len(target)] == target}
+
+    def leads_back(target: Path) -> bool:
+        reached: set[Path] = set()
+        coming = within(target)
+        while coming:
+            reached |= coming
+            coming = set().union(*map(within, coming)) - reached
+        return target in reached
+
+    return any(leads_back(target) for _, target in references)
 
 
 def json_schema_of(form: Any) -> dict[str, Any]:
@@ -116,12 +159,20 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
         schema: JSON schema.
     """
     result: dict[str, Any] = _copied(schema)
-    parts = dict(_parts(result, ()))
+    parts = dict(subschemas(result))
     left_open = _left_open(parts)
     for path, part in parts.items():
         is_closed = not any(_consists_of(each, path) for each in left_open)
         if is_closed and isinstance(part.get("properties"), dict) and "patternProperties" not in part:
             part.setdefault("additionalProperties", False)
+    return result
+
+
+def untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without the titles that pydantic gives everything."""
+    result: dict[str, Any] = _copied(schema)
+    for _, part in subschemas(result):
+        part.pop("title", None)
     return result
 
 
@@ -132,24 +183,9 @@ def _copied(value: Any) -> Any:
     return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
-def _parts(value: Any, path: _Path) -> Iterator[tuple[_Path, dict[str, Any]]]:
-    """Yield each schema in a schema, itself included, and where it is."""
-    if isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _parts(each, (*path, str(index)))
-    elif isinstance(value, dict):
-        yield path, value
-        for key, inner in value.items():
-            if key in _NAMED and isinstance(inner, dict):
-                for name, each in inner.items():
-                    yield from _parts(each, (*path, key, name))
-            elif key not in ANNOTATIONS:
-                yield from _parts(inner, (*path, key))
-
-
-def _left_open(parts: Mapping[_Path, dict[str, Any]]) -> set[_Path]:
+def _left_open(parts: Mapping[Path, dict[str, Any]]) -> set[Path]:
     """Return where the schemas are that are put together of several, and those that they refer to."""
-    left_open: set[_Path] = set()
+    left_open: set[Path] = set()
     coming = [path for path, part in parts.items() if _is_composed(part)]
     while coming:
         path = coming.pop()
@@ -170,13 +206,13 @@ def _is_composed(schema: Mapping[str, Any]) -> bool:
     return sum(members) > 1
 
 
-def _consists_of(path: _Path, inner: _Path) -> bool:
+def _consists_of(path: Path, inner: Path) -> bool:
     """Whether a schema is a part of another; what stands among its definitions only is none."""
     rest = inner[len(path) :]
     return inner[: len(path)] == path and not (rest and rest[0] in _DEFINITIONS)
 
 
-def _path_of(reference: str) -> _Path:
+def _path_of(reference: str) -> Path:
     """Return where a JSON pointer (RFC 6901) in a URI's fragment points to."""
     tokens = unquote(reference[1:]).split("/")[1:]
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)

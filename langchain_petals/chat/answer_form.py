@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tool_calls import chosen_tools, openai_tool
+from langchain_petals.chat.tool_calls import chosen_tools
+from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed, closed_schema_of, json_schema_of
+from langchain_petals.schemas import closed, form_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tool_call_parser import ToolCallParser
-    from langchain_petals.chat.tool_calls import Mode, Tool, ToolFormat
+    from langchain_petals.chat.tool_calls import Mode, ToolFormat
+    from langchain_petals.chat.tools import Tool
+    from langchain_petals.schemas import Form
 
 _ANY_OBJECT = {"type": "object"}
 
@@ -60,7 +63,7 @@ class AnswerForm:
         parallel = kwargs.pop("parallel_tool_calls", None)
         if parallel is None:
             parallel = not _is_one_tool(choice)
-        schema, described = _schema(kwargs.pop("response_format", None))
+        schema, described = _schema(kwargs.pop("response_format", None), strict=strict)
         return cls(tools, allowed, mode, parallel, schema, described)
 
     def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
@@ -140,24 +143,34 @@ def _one_line(schema: dict[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False)
 
 
-def _schema(response_format: Any) -> tuple[dict[str, Any] | None, bool]:
-    """Return the schema that a `response_format` stands for, and whether the model shall be told of it."""
+def _schema(response_format: Any, *, strict: bool | None) -> tuple[dict[str, Any] | None, bool]:
+    """Return the schema that a `response_format` stands for, and whether the model shall be told of it.
+
+    Args:
+        response_format: A class, or a dictionary in OpenAI's form.
+        strict: Whether objects have no other properties than it names, if it does not say so itself.
+    """
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
-        return closed_schema_of(response_format), True
+        return _closed(form_of(response_format), strict=strict), True
     kind = response_format.get("type")
     if kind == "text":
         return None, False
-    if kind == "json_object":
+    if kind == "json_object" and "schema" not in response_format:
         return _ANY_OBJECT, False
-    if kind == "json_schema" and isinstance(response_format.get("json_schema"), dict):
-        described = response_format["json_schema"]
-        schema = json_schema_of(described.get("schema", _ANY_OBJECT))
-        return (schema if described.get("strict") is False else closed(schema)), True
+    described = response_format.get("schema" if kind == "json_object" else "json_schema")
+    if kind in ("json_object", "json_schema") and isinstance(described, dict):
+        return _closed(form_of(described), strict=strict), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, "
         '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} and '
         '{"type": "text"}'
     )
     raise InvalidRequestError(msg)
+
+
+def _closed(form: Form, *, strict: bool | None) -> dict[str, Any]:
+    said = {"description": form.description} if form.description and "description" not in form.schema else {}
+    schema = {**said, **form.schema}
+    return schema if (form.strict if form.strict is not None else strict) is False else closed(schema)

@@ -1,29 +1,32 @@
-"""The three ways to structured output: a schema for the answer, a tool that must be called, JSON of any kind."""
+"""The three ways to structured output: a schema for the answer, a tool that must be called, any JSON object."""
 
 from __future__ import annotations
 
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import BaseOutputParser, JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
 
 from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.tool_calls import openai_tool
+from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import form_of
+from langchain_petals.schemas import form_of, is_class_of_forms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import Runnable
+    from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - of a base class; pydantic's mypy plugin looks here
 
-    from langchain_petals.chat.tool_calls import Tool
+    from langchain_petals.chat.tools import Tool
     from langchain_petals.schemas import Form
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -40,20 +43,20 @@ def structured(
         msg = 'strict does nothing with method="json_mode", which keeps to no schema; leave it out'
         raise InvalidRequestError(msg)
     if schema is None and method != "json_mode":
-        msg = f'method={method!r} needs a schema; give one, or method="json_mode" for JSON of any kind'
+        msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
     form = None if schema is None else form_of(schema)
     if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": convert_to_json_schema(schema) if isinstance(schema, type) else _titled(form),
+            "schema": _titled(form),
         }
     bound: Runnable[Any, Any]
     parser: Runnable[Any, Any]
     if method == "function_calling" and form is not None:
         _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), method)
-        tool = openai_tool(schema) if isinstance(schema, type) else _tool(form)
+        tool = openai_tool(schema) if is_class_of_forms(schema) else _tool(form)
         name = tool["function"]["name"]
         if form.schema.get("type", "object") != "object":
             msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
@@ -67,9 +70,12 @@ def structured(
         )
     elif method in ("json_schema", "json_mode"):
         _refuse(kwargs, ("response_format",), method)
+        if method == "json_mode" and form is not None and form.schema.get("type", "object") != "object":
+            msg = 'method="json_mode" answers with objects only; use method="json_schema"'
+            raise InvalidRequestError(msg)
         response_format = _response_format(form, strict=strict) if method == "json_schema" and form else _ANY_JSON
         bound = model.bind(response_format=response_format, **kwargs)
-        parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
+        parser = _PydanticParser(pydantic_object=schema) if is_class else _JsonParser()
     else:
         msg = f'method={method!r} is none of "json_schema", "function_calling" and "json_mode"'
         raise InvalidRequestError(msg)
@@ -78,6 +84,25 @@ def structured(
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+class _OrToolCalls(BaseOutputParser[Any]):
+    """A parser that finds nothing in an answer that calls tools instead."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Parse an answer; None where it calls tools."""
+        message = result[0].message if isinstance(result[0], ChatGeneration) else None
+        if isinstance(message, AIMessage) and message.tool_calls:
+            return None
+        return super().parse_result(result, partial=partial)
+
+
+class _JsonParser(_OrToolCalls, JsonOutputParser):
+    pass
+
+
+class _PydanticParser(_OrToolCalls, PydanticOutputParser[BaseModel]):
+    pass
 
 
 def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> None:
@@ -104,6 +129,8 @@ def _tool(form: Form) -> Tool:
 def _response_format(form: Form, *, strict: bool | None) -> dict[str, Any]:
     strict = form.strict if strict is None else strict
     described = {"name": form.name or _NAME, "schema": form.schema} | ({} if strict is None else {"strict": strict})
+    if form.description is not None:
+        described["description"] = form.description
     response_format = {"type": "json_schema", "json_schema": described}
     asked = AnswerForm.of_call({"response_format": response_format})
     if asked.schema is not None:

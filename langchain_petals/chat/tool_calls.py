@@ -16,21 +16,18 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-
 from langchain_petals.chat.tool_call_parser import Marks, ToolCallParser
+from langchain_petals.chat.tools import arguments_schema
 from langchain_petals.engine.grammars import ITEM_SEPARATOR, checked, json_rule, literal
 from langchain_petals.engine.request import Constraint, Trigger
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from langchain_core.messages import ToolCall
 
-Tool = dict[str, Any]
-"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+    from langchain_petals.chat.tools import Tool
 
 Mode = Literal["auto", "none", "any"]
 """Whether the model decides by itself to call tools, may not, or must."""
@@ -200,69 +197,6 @@ class JsonFormat:
             "# Tools\n\nYou may call functions to assist with the user's request. Their signatures are:\n"
             f"<tools>\n{described}\n</tools>\n\n{self.instructions}"
         )
-
-
-def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a function's arguments.
-
-    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
-    False, which leaves it as it is.
-
-    Args:
-        function: The `function` of a tool in OpenAI's form.
-    """
-    parameters = (function.get("parameters") or {}) | {"type": "object"}
-    if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
-        parameters = {"properties": {}} | parameters  # no arguments
-    return parameters if function.get("strict") is False else closed(parameters)
-
-
-def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
-    """Return a tool in OpenAI's form.
-
-    Args:
-        tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
-            in OpenAI's or Anthropic's form.
-        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
-
-    Raises:
-        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
-    """
-    found = _in_openai_form(tool)
-    function = found.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise _no_tool(tool)
-    if not isinstance(function.get("parameters") or {}, dict):
-        msg = f"the parameters of tool {function['name']!r} are no JSON schema: {function['parameters']!r}"
-        raise InvalidRequestError(msg)
-    if strict is None:
-        return found
-    if function.get("strict", strict) is not strict:
-        msg = f"strict={strict} contradicts tool {function['name']!r}, which says {function['strict']}; leave out one"
-        raise InvalidRequestError(msg)
-    return {**found, "function": {**function, "strict": strict}}
-
-
-def _in_openai_form(tool: Any) -> dict[str, Any]:
-    if isinstance(tool, dict) and "function" not in tool:
-        schemas = tool.keys() & {"parameters", "input_schema", "properties", "allOf", "anyOf", "oneOf", "$ref"}
-        if "type" in tool and not schemas and tool["type"] != "object":
-            raise _no_tool(tool)
-        if "name" not in tool and isinstance(tool.get("title"), str):
-            described = {"description": tool["description"]} if "description" in tool else {}
-            parameters = {key: value for key, value in tool.items() if key not in ("title", "description")}
-            return {"type": "function", "function": {"name": tool["title"], **described, "parameters": parameters}}
-    try:
-        return convert_to_openai_tool(tool)
-    except ValueError as error:  # LangChain's message says what is missing
-        raise InvalidRequestError(str(error)) from error
-
-
-def _no_tool(tool: Any) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{tool!r} is no tool that this model could call: give a function, a pydantic class, a TypedDict, a LangChain "
-        'tool, or {"type": "function", "function": {"name": ..., "description": ..., "parameters": <JSON schema>}}'
-    )
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:

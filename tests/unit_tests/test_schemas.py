@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from random_session import answered, text
 from typing_extensions import TypedDict
 
-from langchain_petals.chat.tool_calls import arguments_schema
+from langchain_petals.chat.tools import arguments_schema
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.errors import InvalidRequestError

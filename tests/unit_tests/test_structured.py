@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+import json
+from typing import TYPE_CHECKING, Any, Optional, get_args
 
 import jsonschema
 import pytest
 from pydantic import BaseModel, Field
+from saying_model import SayingModel
+from typing_extensions import NotRequired, TypedDict
 
 from langchain_petals import ChatPetals
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.structured import Method
 from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -105,3 +109,78 @@ def test_arguments_are_an_object(chat: ChatPetals) -> None:
     with pytest.raises(InvalidRequestError, match=r"'answer' is no object.*json_schema"):
         chat.with_structured_output({"type": "array"}, method="function_calling")
     assert isinstance(chat.with_structured_output({"type": "array", "maxItems": 1}).invoke("Which?"), list)
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "json_schema", "json_schema": {"name": "Person", "schema": PLAIN}},
+        {"type": "json_schema", "json_schema": PLAIN},
+        {"type": "json_object", "schema": PLAIN},
+    ],
+)
+def test_schema_of_a_response_format_is_kept_wherever_it_stands(
+    chat: ChatPetals, response_format: dict[str, Any]
+) -> None:
+    jsonschema.validate(json.loads(chat.invoke("Who?", response_format=response_format).text), PLAIN)
+
+
+def test_response_format_with_a_misspelt_schema_is_refused(chat: ChatPetals) -> None:
+    misspelt = {"type": "json_schema", "json_schema": {"name": "Person", "shema": PLAIN}}
+    with pytest.raises(InvalidRequestError, match="'shema'"):
+        chat.invoke("Who?", response_format=misspelt)
+
+
+@pytest.mark.parametrize("response_format", [Person, {"type": "json_schema", "json_schema": PLAIN}])
+def test_strict_beside_a_response_format_says_whether_it_is_closed(response_format: Any) -> None:
+    for strict, closed in ((None, True), (True, True), (False, False)):
+        form = AnswerForm.of_call({"response_format": response_format, "strict": strict})
+        assert form.schema is not None
+        assert ("additionalProperties" in form.schema) == closed
+
+
+def test_model_is_told_what_a_named_schema_is_for(chat: ChatPetals) -> None:
+    named = {"name": "Person", "description": "In French.", "schema": PLAIN}
+    bound = chat.with_structured_output(named).first  # type: ignore[attr-defined]
+    form = AnswerForm.of_call({"response_format": bound.kwargs["response_format"]})
+    assert form.schema is not None
+    assert form.schema["description"] == "In French."
+
+
+def test_json_mode_is_for_objects(chat: ChatPetals) -> None:
+    with pytest.raises(InvalidRequestError, match="objects only"):
+        chat.with_structured_output({"type": "array"}, method="json_mode")
+
+
+class Employee(TypedDict):
+    """Somebody who may have a boss."""
+
+    name: NotRequired[str]
+    boss: Optional[Employee]  # noqa: UP045 - as people write it
+
+
+@methods
+def test_typed_dict_may_contain_itself_and_leave_keys_out(chat: ChatPetals, method: Any) -> None:
+    bound = chat.with_structured_output(Employee, method=method).first  # type: ignore[attr-defined]
+    assert bound.kwargs["ls_structured_output_format"]["schema"]["title"] == "Employee"
+    schema = closed_schema_of(Employee)
+    jsonschema.validate({"boss": {"name": "Ada", "boss": None}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"boss": {"name": "Ada", "boss": "Bob"}}, schema)
+
+
+@pytest.mark.parametrize("schema", [Person, PLAIN])
+def test_answer_that_calls_a_tool_has_no_object(byte_tokenizer: PreTrainedTokenizerFast, schema: Any) -> None:
+    said = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    chat = ChatPetals(
+        model="saying",
+        client=SayingModel(byte_tokenizer, said),
+        tokenizer=byte_tokenizer,
+        temperature=0,
+        chat_template="chatml",
+    )
+    structured = chat.with_structured_output(schema, tools=[add], include_raw=True)
+    result = structured.invoke("What is one plus two?")
+    assert (result["parsed"], result["parsing_error"]) == (None, None)
+    assert [call["args"] for call in result["raw"].tool_calls] == [{"a": 1, "b": 2}]
+    assert chat.with_structured_output(schema, tools=[add]).invoke("What is one plus two?") is None

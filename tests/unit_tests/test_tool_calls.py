@@ -20,11 +20,10 @@ from langchain_petals.chat.tool_calls import (
     LLAMA_PYTHON_TAG,
     MISTRAL,
     JsonFormat,
-    arguments_schema,
     chosen_tools,
     find_format,
-    openai_tool,
 )
+from langchain_petals.chat.tools import arguments_schema
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
@@ -165,16 +164,6 @@ def test_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat) -> No
         wire.constraint([NOW, odd])
 
 
-def test_arguments_are_those_that_the_schema_names() -> None:
-    parameters = {"type": "object", "properties": {"x": {"type": "object", "properties": {}}, "y": {"type": "object"}}}
-    closed = arguments_schema({"parameters": parameters})
-    assert closed["additionalProperties"] is closed["properties"]["x"]["additionalProperties"] is False
-    assert "additionalProperties" not in closed["properties"]["y"]
-    assert arguments_schema({"parameters": parameters, "strict": False}) == parameters
-    assert arguments_schema({"parameters": parameters | {"additionalProperties": True}})["additionalProperties"] is True
-    assert arguments_schema({}) == {"type": "object", "properties": {}, "additionalProperties": False}
-
-
 # ---- tool_choice
 
 
@@ -209,61 +198,6 @@ def test_tool_choice_that_is_not_bound_is_refused(choice: Any) -> None:
 def test_tool_choice_without_a_description_of_the_function_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match=r'write {"type": "function", "function": {"name": ...}}'):
         chosen_tools({"type": "function", "function": "now"}, [NOW])
-
-
-# ---- what a tool is
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"type": "web_search_preview"},
-        {"type": "web_search_preview_2025_03_11"},
-        {"type": "bash_20250124", "name": "bash"},
-        {"type": "custom", "name": "free"},
-        {"type": "function", "function": "now"},
-        {"type": "function", "function": {"parameters": {}}},
-    ],
-)
-def test_what_only_a_provider_can_run_is_no_tool(given: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="is no tool that this model could call: give a function"):
-        openai_tool(given)
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        (
-            {"type": "function", "function": {"name": "f", "parameters": [1]}},
-            "parameters of tool 'f' are no JSON schema",
-        ),
-        (5, "Unsupported function"),
-        ({"type": "object", "properties": {}}, "top-level 'title'"),
-    ],
-)
-def test_what_is_no_tool_is_refused_with_the_reason(given: Any, reason: str) -> None:
-    with pytest.raises(InvalidRequestError, match=reason):
-        openai_tool(given)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        tool("f", {"type": "object", "allOf": []}, description="D"),
-        {"name": "f", "description": "D", "parameters": {"type": "object", "allOf": []}},
-        {"name": "f", "description": "D", "input_schema": {"type": "object", "allOf": []}, "type": "custom"},
-        {"title": "f", "description": "D", "type": "object", "allOf": []},
-    ],
-)
-def test_tools_in_many_forms_are_brought_into_one(given: dict[str, Any]) -> None:
-    expected = tool("f", {"type": "object", "allOf": []}, description="D")
-    assert openai_tool(given) == openai_tool(openai_tool(given)) == expected
-    assert openai_tool(given, strict=False) == tool("f", {"type": "object", "allOf": []}, description="D", strict=False)
-
-
-def test_strict_can_be_said_once() -> None:
-    with pytest.raises(InvalidRequestError, match="strict=False contradicts tool 'f'"):
-        openai_tool(tool("f", strict=True), strict=False)
 
 
 def test_call_cannot_be_forced_without_tools() -> None:

@@ -1,0 +1,123 @@
+"""What can be a tool, and how it is written down: in OpenAI's form, with a JSON schema of its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic.errors import PydanticUserError
+from typing_extensions import is_typeddict
+
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas import closed, contains_itself, is_class_of_forms, schema_of_class, untitled
+from langchain_petals.typed_dicts import class_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Tool = dict[str, Any]
+"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+
+_PARAMETERS = ("parameters", "input_schema", "inputSchema")
+"""What OpenAI, Anthropic and the Model Context Protocol call the schema of a tool's arguments."""
+
+
+def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
+    """Return a tool in OpenAI's form.
+
+    Args:
+        tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
+            in the form of OpenAI, Anthropic or the Model Context Protocol.
+        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
+
+    Raises:
+        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+    """
+    found = _of_dictionary(tool) if isinstance(tool, dict) else _of_object(tool)
+    function = found.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _no_tool(tool)
+    if not isinstance(function.get("parameters") or {}, dict):
+        msg = f"the parameters of tool {function['name']!r} are no JSON schema: {function['parameters']!r}"
+        raise InvalidRequestError(msg)
+    if strict is None:
+        return found
+    said = function.get("strict")
+    if said not in (None, strict):
+        msg = f"strict={strict} contradicts tool {function['name']!r}, which says {said}; leave out one"
+        raise InvalidRequestError(msg)
+    return {**found, "function": {**function, "strict": strict}}
+
+
+def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
+    """Bring a dictionary into OpenAI's form."""
+    if "function" in tool:
+        return tool
+    parameters = next((tool[key] for key in _PARAMETERS if key in tool), None)
+    described = {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
+    name = tool.get("name", tool.get("title"))
+    if parameters is None:
+        if tool.get("type", "object") != "object":  # like {"type": "bash", "name": "bash"}
+            raise _no_tool(tool)
+        parameters = {key: value for key, value in tool.items() if key not in ("name", "title", *described)}
+    if name is None:
+        msg = f"{tool!r} has no name; put a top-level 'title' beside the schema, or 'name' beside 'parameters'"
+        raise InvalidRequestError(msg)
+    schema = {"parameters": parameters} if parameters else {}
+    return {"type": "function", "function": {"name": name, **described, **schema}}
+
+
+def _of_object(tool: Any) -> dict[str, Any]:
+    """Bring what is no dictionary into OpenAI's form, mostly as LangChain does."""
+    described = class_of(tool) if is_typeddict(tool) else tool
+    try:
+        found = convert_to_openai_tool(described)
+        schema = _schema_of(described)
+    except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
+        msg = f"{tool!r} cannot be a tool: {error}"
+        raise InvalidRequestError(msg) from error
+    if schema is not None and contains_itself(schema):  # LangChain would allow anything inside
+        parameters = untitled(schema)
+        parameters.pop("description", None)  # which the tool has itself
+        found["function"]["parameters"] = parameters
+    return found
+
+
+def _schema_of(tool: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of the arguments of a function, a LangChain tool or a class, as pydantic writes it."""
+    if isinstance(tool, BaseTool):
+        tool = tool.tool_call_schema
+    elif inspect.isroutine(tool):
+        tool = create_schema_from_function(
+            tool.__name__,
+            tool,
+            filter_args=(),
+            parse_docstring=True,
+            error_on_invalid_docstring=False,
+            include_injected=False,
+        )
+    return schema_of_class(tool) if is_class_of_forms(tool) else None
+
+
+def _no_tool(tool: Any) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{tool!r} is no tool that this model could call: give a function, a pydantic class, a TypedDict, a LangChain "
+        'tool, or {"type": "function", "function": {"name": ..., "description": ..., "parameters": <JSON schema>}}'
+    )
+
+
+def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a function's arguments.
+
+    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
+    False, which leaves it as it is.
+
+    Args:
+        function: The `function` of a tool in OpenAI's form.
+    """
+    parameters = (function.get("parameters") or {}) | {"type": "object"}
+    if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
+        parameters = {"properties": {}} | parameters  # no arguments
+    return parameters if function.get("strict") is False else closed(parameters)

@@ -1,0 +1,123 @@
+"""What the grammar of a schema lets through, and what a schema is refused for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import AnyUrl, BaseModel, SecretStr
+from random_session import answered, text
+
+from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas import closed_schema_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: str) -> str:
+    """Return what becomes of an answer that the model wants to be `said`."""
+    request = Request([40], 60, Sampling(greedy=True), constraint=Constraint(json_grammar(schema)))
+    return text(answered(tokenizer, request, said=[*said.encode()]))
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("date", "0001-01-01"),
+        ("date", "2024-02-29"),
+        ("date", "2000-02-29"),
+        ("date", "1999-12-31"),
+        ("time", "23:59:59Z"),
+        ("time", "00:00:00.123456+01:30"),
+        ("date-time", "2024-02-29T12:30:00-08:00"),
+    ],
+)
+def test_dates_and_times_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str) -> None:
+    assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') == f'"{said}"'
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("date", "0000-01-01"),
+        ("date", "2023-02-29"),
+        ("date", "1900-02-29"),
+        ("date", "2024-04-31"),
+        ("time", "00:00:60Z"),
+        ("time", "24:00:00Z"),
+        ("date-time", "2024-02-30T00:00:00Z"),
+        ("date-time", "0000-01-01T00:00:00Z"),
+    ],
+)
+def test_dates_and_times_that_there_are_not_cannot(
+    byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str
+) -> None:
+    assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') != f'"{said}"'
+
+
+class Formatted(BaseModel):
+    """Texts in many formats, after one that goes on and on."""
+
+    note: str
+    day: dt.date
+    at: dt.time
+    when: dt.datetime
+    lasting: dt.timedelta
+    key: uuid.UUID
+    host: ipaddress.IPv4Address
+    link: AnyUrl
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_formats_fit_their_python_types_also_when_the_end_is_forced(
+    byte_tokenizer: PreTrainedTokenizerFast, seed: int
+) -> None:
+    constraint = Constraint(json_grammar(closed_schema_of(Formatted)))
+    request = Request([40], 320, Sampling(temperature=1, seed=seed), constraint=constraint)
+    answer = text(answered(byte_tokenizer, request, seed=seed, reluctant=[ord('"')]))
+    Formatted.model_validate_json(answer)
+
+
+class Harmless(BaseModel):
+    """Formats that every text has."""
+
+    place: Path
+    data: bytes
+    word: SecretStr
+
+
+def test_formats_that_every_text_has_are_none() -> None:
+    assert json_grammar(closed_schema_of(Harmless))
+    assert json_grammar({"type": "array", "uniqueItems": False})
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "string", "format": "iban"}, "Unknown format: iban"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "object", "minProperties": 3}, "may come twice"),
+        ({"properties": {"default": {"type": "object", "minProperties": 3}}}, "may come twice"),
+        (
+            {"properties": {"a": {}, "b": {}}, "additionalProperties": False, "minProperties": 2},
+            "only supported when all keys listed",
+        ),
+        ({"type": "string", "maxLength": float("inf")}, "cannot be written as JSON"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_with_the_reason(schema: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=reason):
+        json_grammar(schema)
+
+
+def test_names_of_properties_are_no_keywords() -> None:
+    properties = {name: {"type": "integer"} for name in ("format", "default", "minProperties", "pattern", "title")}
+    schema = {"type": "object", "properties": properties, "required": [*properties]}
+    assert json_grammar(schema)

@@ -1,0 +1,202 @@
+"""What can be a tool, and the schema of its arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, Optional
+
+import jsonschema
+import pytest
+from langchain_core.tools import tool as langchain_tool
+from pydantic import BaseModel, v1
+from typing_extensions import NotRequired, TypedDict
+
+from langchain_petals.chat.tools import arguments_schema, openai_tool
+from langchain_petals.errors import InvalidRequestError
+
+
+def tool(name: str, parameters: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    schema = {} if parameters is None else {"parameters": parameters}
+    return {"type": "function", "function": {"name": name, **schema, **more}}
+
+
+def test_arguments_are_those_that_the_schema_names() -> None:
+    parameters = {"type": "object", "properties": {"x": {"type": "object", "properties": {}}, "y": {"type": "object"}}}
+    closed = arguments_schema({"parameters": parameters})
+    assert closed["additionalProperties"] is closed["properties"]["x"]["additionalProperties"] is False
+    assert "additionalProperties" not in closed["properties"]["y"]
+    assert arguments_schema({"parameters": parameters, "strict": False}) == parameters
+    assert arguments_schema({"parameters": parameters | {"additionalProperties": True}})["additionalProperties"] is True
+    assert arguments_schema({}) == {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "web_search_preview"},
+        {"type": "web_search_preview_2025_03_11"},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "custom", "name": "free"},
+        {"type": "function", "function": "now"},
+        {"type": "function", "function": {"parameters": {}}},
+    ],
+)
+def test_what_only_a_provider_can_run_is_no_tool(given: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="is no tool that this model could call: give a function"):
+        openai_tool(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            {"type": "function", "function": {"name": "f", "parameters": [1]}},
+            "parameters of tool 'f' are no JSON schema",
+        ),
+        (5, "Unsupported function"),
+        ({"type": "object", "properties": {}}, "top-level 'title'"),
+    ],
+)
+def test_what_is_no_tool_is_refused_with_the_reason(given: Any, reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=reason):
+        openai_tool(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        tool("f", {"type": "object", "allOf": []}, description="D"),
+        {"name": "f", "description": "D", "parameters": {"type": "object", "allOf": []}},
+        {"name": "f", "description": "D", "input_schema": {"type": "object", "allOf": []}, "type": "custom"},
+        {"name": "f", "description": "D", "inputSchema": {"type": "object", "allOf": []}},
+        {"type": "function", "name": "f", "description": "D", "parameters": {"type": "object", "allOf": []}},
+        {"title": "f", "description": "D", "type": "object", "allOf": []},
+    ],
+)
+def test_tools_in_many_forms_are_brought_into_one(given: dict[str, Any]) -> None:
+    expected = tool("f", {"type": "object", "allOf": []}, description="D")
+    assert openai_tool(given) == openai_tool(openai_tool(given)) == expected
+    assert openai_tool(given, strict=False) == tool("f", {"type": "object", "allOf": []}, description="D", strict=False)
+
+
+def test_strict_can_be_said_once() -> None:
+    with pytest.raises(InvalidRequestError, match="strict=False contradicts tool 'f'"):
+        openai_tool(tool("f", strict=True), strict=False)
+
+
+# ---- classes that contain themselves
+
+
+class Node(BaseModel):
+    """A node."""
+
+    value: int
+    children: list[Node]
+
+
+class OldNode(v1.BaseModel):
+    """A node."""
+
+    value: int
+    child: Optional[OldNode] = None  # noqa: UP045 - version 1 knows no other way
+
+
+OldNode.update_forward_refs()
+
+
+class NodeDict(TypedDict):
+    """A node."""
+
+    value: int
+    children: list[NodeDict]
+
+
+def walk(tree: Node, most: int = 3) -> str:
+    """Walk a tree.
+
+    Args:
+        tree: Where to walk.
+        most: How far.
+    """
+    return f"{tree} {most}"
+
+
+INNER_IS_RIGHT = {"value": 1, "children": [{"value": 2, "children": []}]}
+INNER_IS_WRONG = {"value": 1, "children": ["two", {}]}
+
+
+def accepts(given: Any, arguments: Any) -> bool:
+    schema = arguments_schema(openai_tool(given)["function"])
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema).is_valid(arguments)
+
+
+@pytest.mark.parametrize("given", [Node, NodeDict])
+def test_class_that_contains_itself_is_kept_at_every_depth(given: Any) -> None:
+    assert accepts(given, INNER_IS_RIGHT)
+    assert not accepts(given, INNER_IS_WRONG)
+    assert openai_tool(given)["function"]["description"] == "A node."
+
+
+def test_old_class_that_contains_itself_is_kept_at_every_depth() -> None:
+    assert accepts(OldNode, {"value": 1, "child": {"value": 2}})
+    assert not accepts(OldNode, {"value": 1, "child": {"value": "two"}})
+
+
+@pytest.mark.parametrize("given", [walk, langchain_tool(walk)])
+def test_argument_that_contains_itself_is_kept_at_every_depth(given: Any) -> None:
+    assert accepts(given, {"tree": INNER_IS_RIGHT})
+    assert not accepts(given, {"tree": INNER_IS_WRONG})
+    assert "Walk a tree." in openai_tool(given)["function"]["description"]
+
+
+# ---- TypedDicts
+
+
+class Half(TypedDict, total=False):
+    """Less than all."""
+
+    size: Annotated[int, ..., "How large."]
+
+
+class Search(Half):
+    """Look something up."""
+
+    schema: Annotated[str, ..., "What it is about."]
+    limit: Annotated[int, 10, "Most hits."]
+    note: NotRequired[str]
+
+
+def test_typed_dict_says_which_keys_may_be_left_out() -> None:
+    function = openai_tool(Search)["function"]
+    assert function["description"] == "Look something up."
+    assert function["parameters"]["required"] == ["schema"]
+    assert function["parameters"]["properties"] == {
+        "size": {"type": "integer", "description": "How large."},
+        "schema": {"type": "string", "description": "What it is about."},
+        "limit": {"type": "integer", "description": "Most hits.", "default": 10},
+        "note": {"type": "string"},
+    }
+
+
+# ---- what is no tool, and says which
+
+
+def test_dictionary_with_the_schema_at_its_top_has_arguments() -> None:
+    properties = {"x": {"type": "integer"}}
+    given = {"name": "f", "description": "D", "type": "object", "properties": properties, "required": ["x"]}
+    parameters = {"type": "object", "properties": properties, "required": ["x"]}
+    assert openai_tool(given) == tool("f", parameters, description="D")
+
+
+class Uncallable(BaseModel):
+    """Holds what JSON has no word for."""
+
+    then: Callable[[int], int]
+
+
+@pytest.mark.parametrize("given", [functools.partial(walk, most=1), Uncallable])
+def test_what_python_has_no_schema_for_is_named(given: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"(cannot be a tool|no JSON schema)"):
+        openai_tool(given)
