@@ -6,6 +6,8 @@ A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.llms import BaseLLM
@@ -17,6 +19,7 @@ from langchain_petals.engine.generation import cancelling
 from langchain_petals.logprobs import described
 from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
 from langchain_petals.parameters import PetalsParameters
+from langchain_petals.schemas import is_class_of_forms, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
 
     from langchain_petals.engine.generation import Generation, Piece
+
+
+_OF_LANGCHAIN = frozenset({"stop", "callbacks", "tags", "metadata", "run_name", "run_id"})
+"""Arguments of `generate` that are no options of the answer; LangChain has `stop` in a cache's key itself."""
+
+# LangChain makes a cache's key of the object's own fields and leaves out what the call says
+_options_of_call: ContextVar[dict[str, Any]] = ContextVar("options_of_call", default={})  # noqa: B039 - never changed
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -59,7 +69,8 @@ class Petals(PetalsParameters, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return super()._identifying_params | {name: getattr(self, name) for name in ("json_schema", "regex", "grammar")}
+        own = {name: getattr(self, name) for name in ("json_schema", "regex", "grammar")}
+        return super()._identifying_params | own | _options_of_call.get()
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
@@ -75,6 +86,16 @@ class Petals(PetalsParameters, BaseLLM):
         if options.max_new_tokens is not None:
             params["ls_max_tokens"] = options.max_new_tokens
         return params
+
+    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; see `BaseLLM.generate`."""
+        with _keyed_by(kwargs):
+            return super().generate(prompts, *args, **kwargs)
+
+    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; see `BaseLLM.agenerate`."""
+        with _keyed_by(kwargs):
+            return await super().agenerate(prompts, *args, **kwargs)
 
     def _generate(
         self,
@@ -171,6 +192,19 @@ class Petals(PetalsParameters, BaseLLM):
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],
             llm_output={"token_usage": usage, "model_name": self.model_name},
         )
+
+
+@contextmanager
+def _keyed_by(kwargs: dict[str, Any]) -> Iterator[None]:
+    """Let a cache tell a call apart by its options, too; of a class by its schema, since two may have one name."""
+    options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+    if is_class_of_forms(options.get("json_schema")):
+        options["json_schema"] = json_schema_of(options["json_schema"])
+    token = _options_of_call.set(options)
+    try:
+        yield
+    finally:
+        _options_of_call.reset(token)
 
 
 class _Answer:

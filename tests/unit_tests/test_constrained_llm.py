@@ -7,8 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumps, loads
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
@@ -80,6 +81,20 @@ def test_form_of_one_call_or_of_all(petals_llm: Callable[..., Petals], form: dic
         petals_llm(max_new_tokens=9).invoke(PROMPT, **form),
     ):
         assert re.search(pattern, answer)
+
+
+def class_called_same(kind: type) -> type[BaseModel]:
+    return create_model("Same", a=(kind, ...))
+
+
+async def test_cache_tells_classes_of_one_name_apart(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(cache=InMemoryCache(), max_new_tokens=20)
+    for kind in (int, bool):
+        for answer in (
+            llm.invoke(PROMPT, json_schema=class_called_same(kind)),
+            await llm.ainvoke(PROMPT, json_schema=class_called_same(kind)),
+        ):
+            assert type(json.loads(answer)["a"]) is kind
 
 
 def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Petals]) -> None:

@@ -469,6 +469,13 @@ def test_cached_answer_is_not_generated_again(petals_llm: Callable[..., Petals])
     assert len(client.opened) == 2
 
 
+async def test_cached_answer_is_for_calls_with_the_same_options(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(cache=InMemoryCache(), max_new_tokens=2)
+    assert len(llm.invoke("Hi", regex="a{3}", max_tokens=9)) == 3
+    assert len(await llm.ainvoke("Hi", regex="a{4}", max_tokens=9)) == 4
+    assert llm.invoke("Hi") != llm.invoke("Hi", regex="a{3}", max_tokens=9) == "aaa"
+
+
 def test_cache_key_has_what_an_answer_depends_on_and_no_secret() -> None:
     def key(**fields: Any) -> str:
         return str(Petals(**fields).asdict())
