@@ -139,8 +139,9 @@ class JsonFormat:
         bare = self.marks.bare or ""
         for number, tool in enumerate(tools):
             function = tool["function"]
-            rule = json_rule(arguments_schema(function))
-            checked(f"start: {rule}", f"the schema of tool {function['name']!r}")
+            whose = f"the schema of tool {function['name']!r}"
+            rule = json_rule(arguments_schema(function), whose)
+            checked(f"start: {rule}", whose)
             begin = f'{{"name": {_json(function["name"])}, "{self.marks.arguments}": '
             arguments.append(f"arguments_{number}: {rule}")
             objects.append(f'{literal(begin)} arguments_{number} "}}"')

@@ -45,8 +45,12 @@ _PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}
 """Dates and times (RFC 3339) that there are in Python, too: none has the year 0 or a 60th second."""
 
 
-def json_rule(schema: Mapping[str, Any]) -> str:
+def json_rule(schema: Mapping[str, Any], name: str) -> str:
     """Return what stands for a JSON schema in a Lark rule.
+
+    Args:
+        schema: JSON schema.
+        name: How the caller knows it, for messages.
 
     Raises:
         InvalidRequestError: The schema is no JSON, or asks for what cannot be guaranteed while decoding.
@@ -54,11 +58,11 @@ def json_rule(schema: Mapping[str, Any]) -> str:
     try:
         text = json.dumps({**schema, "x-guidance": _JSON_STYLE}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        msg = f"the JSON schema cannot be written as JSON: {error}"
+        msg = f"{name} cannot be used to constrain an answer: it cannot be written as JSON: {error}"
         raise InvalidRequestError(msg) from None
     plain = json.loads(text)
     for _, part in subschemas(plain):
-        _check(part)
+        _check(part, name)
         _make_exact(part)
     return f"%json {json.dumps(plain)}"
 
@@ -78,13 +82,13 @@ def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, A
                 yield from subschemas(inner, (*path, key))
 
 
-def _check(part: Mapping[str, Any]) -> None:
+def _check(part: Mapping[str, Any], name: str) -> None:
     least, required = part.get("minProperties"), part.get("required")
     is_closed = part.get("additionalProperties") is False and "patternProperties" not in part
     if isinstance(least, int) and not is_closed and least > 1 + len(required if isinstance(required, list) else ()):
         msg = (
-            f"minProperties={least} cannot be guaranteed, since a key that no property names may come twice; "
-            "list the keys in properties and required"
+            f"{name} cannot be used to constrain an answer: minProperties={least} cannot be guaranteed, since a key "
+            "that no property names may come twice; list the keys in properties and required"
         )
         raise InvalidRequestError(msg)
 
@@ -110,7 +114,7 @@ def json_grammar(schema: Mapping[str, Any]) -> str:
     Raises:
         InvalidRequestError: The grammar cannot express the schema; says what of it.
     """
-    return checked(f"start: {json_rule(schema)}", "json_schema")
+    return checked(f"start: {json_rule(schema, 'json_schema')}", "json_schema")
 
 
 def regex_grammar(pattern: str) -> str:

@@ -158,9 +158,12 @@ def test_no_call_is_written_where_none_may_be(wire: JsonFormat, byte_tokenizer: 
 
 
 @formats
-def test_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat) -> None:
-    odd = tool("odd", {"type": "object", "properties": {"x": {"not": {}}}})
-    with pytest.raises(InvalidRequestError, match=r"the schema of tool 'odd' .*not"):
+@pytest.mark.parametrize(
+    ("schema", "reason"), [({"not": {}}, "not"), ({"minProperties": 3}, "twice"), ({"const": float("nan")}, "JSON")]
+)
+def test_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat, schema: Any, reason: str) -> None:
+    odd = tool("odd", {"type": "object", "properties": {"x": schema}})
+    with pytest.raises(InvalidRequestError, match=rf"the schema of tool 'odd' .*{reason}"):
         wire.constraint([NOW, odd])
 
 
