@@ -55,7 +55,7 @@ class Prompts:
         self._client = client
         family = getattr(client.model.config, "model_type", None)
         self._template = find_template(chat_template, client.tokenizer, model_name, family)
-        self.tool_format = find_format(tool_format, self._template.source)
+        self.tool_format = find_format(tool_format, self._template.tool_source)
 
     @property
     def end_token(self) -> int | None:

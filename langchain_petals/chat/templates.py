@@ -72,6 +72,7 @@ class ChatTemplate:
         tool_source: str | None = None,
     ) -> None:
         self.source = source
+        self.tool_source = source if tool_source is None else tool_source
         self.name = name
         self._special_tokens = dict(special_tokens or {})
         if token_markers is None:

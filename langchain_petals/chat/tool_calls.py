@@ -292,7 +292,8 @@ def find_format(name: str | None, template: str | None) -> ToolFormat:
 
     Args:
         name: The one to use; None to find out.
-        template: The source of the model's chat template, where a format leaves its marks; None if there is none.
+        template: The source of the chat template that the model's tools are rendered with, where a format leaves its
+            marks; None if there is none.
 
     Returns:
         The format that was named, or the one of the template; Hermes' where nothing points to another.
