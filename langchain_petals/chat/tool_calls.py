@@ -219,8 +219,9 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
         if not isinstance(described, dict):
             msg = f'tool_choice={choice!r} names no tool; write {{"type": "function", "function": {{"name": ...}}}}'
             raise InvalidRequestError(msg)
-        named = described.get("name")
-        choice = choice.get("type") if named is None else named
+        if described.get("name") is not None:  # a tool, even one that is called "any"
+            return "any", _named(described["name"], tools)
+        choice = choice.get("type")
     if choice is None or choice == "auto":
         return "auto", list(tools)
     if choice is False or choice == "none":
@@ -230,12 +231,16 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
             return "any", list(tools)
         msg = f"tool_choice={choice!r} needs tools; bind at least one"
         raise InvalidRequestError(msg)
-    matching = [tool for tool in tools if tool["function"]["name"] == choice]
+    return "any", _named(choice, tools)
+
+
+def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
+    matching = [tool for tool in tools if tool["function"]["name"] == name]
     if not matching:
         names = ", ".join(repr(tool["function"]["name"]) for tool in tools) or "none"
-        msg = f'tool_choice={choice!r} names no bound tool (bound: {names}); or use "auto", "none" or "any"'
+        msg = f'tool_choice={name!r} names no bound tool (bound: {names}); or use "auto", "none" or "any"'
         raise InvalidRequestError(msg)
-    return "any", matching
+    return matching
 
 
 def _json(value: Any) -> str:

@@ -192,6 +192,15 @@ def test_tool_choice(choice: Any, mode: str, names: list[str]) -> None:
     assert (chosen, [each["function"]["name"] for each in tools]) == (mode, names)
 
 
+@pytest.mark.parametrize("name", ["auto", "none", "any", "required"])
+def test_tool_choice_in_a_dictionary_means_the_tool_of_that_name(name: str) -> None:
+    tools = [NOW, tool(name)]
+    for choice in ({"type": "function", "function": {"name": name}}, {"type": "tool", "name": name}):
+        assert chosen_tools(choice, tools) == ("any", [tools[1]])
+        with pytest.raises(InvalidRequestError, match="names no bound tool"):
+            chosen_tools(choice, [NOW])
+
+
 @pytest.mark.parametrize("choice", ["then", {"type": "function", "function": {"name": "then"}}, 3, {"type": "then"}])
 def test_tool_choice_that_is_not_bound_is_refused(choice: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"names no bound tool \(bound: 'weather', 'now'\)"):
