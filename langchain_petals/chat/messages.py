@@ -10,7 +10,8 @@ What goes in, and what comes of it:
 
 Content may be a string or a list of blocks: OpenAI's (`function_call`, `refusal`), Anthropic's (`tool_use`,
 `tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), as conversations with other
-models leave them. Texts are joined as they are. A tool that another provider ran itself (`server_tool_call` and
+models leave them. Texts are joined as they are, but for a tool's result that is a list of plain strings: that is what
+the tool returned, and is shown as JSON. A tool that another provider ran itself (`server_tool_call` and
 `server_tool_result`, in one message) is a call and a result like any other. Petals serves models of text only: images,
 audio, video and files raise.
 """
@@ -65,9 +66,9 @@ def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
 
 
 def _turns_of(message: BaseMessage) -> Iterator[Turn]:
-    blocks = [{"type": "text", "text": message.content}] if isinstance(message.content, str) else message.content
+    content = _result(message.content) if _role(message) == "tool" else message.content
     parts = _Parts()
-    for block in blocks:
+    for block in [content] if isinstance(content, str) else content:
         if isinstance(block, dict) and block.get("type") in _RESULTS:
             yield from parts.take(message)
             yield _tool_result(block)
@@ -178,11 +179,22 @@ def _tool_result(block: Turn) -> Turn:
     content = "" if block.get(key) is None else block[key]
     if block["type"] == "server_tool_result" and not isinstance(content, str):
         content = json.dumps(content, ensure_ascii=False, default=str)  # a value of any kind, and not blocks
+    content = _result(content)
     parts = _Parts()
     for inner in [content] if isinstance(content, str) else content:
         parts.add(inner)
     message = ToolMessage("", tool_call_id=str(block.get(identifier, "")))
     return next(parts.take(message, last=True))
+
+
+def _result(content: str | list[str | Turn]) -> str | list[str | Turn]:
+    """Return what a tool returned, as JSON if that was strings: LangChain takes a list of them for a message's content.
+
+    Joined, they would be one text in which nothing shows where one ends.
+    """
+    if isinstance(content, list) and all(isinstance(item, str) for item in content):
+        return json.dumps(content, ensure_ascii=False)
+    return content
 
 
 def _refusal(kind: Any, block: Turn) -> str:

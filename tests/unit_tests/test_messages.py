@@ -44,6 +44,16 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, 
             ToolMessage([{"type": "json", "json": {"β": 1}}], tool_call_id="c1"),
             {"role": "tool", "content": '{"β": 1}', "tool_call_id": "c1"},
         ),
+        (
+            ToolMessage(["東京", "London"], tool_call_id="c1"),
+            {"role": "tool", "content": '["東京", "London"]', "tool_call_id": "c1"},
+        ),
+        (ToolMessage([], tool_call_id="c1"), {"role": "tool", "content": "[]", "tool_call_id": "c1"}),
+        (
+            ToolMessage(["a", {"type": "text", "text": "b"}], tool_call_id="c1"),
+            {"role": "tool", "content": "ab", "tool_call_id": "c1"},
+        ),
+        (FunctionMessage(["a", "b"], name="add"), {"role": "tool", "content": '["a", "b"]', "name": "add"}),
         (HumanMessage([{"type": "text-plain", "text": "a file"}]), {"role": "user", "content": "a file"}),
         (AIMessage([{"type": "refusal", "refusal": "No."}]), {"role": "assistant", "content": "No."}),
     ],
@@ -140,12 +150,14 @@ def test_results_inside_a_human_message_become_turns_of_their_own() -> None:
         [
             {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "green"}]},
             {"type": "tool_result", "tool_use_id": "c2", "content": "blue", "is_error": True},
+            {"type": "tool_result", "tool_use_id": "c3", "content": ["red", "black"]},
             {"type": "text", "text": "and now?"},
         ]
     )
     assert turns([message]) == [
         {"role": "tool", "content": "green", "tool_call_id": "c1"},
         {"role": "tool", "content": "blue", "tool_call_id": "c2"},
+        {"role": "tool", "content": '["red", "black"]', "tool_call_id": "c3"},
         {"role": "user", "content": "and now?"},
     ]
 
