@@ -3,8 +3,8 @@
 `find_template` picks a template: the one that was asked for, the tokenizer's own, or a built-in one for the models that
 ship none. `ChatTemplate.render` gives the prompt, in the same Jinja environment as transformers (but within limits, see
 `template_sandbox`), with everything that came from outside kept from posing as the template's own marks (see
-`untrusted`), and conversations reshaped where a template knows less than they hold (see `turn_folding`). `encode` gives
-its token ids.
+`untrusted`), and conversations reshaped (see `turn_folding`) where a template knows less than they hold (see
+`template_traits`). `encode` gives its token ids.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from langchain_petals.chat import builtin_templates, turn_folding
 from langchain_petals.chat.segments import Segment, encode
 from langchain_petals.chat.template_meter import TemplateLimitError
 from langchain_petals.chat.template_sandbox import SandboxedTemplate
+from langchain_petals.chat.template_traits import TemplateTraits, probe_turns
 from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_around, marks_in
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
@@ -83,6 +84,7 @@ class ChatTemplate:
             self._with_tools = ChatTemplate(
                 tool_source, special_tokens=special_tokens, name=name, token_markers=token_markers
             )
+        self._traits = TemplateTraits(self._probe)
         try:
             self._template = SandboxedTemplate(source)
         except jinja2.TemplateError as error:
@@ -97,7 +99,7 @@ class ChatTemplate:
     def _markers(self) -> Markers:
         written = marks_in(self.source)
         for roles in (("user", "assistant", "user"), ("system", "user", "assistant", "user")):
-            written |= marks_around(self._probe(_probe_turns(roles)) or "", "probe-")
+            written |= marks_around(self._probe(probe_turns(roles)) or "", "probe-")
         return Markers(self._token_markers, written)
 
     @cached_property
@@ -105,65 +107,20 @@ class ChatTemplate:
         """Whether the template presents tools to the model."""
         return self._with_tools is not None or "tools" in self._template.variables
 
-    @cached_property
+    @property
     def refuses_system(self) -> bool:
         """Whether a system message raises or vanishes, so that it goes into the first user message."""
-        question = {"role": "user", "content": "probe-question"}
-        system = {"role": "system", "content": "probe-system"}
-        return self._shows([question], "probe-question") and not self._shows([system, question], "probe-system")
+        return self._traits.refuses_system
 
     @cached_property
     def end_of_answer(self) -> str:
         """What a model that goes on past its answer writes next: a token's text, how the next line begins, or ""."""
-        rendered = self._probe(_probe_turns(["user", "assistant", "user"])) or ""
+        rendered = self._probe(probe_turns(["user", "assistant", "user"])) or ""
         between = rendered.partition("probe-1")[2].partition("probe-2")[0].rstrip()
         mark = self._markers.at_start(between.lstrip())
         if mark:
             return mark
         return "\n" + between.lstrip() if between[:1] == "\n" else between
-
-    @cached_property
-    def _takes_system_alone(self) -> bool:
-        return self._shows_each(["system"])
-
-    @cached_property
-    def _takes_system_anywhere(self) -> bool:
-        return self._shows_each(["system", "system", "user", "assistant", "system", "user"])
-
-    @cached_property
-    def _demands_alternation(self) -> bool:
-        orders = (("user", "user", "assistant", "assistant", "user"), ("assistant", "user"))
-        return not all(map(self._shows_each, orders))
-
-    @cached_property
-    def _shows_names(self) -> bool:
-        return self._shows([{"role": "user", "content": "probe-question", "name": "probe-name"}], "probe-name")
-
-    @cached_property
-    def _shows_calls(self) -> bool:
-        return self._shows(_probe_of_tools(1), "probe_function_0")
-
-    @cached_property
-    def _shows_several_calls(self) -> bool:
-        return self._shows(_probe_of_tools(2), "probe_function_0", "probe_function_1")
-
-    @cached_property
-    def _refuses_other_ids(self) -> bool:
-        """Whether calls need ids of nine letters or digits, as Mistral's models make them."""
-        return self._probe(_probe_of_tools(1)) is not None and self._probe(_probe_of_tools(1, "call_probe-")) is None
-
-    @cached_property
-    def _shows_results(self) -> bool:
-        return self._shows(_probe_of_tools(1), "probe-result-0")
-
-    def _shows_each(self, roles: Sequence[str]) -> bool:
-        turns = _probe_turns(roles)
-        return self._shows(turns, *(turn["content"] for turn in turns))
-
-    def _shows(self, turns: Sequence[Turn], *texts: str) -> bool:
-        """Return whether the template renders a conversation, with certain texts in it."""
-        rendered = self._probe(turns)
-        return rendered is not None and all(text in rendered for text in texts)
 
     def _probe(self, turns: Sequence[Turn]) -> str | None:
         """Render a conversation to see what comes of it: None if the template refuses it."""
@@ -218,7 +175,7 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._named([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
-        writes_calls = any(turn.get("tool_calls") for turn in turns) and not self._shows_calls
+        writes_calls = any(turn.get("tool_calls") for turn in turns) and not self._traits.shows_calls
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
             turns = [quarantine.turn(turn, calls_as_json=writes_calls) for turn in turns]
@@ -232,7 +189,7 @@ class ChatTemplate:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
             for role in _other_roles(turns):
-                if not self._shows_role(role):
+                if not self._traits.shows_role(role):
                     raise InvalidRequestError(self._unknown_role(role)) from error
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
@@ -241,19 +198,11 @@ class ChatTemplate:
     def _named(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation of known roles, where who speaks is said as the template can show it."""
         for role in _other_roles(turns):
-            if self._drops(role):
+            if self._traits.drops_role(role):
                 raise InvalidRequestError(self._unknown_role(role))
-        if any(turn.get("name") for turn in turns) and not self._shows_names:
+        if any(turn.get("name") for turn in turns) and not self._traits.shows_names:
             turns = turn_folding.with_names(turns)
         return turn_folding.with_named_results(turns)
-
-    def _drops(self, role: str) -> bool:
-        """Return whether the template leaves out what somebody says in a certain role."""
-        rendered = self._probe(_probe_turns(["user", role, "user"]))
-        return rendered is not None and "probe-0" in rendered and "probe-1" not in rendered
-
-    def _shows_role(self, role: str) -> bool:
-        return any(self._shows_each([*before, role]) for before in ((), ("user",), ("user", "assistant")))
 
     def _unknown_role(self, role: str) -> str:
         roles = "'system', 'user', 'assistant' or 'tool'"
@@ -267,19 +216,21 @@ class ChatTemplate:
         """
         roles = [turn["role"] for turn in turns]
         calls = [len(turn.get("tool_calls") or ()) for turn in turns]
-        if any(calls) and not self._shows_calls:
+        if any(calls) and not self._traits.shows_calls:
             turns = turn_folding.with_written_calls(turns, write_calls)
-        elif max(calls, default=0) > 1 and not self._shows_several_calls:
+        elif max(calls, default=0) > 1 and not self._traits.shows_several_calls:
             turns = turn_folding.with_single_calls(turns)
-        if (any(calls) or "tool" in roles) and self._refuses_other_ids:
+        if (any(calls) or "tool" in roles) and self._traits.refuses_other_ids:
             turns = turn_folding.with_short_ids(turns)
-        if "tool" in roles and not self._shows_results:
+        if "tool" in roles and not self._traits.shows_results:
             turns = turn_folding.with_results_of_users(turns)
-        if "system" in roles and (self.refuses_system or (set(roles) == {"system"} and not self._takes_system_alone)):
+        if "system" in roles and (
+            self._traits.refuses_system or (set(roles) == {"system"} and not self._traits.takes_system_alone)
+        ):
             turns = turn_folding.with_folded_system(turns, keep_first=False)
-        elif "system" in roles[1:] and not self._takes_system_anywhere:
+        elif "system" in roles[1:] and not self._traits.takes_system_anywhere:
             turns = turn_folding.with_folded_system(turns, keep_first=True)
-        return turn_folding.alternating(turns) if self._demands_alternation else turns
+        return turn_folding.alternating(turns) if self._traits.demands_alternation else turns
 
     def _run(self, turns: Sequence[Turn], **variables: Any) -> str:
         everything = {"documents": None, **self._special_tokens, "messages": list(turns), **variables}
@@ -292,24 +243,6 @@ class ChatTemplate:
 
 def _other_roles(turns: Sequence[Turn]) -> set[str]:
     return {turn["role"] for turn in turns}.difference(_COMMON_ROLES)
-
-
-def _probe_turns(roles: Sequence[str]) -> list[Turn]:
-    return [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
-
-
-def _probe_of_tools(calls: int, identifier: str = "probe123") -> list[Turn]:
-    names = {f"{identifier}{index}": f"probe_function_{index}" for index in range(calls)}
-    functions = [
-        {"type": "function", "id": each, "function": {"name": name, "arguments": {"probe": 1}}}
-        for each, name in names.items()
-    ]
-    results = [
-        {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": each}
-        for index, (each, name) in enumerate(names.items())
-    ]
-    question = {"role": "user", "content": "probe-question"}
-    return [question, {"role": "assistant", "content": "", "tool_calls": functions}, *results]
 
 
 def _turn(message: Mapping[str, Any]) -> Turn:

@@ -1,0 +1,107 @@
+"""What a chat template knows, found out by rendering small conversations with it: each question once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_petals.chat.turn_folding import Turn
+
+
+def probe_turns(roles: Sequence[str]) -> list[Turn]:
+    """Return a conversation of certain roles, who say `probe-0`, `probe-1` and so on."""
+    return [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+
+
+class TemplateTraits:
+    """What a template can show.
+
+    Args:
+        render: Renders a conversation with it, without tools and nothing behind; None if the template refuses it.
+    """
+
+    def __init__(self, render: Callable[[Sequence[Turn]], str | None]) -> None:
+        self._render = render
+
+    @cached_property
+    def refuses_system(self) -> bool:
+        """Whether a system message raises or vanishes."""
+        question = {"role": "user", "content": "probe-question"}
+        system = {"role": "system", "content": "probe-system"}
+        return self._shows([question], "probe-question") and not self._shows([system, question], "probe-system")
+
+    @cached_property
+    def takes_system_alone(self) -> bool:
+        """Whether a system message may be all that there is."""
+        return self._shows_each(["system"])
+
+    @cached_property
+    def takes_system_anywhere(self) -> bool:
+        """Whether system messages may come further on."""
+        return self._shows_each(["system", "system", "user", "assistant", "system", "user"])
+
+    @cached_property
+    def demands_alternation(self) -> bool:
+        """Whether users and answers have to take turns, and a user has to begin."""
+        orders = (("user", "user", "assistant", "assistant", "user"), ("assistant", "user"))
+        return not all(map(self._shows_each, orders))
+
+    @cached_property
+    def shows_names(self) -> bool:
+        """Whether it tells users apart."""
+        return self._shows([{"role": "user", "content": "probe-question", "name": "probe-name"}], "probe-name")
+
+    @cached_property
+    def shows_calls(self) -> bool:
+        """Whether it writes tool calls."""
+        return self._shows(_probe_of_tools(1), "probe_function_0")
+
+    @cached_property
+    def shows_several_calls(self) -> bool:
+        """Whether an answer may make several calls."""
+        return self._shows(_probe_of_tools(2), "probe_function_0", "probe_function_1")
+
+    @cached_property
+    def refuses_other_ids(self) -> bool:
+        """Whether calls need ids of nine letters or digits, as Mistral's models make them."""
+        return self._render(_probe_of_tools(1)) is not None and self._render(_probe_of_tools(1, "call_probe-")) is None
+
+    @cached_property
+    def shows_results(self) -> bool:
+        """Whether it shows what a tool gives back."""
+        return self._shows(_probe_of_tools(1), "probe-result-0")
+
+    def shows_role(self, role: str) -> bool:
+        """Return whether somebody in a certain role may speak anywhere."""
+        return any(self._shows_each([*before, role]) for before in ((), ("user",), ("user", "assistant")))
+
+    def drops_role(self, role: str) -> bool:
+        """Return whether it leaves out what somebody says in a certain role."""
+        rendered = self._render(probe_turns(["user", role, "user"]))
+        return rendered is not None and "probe-0" in rendered and "probe-1" not in rendered
+
+    def _shows_each(self, roles: Sequence[str]) -> bool:
+        turns = probe_turns(roles)
+        return self._shows(turns, *(turn["content"] for turn in turns))
+
+    def _shows(self, turns: Sequence[Turn], *texts: str) -> bool:
+        """Return whether the template renders a conversation, with certain texts in it."""
+        rendered = self._render(turns)
+        return rendered is not None and all(text in rendered for text in texts)
+
+
+def _probe_of_tools(calls: int, identifier: str = "probe123") -> list[Turn]:
+    names = {f"{identifier}{index}": f"probe_function_{index}" for index in range(calls)}
+    functions = [
+        {"type": "function", "id": each, "function": {"name": name, "arguments": {"probe": 1}}}
+        for each, name in names.items()
+    ]
+    results = [
+        {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": each}
+        for index, (each, name) in enumerate(names.items())
+    ]
+    question = {"role": "user", "content": "probe-question"}
+    return [question, {"role": "assistant", "content": "", "tool_calls": functions}, *results]
