@@ -60,6 +60,11 @@ class TemplateTraits:
         return self._shows(_probe_of_tools(1), "probe_function_0")
 
     @cached_property
+    def drops_text_beside_calls(self) -> bool:
+        """Whether an answer that makes calls can say nothing else: a text raises or vanishes."""
+        return self.shows_calls and not self._shows(_probe_of_tools(1, text="probe-text"), "probe-text")
+
+    @cached_property
     def shows_several_calls(self) -> bool:
         """Whether an answer may make several calls."""
         return self._shows(_probe_of_tools(2), "probe_function_0", "probe_function_1")
@@ -73,6 +78,11 @@ class TemplateTraits:
     def shows_results(self) -> bool:
         """Whether it shows what a tool gives back."""
         return self._shows(_probe_of_tools(1), "probe-result-0")
+
+    @cached_property
+    def shows_results_of_written_calls(self) -> bool:
+        """Whether it also shows what a tool gives back where the call is in the content of the answer before."""
+        return self._shows_each(["user", "assistant", "tool", "assistant", "user"])
 
     def shows_role(self, role: str) -> bool:
         """Return whether somebody in a certain role may speak anywhere."""
@@ -93,7 +103,7 @@ class TemplateTraits:
         return rendered is not None and all(text in rendered for text in texts)
 
 
-def _probe_of_tools(calls: int, identifier: str = "probe123") -> list[Turn]:
+def _probe_of_tools(calls: int, identifier: str = "probe123", text: str = "") -> list[Turn]:
     names = {f"{identifier}{index}": f"probe_function_{index}" for index in range(calls)}
     functions = [
         {"type": "function", "id": each, "function": {"name": name, "arguments": {"probe": 1}}}
@@ -104,4 +114,4 @@ def _probe_of_tools(calls: int, identifier: str = "probe123") -> list[Turn]:
         for index, (each, name) in enumerate(names.items())
     ]
     question = {"role": "user", "content": "probe-question"}
-    return [question, {"role": "assistant", "content": "", "tool_calls": functions}, *results]
+    return [question, {"role": "assistant", "content": text, "tool_calls": functions}, *results]

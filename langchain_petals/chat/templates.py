@@ -175,10 +175,9 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._named([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
-        writes_calls = any(turn.get("tool_calls") for turn in turns) and not self._traits.shows_calls
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
-            turns = [quarantine.turn(turn, calls_as_json=writes_calls) for turn in turns]
+            turns = [quarantine.turn(turn, calls_as_json=self._needs_written_calls(turn)) for turn in turns]
             tools = quarantine.protect(tools, as_json=writes_tools)
             if "documents" in extra:
                 extra["documents"] = quarantine.protect(extra["documents"])
@@ -208,29 +207,43 @@ class ChatTemplate:
         roles = "'system', 'user', 'assistant' or 'tool'"
         return f"{self._title} does not know the role {role!r} of a message; give {roles}."
 
+    def _needs_written_calls(self, turn: Turn) -> bool:
+        """Return whether the template would lose the calls of a message, or what is said beside them."""
+        if not turn.get("tool_calls"):
+            return False
+        return not self._traits.shows_calls or (bool(turn["content"].strip()) and self._traits.drops_text_beside_calls)
+
     def _fold(self, turns: list[Turn], write_calls: WriteCalls) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is.
 
         It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
         nothing may be put together here that is one: parts are set apart by line breaks or are JSON.
         """
+        traits = self._traits
+        if any(turn.get("tool_calls") for turn in turns):
+            if traits.demands_alternation and traits.drops_text_beside_calls:
+                turns = turn_folding.alternating(turns)  # a neighbour's text must not come beside calls later
+            turns = turn_folding.with_written_calls(
+                turns,
+                write_calls,
+                where=self._needs_written_calls,
+                results_of_users=not traits.shows_results_of_written_calls,
+            )
         roles = [turn["role"] for turn in turns]
         calls = [len(turn.get("tool_calls") or ()) for turn in turns]
-        if any(calls) and not self._traits.shows_calls:
-            turns = turn_folding.with_written_calls(turns, write_calls)
-        elif max(calls, default=0) > 1 and not self._traits.shows_several_calls:
+        if max(calls, default=0) > 1 and not traits.shows_several_calls:
             turns = turn_folding.with_single_calls(turns)
-        if (any(calls) or "tool" in roles) and self._traits.refuses_other_ids:
+        if (any(calls) or "tool" in roles) and traits.refuses_other_ids:
             turns = turn_folding.with_short_ids(turns)
-        if "tool" in roles and not self._traits.shows_results:
+        if "tool" in roles and not traits.shows_results:
             turns = turn_folding.with_results_of_users(turns)
         if "system" in roles and (
-            self._traits.refuses_system or (set(roles) == {"system"} and not self._traits.takes_system_alone)
+            traits.refuses_system or (set(roles) == {"system"} and not traits.takes_system_alone)
         ):
             turns = turn_folding.with_folded_system(turns, keep_first=False)
-        elif "system" in roles[1:] and not self._traits.takes_system_anywhere:
+        elif "system" in roles[1:] and not traits.takes_system_anywhere:
             turns = turn_folding.with_folded_system(turns, keep_first=True)
-        return turn_folding.alternating(turns) if self._traits.demands_alternation else turns
+        return turn_folding.alternating(turns) if traits.demands_alternation else turns
 
     def _run(self, turns: Sequence[Turn], **variables: Any) -> str:
         everything = {"documents": None, **self._special_tokens, "messages": list(turns), **variables}

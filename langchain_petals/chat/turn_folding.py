@@ -4,7 +4,8 @@ Many templates know less than LangChain's conversations: no system messages, no 
 strict turns only. What a template does not know is written in the words of what it does know, so that nothing is lost:
 
     names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
-    tool calls                   in the assistant's content, as the model writes them (see `tool_calls`)
+    tool calls                   in the assistant's content, as the model writes them (see `tool_calls`); also where a
+                                 template shows calls, but not the text beside them
     ids of calls                 nine letters or digits, where the template takes no others
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
@@ -42,17 +43,26 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
     ]
 
 
-def with_written_calls(turns: Iterable[Turn], write: WriteCalls) -> list[Turn]:
+def with_written_calls(
+    turns: Iterable[Turn], write: WriteCalls, *, where: Callable[[Turn], bool], results_of_users: bool
+) -> list[Turn]:
     """Write tool calls into the content of the message that makes them.
 
     Args:
         turns: The conversation.
         write: Gives the text of an answer's calls (`name` and `args` of each), after its content.
+        where: Whether to do so with the calls of a certain message.
+        results_of_users: Let the user give their results.
     """
     result = []
+    written = False
     for turn in turns:
-        functions = [call.get("function", call) for call in turn.get("tool_calls") or ()]
-        if functions:
+        if turn["role"] == "tool":
+            result.append(_result_of_user(turn) if written and results_of_users else turn)
+            continue
+        written = where(turn)
+        if written:
+            functions = [call.get("function", call) for call in turn["tool_calls"]]
             calls = [{"name": each["name"], "args": each.get("arguments") or {}} for each in functions]
             others = {key: value for key, value in turn.items() if key != "tool_calls"}
             result.append(others | {"content": write(calls, turn["content"])})
@@ -127,14 +137,12 @@ def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
 
 def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
     """Give the results of tools as messages of the user."""
-    result = []
-    for turn in turns:
-        if turn["role"] == "tool":
-            label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
-            result.append({"role": "user", "content": f"{label}: {turn['content']}"})
-        else:
-            result.append(turn)
-    return result
+    return [_result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
+
+
+def _result_of_user(turn: Turn) -> Turn:
+    label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
+    return {"role": "user", "content": f"{label}: {turn['content']}"}
 
 
 def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]:

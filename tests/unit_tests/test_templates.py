@@ -29,6 +29,19 @@ ALTERNATING = (
     "{{ raise_exception('roles must alternate') }}{% endif %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
 )
 
+# shows calls, and never what is said beside them
+CALLS_ALONE = (
+    "{% for m in messages %}[{{ m.role }}] {% if 'tool_calls' in m %}"
+    "{% for c in m.tool_calls %}({{ c.function.name }} {{ c.function.arguments.values() | join(' ') }}){% endfor %}"
+    "{% else %}{{ m.content }}{% endif %}{{ '\n' }}{% endfor %}"
+)
+# the same, and calls and their results are no turns of those who alternate
+CALLS_BETWEEN_TURNS = (
+    "{% set turns = messages | selectattr('tool_calls', 'undefined') | rejectattr('role', 'equalto', 'tool') %}"
+    "{% for m in turns %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + CALLS_ALONE
+)
+
 
 def text(segments: Sequence[Segment]) -> str:
     return "".join(segment.text for segment in segments)
@@ -266,6 +279,32 @@ class TestATemplateThatKnowsLess:
         assert rendered(source, golden.TOOL_USE[1:]) == (
             "assistant:add2;tool:5;assistant:add4;tool:9;assistant:5 and 9.;user:Thanks!;"
         )
+
+    @pytest.mark.parametrize(
+        ("source", "after"),
+        [
+            (CALLS_ALONE, "[tool] 5\n[tool] 9\n[assistant] 5 and 9.\n"),
+            (CALLS_BETWEEN_TURNS, "[user] Tool result (add): 5\n\nTool result (add): 9\n[assistant] 5 and 9.\n"),
+        ],
+        ids=["as Llama 3.1's", "as Mistral's"],
+    )
+    def test_gets_the_text_beside_calls_that_it_would_leave_out(self, source: str, after: str) -> None:
+        question, answer, *rest = golden.TOOL_USE
+        calls = [{"name": "add", "args": call["function"]["arguments"]} for call in answer["tool_calls"]]
+        written = HERMES.render(calls, "Let me see.")  # type: ignore[arg-type]
+        expected = f"[user] {question['content']}\n[assistant] {written}\n{after}[user] Thanks!\n"
+        assert rendered(source, [question, answer | {"content": "Let me see."}, *rest]) == expected
+        if source == CALLS_BETWEEN_TURNS:  # a text that was in front of the calls is beside them now
+            text = {"role": "assistant", "content": "Let me see."}
+            assert rendered(source, [question, text, answer, *rest]) == expected
+
+    @pytest.mark.parametrize("source", [CALLS_ALONE, CALLS_BETWEEN_TURNS])
+    @pytest.mark.parametrize("content", ["", " \n"])
+    def test_writes_calls_itself_where_there_is_no_text_beside_them(self, source: str, content: str) -> None:
+        question, answer, *rest = golden.TOOL_USE
+        prompt = rendered(source, [question, answer | {"content": content}, *rest])
+        assert prompt.count("(add 2 3)") == prompt.count("[tool] 5") == 1
+        assert "<tool_call>" not in prompt
 
     def test_gets_ids_of_calls_that_it_takes(self) -> None:
         source = (  # as Mistral's
