@@ -6,6 +6,7 @@ The way of a call: messages -> `chat.messages` (dictionaries) -> `chat.prompts` 
 
 from __future__ import annotations
 
+import inspect
 import json
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from langchain_petals.chat.messages import turns
 from langchain_petals.chat.prompts import Prompt, Prompts
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
+from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.chat.tool_calls import find_format
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.client import Client
 
 
-_OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt", "escape_special_tokens", "write_calls"})
+_OWN_VARIABLES = frozenset(inspect.signature(ChatTemplate.render).parameters) - {"self", "extra"}
 
 
 class ChatPetals(PetalsParameters, BaseChatModel):

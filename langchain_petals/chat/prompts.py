@@ -56,6 +56,7 @@ class Prompts:
         family = getattr(client.model.config, "model_type", None)
         self._template = find_template(chat_template, client.tokenizer, model_name, family)
         self.tool_format = find_format(tool_format, self._template.tool_source)
+        self._templates_format = find_format(None, self._template.tool_source)
 
     @property
     def end_token(self) -> int | None:
@@ -88,6 +89,7 @@ class Prompts:
             tools=form.tools,
             escape_special_tokens=not allow_special_tokens,
             write_calls=wire.render,
+            rewrite_calls=wire.instructions != self._templates_format.instructions,
             write_tools=wire.system_prompt,
             **variables,
         )

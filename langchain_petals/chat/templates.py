@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -137,6 +137,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         escape_special_tokens: bool = True,
         write_calls: WriteCalls = HERMES.render,
+        rewrite_calls: bool = False,
         write_tools: WriteTools | None = None,
         **extra: Any,
     ) -> Rendered:
@@ -151,6 +152,7 @@ class ChatTemplate:
                 Without it a message can end its turn and speak for somebody else.
             write_calls: Writes earlier tool calls down where the template does not, as JSON. Marks that it puts around
                 the JSON act as such.
+            rewrite_calls: Let `write_calls` do so where the template can, too: the model writes them in another way.
             write_tools: Describes tools, as JSON too, where the template does not present them; the system message ends
                 with that. None: tools raise there.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
@@ -167,6 +169,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 escape_special_tokens=escape_special_tokens,
                 write_calls=write_calls,
+                rewrite_calls=rewrite_calls,
                 write_tools=write_tools,
                 **extra,
             )
@@ -175,15 +178,16 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._named([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
+        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls)
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
-            turns = [quarantine.turn(turn, calls_as_json=self._needs_written_calls(turn)) for turn in turns]
+            turns = [quarantine.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
             tools = quarantine.protect(tools, as_json=writes_tools)
             if "documents" in extra:
                 extra["documents"] = quarantine.protect(extra["documents"])
         if tools and writes_tools and write_tools is not None:
             turns, tools = turn_folding.with_system_section(turns, write_tools(tools)), None
-        turns = self._fold(turns, write_calls)
+        turns = self._fold(turns, write_calls, writes_calls)
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
@@ -207,13 +211,20 @@ class ChatTemplate:
         roles = "'system', 'user', 'assistant' or 'tool'"
         return f"{self._title} does not know the role {role!r} of a message; give {roles}."
 
-    def _needs_written_calls(self, turn: Turn) -> bool:
-        """Return whether the template would lose the calls of a message, or what is said beside them."""
+    def _writes_calls(self, turn: Turn, *, rewrite: bool) -> bool:
+        """Return whether a message's calls go into its content: the template would lose them, or what is beside them.
+
+        Args:
+            turn: The message.
+            rewrite: They do in any case.
+        """
         if not turn.get("tool_calls"):
             return False
-        return not self._traits.shows_calls or (bool(turn["content"].strip()) and self._traits.drops_text_beside_calls)
+        if rewrite or not self._traits.shows_calls:
+            return True
+        return bool(turn["content"].strip()) and self._traits.drops_text_beside_calls
 
-    def _fold(self, turns: list[Turn], write_calls: WriteCalls) -> list[Turn]:
+    def _fold(self, turns: list[Turn], write_calls: WriteCalls, writes_calls: Callable[[Turn], bool]) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is.
 
         It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
@@ -226,7 +237,7 @@ class ChatTemplate:
             turns = turn_folding.with_written_calls(
                 turns,
                 write_calls,
-                where=self._needs_written_calls,
+                where=writes_calls,
                 results_of_users=not traits.shows_results_of_written_calls,
             )
         roles = [turn["role"] for turn in turns]

@@ -5,9 +5,12 @@ what is written parses and fits the tool's schema; it parses answers, and render
 conversation goes on from tokens that the servers have seen already.
 
     "hermes"     <tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>, once for each call (Hermes, Qwen)
-    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, `<|python_tag|>` before it or
-                 not; "llama-3.1-python-tag" where it always is
+    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, or comes behind a text and
+                 `<|python_tag|>`; "llama-3.1-python-tag" where the tag is always there
     "mistral"    [TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, ...]
+
+A call that could be written in two ways is read in both, but rendered in one: "llama-3.1" takes a tag that no text
+precedes, and leaves it out.
 """
 
 from __future__ import annotations
@@ -189,7 +192,9 @@ class JsonFormat:
         if not objects:
             return content
         before, between, after = self.wrapping
-        return content + (self.marks.before if content else "") + before + between.join(objects) + after
+        if content:  # without a marker it would be text: only a whole answer can do without
+            before = self.marks.before + (before if self.marks.bare is None else self.marks.starts[0])
+        return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
         """Return what tells a model about tools; see `ToolFormat.system_prompt`."""

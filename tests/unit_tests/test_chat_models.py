@@ -172,8 +172,8 @@ def test_forms_that_contradict_each_other_are_refused(make_chat: Callable[..., C
     with pytest.raises(InvalidRequestError, match="do not go together with json_schema, regex or grammar"):
         make_chat().invoke(QUESTION, regex="x", response_format={"type": "json_object"})
     assert make_chat().invoke(QUESTION, regex="xyz").text == "xyz"
-    with pytest.raises(ValueError, match="cannot set tools"):
-        make_chat(chat_template_kwargs={"tools": []})
+    with pytest.raises(ValueError, match="cannot set tools, write_tools"):
+        make_chat(chat_template_kwargs={"tools": [], "write_tools": str})
 
 
 def test_nothing_counts_nothing(make_chat: Callable[..., ChatPetals]) -> None:
