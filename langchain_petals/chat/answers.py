@@ -134,7 +134,9 @@ class ChatAnswer:
         self._whole.extend(news)
         if piece.finish_reason is None:
             return self._chunk(news) if news else None
-        self._finish_reason = "tool_calls" if self._whole.calls else piece.finish_reason
+        # a call that the budget cut short is as valid as any: nothing else would tell
+        called = piece.finish_reason == "stop" and self._whole.calls
+        self._finish_reason = "tool_calls" if called else piece.finish_reason
         self._remember("".join(self._written), self._tokens)
         return self._chunk(news, self._metadata, self.usage)
 

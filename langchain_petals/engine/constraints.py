@@ -126,7 +126,7 @@ class _Run:
         return mask
 
     def must_leave(self, left: int) -> int | None:
-        """Return the way's first token if there is no time for anything else."""
+        """Return the way's first token if hardly anything else can have time; the way has been tried then."""
         return self.way_out(left) if self._way and len(self._way) >= left else None
 
     def take(self, token: int, left: int) -> bool:
@@ -217,6 +217,7 @@ class Guide:
     Attributes:
         holds: Whether the last token belongs to what a grammar rules.
         finished: Whether the answer is complete and nothing may follow.
+        cut: Whether the budget, and not the model, chose a token: what it wanted could not have been ended in time.
         visible: Special tokens that are part of the answer's text, and how they read.
     """
 
@@ -236,7 +237,7 @@ class Guide:
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
         self._opening = Opening(constraint.reasoning, begun=constraint.reasoning_begun)
-        self.holds = self.finished = False
+        self.holds = self.finished = self.cut = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
         self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}
 
@@ -269,8 +270,9 @@ class Guide:
         self, run: _Run, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int
     ) -> tuple[int, _T]:
         self.holds = True
+        # the model is asked even where there is only one way, to know whether it would have gone it by itself
         forced = run.must_leave(left)
-        mask = self._only(forced) if forced is not None else torch.from_numpy(run.allowed(self._ends))
+        mask = self._only(forced) if forced is not None and self.cut else torch.from_numpy(run.allowed(self._ends))
         while True:
             if not mask.any():
                 msg = "the grammar allows no token of this model's vocabulary here"
@@ -281,6 +283,7 @@ class Guide:
                 return token, more
             if run.take(token, left - 1):
                 break
+            self.cut = True
             # the first step of the way out, or the end, or (when the way has been lost) anything else
             mask = mask.clone()
             mask[token] = False

@@ -115,6 +115,8 @@ class Row:
         else:  # no stop sequence cuts what a grammar rules
             text = self._stop.flush() + self._read(token, guide)
             text, reason = self._ended(text, None, "stop" if guide.finished else reason)
+        if reason == "stop" and guide is not None and guide.cut:
+            reason = "length"
         self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,))
 
     def _read(self, token: int, guide: Guide) -> str:

@@ -79,6 +79,39 @@ def test_a_stream_joins_to_the_message(
     assert end["event"] == "message-finish"
 
 
+LONG = '<tool_call>\n{"name": "say", "arguments": {"text": "rm -rf /tmp/build/cache/old"}}\n</tool_call>'
+
+
+def say(text: str) -> str:
+    """Say something."""
+    return text
+
+
+@pytest.mark.parametrize("choice", ["auto", "any"])
+@pytest.mark.parametrize(
+    ("text", "missing", "reason"),
+    [(LONG, 0, "tool_calls"), (LONG, 6, "length"), (f"{LONG}\nThat is what I would do.", 0, "length")],
+)
+def test_what_the_budget_cut_is_told_from_what_the_model_ended(  # noqa: PLR0917 - pytest passes them by name
+    saying: Callable[..., ChatPetals],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    choice: str,
+    text: str,
+    missing: int,
+    reason: str,
+) -> None:
+    """A call whose arguments were cut is as valid as any other."""
+    room = len(tiny_tokenizer(LONG, add_special_tokens=False)["input_ids"]) + 3 - missing
+    chat = saying(text, max_tokens=room).bind_tools([say], tool_choice=choice)
+    first, *rest = chat.stream("hi")
+    for answer in (chat.invoke("hi"), sum(rest, first)):
+        assert answer.response_metadata["finish_reason"] == reason
+        [call] = answer.tool_calls
+        wanted = "rm -rf /tmp/build/cache/old"
+        assert wanted.startswith(call["args"]["text"])
+        assert (call["args"]["text"] == wanted) == (missing == 0)
+
+
 def test_a_grammar_leaves_no_room_for_reasoning_that_the_prompt_began(saying: Callable[..., ChatPetals]) -> None:
     chat = saying('{"years": 5}', chat_template=THINKING)
     assert chat.with_structured_output(Age).invoke("hi") == Age(years=5)

@@ -11,6 +11,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumps, loads
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic.v1 import BaseModel as BaseModelV1
+from saying_model import SayingModel
 from typing_extensions import TypedDict
 
 from langchain_petals import Petals
@@ -19,6 +20,8 @@ from langchain_petals.schemas import closed, closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerFast
 
 PROMPT = "Human: Who are you?\nAI:"
 
@@ -122,6 +125,18 @@ def test_form_that_cannot_be_kept_is_refused_at_once(
     call.pop("model_kwargs", None)
     with pytest.raises(InvalidRequestError, match=reason):
         petals_llm(max_new_tokens=9).invoke(PROMPT, **call)
+
+
+@pytest.mark.parametrize(("budget", "reason"), [(99, "stop"), (18, "length")])
+def test_answer_that_the_limit_made_end_says_so(
+    petals_llm: Callable[..., Petals], tiny_tokenizer: PreTrainedTokenizerFast, budget: int, reason: str
+) -> None:
+    wanted = '{"name": "Ada Lovelace, of London, who wrote programs"}'
+    llm = petals_llm(client=SayingModel(tiny_tokenizer, wanted), json_schema=OldPerson, max_new_tokens=budget)
+    [[generation]] = llm.generate([PROMPT]).generations
+    assert generation.generation_info is not None
+    assert generation.generation_info["finish_reason"] == reason
+    assert (json.loads(generation.text) == json.loads(wanted)) == (reason == "stop")
 
 
 def test_limit_that_is_too_small_says_so(petals_llm: Callable[..., Petals]) -> None:

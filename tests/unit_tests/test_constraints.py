@@ -177,7 +177,6 @@ def test_answers_fit_with_every_kind_of_tokenizer(name: str, seed: int, request:
     pieces = answered(request.getfixturevalue(name), asked(json_grammar(PERSON), 60, seeded(seed)), seed=seed)
     person = json.loads(text(pieces))
     assert list(person) == ["name", "age"]
-    assert pieces[-1].finish_reason == "stop"
 
 
 def test_slow_tokenizer_is_converted(merging_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -304,6 +303,26 @@ def test_limit_that_shrinks_on_the_way_is_kept(byte_tokenizer: PreTrainedTokeniz
             assert caught.value.generated.startswith('"')
 
 
+@pytest.mark.parametrize(
+    ("said", "budget", "expected", "reason"),
+    [
+        ("[abc]", 5, "[abc]", "stop"),
+        ("[abcd]", 5, "[abc]", "length"),
+        ("[abcd]", 6, "[abcd]", "stop"),
+        ("[]", 9, "[]", "stop"),
+        ("<bb]", 6, "[bb]", "length"),  # what it began with has no room, the rest is its own
+        ("<12345>", 7, "<12345>", "stop"),
+    ],
+)
+def test_answer_that_the_budget_made_end_says_so(
+    byte_tokenizer: PreTrainedTokenizerFast, said: str, budget: int, expected: str, reason: str
+) -> None:
+    request = asked(regex_grammar(r"\[[a-z]*\]|<[0-9]{5}>"), budget)
+    pieces = answered(byte_tokenizer, request, said=bytes_of(said))
+    assert (text(pieces), pieces[-1].finish_reason) == (expected, reason)
+    assert pieces[-1].generated <= budget
+
+
 def test_long_words_make_a_short_way_out(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     words = "the quick brown fox"
     tokens = len(merging_tokenizer(words)["input_ids"])
@@ -322,7 +341,7 @@ def test_end_token_comes_where_the_text_may_end(byte_tokenizer: PreTrainedTokeni
     pieces = answered(byte_tokenizer, asked(regex_grammar("ab(cd)*"), 9), said=[end] * 9)
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
     pieces = answered(byte_tokenizer, asked(regex_grammar("ab(cd)*"), 9), reluctant=[end])
-    assert (text(pieces), pieces[-1].finish_reason) == ("abcdcdcd", "stop")  # one c more, and it could not end
+    assert (text(pieces), pieces[-1].finish_reason) == ("abcdcdcd", "length")  # one c more, and it could not end
     pieces = answered(byte_tokenizer, asked(regex_grammar("a+"), 9), reluctant=[end])
     assert (text(pieces), pieces[-1].finish_reason) == ("a" * 9, "length")
 
