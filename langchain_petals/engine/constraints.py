@@ -120,9 +120,14 @@ class _Run:
         mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
         if self._matcher.is_error():
             raise InvalidRequestError(self._complaint())
+        ends = [end for end in ends if end < size]
         if self.complete:
             mask[self._vocabulary.ends] = False
-            mask[[end for end in ends if end < size]] = True
+            mask[ends] = True
+        else:  # they may be text as well, which can be spelled, or what the grammar asks for
+            spelled = mask.copy()
+            spelled[ends] = False
+            mask = spelled if spelled.any() else mask
         return mask
 
     def must_leave(self, left: int) -> int | None:
@@ -217,6 +222,7 @@ class Guide:
     Attributes:
         holds: Whether the last token belongs to what a grammar rules.
         finished: Whether the answer is complete and nothing may follow.
+        ended: Whether the last token ended the answer; an end token that is a part of the grammar's text does not.
         cut: Whether the budget, and not the model, chose a token: what it wanted could not have been ended in time.
         visible: Special tokens that are part of the answer's text, and how they read.
     """
@@ -237,7 +243,7 @@ class Guide:
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._heard = b""  # free text since the start or the last call, as far as a marker may begin in it
         self._opening = Opening(constraint.reasoning, begun=constraint.reasoning_begun)
-        self.holds = self.finished = self.cut = False
+        self.holds = self.finished = self.ended = self.cut = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
         self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}
 
@@ -279,7 +285,7 @@ class Guide:
                 raise InvalidRequestError(msg)
             token, more = pick(mask)
             if token in self._ends and run.complete:
-                self.finished = True
+                self.finished = self.ended = True
                 return token, more
             if run.take(token, left - 1):
                 break
@@ -307,7 +313,8 @@ class Guide:
     def _hear(self, token: int, left: int) -> bool:
         """Listen for a marker; return False if the token completes one, but no call of `left` tokens can follow."""
         self.holds = False
-        if token in self._ends or token >= self._vocabulary.size:
+        self.ended = token in self._ends
+        if self.ended or token >= self._vocabulary.size:
             return True
         if self._vocabulary.tokenizer.is_special_token(token):
             text = self.visible.get(token)

@@ -106,7 +106,7 @@ class Row:
             token, logprobs = guide.choose(partial(self._sampler.choose, self.ids, logits, top), left)
         self.ids.append(token)
         reason: FinishReason | None = "length" if self._generated >= self._budget else None
-        if token in self._end_tokens:
+        if token in self._end_tokens if guide is None else guide.ended:
             text, reason = self._ended("", None, "stop")
         elif guide is None or not guide.holds:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
@@ -125,7 +125,9 @@ class Row:
         return self._text.add(token) if special is None else self._text.flush() + special
 
     def _cut_short(self) -> OutputLimitError:
-        generated = self._tokenizer.decode(self.ids[self.prompt_length :], skip_special_tokens=True)
+        generated = self._tokenizer.decode(
+            self.ids[self.prompt_length :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return OutputLimitError(self._budget, generated=generated)
 
     def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:

@@ -279,6 +279,15 @@ def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTr
     assert set(caught.value.generated) <= {"a", "b"}
 
 
+def test_what_there_was_is_told_as_it_was_written(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    tidying = PreTrainedTokenizerFast(
+        tokenizer_object=merging_tokenizer.backend_tokenizer, eos_token="</s>", clean_up_tokenization_spaces=True
+    )
+    with pytest.raises(OutputLimitError) as caught:
+        answered(tidying, asked(regex_grammar("( \\. , do n't){500}"), 12))
+    assert caught.value.generated.startswith(" . , do n't")
+
+
 def test_limit_that_shrinks_on_the_way_is_kept(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A server that takes over may have less room; what is left then is used to end the answer, if it suffices."""
     end = byte_tokenizer.eos_token_id
@@ -350,6 +359,26 @@ def test_end_tokens_of_the_request_end_it_too(byte_tokenizer: PreTrainedTokenize
     other = byte_tokenizer.convert_tokens_to_ids("<|endoftext|>")
     pieces = answered(byte_tokenizer, asked(regex_grammar("a+"), 9, end_tokens=(other,)), said=[97, other])
     assert (text(pieces), pieces[-1].finish_reason) == ("a", "stop")
+
+
+def test_end_token_inside_the_text_does_not_end_it(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+    """An end token of the request may be text of the grammar's as well."""
+    backend = Tokenizer.from_str(merging_tokenizer.backend_tokenizer.to_str())
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.add_tokens([AddedToken("###END", special=False)])
+    quote, letter, end = tokenizer.convert_tokens_to_ids(['"', "a", "###END"])
+    said = [quote, letter, end, letter, quote]
+    for schema in ({"type": "string"}, {"const": "a###ENDa"}):
+        pieces = answered(tokenizer, asked(json_grammar(schema), 30, end_tokens=(end,)), said=said)
+        assert json.loads(text(pieces)).startswith("a")
+    request = asked(regex_grammar("a###ENDb"), 3, end_tokens=(end,))  # there is no room to spell it
+    assert text(answered(tokenizer, request)) == "a###ENDb"
+
+
+def test_end_token_that_the_grammar_asks_for_is_written(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    end = byte_tokenizer.eos_token_id
+    pieces = answered(byte_tokenizer, asked(lark_grammar('start: "ab" <|im_end|>'), 9), said=[97, end])
+    assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
 
 
 # ---- beside other options
