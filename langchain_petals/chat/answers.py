@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
@@ -15,7 +15,7 @@ from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPar
 from langchain_petals.logprobs import described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from langchain_core.messages.ai import UsageMetadata
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from langchain_petals.engine.generation import Generation, Piece
 
 PROVIDER = "petals"
+
+# Follows on the arguments of a call that were streamed before it turned out to be none: LangChain completes JSON that
+# is cut off, and would make a call of them. Inside a string, after a backslash or outside, this comes to a bracket that
+# closes what is not open, and that it does not mend.
+_BEYOND_REPAIR = '"{]"{]'
 
 
 @dataclass
@@ -66,13 +71,22 @@ class _News:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    def call_chunks(self, number: Callable[[int], int]) -> list[ToolCallChunk]:
-        """Return the calls' parts; a broken one has no name, so that LangChain will find that it does not parse."""
-        calls = [
+    def call_chunks(self, number: Callable[[int], int], told: Container[int]) -> list[ToolCallChunk]:
+        """Return the calls' parts; what follows on a broken one lets LangChain find that it does not parse.
+
+        Args:
+            number: Gives the number of a call in the stream.
+            told: The calls of which there are parts, here or before.
+        """
+        parts = dict(self.calls)
+        for each in self.broken:
+            part = parts.get(each.index, CallPart(each.index))
+            rest = _BEYOND_REPAIR if each.index in told else each.text
+            parts[each.index] = replace(part, arguments=part.arguments + rest)
+        return [
             tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
-            for part in self.calls.values()
+            for part in parts.values()
         ]
-        return calls + [tool_call_chunk(args=part.text, index=number(part.index)) for part in self.broken]
 
     @property
     def whole_calls(self) -> list[ToolCall]:
@@ -85,7 +99,13 @@ class _News:
 
     @property
     def broken_calls(self) -> list[InvalidToolCall]:
-        return [invalid_tool_call(args=part.text, error=part.error) for part in self.broken]
+        """The broken calls, as a stream's chunks make them; what is wrong with them only a whole message can say."""
+        errors = {part.index: part.error for part in self.broken}
+        return [
+            invalid_tool_call(name=chunk["name"], args=chunk["args"], id=chunk["id"], error=errors[chunk["index"]])
+            for chunk in self.call_chunks(int, self.calls)
+            if chunk["index"] in errors
+        ]
 
 
 class ChatAnswer:
@@ -135,7 +155,7 @@ class ChatAnswer:
         if piece.finish_reason is None:
             return self._chunk(news) if news else None
         # a call that the budget cut short is as valid as any: nothing else would tell
-        called = piece.finish_reason == "stop" and self._whole.calls
+        called = piece.finish_reason == "stop" and self._whole.whole_calls
         self._finish_reason = "tool_calls" if called else piece.finish_reason
         self._remember("".join(self._written), self._tokens)
         return self._chunk(news, self._metadata, self.usage)
@@ -166,7 +186,7 @@ class ChatAnswer:
         message = AIMessageChunk(
             content=news.text,
             additional_kwargs=news.additional_kwargs,
-            tool_call_chunks=news.call_chunks(self._number_of_call),
+            tool_call_chunks=news.call_chunks(self._number_of_call, self._whole.calls),
             response_metadata=news.metadata | (metadata or {}),
             usage_metadata=usage,
             chunk_position="last" if usage else None,

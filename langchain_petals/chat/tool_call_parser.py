@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
 
+# JSON that is nested too deep, or a number of too many digits (a plain ValueError), is as good as none
+_UNREADABLE = (ValueError, RecursionError)
+
 _SPACE = string.whitespace  # and no other of Unicode's, since the engine's guide sees bytes and has to agree
 
 
@@ -341,18 +344,22 @@ class _Call:
         """Return why this is no call."""
         try:
             content = json.loads(self._raw)
-        except ValueError as error:
+        except _UNREADABLE as error:
             return f"it is not valid JSON: {error}"
         if not isinstance(content.get("name"), str):
             return "it names no tool"
         if not isinstance(content.get(self._key, {}), dict):
             return f"its {self._key} are no JSON object"
+        try:
+            json.loads(self.arguments or "{}")
+        except ValueError:  # each of them is JSON
+            return f"it has {self._key} twice"
         return None
 
 
 def _string(word: str) -> str | None:
     try:
         value = json.loads(word)
-    except ValueError:
+    except _UNREADABLE:
         return None
     return value if isinstance(value, str) else None

@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_petals.chat.answers import ChatAnswer
 from langchain_petals.chat.reasoning import ReasoningSplitter
+from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request
 
@@ -53,6 +54,9 @@ def added(answer: ChatAnswer, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, 
     assert whole.additional_kwargs == message.additional_kwargs
     assert whole.usage_metadata == message.usage_metadata
     assert whole.response_metadata == message.response_metadata
+    assert whole.tool_calls == message.tool_calls
+    nameless = [{**call, "error": None} for call in message.invalid_tool_calls]  # a stream cannot say what is wrong
+    assert whole.invalid_tool_calls == nameless
     return whole, message
 
 
@@ -73,6 +77,50 @@ def test_reasoning_in_chunks_and_whole(*, started: bool) -> None:
     assert [block["type"] for block in message.content_blocks] == ["reasoning", "text"]
     assert message.usage_metadata is not None
     assert message.usage_metadata["output_token_details"] == {"reasoning": 5 - started}
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "args", "error"),
+    [
+        ('{"name": "f", "arguments": {"x": "abc', "f", '{"x": "abc', "the answer ends in the middle"),
+        ('{"name": "f", "arguments": {"x": "abc\\', "f", '{"x": "abc\\', "the answer ends in the middle"),
+        ('{"name": "f", "arguments": {"x": [1, {"y": 2}', "f", '{"x": [1, {"y": 2}', "the answer ends in the middle"),
+        ('{"name": "f", "arguments": {"x": 1}</tool_call>', "f", '{"x": 1}', "its JSON is not complete"),
+        ('{"name": "f", "arguments": {"x": 1, "y": }}</tool_call>', "f", '{"x": 1, "y": }', "it is not valid JSON"),
+        ('{"name": "f", "argu', "f", "", "the answer ends in the middle"),
+        ('{"name": "f", "arguments": {}, "arguments": {}}', "f", "{} {}", "it has arguments twice"),
+        (f'{{"name": "f", "arguments": {{"x": {"1" * 5000}}}}}', "f", f'{{"x": {"1" * 5000}}}', "it is not valid JSON"),
+        (
+            f'{{"name": "f", "arguments": {{"x": {"[" * 100_000}{"]" * 100_000}}}}}',
+            "f",
+            f'{{"x": {"[" * 100_000}{"]" * 100_000}}}',
+            "it is not valid JSON",
+        ),
+        ('{"arguments": {"x": 1}}', None, '{"x": 1}', "it names no tool"),
+        ('{"name": "f", "arguments": "{}"}', "f", '"{}"', "its arguments are no JSON object"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_call_that_broke_off_is_invalid_in_chunks_and_whole(
+    said: str, name: str | None, args: str, error: str, size: int
+) -> None:
+    """LangChain completes JSON that is cut off; a call must not come of it."""
+    said = "<tool_call>\n" + said
+    size = max(size, len(said) // 40)
+    cut = [said[at : at + size] for at in range(0, len(said), size)]
+    _, message = added(answer(parser=HERMES.parser()), pieces(*cut, ""))
+    assert not message.tool_calls
+    assert message.response_metadata["finish_reason"] == "stop"
+    [call] = message.invalid_tool_calls
+    assert call["name"] == name
+    assert (call["args"] or "").startswith(args)
+    assert error in (call["error"] or "")
+
+
+def test_what_was_never_a_call_is_told_as_it_was_written() -> None:
+    said = "<tool_call>f(1)</tool_call>"
+    _, message = added(answer(parser=HERMES.parser()), pieces(*said, ""))
+    assert [call["args"] for call in message.invalid_tool_calls] == [said]
 
 
 def test_pieces_without_news_make_no_chunk() -> None:
