@@ -77,7 +77,7 @@ class Marks:
         end: What comes after them; empty where they last to the end of the answer.
         separators: Characters that may stand between the marks and the JSON objects, beside white space.
         arguments: The key of a call's arguments.
-        before: What is put between a text and the first call, and belongs to neither.
+        before: What is put between a text and the first call, or a call and the text after it, and belongs to neither.
         bare: How a call without a start marker begins; only where no text comes before it.
         leading: Whether the others too count only where no text comes before them, since text is no place for calls.
     """
@@ -122,7 +122,7 @@ class ToolCallParser:
             self._region = None
             return _merged(iter(parts))
         held, self._held = self._held, ""
-        return [TextPart(held)] if held and (held.strip() or not self._calls) else []
+        return list(self._said(held)) if held.strip() or not self._calls else []
 
     def _parts(self, text: str) -> Iterator[Part]:
         while text:
@@ -177,6 +177,8 @@ class ToolCallParser:
         return keep + len(text) - len(text.rstrip())
 
     def _said(self, text: str) -> Iterator[Part]:
+        if self._calls and not self._spoken:  # between two texts it sets these apart, and stays
+            text = text.removeprefix(self._marks.before)
         if text:
             self._spoken = True
             yield TextPart(text)

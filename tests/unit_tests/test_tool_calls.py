@@ -276,6 +276,21 @@ CALL = '{"name": "f", "arguments": {"x": 1}}'
         ),
         (
             HERMES,
+            f"<tool_call>\n{CALL}\n</tool_call>\nDone.",
+            [CallPart(0, "id0", "f", '{"x": 1}'), TextPart("Done.")],
+        ),
+        (
+            HERMES,
+            f"<tool_call>\n{CALL}\n</tool_call>\n<tool",
+            [CallPart(0, "id0", "f", '{"x": 1}'), TextPart("<tool")],
+        ),
+        (
+            HERMES,
+            f"Yes.\n<tool_call>\n{CALL}\n</tool_call>\nDone.",
+            [TextPart("Yes."), CallPart(0, "id0", "f", '{"x": 1}'), TextPart("\nDone.")],
+        ),
+        (
+            HERMES,
             '<tool_call>{"name": "f", "arguments": {"a": "</tool_call>}\\"", "b": [{"name": "g"}]}}</tool_call>',
             [CallPart(0, "id0", "f", '{"a": "</tool_call>}\\"", "b": [{"name": "g"}]}')],
         ),
