@@ -118,7 +118,7 @@ class JsonFormat:
         """Return what an answer has to keep to; see `ToolFormat.constraint`."""
         marks = self.marks
         if mode == "none":
-            return Constraint(triggers=self._triggers(None, None))
+            return Constraint(triggers=self._forbidden(tools))
         markers = {"open": marks.starts[0]}
         if len(marks.end) > 1:
             markers["close"] = marks.end
@@ -129,13 +129,20 @@ class JsonFormat:
             if mode != "any" and otherwise is not None:
                 start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
-        triggers = self._triggers(f"start: {after}\n{rules}", f"start: rest\n{rules}")
+        triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in marks.starts)
+        if marks.bare is not None:
+            triggers += (Trigger(marks.bare, f"start: rest\n{rules}", at_start=True),)
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
 
-    def _triggers(self, after_marker: str | None, after_bare: str | None) -> tuple[Trigger, ...]:
-        marks = self.marks
-        bare = () if marks.bare is None else (Trigger(marks.bare, after_bare, at_start=True),)
-        return (*(Trigger(start, after_marker) for start in marks.starts), *bare)
+    def _forbidden(self, tools: Sequence[Tool]) -> tuple[Trigger, ...]:
+        """Return what must not be written where nothing may be called; an object that names no tool is as good as any.
+
+        Args:
+            tools: What might be called.
+        """
+        bare = [] if self.marks.bare is None else [f'{{"name": {_json(tool["function"]["name"])}' for tool in tools]
+        starts = [Trigger(start, None) for start in self.marks.starts]
+        return (*starts, *(Trigger(marker, None, at_start=True) for marker in bare))
 
     def _rules(self, tools: Sequence[Tool]) -> str:
         arguments, objects, rests = [], [], []

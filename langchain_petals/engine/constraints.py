@@ -225,6 +225,8 @@ class Guide:
         ended: Whether the last token ended the answer; an end token that is a part of the grammar's text does not.
         cut: Whether the budget, and not the model, chose a token: what it wanted could not have been ended in time.
         visible: Special tokens that are part of the answer's text, and how they read.
+        markers: Texts that make a grammar hold.
+        unfinished: The beginning of a marker that the answer ended with, since no call may follow; it is no text.
     """
 
     def __init__(
@@ -245,6 +247,8 @@ class Guide:
         self._opening = Opening(constraint.reasoning, begun=constraint.reasoning_begun)
         self.holds = self.finished = self.ended = self.cut = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
+        self.markers = tuple(trigger.marker for trigger in constraint.triggers)
+        self.unfinished = ""
         self.visible = {vocabulary.specials[text]: text for text in markers if text in vocabulary.specials}
 
     @property
@@ -304,6 +308,10 @@ class Guide:
         token, more = pick(None)
         mask: torch.Tensor | None = None
         while not self._hear(token, left - 1):  # it would begin a call that cannot go on, or not end in time
+            if self.unfinished and self._ends:
+                # The model is in the middle of a marker. It would write the call all the same, without one character.
+                self.ended = True
+                return pick(self._only(*self._ends))
             if mask is None:
                 mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
             mask[token] = False
@@ -330,8 +338,8 @@ class Guide:
             if at >= 0 and (not trigger.at_start or self._at_start(heard[:at])):
                 found.append((at, heard[at + len(marker) :], compiled))
         if found:
-            _, rest, compiled = min(found, key=lambda each: each[0])
-            return self._enter(compiled, rest, left)
+            at, rest, compiled = min(found, key=lambda each: each[0])
+            return self._enter(compiled, rest, left, self._heard[at:])
         keep = max(0, len(heard) - self._longest + 1)
         dropped, self._heard = heard[:keep], heard[keep:]
         self._opening.add(dropped)
@@ -343,11 +351,20 @@ class Guide:
         opening.add(heard)
         return opening.blank
 
-    def _enter(self, compiled: Compiled | None, rest: bytes, left: int) -> bool:
-        if compiled is None:
-            return False
-        run = _Run(compiled)
-        if not run.begin_with(rest, left):
+    def _enter(self, compiled: Compiled | None, rest: bytes, left: int, written: bytes = b"") -> bool:
+        """Let a grammar hold if it allows what its marker's last token has beyond the marker, and there is room.
+
+        Args:
+            compiled: The grammar; None if the marker must not be written.
+            rest: What comes after the marker.
+            left: Tokens of the budget.
+            written: What of the marker came before its last token.
+        """
+        run = None if compiled is None else _Run(compiled)
+        if run is None or not run.begin_with(rest, left):
+            if compiled is None or _Run(compiled).begin(left) is not None:  # another token would not do either
+                self.unfinished = written.decode(errors="replace")
+                self.cut = self.cut or compiled is not None
             return False
         self._run, self._heard, self.holds = run, b"", True
         self._opening.end()

@@ -41,7 +41,7 @@ class Row:
         self.ids = list(request.prompt_ids)
         self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
         self._text = Detokenizer(tokenizer, self.ids)
-        self._stop = StopMatcher(request.stop)
+        self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
         self._finished = False
         self._pending: Piece | None = None
 
@@ -108,6 +108,8 @@ class Row:
         reason: FinishReason | None = "length" if self._generated >= self._budget else None
         if token in self._end_tokens if guide is None else guide.ended:
             text, reason = self._ended("", None, "stop")
+            if guide is not None:
+                text = text.removesuffix(guide.unfinished)
         elif guide is None or not guide.holds:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:

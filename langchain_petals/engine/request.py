@@ -49,7 +49,9 @@ class Trigger:
     Attributes:
         marker: Text or special token after which the grammar holds; it is part of the answer.
         grammar: What must come after it, to its last character; see `Constraint.grammar`. None when the marker must not
-            be written at all.
+            be written at all. A marker of one token is then not chosen. A model that has written the beginning of a
+            longer one, or of one for which there is no room any more, cannot take that back, and would write the rest
+            of the call: its answer ends there, without that beginning.
         at_start: Whether the marker counts only where nothing but white space and reasoning comes before it.
     """
 

@@ -83,10 +83,11 @@ class StopMatcher:
 
     Args:
         stop: The stop sequences; none may be empty.
+        markers: What is held back in the same way while it is not complete, but ends nothing.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
-        self._stop = tuple(stop)
+    def __init__(self, stop: Sequence[str], markers: Sequence[str] = ()) -> None:
+        self._stop, self._held_back_for = tuple(stop), (*stop, *markers)
         self._held = ""
 
     def add(self, text: str) -> tuple[str, str | None]:
@@ -112,7 +113,7 @@ class StopMatcher:
 
     def _held_back(self) -> int:
         longest = 0
-        for stop in self._stop:
+        for stop in self._held_back_for:
             for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
                 if self._held.endswith(stop[:length]):
                     longest = length

@@ -521,12 +521,34 @@ def test_call_that_could_not_be_ended_is_not_begun(byte_tokenizer: PreTrainedTok
         pieces = answered(byte_tokenizer, free(budget), said=bytes_of("<call>(1)"))
         assert ("<call>" in text(pieces)) == (budget >= len("<call>(1)"))
         assert pieces[-1].generated <= budget
+        if budget < len("<call>(1)"):  # what the model began is not shown, and not gone on with as text
+            assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("", len("<call>"), "length")
 
 
 def test_marker_that_must_not_be_written_is_not(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = answered(byte_tokenizer, free(20, Trigger("<call>", None)), said=bytes_of("<call>(1)"))
-    assert text(pieces).startswith("<call")
-    assert "<call>" not in text(pieces)
+    never = free(20, Trigger("<call>", None))
+    for said, expected in (("<call>(1)", ""), ("a <b> <call>(1)", "a <b> "), ("a <<call>(1)", "a <")):
+        pieces = answered(byte_tokenizer, never, said=bytes_of(said))
+        assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
+
+
+def test_token_that_goes_on_wrongly_after_a_marker_does_not_end_the_answer(
+    merging_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    said = merging_tokenizer("over the fox jumps")["input_ids"]
+    pieces = answered(merging_tokenizer, free(40, Trigger("e f", 'start: "X"'), repeat=False), said=said)
+    assert text(pieces).startswith("over the")
+
+
+def test_marker_of_one_token_that_must_not_be_written_makes_room_for_text(
+    marked_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    for marker in ("[CALL]", "<call>"):
+        [token] = marked_tokenizer.convert_tokens_to_ids([marker])
+        pieces = answered(marked_tokenizer, free(20, Trigger(marker, None)), said=[token])
+        assert marker not in text(pieces)
+        assert pieces[-1].generated > 1
+        assert text(pieces)
 
 
 @pytest.mark.parametrize("marker", ["[CALL]", "<call>"])
