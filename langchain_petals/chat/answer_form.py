@@ -79,7 +79,8 @@ class AnswerForm:
         schema = None if self.schema is None else json_grammar(self.schema)
         if self.tools and (self.mode != "none" or schema is None):
             wire = self.wire(tool_format)
-            constraint = wire.constraint(self.allowed, self.mode, parallel=self.parallel, otherwise=schema)
+            tools = self.allowed or self.tools  # where nothing may be called, none of these
+            constraint = wire.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
             return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
 
@@ -97,7 +98,7 @@ class AnswerForm:
         Args:
             tool_format: How the model writes tool calls.
         """
-        return self.wire(tool_format).parser() if self._may_call else None
+        return self.wire(tool_format).parser(self.allowed) if self._may_call else None
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
         """Return what begins a call, wherever it comes; nothing where nothing can be called.

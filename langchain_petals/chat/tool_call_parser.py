@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
@@ -78,7 +78,7 @@ class Marks:
         separators: Characters that may stand between the marks and the JSON objects, beside white space.
         arguments: The key of a call's arguments.
         before: What is put between a text and the first call, or a call and the text after it, and belongs to neither.
-        bare: How a call without a start marker begins; only where no text comes before it.
+        bare: How a call without a start marker may begin, up to its name; only where no text comes before it.
         leading: Whether the others too count only where no text comes before them, since text is no place for calls.
     """
 
@@ -87,7 +87,7 @@ class Marks:
     separators: str
     arguments: str
     before: str = ""
-    bare: str | None = None
+    bare: tuple[str, ...] = ()
     leading: bool = False
 
 
@@ -101,11 +101,12 @@ class ToolCallParser:
 
     Args:
         marks: How calls are set apart.
+        bare: Texts that begin a call without a start marker; only where no text comes before it.
         identify: Makes an identifier for each call.
     """
 
-    def __init__(self, marks: Marks, *, identify: Callable[[], str] = new_id) -> None:
-        self._marks, self._identify = marks, identify
+    def __init__(self, marks: Marks, bare: Sequence[str] = (), *, identify: Callable[[], str] = new_id) -> None:
+        self._marks, self._bare, self._identify = marks, tuple(bare), identify
         self._held = ""  # text that may be the beginning of a marker, and white space in front of it
         self._spoken = False  # some text was told
         self._calls = 0
@@ -140,10 +141,10 @@ class ToolCallParser:
             text, self._held = self._held, ""
             yield from self._said(text)
             return ""
-        bare = self._marks.bare
         starts = [(at, start) for start in self._marks.starts if (at := self._held.find(start)) >= 0]
-        if bare and not self._spoken and not self._calls and self._held.lstrip(_SPACE).startswith(bare):
-            starts.append((self._held.index(bare), ""))
+        begun = self._held.lstrip(_SPACE)
+        if self._bare and not self._spoken and not self._calls and begun.startswith(self._bare):
+            starts.append((len(self._held) - len(begun), ""))
         if starts:
             at, start = min(starts)
             before, rest = self._held[:at], self._held[at + len(start) :]
@@ -170,8 +171,7 @@ class ToolCallParser:
             length for start in self._marks.starts for length in range(1, len(start)) if held.endswith(start[:length])
         ]
         keep = max(begun, default=0)
-        bare = self._marks.bare
-        if bare and not self._spoken and not self._calls and bare.startswith(held.lstrip(_SPACE)):
+        if not self._spoken and not self._calls and any(each.startswith(held.lstrip(_SPACE)) for each in self._bare):
             return len(held)
         text = held[: len(held) - keep]
         return keep + len(text) - len(text.rstrip())

@@ -71,8 +71,12 @@ class ToolFormat(Protocol):
     def marked(self) -> ToolFormat:
         """The format for answers that are calls, with a marker before each or all, or an object that is none."""
 
-    def parser(self) -> ToolCallParser:
-        """Return what takes one answer apart."""
+    def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
+        """Return what takes one answer apart.
+
+        Args:
+            tools: What may be called.
+        """
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text as the model writes it.
@@ -130,8 +134,9 @@ class JsonFormat:
                 start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
         triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in marks.starts)
-        if marks.bare is not None:
-            triggers += (Trigger(marks.bare, f"start: rest\n{rules}", at_start=True),)
+        for tool in tools if marks.bare else ():
+            rest = f"start: {literal(self._after_name)} arguments {literal('}')}\narguments: {_arguments_rule(tool)}"
+            triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
 
     def _forbidden(self, tools: Sequence[Tool]) -> tuple[Trigger, ...]:
@@ -140,23 +145,25 @@ class JsonFormat:
         Args:
             tools: What might be called.
         """
-        bare = [] if self.marks.bare is None else [f'{{"name": {_json(tool["function"]["name"])}' for tool in tools]
         starts = [Trigger(start, None) for start in self.marks.starts]
-        return (*starts, *(Trigger(marker, None, at_start=True) for marker in bare))
+        return (*starts, *(Trigger(marker, None, at_start=True) for marker in self._bare(tools)))
+
+    def _bare(self, tools: Sequence[Tool]) -> list[str]:
+        """Return how calls of these tools may begin without a marker; other JSON is text."""
+        names = [_json(tool["function"]["name"]) for tool in tools]
+        return [begin + name for begin in self.marks.bare for name in names]
+
+    @property
+    def _after_name(self) -> str:
+        return f', "{self.marks.arguments}": '
 
     def _rules(self, tools: Sequence[Tool]) -> str:
-        arguments, objects, rests = [], [], []
-        bare = self.marks.bare or ""
+        arguments, objects = [], []
         for number, tool in enumerate(tools):
-            function = tool["function"]
-            whose = f"the schema of tool {function['name']!r}"
-            rule = json_rule(arguments_schema(function), whose)
-            checked(f"start: {rule}", whose)
-            begin = f'{{"name": {_json(function["name"])}, "{self.marks.arguments}": '
-            arguments.append(f"arguments_{number}: {rule}")
+            begin = f'{{"name": {_json(tool["function"]["name"])}{self._after_name}'
+            arguments.append(f"arguments_{number}: {_arguments_rule(tool)}")
             objects.append(f'{literal(begin)} arguments_{number} "}}"')
-            rests.append(f'{literal(begin.removeprefix(bare))} arguments_{number} "}}"')
-        return "\n".join(["object: " + " | ".join(objects), "rest: " + " | ".join(rests), *arguments])
+        return "\n".join(["object: " + " | ".join(objects), *arguments])
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -176,8 +183,8 @@ class JsonFormat:
     @property
     def marked(self) -> JsonFormat:
         """The format for answers that are calls or an object; see `ToolFormat.marked`."""
-        marks = replace(self.marks, bare=None, leading=True)
-        if self.marks.bare is None:
+        marks = replace(self.marks, bare=(), leading=True)
+        if not self.marks.bare:
             return replace(self, marks=marks)
         marker, (_, between, after) = self.marks.starts[0], self.wrapping
         return replace(
@@ -188,9 +195,9 @@ class JsonFormat:
             wrapping=(marker, between, after),
         )
 
-    def parser(self) -> ToolCallParser:
+    def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
         """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks)
+        return ToolCallParser(self.marks, self._bare(tools))
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text; see `ToolFormat.render`."""
@@ -200,7 +207,7 @@ class JsonFormat:
             return content
         before, between, after = self.wrapping
         if content:  # without a marker it would be text: only a whole answer can do without
-            before = self.marks.before + (before if self.marks.bare is None else self.marks.starts[0])
+            before = self.marks.before + (self.marks.starts[0] if self.marks.bare else before)
         return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
@@ -255,6 +262,14 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
     return matching
 
 
+def _arguments_rule(tool: Tool) -> str:
+    """Return what stands for a tool's arguments in a Lark rule."""
+    whose = f"the schema of tool {tool['function']['name']!r}"
+    rule = json_rule(arguments_schema(tool["function"]), whose)
+    checked(f"start: {rule}", whose)
+    return rule
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -272,7 +287,13 @@ HERMES = JsonFormat(
 
 LLAMA = JsonFormat(
     name="llama-3.1",
-    marks=Marks(("<|python_tag|>",), "", separators=";", arguments="parameters", bare='{"name": "'),
+    marks=Marks(
+        ("<|python_tag|>",),
+        "",
+        separators=";",
+        arguments="parameters",
+        bare=('{"name": ', '{"name":', '{"type": "function", "name": '),
+    ),
     calls="object",
     one_call="object",
     forced="calls",

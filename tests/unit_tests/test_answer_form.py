@@ -130,7 +130,7 @@ def test_a_call_ends_the_reasoning_that_it_interrupts(
 @pytest.mark.parametrize("started", [False, True])
 def test_a_bare_call_after_reasoning_is_ruled(byte_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
     said = f"{'' if started else '<think>'}{SAID_BOB}</think>\n\n"
-    answer = Answer(byte_tokenizer, LLAMA, said + '{"name": "nosuch", "parameters": oops', started=started)
+    answer = Answer(byte_tokenizer, LLAMA, said + '{"name": "add", "nosuch": oops', started=started)
     assert answer.reasoning == SAID_BOB
     assert answer.written.removeprefix(said).startswith('{"name": "add", "parameters": {"a": ')
     name, arguments = answer.call()

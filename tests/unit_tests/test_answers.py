@@ -108,7 +108,7 @@ def test_call_that_broke_off_is_invalid_in_chunks_and_whole(
     said = "<tool_call>\n" + said
     size = max(size, len(said) // 40)
     cut = [said[at : at + size] for at in range(0, len(said), size)]
-    _, message = added(answer(parser=HERMES.parser()), pieces(*cut, ""))
+    _, message = added(answer(parser=HERMES.parser([])), pieces(*cut, ""))
     assert not message.tool_calls
     assert message.response_metadata["finish_reason"] == "stop"
     [call] = message.invalid_tool_calls
@@ -119,7 +119,7 @@ def test_call_that_broke_off_is_invalid_in_chunks_and_whole(
 
 def test_what_was_never_a_call_is_told_as_it_was_written() -> None:
     said = "<tool_call>f(1)</tool_call>"
-    _, message = added(answer(parser=HERMES.parser()), pieces(*said, ""))
+    _, message = added(answer(parser=HERMES.parser([])), pieces(*said, ""))
     assert [call["args"] for call in message.invalid_tool_calls] == [said]
 
 

@@ -65,10 +65,13 @@ BY_NAME = {each["function"]["name"]: each["function"] for each in TOOLS}
 formats = pytest.mark.parametrize("wire", FORMATS.values(), ids=FORMATS.keys())
 
 
-def parts_of(wire: JsonFormat, said: str, cuts: Sequence[int] = ()) -> list[Part]:
+def parts_of(
+    wire: JsonFormat, said: str, cuts: Sequence[int] = (), names: Sequence[str] = ("f", "g", *BY_NAME)
+) -> list[Part]:
     """Feed a text in pieces of these sizes, and return what came of it; neighbours that say the same are joined."""
     numbers = itertools.count()
-    parser = ToolCallParser(wire.marks, identify=lambda: f"id{next(numbers)}")
+    bare = [f"{begin}{json.dumps(name, ensure_ascii=False)}" for begin in wire.marks.bare for name in names]
+    parser = ToolCallParser(wire.marks, bare, identify=lambda: f"id{next(numbers)}")
     found: list[Part] = []
     at = 0
     for size in [*cuts, len(said) or 1]:
@@ -124,10 +127,9 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
 
 @formats
 def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    for start in (*wire.marks.starts, wire.marks.bare):
-        if start is None:
-            continue
-        before = "" if start == wire.marks.bare else f"Well.{wire.marks.before}"
+    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
+    for start in (*wire.marks.starts, *bare):
+        before = "" if start in bare else f"Well.{wire.marks.before}"
         request = Request(
             [40], 160, Sampling(greedy=True), constraint=wire.constraint([WEATHER, AWKWARD], parallel=False)
         )
@@ -137,6 +139,16 @@ def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrai
         assert content_of(parts) == before.strip()
         [call] = calls_in(parts)
         jsonschema.validate(call["args"], arguments_schema(BY_NAME[call["name"]]))
+
+
+@pytest.mark.parametrize(
+    "said", ['{"name": "Bob", "age": 3}', '{"name": "weathers"}', '{"name":"Bob"}', '{"type": "x"}']
+)
+def test_json_that_names_no_tool_is_text(byte_tokenizer: PreTrainedTokenizerFast, said: str) -> None:
+    request = Request([40], 60, Sampling(greedy=True), constraint=LLAMA.constraint(TOOLS))
+    end = byte_tokenizer.eos_token_id
+    written = text(answered(byte_tokenizer, request, said=[*said.encode(), end]))
+    assert parts_of(LLAMA, written, [3, 4, 5]) == [TextPart(said)]
 
 
 def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -150,7 +162,7 @@ def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizer
 
 @formats
 def test_no_call_is_written_where_none_may_be(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    bare = [] if wire.marks.bare is None else [f'{wire.marks.bare}weather"']
+    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
     for start in (*wire.marks.starts, *bare):
         request = Request([40], len(start) + 9, Sampling(greedy=True), constraint=wire.constraint(TOOLS, "none"))
         said = text(answered(byte_tokenizer, request, said=[*start.encode()]))
@@ -349,7 +361,7 @@ def test_call_that_does_not_parse_is_told_as_such(wire: JsonFormat, said: str, e
 
 
 def test_arguments_come_as_they_are_written() -> None:
-    parser = HERMES.parser()
+    parser = HERMES.parser([])
     told = [
         parser.feed(piece) for piece in ("Hi", "\n<tool", "_call>\n", '{"name": "f", "arg', 'uments": {"x": "a', 'b"}}')
     ]
@@ -382,7 +394,7 @@ def test_space_that_the_guide_does_not_know_as_such_is_text(space: str) -> None:
 
 def test_identifiers_differ() -> None:
     said = f"<tool_call>{CALL}</tool_call>" * 2
-    identifiers = [part.id for part in HERMES.parser().feed(said) if isinstance(part, CallPart)]
+    identifiers = [part.id for part in HERMES.parser([]).feed(said) if isinstance(part, CallPart)]
     assert len({*identifiers}) == 2
 
 
@@ -427,7 +439,7 @@ ARGUMENTS = st.dictionaries(
 )
 def test_what_is_rendered_is_parsed_back(wire: JsonFormat, calls: Any, content: str, cuts: list[int]) -> None:
     said = wire.render(calls, content)
-    parts = parts_of(wire, said, cuts)
+    parts = parts_of(wire, said, cuts, [call["name"] for call in calls])
     assert calls_in(parts) == calls
     assert content_of(parts) == content
     assert wire.render(calls_in(parts), content_of(parts)) == said  # type: ignore[arg-type]
