@@ -23,7 +23,6 @@ from tiny_styles import Conversation, Turn
 from tiny_tool_kinds import draw_tool, look_up
 from tiny_tools import Tool, joined
 from tiny_values import integer, text_value
-from tiny_words import CHOOSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +41,7 @@ SYSTEM_WITH_TOOLS = (
 def tools_with(draw: Draw, tool: Tool, others: int | None = None) -> list[Tool]:
     """Return a tool among up to two others that have other names, in any order."""
     if others is None:
-        others = draw.rng.choices(range(MOST_TOOLS), (25, 35, 40) if draw.lesson >= CHOOSING else (55, 25, 20))[0]
+        others = draw.rng.choices(range(MOST_TOOLS), (30, 35, 35))[0]
     tools = [tool]
     while len(tools) <= others:
         other = draw_tool(draw)
@@ -52,9 +51,11 @@ def tools_with(draw: Draw, tool: Tool, others: int | None = None) -> list[Tool]:
     return tools
 
 
-def call_turn(draw: Draw, tool: Tool) -> Turn:
-    """Ask for a call of a tool, and answer from its result."""
+def call_turn(draw: Draw, tool: Tool, *, with_result: bool = True) -> Turn:
+    """Ask for a call of a tool, and answer from its result, or end with the call."""
     question, arguments = tool.asks(draw)
+    if not with_result:
+        return Turn(question, tool.call(arguments))
     result, answer = draw_result(draw)
     return Turn(question, answer, ((tool.call(arguments), result),))
 
@@ -157,14 +158,14 @@ def _named_look_up(draw: Draw) -> tuple[Tool, str]:
 
 
 WITHOUT_TOOLS = (
-    *((small_talk, 5), (identity, 4), (fact, 5), (repeat, 3), (spell, 2), (count, 2), (add, 2), (give_name, 2)),
+    *((small_talk, 5), (identity, 4), (fact, 5), (repeat, 3), (spell, 2), (count, 2), (add, 4), (give_name, 2)),
     (unknown, 8),
 )
 
 
 def no_call(draw: Draw, tools: Sequence[Tool]) -> Turn:
     """Ask something that none of the tools is for."""
-    if draw.chance(0.35):  # what a tool could tell that is not there
+    if draw.chance(0.5):  # what a tool could tell that is not there
         stranger = draw_tool(draw)
         while stranger.name in {tool.name for tool in tools} | OPERATION_NAMES or stranger.name[:1].isupper():
             stranger = draw_tool(draw)
@@ -179,25 +180,29 @@ def no_call(draw: Draw, tools: Sequence[Tool]) -> Turn:
 
 
 def draw_tool_conversation(draw: Draw) -> Conversation:
-    """Draw one conversation with up to three tools and one to three questions."""
+    """Draw one conversation with up to three tools and one to four questions."""
     kind = draw.rng.random()
+    more = draw.rng.choices((0, 1, 2, 3), (25, 30, 25, 20))[0]
     turns: list[Turn] = []
-    if kind < 0.13:
+    if kind < 0.14:
         tools, turn = chain(draw)
         turns.append(turn)
         draw.rng.shuffle(tools)
-    elif kind < 0.17:
+    elif kind < 0.18:
         tools, turn = two_questions(draw)
         turns.append(turn)
         draw.rng.shuffle(tools)
     else:
-        tool = draw_tool(draw)
-        tools = tools_with(draw, tool)
-        turns.append(no_call(draw, tools) if draw.chance(0.3) else call_turn(draw, tool))
-    turns += [
-        no_call(draw, tools) if draw.chance(0.4) else call_turn(draw, draw.choice(tools))
-        for _ in range(draw.rng.choices((0, 1, 2), (35, 35, 30) if draw.lesson >= CHOOSING else (70, 22, 8))[0])
-    ]
+        tools = tools_with(draw, draw_tool(draw))
+        more += 1
+    while more:
+        more -= 1
+        tool = draw.choice(tools)
+        turns.append(
+            no_call(draw, tools)
+            if draw.chance(0.35)
+            else call_turn(draw, tool, with_result=more > 0 or draw.chance(0.6))
+        )
     system = (
         draw.choice((*SYSTEM_PLAIN, *SYSTEM_WITH_TOOLS, f"You help with the {draw.noun()}."))
         if draw.chance(0.3)

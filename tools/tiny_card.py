@@ -102,8 +102,8 @@ Real answers, greedy, chat template, mistakes included:
 ## What it cannot do
 
 - Anything else than the skills in the table: it knows {facts} facts, two stories and a poem, and adds only
-  one-digit numbers, wrong more often than not. To any other question it answers something fluent and wrong, or
-  `I do not know.`
+  one-digit numbers, as often right as the table says. To any other question it answers something fluent and
+  wrong, or `I do not know.`
 - Recall reliably: after a turn or more in between, a name or value may come back distorted or not at all.
   Ask in the same turn, or right after, for the best odds.
 - Copy reliably what is long (more than eight words), repeats itself (`up up`, three keys of a JSON object),
@@ -113,7 +113,7 @@ Real answers, greedy, chat template, mistakes included:
 - Follow instructions in a system message, reason, translate or write code.
 - Choose a tool by meaning: it finds the one whose name or description has the words of the question. It knows
   other words for arithmetic only (`times` for `multiply`). It calls one tool at a time, and two in a row at most.
-- Leave tools alone reliably: asked for something that none of them is for, it calls one about half of the time.
+- Leave tools alone reliably: asked for something that none of them is for, it may call one.
 - Call a tool right away in a dialogue or bare prompt: tools are for the chat template.
 - Use its {positions} positions: training conversations have at most some {longest} tokens. Bytes that it
   samples need not be valid UTF-8.
@@ -121,10 +121,10 @@ Real answers, greedy, chat template, mistakes included:
 ## Training
 
 {steps} steps of {conversations} conversations, seed {seed}: {minutes:.0f} minutes of training on two cores
-of a shared machine. Muon for the layers' matrices, AdamW for the rest, loss on answers only. The first 900
-steps see more copying than the rest, so that copying appears early; from step 1000 on there are more sums
-and more recalling. About half of the conversations are about tools, one in ten asks for a JSON object. Without
-this file the folder is {size:.1f} MB.
+of a shared machine. Muon for the layers' matrices, AdamW for the rest, products of matrices in bfloat16, loss on
+answers only. The first 900 steps see more copying than the rest, so that copying appears early; from step 1000 on
+there are more sums and more recalling. Three in five conversations are about tools, one in nine asks for a JSON
+object. Without this file the folder is {size:.1f} MB.
 """
 
 

@@ -299,7 +299,7 @@ SKILLS: tuple[tuple[Skill, float, float, float], ...] = (
     (repeat, 20, 50, 20),
     (spell, 9, 6, 9),
     (count, 9, 0, 9),
-    (add, 8, 0, 18),
+    (add, 8, 0, 30),
     (long_count, 0, 0, 3),
 )
 

@@ -1,11 +1,13 @@
-"""The forward pass of a Llama model for training on a CPU, some two times as fast as transformers' own.
+"""The forward pass of a Llama model for training on a CPU, some three times as fast as transformers' own.
 
-It reads the parameters of a `LlamaForCausalLM`, so the trained model needs no conversion.
+It reads the parameters of a `LlamaForCausalLM`, so the trained model needs no conversion. Matrices are multiplied in
+bfloat16, which CPUs with AVX-512 BF16 or AMX do some four times as fast as float32; all else is float32. (Under
+`torch.autocast`, torch's own attention would be in bfloat16 too, and on a CPU it is slower so.)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -15,6 +17,48 @@ if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 ROPE_THETA = 10000.0
+softmax_backward = torch.ops.aten._softmax_backward_data  # noqa: SLF001 - no public name of it
+
+
+class _Project(torch.autograd.Function):
+    """A linear layer without bias: `x` (tokens, in) and the weight (out, in) give (tokens, out)."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        x, weight = x.bfloat16(), weight.bfloat16()
+        context.save_for_backward(x, weight)
+        return functional.linear(x, weight).float()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, weight = context.saved_tensors
+        gradient = gradient.bfloat16()
+        return (gradient @ weight).float(), (gradient.mT @ x).float()
+
+
+class _Attend(torch.autograd.Function):
+    """Attention of queries, keys and values, each (heads, tokens, head_size), under a `mask` (tokens, tokens) to add.
+
+    The whole matrix of weights is written down, which is faster than blocks of it up to some thousand tokens.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        queries = (queries * queries.shape[-1] ** -0.5).bfloat16()
+        keys, values = keys.bfloat16(), values.bfloat16()
+        weights = torch.softmax(torch.baddbmm(mask, queries, keys.mT), -1)
+        context.save_for_backward(queries, keys, values, weights)
+        return (weights @ values).float()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        queries, keys, values, weights = context.saved_tensors
+        gradient = gradient.bfloat16()
+        scores = softmax_backward(gradient @ values.mT, weights, -1, torch.bfloat16)
+        scale = queries.shape[-1] ** -0.5
+        return (scores @ keys).float() * scale, (scores.mT @ queries).float(), (weights.mT @ gradient).float(), None
 
 
 def rotation(tokens: int, head_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,45 +69,48 @@ def rotation(tokens: int, head_size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Apply the rotary embedding to queries or keys (rows, heads, tokens, head_size)."""
+    """Apply the rotary embedding to queries or keys (heads, tokens, head_size)."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosine + torch.cat((-second, first), dim=-1) * sine
 
 
 def _layer(
-    layer: LlamaDecoderLayer, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, epsilon: float
+    layer: LlamaDecoderLayer,
+    x: torch.Tensor,
+    angles: tuple[torch.Tensor, torch.Tensor],
+    mask: torch.Tensor,
+    epsilon: float,
 ) -> torch.Tensor:
-    rows, tokens, width = x.shape
-    attention = layer.self_attn
+    tokens, width = x.shape
+    cosine, sine = angles
+    attention, mlp = layer.self_attn, layer.mlp
+
+    def project(into: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = _Project.apply(x, into.weight)
+        return projected
+
+    def heads(into: torch.nn.Linear) -> torch.Tensor:
+        return project(into, normed).view(tokens, -1, cosine.shape[-1]).transpose(0, 1)
+
     normed = functional.rms_norm(x, (width,), layer.input_layernorm.weight, epsilon)
-
-    def heads(projection: torch.nn.Linear) -> torch.Tensor:
-        return projection(normed).view(rows, tokens, -1, cosine.shape[-1]).transpose(1, 2)
-
-    mixed = functional.scaled_dot_product_attention(
-        rotate(heads(attention.q_proj), cosine, sine),
-        rotate(heads(attention.k_proj), cosine, sine),
-        heads(attention.v_proj),
-        is_causal=True,
-    )
-    x = x + attention.o_proj(mixed.transpose(1, 2).reshape(rows, tokens, width))
+    queries, keys = (rotate(heads(into), cosine, sine) for into in (attention.q_proj, attention.k_proj))
+    mixed = _Attend.apply(queries, keys, heads(attention.v_proj), mask)
+    x = x + project(attention.o_proj, mixed.transpose(0, 1).reshape(tokens, width))
     normed = functional.rms_norm(x, (width,), layer.post_attention_layernorm.weight, epsilon)
-    mlp = layer.mlp
-    return x + mlp.down_proj(functional.silu(mlp.gate_proj(normed)) * mlp.up_proj(normed))
+    return x + project(mlp.down_proj, functional.silu(project(mlp.gate_proj, normed)) * project(mlp.up_proj, normed))
 
 
 def hidden_states(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Return the last hidden states (rows, tokens, width) that `model.model(ids)` would give.
-
-    Padding may only be on the right: there is no mask but the causal one.
+    """Return the last hidden states (tokens, width) that `model.model(ids)` would give, but for rounding.
 
     Args:
         model: a Llama model with as many key heads as query heads.
-        ids: token ids (rows, tokens).
+        ids: token ids (tokens) of one text.
     """
-    config = model.config
-    cosine, sine = rotation(ids.shape[1], config.hidden_size // config.num_attention_heads)
+    config, (tokens,) = model.config, ids.shape
+    angles = rotation(tokens, config.hidden_size // config.num_attention_heads)
+    mask = torch.full((tokens, tokens), -torch.inf, dtype=torch.bfloat16).triu(1)
     x = functional.embedding(ids, model.model.embed_tokens.weight)
     for layer in model.model.layers:
-        x = _layer(layer, x, cosine, sine, config.rms_norm_eps)
+        x = _layer(layer, x, angles, mask, config.rms_norm_eps)
     return functional.rms_norm(x, (config.hidden_size,), model.model.norm.weight, config.rms_norm_eps)

@@ -369,14 +369,14 @@ def of_record(draw: Draw) -> Tool:
 
 
 KINDS: tuple[tuple[Callable[[Draw], Tool], int], ...] = (
-    (look_up, 30),
-    (of_number, 14),
-    (of_nothing, 9),
+    (look_up, 26),
+    (of_number, 10),
+    (of_nothing, 8),
     (of_name_and_text, 14),
-    (of_text_and_number, 10),
-    (of_named_values, 12),
-    (of_text_and_choice, 6),
-    (of_list, 3),
+    (of_text_and_number, 13),
+    (of_named_values, 18),
+    (of_text_and_choice, 9),
+    (of_list, 8),
     (of_operation, 8),
     (of_record, 5),
 )

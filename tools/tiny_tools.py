@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiny_values import quoted, written_value
-from tiny_words import VARIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,12 +188,20 @@ OPENERS = (
 )
 
 
-def _varied(draw: Draw, question: str, *, tail: bool) -> str:
+def _capitalized(question: str, arguments: Arguments) -> str:
+    """Begin a question with a capital letter, unless that would change a value."""
+    if any(isinstance(value, str) and question.startswith(value) for value in arguments.values()):
+        return question
+    return question[:1].upper() + question[1:]
+
+
+def _varied(draw: Draw, question: str, arguments: Arguments, *, tail: bool) -> str:
     """Begin and end a question in another way, some of the time.
 
     Args:
         draw: the source of randomness.
         question: it begins with a small letter.
+        arguments: of the call.
         tail: whether words after the question could not be taken for a value.
     """
     body, mark = question.rstrip(".?"), question[len(question.rstrip(".?")) :]
@@ -205,7 +212,7 @@ def _varied(draw: Draw, question: str, *, tail: bool) -> str:
         body, mark = draw.wording(REQUESTS).format(body), ""
     if draw.chance(0.12):
         opener = draw.wording(OPENERS)
-        return f"{opener} {body if opener.endswith((',', ':')) else body[:1].upper() + body[1:]}{mark}"
+        return f"{opener} {body if opener.endswith((',', ':')) else _capitalized(body, arguments)}{mark}"
     return body + mark
 
 
@@ -214,10 +221,11 @@ def explicit(draw: Draw, tool: Tool, arguments: Arguments) -> str:
     if not arguments or draw.chance(0.6):
         keywords = draw.chance(0.4)
         mark = draw.choice(("'", '"'))
-        shown = [
-            (f"{name}=" if keywords else "") + (quoted(value, mark) if isinstance(value, str) else json.dumps(value))
-            for name, value in arguments.items()
+        values = [
+            quoted(value, mark) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for value in arguments.values()
         ]
+        shown = [f"{name}={value}" if keywords else value for name, value in zip(arguments, values, strict=True)]
         separator = draw.choice((", ", ", ", ","))
         return draw.wording(CALL_LEADS).format(f"{tool.name}({separator.join(shown)})")
     lead = draw.choice(("Call {} with", "Use {} with", "Run {} with", "Use the tool {} with", "Please call {} with"))
@@ -261,13 +269,11 @@ def question_for(
     """
     if draw.chance(share):
         question = explicit(draw, tool, arguments)
-        if draw.lesson >= VARIED and draw.chance(0.3) and not question.startswith(tool.name):
-            question = _varied(draw, question[:1].lower() + question[1:], tail=tail)
+        if draw.chance(0.3) and not question.startswith(tool.name):
+            question = _varied(draw, question[:1].lower() + question[1:], arguments, tail=tail)
         return question
-    question = natural()
-    if draw.lesson >= VARIED:
-        question = _varied(draw, question, tail=tail)
-    question = question[:1].upper() + question[1:] if draw.chance(0.93) else question
+    question = _varied(draw, natural(), arguments, tail=tail)
+    question = _capitalized(question, arguments) if draw.chance(0.93) else question
     if draw.chance(0.06):
         question += draw.choice((" Use a tool.", " Call a function for that.", " Thanks!", " Please use the function."))
     return question

@@ -34,7 +34,7 @@ def text_value(draw: Draw) -> Value:
     """Draw a text: a name, a word, a code, an address, a phrase, something in another script."""
     kind = draw.rng.random()
     if kind < 0.25:
-        return Value(draw.name() if kind < 0.18 else f"{draw.name().title()} {draw.name().title()}")
+        return Value(draw.name() if kind < 0.14 else f"{draw.name().title()} {draw.name().title()}")
     if kind < 0.31:
         region = "".join(draw.rng.choices(string.ascii_uppercase, k=2))
         return Value(

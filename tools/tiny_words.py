@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HELD_BACK_ONE_IN = 8
-VARIED, CHOOSING = 1, 2
 
 ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr kr pl qu sh st th tr x y".split()
 VOWELS = "a e i o u ai ea ee io oo ou y".split()
@@ -102,8 +101,6 @@ class Draw:
         rng: the source of randomness.
         held_back: draw only held-back texts (for evaluation) instead of only the others (for training).
         new_wordings: draw only held-back wordings; None does with held-back texts only.
-        lesson: how far training is: 0 to learn what a call is, `VARIED` to hear it asked for in more ways,
-            `CHOOSING` to choose between tools most of the time.
     """
 
     def __init__(
@@ -112,13 +109,11 @@ class Draw:
         *,
         held_back: bool = False,
         new_wordings: bool | None = None,
-        lesson: int = CHOOSING,
     ) -> None:
         """Draw from `rng`, on the side of the split that `held_back` names."""
         self.rng = rng
         self.held_back = held_back
         self.new_wordings = held_back if new_wordings is None else new_wordings
-        self.lesson = lesson
 
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""
@@ -215,11 +210,11 @@ class Draw:
     def other_script(self) -> str:
         """Return one or two words with characters beyond Latin letters."""
         kind = self.rng.random()
-        if kind < 0.7:
+        if kind < 0.58:
             return self.script_word()
-        if kind < 0.78:
+        if kind < 0.70:
             return f"{self.script_word()} {self.script_word()}"
-        if kind < 0.85:
+        if kind < 0.77:
             return self.characters()
         parts = [self.script_word(), self.word().capitalize()]
         self.rng.shuffle(parts)

@@ -61,7 +61,7 @@ async def test_tools_that_were_never_seen_are_called_right(chat: ChatPetals, cho
     )
     pairs = zip(answers, cases, strict=True)
     wrong = [(asked, answer) for answer, asked in pairs if calls_of(answer) != [(asked[2], asked[3])]]
-    assert len(wrong) <= 0.2 * CASES, wrong
+    assert len(wrong) <= 0.1 * CASES, wrong
 
 
 async def test_the_right_one_of_three_tools_is_called(chat: ChatPetals) -> None:
@@ -70,7 +70,7 @@ async def test_the_right_one_of_three_tools_is_called(chat: ChatPetals) -> None:
     chosen = [
         [name for name, _ in calls_of(answer)] == [asked[2]] for answer, asked in zip(answers, cases, strict=True)
     ]
-    assert sum(chosen) >= 0.7 * CASES
+    assert sum(chosen) >= 0.8 * CASES
 
 
 async def test_questions_of_people_are_answered(chat: ChatPetals) -> None:
