@@ -10,14 +10,17 @@ from langchain_core.output_parsers import BaseOutputParser, JsonOutputParser, Py
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas import form_of, is_class_of_forms
+from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,7 +53,7 @@ def structured(
     if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": _titled(form),
+            "schema": _traced(schema, form),
         }
     bound: Runnable[Any, Any]
     parser: Runnable[Any, Any]
@@ -115,7 +118,10 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
         raise InvalidRequestError(msg)
 
 
-def _titled(form: Form) -> dict[str, Any]:
+def _traced(schema: Any, form: Form) -> dict[str, Any]:
+    """Return the schema as LangChain's tools for tracing expect it."""
+    if is_class_of_forms(schema):
+        return convert_to_json_schema(class_of(schema) if is_typeddict(schema) else schema)
     described = {} if form.description is None else {"description": form.description}
     return {**form.schema, "title": form.name or _NAME, **described}
 

@@ -70,7 +70,7 @@ async def test_the_right_one_of_three_tools_is_called(chat: ChatPetals) -> None:
     chosen = [
         [name for name, _ in calls_of(answer)] == [asked[2]] for answer, asked in zip(answers, cases, strict=True)
     ]
-    assert sum(chosen) >= 0.8 * CASES
+    assert sum(chosen) >= 0.7 * CASES
 
 
 async def test_questions_of_people_are_answered(chat: ChatPetals) -> None:
