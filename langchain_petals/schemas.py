@@ -31,6 +31,9 @@ _KEYWORDS = frozenset(
 _DEFINITIONS = ("$defs", "definitions")
 _IN_PLACE = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
 
+PARAMETERS = ("parameters", "input_schema", "inputSchema")
+"""What OpenAI, Anthropic and the Model Context Protocol call the schema of a tool's arguments."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -54,7 +57,7 @@ def form_of(form: Any) -> Form:
 
     Args:
         form: A JSON schema, alone or inside of OpenAI's `{"name": ..., "schema": ...}`, an OpenAI function or tool or
-            an Anthropic tool; a pydantic class of version 2 or 1; or a TypedDict.
+            a tool of Anthropic's or the Model Context Protocol's; a pydantic class of version 2 or 1; or a TypedDict.
 
     Raises:
         InvalidRequestError: It is none of these.
@@ -119,17 +122,24 @@ def json_schema_of(form: Any) -> dict[str, Any]:
     return form_of(form).schema
 
 
-def closed_schema_of(form: Any) -> dict[str, Any]:
-    """Return the schema of a form for objects that have no other properties than it names; see `closed`."""
+def closed_schema_of(form: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Return the schema of a form for objects that have no other properties than it names; see `closed`.
+
+    Args:
+        form: See `form_of`. What it says it is for becomes the schema's description.
+        strict: False leaves such objects open where the form does not say.
+    """
     found = form_of(form)
-    return found.schema if found.strict is False else closed(found.schema)
+    said = {} if found.description is None else {"description": found.description}
+    schema = {**said, **found.schema}
+    return schema if (strict if found.strict is None else found.strict) is False else closed(schema)
 
 
 def _of_dictionary(form: dict[str, Any]) -> Form:
     for wrapper in ("function", "json_schema"):
         if form.get("type") == wrapper and isinstance(form.get(wrapper), dict):
             return _of_dictionary(form[wrapper])
-    for key in ("schema", "parameters", "input_schema"):
+    for key in ("schema", *PARAMETERS):
         if "name" in form and isinstance(form.get(key), dict):
             inner = _of_dictionary(form[key])
             strict = form.get("strict", inner.strict)

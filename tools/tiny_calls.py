@@ -182,7 +182,7 @@ def no_call(draw: Draw, tools: Sequence[Tool]) -> Turn:
 def draw_tool_conversation(draw: Draw) -> Conversation:
     """Draw one conversation with up to three tools and one to four questions."""
     kind = draw.rng.random()
-    more = draw.rng.choices((0, 1, 2, 3), (25, 30, 25, 20))[0]
+    questions = draw.rng.choices((0, 1, 2, 3), (25, 30, 25, 20))[0]
     turns: list[Turn] = []
     if kind < 0.14:
         tools, turn = chain(draw)
@@ -194,14 +194,13 @@ def draw_tool_conversation(draw: Draw) -> Conversation:
         draw.rng.shuffle(tools)
     else:
         tools = tools_with(draw, draw_tool(draw))
-        more += 1
-    while more:
-        more -= 1
+        questions += 1
+    for left in reversed(range(questions)):
         tool = draw.choice(tools)
         turns.append(
             no_call(draw, tools)
             if draw.chance(0.35)
-            else call_turn(draw, tool, with_result=more > 0 or draw.chance(0.6))
+            else call_turn(draw, tool, with_result=left > 0 or draw.chance(0.6))
         )
     system = (
         draw.choice((*SYSTEM_PLAIN, *SYSTEM_WITH_TOOLS, f"You help with the {draw.noun()}."))

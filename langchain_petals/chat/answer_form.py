@@ -12,7 +12,7 @@ from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed, form_of
+from langchain_petals.schemas import closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tool_call_parser import ToolCallParser
     from langchain_petals.chat.tool_calls import Mode, ToolFormat
     from langchain_petals.chat.tools import Tool
-    from langchain_petals.schemas import Form
 
 _ANY_OBJECT = {"type": "object"}
 
@@ -154,7 +153,7 @@ def _schema(response_format: Any, *, strict: bool | None) -> tuple[dict[str, Any
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
-        return _closed(form_of(response_format), strict=strict), True
+        return closed_schema_of(response_format, strict=strict), True
     kind = response_format.get("type")
     if kind == "text":
         return None, False
@@ -162,16 +161,10 @@ def _schema(response_format: Any, *, strict: bool | None) -> tuple[dict[str, Any
         return _ANY_OBJECT, False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
-        return _closed(form_of(described), strict=strict), True
+        return closed_schema_of(described, strict=strict), True
     msg = (
-        f"response_format={response_format!r} is none of a pydantic class, "
-        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} and '
-        '{"type": "text"}'
+        f"response_format={response_format!r} is none of a pydantic class, a TypedDict, "
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '
+        'stand beside it) and {"type": "text"}'
     )
     raise InvalidRequestError(msg)
-
-
-def _closed(form: Form, *, strict: bool | None) -> dict[str, Any]:
-    said = {"description": form.description} if form.description and "description" not in form.schema else {}
-    schema = {**said, **form.schema}
-    return schema if (form.strict if form.strict is not None else strict) is False else closed(schema)

@@ -49,17 +49,18 @@ def structured(
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-    form = None if schema is None else form_of(schema)
+    described = class_of(schema) if is_typeddict(schema) else schema
+    form = None if described is None else form_of(described)
     if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": _traced(schema, form),
+            "schema": _traced(described, form),
         }
     bound: Runnable[Any, Any]
     parser: Runnable[Any, Any]
     if method == "function_calling" and form is not None:
         _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), method)
-        tool = openai_tool(schema) if is_class_of_forms(schema) else _tool(form)
+        tool = openai_tool(described) if is_class_of_forms(described) else _tool(form)
         name = tool["function"]["name"]
         if form.schema.get("type", "object") != "object":
             msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
@@ -121,7 +122,7 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
 def _traced(schema: Any, form: Form) -> dict[str, Any]:
     """Return the schema as LangChain's tools for tracing expect it."""
     if is_class_of_forms(schema):
-        return convert_to_json_schema(class_of(schema) if is_typeddict(schema) else schema)
+        return convert_to_json_schema(schema)
     described = {} if form.description is None else {"description": form.description}
     return {**form.schema, "title": form.name or _NAME, **described}
 

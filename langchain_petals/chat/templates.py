@@ -84,7 +84,7 @@ class ChatTemplate:
             self._with_tools = ChatTemplate(
                 tool_source, special_tokens=special_tokens, name=name, token_markers=token_markers
             )
-        self._traits = TemplateTraits(self._probe)
+        self.traits = TemplateTraits(self._probe)
         try:
             self._template = SandboxedTemplate(source)
         except jinja2.TemplateError as error:
@@ -106,11 +106,6 @@ class ChatTemplate:
     def takes_tools(self) -> bool:
         """Whether the template presents tools to the model."""
         return self._with_tools is not None or "tools" in self._template.variables
-
-    @property
-    def refuses_system(self) -> bool:
-        """Whether a system message raises or vanishes, so that it goes into the first user message."""
-        return self._traits.refuses_system
 
     @cached_property
     def end_of_answer(self) -> str:
@@ -192,7 +187,7 @@ class ChatTemplate:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
             for role in _other_roles(turns):
-                if not self._traits.shows_role(role):
+                if not self.traits.shows_role(role):
                     raise InvalidRequestError(self._unknown_role(role)) from error
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
@@ -201,9 +196,9 @@ class ChatTemplate:
     def _named(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation of known roles, where who speaks is said as the template can show it."""
         for role in _other_roles(turns):
-            if self._traits.drops_role(role):
+            if self.traits.drops_role(role):
                 raise InvalidRequestError(self._unknown_role(role))
-        if any(turn.get("name") for turn in turns) and not self._traits.shows_names:
+        if any(turn.get("name") for turn in turns) and not self.traits.shows_names:
             turns = turn_folding.with_names(turns)
         return turn_folding.with_named_results(turns)
 
@@ -220,9 +215,9 @@ class ChatTemplate:
         """
         if not turn.get("tool_calls"):
             return False
-        if rewrite or not self._traits.shows_calls:
+        if rewrite or not self.traits.shows_calls:
             return True
-        return bool(turn["content"].strip()) and self._traits.drops_text_beside_calls
+        return bool(turn["content"].strip()) and self.traits.drops_text_beside_calls
 
     def _fold(self, turns: list[Turn], write_calls: WriteCalls, writes_calls: Callable[[Turn], bool]) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is.
@@ -230,7 +225,7 @@ class ChatTemplate:
         It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
         nothing may be put together here that is one: parts are set apart by line breaks or are JSON.
         """
-        traits = self._traits
+        traits = self.traits
         if any(turn.get("tool_calls") for turn in turns):
             if traits.demands_alternation and traits.drops_text_beside_calls:
                 turns = turn_folding.alternating(turns)  # a neighbour's text must not come beside calls later

@@ -11,7 +11,14 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed, contains_itself, is_class_of_forms, schema_of_class, untitled
+from langchain_petals.schemas import (
+    PARAMETERS,
+    closed,
+    contains_itself,
+    is_class_of_forms,
+    schema_of_class,
+    untitled,
+)
 from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
@@ -19,9 +26,6 @@ if TYPE_CHECKING:
 
 Tool = dict[str, Any]
 """A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
-
-_PARAMETERS = ("parameters", "input_schema", "inputSchema")
-"""What OpenAI, Anthropic and the Model Context Protocol call the schema of a tool's arguments."""
 
 
 def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
@@ -55,7 +59,7 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
     """Bring a dictionary into OpenAI's form."""
     if "function" in tool:
         return tool
-    parameters = next((tool[key] for key in _PARAMETERS if key in tool), None)
+    parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
     described = {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
     name = tool.get("name", tool.get("title"))
     if parameters is None:

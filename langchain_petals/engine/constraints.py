@@ -1,8 +1,7 @@
 """Constraints on what may be generated: grammars compiled once per client, one guide per row.
 
-A guide lets the sampler see only tokens that the grammar allows, and knows for every row a way to a valid end that
-fits into what is left of its budget: a token after which there is none is not taken. So what ends is always valid, and
-what has no bound of its own (strings, arrays, recursion) ends in time.
+A guide lets the sampler see only tokens that a grammar allows and after which the answer can still end in time (see
+`grammar_run`). Where text is free it listens for the markers that make a grammar hold.
 """
 
 from __future__ import annotations

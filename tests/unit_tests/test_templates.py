@@ -129,7 +129,7 @@ class TestTheBuiltInTemplates:
         assert [name for name in builtin_templates.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
 
     def test_of_which_one_refuses_system_messages(self) -> None:
-        assert [name for name in builtin_templates.NAMES if golden.template(name).refuses_system] == [
+        assert [name for name in builtin_templates.NAMES if golden.template(name).traits.refuses_system] == [
             "mixtral-instruct"
         ]
 
@@ -246,11 +246,11 @@ class TestATemplateThatKnowsLess:
 
     def test_that_drops_system_messages_counts_as_refusing_them(self) -> None:
         source = "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.content }}{% endfor %}"
-        assert ChatTemplate(source).refuses_system
+        assert ChatTemplate(source).traits.refuses_system
         assert rendered(source, [{"role": "system", "content": "Be kind."}, *QUESTION]) == "[user] Be kind.\n\nHi"
 
     def test_that_fails_for_another_reason_does_not(self) -> None:
-        assert not ChatTemplate("{{ raise_exception('never') }}").refuses_system
+        assert not ChatTemplate("{{ raise_exception('never') }}").traits.refuses_system
 
     def test_gets_turns_that_alternate(self) -> None:
         messages = [*QUESTION, {"role": "user", "content": "Anybody?"}, {"role": "assistant", "content": "Yes."}]
