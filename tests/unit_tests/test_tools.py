@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 
 import jsonschema
 import pytest
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool as langchain_tool
 from pydantic import BaseModel, v1
 from typing_extensions import NotRequired, TypedDict
@@ -78,6 +79,55 @@ def test_tools_in_many_forms_are_brought_into_one(given: dict[str, Any]) -> None
     expected = tool("f", {"type": "object", "allOf": []}, description="D")
     assert openai_tool(given) == openai_tool(openai_tool(given)) == expected
     assert openai_tool(given, strict=False) == tool("f", {"type": "object", "allOf": []}, description="D", strict=False)
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+class Add(BaseModel):
+    """Add two numbers."""
+
+    a: int
+    b: int
+
+
+class OldAdd(v1.BaseModel):
+    """Add two numbers."""
+
+    a: int
+    b: int
+
+
+class AddDict(TypedDict):
+    """Add two numbers."""
+
+    a: int
+    b: int
+
+
+ADD = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict])
+def test_objects_of_every_kind_are_brought_into_one(given: Any) -> None:
+    function = openai_tool(given)["function"]
+    assert function["description"] == "Add two numbers."
+    assert arguments_schema(function) == ADD
+
+
+@pytest.mark.filterwarnings("ignore:This API is in beta")
+def test_runnable_is_a_tool_too() -> None:
+    runnable = RunnableLambda(lambda of: of["a"] + of["b"]).as_tool(Add, name="add", description="Add two numbers.")
+    function = openai_tool(runnable)["function"]
+    assert (function["name"], function["description"]) == ("add", "Add two numbers.")
+    assert arguments_schema(function) == ADD
 
 
 def test_strict_can_be_said_once() -> None:
