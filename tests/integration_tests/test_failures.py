@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from server_cache import free_tokens
+from token_loop import before_step, held_before_step
 
 from langchain_petals import Petals
 from langchain_petals.errors import (
@@ -46,16 +48,13 @@ def _servers_in_use(llm: Petals, swarm: LocalSwarm) -> list[Any]:
 def test_a_server_killed_in_mid_stream_costs_no_token(pair: LocalSwarm) -> None:
     llm = _greedy(pair)
     calm = llm.invoke(PROMPT)
-    harmed = []
-    for index, piece in enumerate(llm.stream(PROMPT)):
-        harmed.append(piece)
-        if index == 5:
-            first, _ = sorted(_servers_in_use(llm, pair), key=lambda server: server.blocks.start)
-            first.kill()
-        if index == 15:
-            _, last = sorted(_servers_in_use(llm, pair), key=lambda server: server.blocks.start)
-            last.kill()
-    assert "".join(harmed) == calm
+
+    def kill_one(half: int) -> None:
+        by_blocks = sorted(_servers_in_use(llm, pair), key=lambda server: server.blocks.start)
+        by_blocks[half].kill()
+
+    with before_step({5: partial(kill_one, 0), 15: partial(kill_one, 1)}):
+        assert "".join(llm.stream(PROMPT)) == calm
     batch = ["Human: Hello!\nAI:", PROMPT]
     assert llm.batch(batch) == [llm.invoke(prompt) for prompt in batch]
 
@@ -78,13 +77,14 @@ def test_a_batch_survives_a_killed_server(pair: LocalSwarm) -> None:
 
 def test_when_the_last_server_of_a_span_dies_the_error_says_so(pair: LocalSwarm) -> None:
     llm = _greedy(pair, max_retries=1)
-    stream = llm.stream(PROMPT)
-    next(stream)
-    for server in pair.servers:
-        if server.blocks.start:
-            server.kill()
-    with pytest.raises(SwarmError) as failure:
-        list(stream)
+
+    def kill_the_second_half() -> None:
+        for server in pair.servers:
+            if server.blocks.start:
+                server.kill()
+
+    with before_step({5: kill_the_second_half}), pytest.raises(SwarmError) as failure:
+        list(llm.stream(PROMPT))
     assert isinstance(failure.value, SpanFailedError | BlocksMissingError)
     assert failure.value.is_retryable
 
@@ -106,29 +106,32 @@ def test_a_swarm_that_is_not_there_is_an_error_at_once(tiny_folder: Path) -> Non
 
 
 def test_a_dropped_stream_closes_its_session(swarm: LocalSwarm) -> None:
-    llm = _greedy(swarm, max_new_tokens=2000)
+    llm = _greedy(swarm)
     before = free_tokens(llm, swarm)
-    stream = llm.stream(PROMPT)
-    next(stream)
-    assert free_tokens(llm, swarm) != before
-    stream.close()
+    with held_before_step(5) as wait_until_held:
+        stream = llm.stream(PROMPT)
+        next(stream)
+        wait_until_held()
+        assert free_tokens(llm, swarm) != before
+        stream.close()
     _wait_until_given_back(llm, swarm, before)
 
 
 async def test_a_cancelled_task_closes_its_session(swarm: LocalSwarm) -> None:
-    llm = _greedy(swarm, max_new_tokens=2000)
+    llm = _greedy(swarm)
     before = await asyncio.to_thread(free_tokens, llm, swarm)
-    started = asyncio.Event()
 
     async def consume() -> None:
         async for _ in llm.astream(PROMPT):
-            started.set()
+            pass
 
-    task = asyncio.create_task(consume())
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    with held_before_step(5) as wait_until_held:
+        task = asyncio.create_task(consume())
+        await asyncio.to_thread(wait_until_held)
+        assert await asyncio.to_thread(free_tokens, llm, swarm) != before
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     await asyncio.to_thread(_wait_until_given_back, llm, swarm, before)
 
 
@@ -150,10 +153,12 @@ def test_a_row_that_is_cancelled_does_not_touch_its_companions(swarm: LocalSwarm
     llm = _greedy(swarm)
     expected = llm.invoke(PROMPT)
     options = llm._call_options(None, {})
-    first, second = llm._submit(llm._encoded([PROMPT, "Human: Count from 3 to 20.\nAI:"]), options)
-    pieces = iter(second)
-    next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    with held_before_step(5) as wait_until_held:
+        first, second = llm._submit(llm._encoded([PROMPT, "Human: Count from 3 to 20.\nAI:"]), options)
+        pieces = iter(second)
+        next(pieces)
+        wait_until_held()
+        pieces.close()  # type: ignore[attr-defined]
     assert "".join(piece.text for piece in first) == expected
 
 
