@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_origin
-from urllib.parse import unquote
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
-from langchain_petals.engine.grammars import subschemas
+from langchain_petals.engine.json_schema import path_of, subschemas
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_petals.engine.grammars import Path
+    from langchain_petals.engine.json_schema import Path
 
 _KEYWORDS = frozenset(
     {"$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if"}
@@ -93,14 +92,14 @@ def schema_of_class(form: Any) -> dict[str, Any]:
     reference = schema.get("$ref")
     if reference is None:
         return dict(schema)
-    *_, definitions, name = _path_of(reference)  # of a class that contains itself
+    *_, definitions, name = path_of(reference)  # of a class that contains itself
     return {**schema[definitions][name], definitions: schema[definitions]}
 
 
 def contains_itself(schema: Mapping[str, Any]) -> bool:
     """Whether a value that fits a JSON schema may contain another one that fits the same definition."""
     references = [
-        (path, _path_of(part["$ref"])) for path, part in subschemas(schema) if str(part.get("$ref")).startswith("#")
+        (path, path_of(part["$ref"])) for path, part in subschemas(schema) if str(part.get("$ref")).startswith("#")
     ]
 
     def within(target: Path) -> set[Path]:
@@ -202,7 +201,7 @@ def _left_open(parts: Mapping[Path, dict[str, Any]]) -> set[Path]:
         if path not in left_open:
             left_open.add(path)
             references = [part.get("$ref") for inner, part in parts.items() if _consists_of(path, inner)]
-            coming += [_path_of(each) for each in references if isinstance(each, str) and each.startswith("#")]
+            coming += [path_of(each) for each in references if isinstance(each, str) and each.startswith("#")]
     return left_open
 
 
@@ -220,9 +219,3 @@ def _consists_of(path: Path, inner: Path) -> bool:
     """Whether a schema is a part of another; what stands among its definitions only is none."""
     rest = inner[len(path) :]
     return inner[: len(path)] == path and not (rest and rest[0] in _DEFINITIONS)
-
-
-def _path_of(reference: str) -> Path:
-    """Return where a JSON pointer (RFC 6901) in a URI's fragment points to."""
-    tokens = unquote(reference[1:]).split("/")[1:]
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher
 
+from langchain_petals.engine.json_schema import make_exact
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    Path = tuple[str, ...]
+    from collections.abc import Mapping
 
 ITEM_SEPARATOR, KEY_SEPARATOR = ", ", ": "
 
@@ -29,20 +28,6 @@ _JSON_STYLE = {
     "key_separator": KEY_SEPARATOR,
     "json_allowed_escapes": '"\\bfnrtu',  # u for control characters only
 }
-
-_DATA = frozenset({"const", "enum", "default", "examples"})  # keywords whose values are data, not schemas
-_NAMED = ("$defs", "definitions", "properties", "patternProperties")  # the keys of their values are names, not keywords
-
-_ANY_TEXT = frozenset({"path", "binary", "password"})  # formats that every text has
-_YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
-_DAY_OF_YEAR = (
-    r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
-)
-_LEAP_YEAR = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_DATE = f"(?:{_YEAR}-{_DAY_OF_YEAR}|{_LEAP_YEAR}-02-29)"
-_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
-_PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
-"""Dates and times (RFC 3339) that there are in Python, too: none has the year 0 or a 60th second."""
 
 
 def json_rule(schema: Mapping[str, Any], name: str) -> str:
@@ -61,48 +46,8 @@ def json_rule(schema: Mapping[str, Any], name: str) -> str:
         msg = f"{name} cannot be used to constrain an answer: it cannot be written as JSON: {error}"
         raise InvalidRequestError(msg) from None
     plain = json.loads(text)
-    for _, part in subschemas(plain):
-        _check(part, name)
-        _make_exact(part)
+    make_exact(plain, name)
     return f"%json {json.dumps(plain)}"
-
-
-def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield each schema in a JSON schema, itself included, and where it is."""
-    if isinstance(schema, list):
-        for index, each in enumerate(schema):
-            yield from subschemas(each, (*path, str(index)))
-    elif isinstance(schema, dict):
-        yield path, schema
-        for key, inner in schema.items():
-            if key in _NAMED and isinstance(inner, dict):
-                for name, each in inner.items():
-                    yield from subschemas(each, (*path, key, name))
-            elif key not in _DATA:
-                yield from subschemas(inner, (*path, key))
-
-
-def _check(part: Mapping[str, Any], name: str) -> None:
-    least, required = part.get("minProperties"), part.get("required")
-    is_closed = part.get("additionalProperties") is False and "patternProperties" not in part
-    if isinstance(least, int) and not is_closed and least > 1 + len(required if isinstance(required, list) else ()):
-        msg = (
-            f"{name} cannot be used to constrain an answer: minProperties={least} cannot be guaranteed, since a key "
-            "that no property names may come twice; list the keys in properties and required"
-        )
-        raise InvalidRequestError(msg)
-
-
-def _make_exact(part: dict[str, Any]) -> None:
-    """Say in keywords that llguidance keeps what it would refuse, or keep too loosely."""
-    if part.get("uniqueItems") is False:
-        del part["uniqueItems"]
-    form = part.get("format")
-    if form in _ANY_TEXT:
-        del part["format"]
-    elif form in _PATTERNS and part.get("type") == "string" and "pattern" not in part:
-        del part["format"]
-        part["pattern"] = _PATTERNS[form]
 
 
 def json_grammar(schema: Mapping[str, Any]) -> str:

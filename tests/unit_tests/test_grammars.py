@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import json
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import jsonschema
 import pytest
-from pydantic import AnyUrl, BaseModel, SecretStr
+from pydantic import UUID4, AnyUrl, Base64Bytes, BaseModel, Field, FilePath, SecretStr
 from random_session import answered, text
 
 from langchain_petals.engine.grammars import json_grammar
@@ -37,9 +39,17 @@ def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: st
         ("time", "23:59:59Z"),
         ("time", "00:00:00.123456+01:30"),
         ("date-time", "2024-02-29T12:30:00-08:00"),
+        ("duration", "P1Y2M3DT4H5M6S"),
+        ("duration", "P52W"),
+        ("duration", "PT9999M"),
+        ("uuid4", "01234567-89ab-4def-8123-456789ABCDEF"),
+        ("uuid7", "01234567-89ab-7def-b123-456789abcdef"),
+        ("base64", "QUJD+/8="),
+        ("byte", "QQ=="),
+        ("base64url", "QUJD-_8="),
     ],
 )
-def test_dates_and_times_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str) -> None:
+def test_formats_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str) -> None:
     assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') == f'"{said}"'
 
 
@@ -54,9 +64,17 @@ def test_dates_and_times_can_be_written(byte_tokenizer: PreTrainedTokenizerFast,
         ("time", "24:00:00Z"),
         ("date-time", "2024-02-30T00:00:00Z"),
         ("date-time", "0000-01-01T00:00:00Z"),
+        ("duration", "P10000Y"),
+        ("duration", "P"),
+        ("duration", "PT"),
+        ("duration", "P1Y1W"),
+        ("uuid4", "01234567-89ab-7def-8123-456789abcdef"),
+        ("base64", "QUJ"),
+        ("base64", "QUI-"),
+        ("base64", "QR=="),
     ],
 )
-def test_dates_and_times_that_there_are_not_cannot(
+def test_what_has_the_look_of_a_format_only_cannot(
     byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str
 ) -> None:
     assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') != f'"{said}"'
@@ -71,6 +89,8 @@ class Formatted(BaseModel):
     when: dt.datetime
     lasting: dt.timedelta
     key: uuid.UUID
+    random_key: UUID4
+    data: Base64Bytes
     host: ipaddress.IPv4Address
     link: AnyUrl
 
@@ -85,10 +105,68 @@ def test_formats_fit_their_python_types_also_when_the_end_is_forced(
     Formatted.model_validate_json(answer)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "outside", "inside"),
+    [
+        ({"exclusiveMinimum": 0, "maximum": 0.5}, "0", "0.0001"),
+        ({"exclusiveMinimum": 0, "exclusiveMaximum": 1}, "0.0", "0.9999"),
+        ({"exclusiveMinimum": 0, "exclusiveMaximum": 1}, "1", "0.5"),
+        ({"exclusiveMaximum": 0, "minimum": -0.5}, "-0", "-0.5"),
+        ({"exclusiveMinimum": 1, "exclusiveMaximum": 1.26}, "1", "1.25"),
+        ({"exclusiveMaximum": -1, "minimum": -1.6}, "-1", "-1.000001"),
+        ({"exclusiveMinimum": 0, "minimum": 0.25, "maximum": 1}, "0.1", "0.25"),
+        ({"exclusiveMinimum": 0, "maximum": 1e-7}, "0", "0.00000005"),
+        ({"exclusiveMinimum": 3}, "3", "3.5"),
+        ({"type": "integer", "exclusiveMinimum": 0, "maximum": 1}, "0", "1"),
+    ],
+)
+def test_open_bounds_are_not_reached(
+    byte_tokenizer: PreTrainedTokenizerFast, bounds: dict[str, Any], outside: str, inside: str
+) -> None:
+    schema = {"type": "array", "items": {"type": "number"} | bounds, "minItems": 1, "maxItems": 1}
+    assert written(byte_tokenizer, schema, f"[{inside}]") == f"[{inside}]"
+    instead = json.loads(written(byte_tokenizer, schema, f"[{outside}]"))
+    assert instead != json.loads(f"[{outside}]")
+    jsonschema.validate(instead, schema)
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    bark: str
+
+
+class Wolf(BaseModel):
+    kind: Literal["wolf"] = "wolf"
+    wild: bool = True
+
+
+Canine = Annotated[Dog | Wolf, Field(discriminator="kind")]
+
+
+class Owner(BaseModel):
+    pet: Annotated[Cat | Canine, Field(discriminator="kind")]
+    others: list[Canine] = []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_tells_classes_apart_is_always_there(byte_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    constraint = Constraint(json_grammar(closed_schema_of(Owner)))
+    request = Request([40], 200, Sampling(temperature=1, seed=seed), constraint=constraint)
+    Owner.model_validate_json(text(answered(byte_tokenizer, request, seed=seed)))
+    leaving_out = '{"pet": {"lives": 9}, "others": []}'
+    assert '"kind": ' in written(byte_tokenizer, closed_schema_of(Owner), leaving_out)
+
+
 class Harmless(BaseModel):
     """Formats that every text has."""
 
     place: Path
+    file: FilePath
     data: bytes
     word: SecretStr
 
