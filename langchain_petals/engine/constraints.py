@@ -111,6 +111,10 @@ class Guide:
             if token in self._ends and run.complete:
                 self.finished = self.ended = True
                 return token, more
+            if not run.can_be_read_after(token):
+                mask = mask.clone()
+                mask[token] = False
+                continue
             if run.take(token, left - 1):
                 break
             self.cut = True

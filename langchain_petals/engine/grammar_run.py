@@ -12,6 +12,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
 from langchain_petals.engine.endings import quick_ending, shortest_ending
+from langchain_petals.engine.readable_json import Reading
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Compiled:
 
     def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
         self.vocabulary = vocabulary
+        self.is_json = "%json" in grammar
         self.matcher = LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
         self.spelled = LLMatcher(vocabulary.spelling, grammar, log_level=0, limits=_LIMITS)
         for matcher in (self.matcher, self.spelled):
@@ -73,6 +75,7 @@ class Run:
         self._unspelled: list[int] = []  # symbols that `_spelled` has not been told yet
         self._way: list[int] | None = []  # tokens; None when none is known
         self._untried = 0  # tokens since the whole way was tried
+        self._reading: Reading | None = Reading() if compiled.is_json else None
 
     @property
     def complete(self) -> bool:
@@ -97,6 +100,7 @@ class Run:
         tokens = self._vocabulary.tokens(self._unspelled)
         if tokens is None or self._matcher.try_consume_tokens(tokens) < len(tokens):
             return False
+        self._read(data)
         self._way = self._found([], left)
         return self._way is not None
 
@@ -122,6 +126,10 @@ class Run:
         """Return the way's first token if hardly anything else can have time; the way has been tried then."""
         return self.way_out(left) if self._way and len(self._way) >= left else None
 
+    def can_be_read_after(self, token: int) -> bool:
+        """Whether the text, if it is JSON, can still be read by parsers with this token; see `Reading`."""
+        return self._reading is None or self._reading.after(self._vocabulary.bytes[token]) is not None
+
     def take(self, token: int, left: int) -> bool:
         """Go on with a token, unless the text could then not be ended in `left` tokens; return whether it was taken."""
         if not self._matcher.consume_token(token):
@@ -134,7 +142,12 @@ class Run:
             return False
         self._way = way
         self._unspelled += self._vocabulary.symbols(token)
+        self._read(self._vocabulary.bytes[token])
         return True
+
+    def _read(self, data: bytes) -> None:
+        if self._reading is not None:
+            self._reading = self._reading.after(data)
 
     def way_out(self, left: int) -> int | None:
         """Return the first token of a way out that was tried; None when none is known, or none is needed."""
