@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import BaseOutputParser, JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel
+from pydantic import BaseModel, SkipValidation
 from typing_extensions import is_typeddict
 
 from langchain_petals.chat.answer_form import AnswerForm
@@ -68,7 +69,7 @@ def structured(
         strict = form.strict if strict is None else strict
         bound = model.bind_tools([tool], tool_choice=name, parallel_tool_calls=False, strict=strict, **kwargs)
         parser = (
-            PydanticToolsParser(tools=[schema], first_tool_only=True)
+            _ArgumentsParser(key_name=name, first_tool_only=True, pydantic_object=schema)
             if is_class
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
@@ -106,7 +107,37 @@ class _JsonParser(_OrToolCalls, JsonOutputParser):
 
 
 class _PydanticParser(_OrToolCalls, PydanticOutputParser[BaseModel]):
-    pass
+    def _parse_obj(self, obj: Any) -> Any:
+        try:
+            return _instance(self.pydantic_object, obj)
+        except ValueError as error:  # what pydantic 2 and 1 raise
+            raise self._parser_exception(error, obj) from error
+
+
+class _ArgumentsParser(JsonOutputKeyToolsParser):
+    """Makes an object of a pydantic class of a call's arguments, once all that it needs is there."""
+
+    pydantic_object: Annotated[Any, SkipValidation()]
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Parse the arguments; None where there is no call, or not enough of it."""
+        arguments = super().parse_result(result, partial=partial)
+        if arguments is None:
+            return None
+        try:
+            return _instance(self.pydantic_object, arguments)
+        except ValueError:  # what pydantic 2 and 1 raise
+            if partial:
+                return None
+            raise
+
+
+def _instance(kind: Any, value: Any) -> Any:
+    """Return an object of a pydantic class of version 2 or 1.
+
+    Pydantic reads it as JSON: where a class is strict, a date may be a text in JSON, but not in Python.
+    """
+    return kind.model_validate_json(json.dumps(value)) if issubclass(kind, BaseModel) else kind.parse_obj(value)
 
 
 def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 import json
 from typing import TYPE_CHECKING, Any, Optional, get_args
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, v1
 from saying_model import SayingModel
 from typing_extensions import NotRequired, TypedDict
 
@@ -109,6 +111,40 @@ def test_arguments_are_an_object(chat: ChatPetals) -> None:
     with pytest.raises(InvalidRequestError, match=r"'answer' is no object.*json_schema"):
         chat.with_structured_output({"type": "array"}, method="function_calling")
     assert isinstance(chat.with_structured_output({"type": "array", "maxItems": 1}).invoke("Which?"), list)
+
+
+class Colour(enum.Enum):
+    """A colour."""
+
+    RED = "red"
+
+
+class Strict(BaseModel):
+    """Takes in Python what it is, and in JSON how that is written."""
+
+    model_config = ConfigDict(strict=True)
+
+    day: dt.date
+    colour: Colour
+    pair: tuple[int, int]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_strict_classes_are_read_as_json(chat: ChatPetals, method: Any) -> None:
+    structured = chat.with_structured_output(Strict, method=method)
+    assert isinstance(structured.invoke("When?"), Strict)
+    assert isinstance(list(structured.stream("When?"))[-1], Strict)
+
+
+class OldPerson(v1.BaseModel):
+    """A person."""
+
+    name: str = v1.Field(max_length=9)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_old_classes(chat: ChatPetals, method: Any) -> None:
+    assert isinstance(chat.with_structured_output(OldPerson, method=method).invoke("Who?"), OldPerson)
 
 
 @pytest.mark.parametrize(
