@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tool_calls import chosen_tools
+from langchain_petals.chat.tool_calls import chosen_tools, is_for_one_call
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint
@@ -61,7 +61,7 @@ class AnswerForm:
         mode, allowed = chosen_tools(choice, tools)
         parallel = kwargs.pop("parallel_tool_calls", None)
         if parallel is None:
-            parallel = not _is_one_tool(choice)
+            parallel = not is_for_one_call(choice)
         schema, described = _schema(kwargs.pop("response_format", None), strict=strict)
         return cls(tools, allowed, mode, parallel, schema, described)
 
@@ -130,13 +130,6 @@ class AnswerForm:
         first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
         content = "\n\n".join([*(turn["content"] for turn in first), *sections])
         return [{"role": "system", "content": content}, *rest]
-
-
-def _is_one_tool(choice: Any) -> bool:
-    """Return whether a `tool_choice` asks for a certain tool; then it is called once."""
-    if isinstance(choice, dict):
-        return "name" in choice.get("function", choice)
-    return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
 
 
 def _one_line(schema: dict[str, Any]) -> str:

@@ -235,7 +235,7 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
     """
     if isinstance(choice, dict):
         described = choice.get("function", choice)
-        if not isinstance(described, dict):
+        if not isinstance(described, dict) or not (described.get("name") or choice.get("type")):
             msg = f'tool_choice={choice!r} names no tool; write {{"type": "function", "function": {{"name": ...}}}}'
             raise InvalidRequestError(msg)
         if described.get("name") is not None:  # a tool, even one that is called "any"
@@ -251,6 +251,13 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
         msg = f"tool_choice={choice!r} needs tools; bind at least one"
         raise InvalidRequestError(msg)
     return "any", _named(choice, tools)
+
+
+def is_for_one_call(choice: Any) -> bool:
+    """Return whether a `tool_choice` asks for one call: of a certain tool, or since Anthropic's kind says so."""
+    if isinstance(choice, dict):
+        return bool(choice.get("disable_parallel_tool_use", "name" in choice.get("function", choice)))
+    return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
 
 
 def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:

@@ -46,6 +46,13 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
     if not isinstance(function.get("parameters") or {}, dict):
         msg = f"the parameters of tool {function['name']!r} are no JSON schema: {function['parameters']!r}"
         raise InvalidRequestError(msg)
+    kind = (function.get("parameters") or {}).get("type", "object")
+    if kind != "object" and "object" not in kind:
+        msg = (
+            f"the parameters of tool {function['name']!r} are of type {kind!r}, and arguments are an object; make that "
+            "a property of one"
+        )
+        raise InvalidRequestError(msg)
     if strict is None:
         return found
     said = function.get("strict")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_session import answered, text
 
+from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart, ToolCallParser
 from langchain_petals.chat.tool_calls import (
     FORMATS,
@@ -22,6 +23,7 @@ from langchain_petals.chat.tool_calls import (
     JsonFormat,
     chosen_tools,
     find_format,
+    is_for_one_call,
 )
 from langchain_petals.chat.tools import arguments_schema
 from langchain_petals.engine.constraints import Grammars
@@ -226,9 +228,30 @@ def test_tool_choice_that_is_not_bound_is_refused(choice: Any) -> None:
         chosen_tools(choice, [WEATHER, NOW])
 
 
-def test_tool_choice_without_a_description_of_the_function_is_refused() -> None:
+@pytest.mark.parametrize("choice", [{"type": "function", "function": "now"}, {}, {"name": ""}])
+def test_tool_choice_that_says_nothing_is_refused(choice: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r'write {"type": "function", "function": {"name": ...}}'):
-        chosen_tools({"type": "function", "function": "now"}, [NOW])
+        chosen_tools(choice, [NOW])
+
+
+@pytest.mark.parametrize(
+    ("choice", "once"),
+    [
+        (None, False),
+        ("any", False),
+        ("now", True),
+        ({"type": "any"}, False),
+        ({"type": "function", "function": {"name": "now"}}, True),
+        ({"type": "any", "disable_parallel_tool_use": True}, True),
+        ({"type": "auto", "disable_parallel_tool_use": True}, True),
+        ({"type": "tool", "name": "now", "disable_parallel_tool_use": False}, False),
+    ],
+)
+def test_tool_choice_says_whether_there_is_one_call(choice: Any, once: bool) -> None:  # noqa: FBT001
+    assert is_for_one_call(choice) is once
+    kwargs = {"tools": [NOW], "tool_choice": choice}
+    assert AnswerForm.of_call(dict(kwargs)).parallel is not once
+    assert AnswerForm.of_call(kwargs | {"parallel_tool_calls": True}).parallel
 
 
 def test_call_cannot_be_forced_without_tools() -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool as langchain_tool
-from pydantic import BaseModel, v1
+from pydantic import BaseModel, RootModel, v1
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_petals.chat.tools import arguments_schema, openai_tool
@@ -55,6 +55,8 @@ def test_what_only_a_provider_can_run_is_no_tool(given: Any) -> None:
             {"type": "function", "function": {"name": "f", "parameters": [1]}},
             "parameters of tool 'f' are no JSON schema",
         ),
+        (tool("f", {"type": "array"}), "parameters of tool 'f' are of type 'array', and arguments are an object"),
+        (RootModel[list[int]], "are of type 'array', and arguments are an object"),
         (5, "Unsupported function"),
         ({"type": "object", "properties": {}}, "top-level 'title'"),
     ],
