@@ -121,7 +121,7 @@ class ChatAnswer:
             they are of the first.
         numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
             number must then be none of these, or it would be taken for more of the text.
-        remember: Called with all that the model wrote and its tokens, before the last chunk is out.
+        remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class ChatAnswer:
         token_text: Callable[[int], str],
         counts_prompt: bool,
         numbers_blocks: bool,
-        remember: Callable[[str, Sequence[int]], object],
+        remember: Callable[[str, Sequence[int], AIMessage], object],
     ) -> None:
         self.generation = generation
         self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
@@ -157,7 +157,7 @@ class ChatAnswer:
         # a call that the budget cut short is as valid as any: nothing else would tell
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self._finish_reason = "tool_calls" if called else piece.finish_reason
-        self._remember("".join(self._written), self._tokens)
+        self._remember("".join(self._written), self._tokens, self._message())
         return self._chunk(news, self._metadata, self.usage)
 
     def _news(self, piece: Piece) -> _News:
@@ -216,8 +216,11 @@ class ChatAnswer:
 
     def result(self) -> ChatGeneration:
         """Return the whole message; all pieces must have been added."""
+        return ChatGeneration(message=self._message(), generation_info={"finish_reason": self._finish_reason})
+
+    def _message(self) -> AIMessage:
         whole = self._whole
-        message = AIMessage(
+        return AIMessage(
             whole.text,
             additional_kwargs=whole.additional_kwargs,
             tool_calls=whole.whole_calls,
@@ -225,4 +228,3 @@ class ChatAnswer:
             response_metadata=whole.metadata | self._metadata,
             usage_metadata=self.usage,
         )
-        return ChatGeneration(message=message, generation_info={"finish_reason": self._finish_reason})

@@ -117,6 +117,13 @@ class ChatTemplate:
             return mark
         return "\n" + between.lstrip() if between[:1] == "\n" else between
 
+    @cached_property
+    def closing(self) -> str:
+        """What comes behind an answer that is the last message, where there are tools."""
+        if self._with_tools is not None:
+            return self._with_tools.closing
+        return (self._probe(probe_turns(["user", "assistant"])) or "").partition("probe-1")[2]
+
     def _probe(self, turns: Sequence[Turn]) -> str | None:
         """Render a conversation to see what comes of it: None if the template refuses it."""
         try:

@@ -3,7 +3,8 @@
 A model's answer need not consist of the tokens that its text would be encoded to, and a template may strip the
 answer's white space. A prompt that is encoded anew then parts from the servers' session in the middle of the last
 answer, and the session is of no use. So the tokens of recent answers are remembered, and a prompt that goes on after
-one is encoded from there on only.
+one is encoded from there on only. That holds for an answer that the template tells in other words, too: tool calls are
+parsed and written down again, with 12.50 as 12.5, or with an identifier that the model did not write.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MOST = 64
 
 @dataclass(frozen=True)
 class _Spoken:
-    answer: str
+    spellings: tuple[str, ...]
     ids: tuple[int, ...]  # prompt and answer
 
 
@@ -41,7 +42,13 @@ class Transcripts:
         self._lock = threading.Lock()
 
     def remember(
-        self, prompt: Sequence[Segment], prompt_ids: Sequence[int], answer: str, answer_ids: Sequence[int]
+        self,
+        prompt: Sequence[Segment],
+        prompt_ids: Sequence[int],
+        answer: str,
+        answer_ids: Sequence[int],
+        *,
+        retold: str = "",
     ) -> None:
         """Remember an answer.
 
@@ -50,10 +57,12 @@ class Transcripts:
             prompt_ids: Its tokens.
             answer: What the model wrote, reasoning and tool calls included.
             answer_ids: Its tokens, without the one that ended it.
+            retold: How the template writes the same answer; empty if that is not known.
         """
+        spellings = (answer, retold) if retold.strip() else (answer,)
         with self._lock:
             key = tuple(merged(prompt))
-            self._spoken[key] = _Spoken(answer, (*prompt_ids, *answer_ids))
+            self._spoken[key] = _Spoken(spellings, (*prompt_ids, *answer_ids))
             self._spoken.move_to_end(key)
             while len(self._spoken) > self._most:
                 self._spoken.popitem(last=False)
@@ -69,8 +78,9 @@ class Transcripts:
         with self._lock:
             best: tuple[_Spoken, tuple[Segment, ...]] | None = None
             for spoken_prompt, spoken in self._spoken.items():
-                rest = _after_prompt(segments, spoken_prompt)
-                rest = rest and _after_answer(rest, spoken.answer)
+                behind = after_prompt(segments, spoken_prompt)
+                rests = (_after_answer(behind, spelling) for spelling in spoken.spellings)
+                rest = next(filter(None, rests), ()) if behind else ()
                 if rest and (best is None or len(spoken.ids) > len(best[0].ids)):
                     best = spoken, rest
         if best is None:
@@ -89,10 +99,10 @@ def transcripts_of(client: Any) -> Transcripts:
         return _transcripts.setdefault(client, Transcripts())
 
 
-def _after_prompt(segments: tuple[Segment, ...], prompt: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """Return what follows on an earlier prompt, nothing if they differ."""
+def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Return what follows on an earlier prompt, nothing if they differ; neighbours of one kind are joined in both."""
     *whole, last = prompt
-    if len(segments) < len(prompt) or segments[: len(whole)] != tuple(whole):
+    if len(segments) < len(prompt) or list(segments[: len(whole)]) != whole:
         return ()
     here, *rest = segments[len(whole) :]
     if here.trusted != last.trusted or not here.text.startswith(last.text):

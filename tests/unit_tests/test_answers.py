@@ -30,7 +30,7 @@ def answer(
         token_text=str,
         counts_prompt=True,
         numbers_blocks=False,
-        remember=lambda text, tokens: (remembered if remembered is not None else []).append((text, list(tokens))),
+        remember=lambda text, tokens, _: (remembered if remembered is not None else []).append((text, list(tokens))),
     )
 
 

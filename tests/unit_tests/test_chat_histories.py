@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import TYPE_CHECKING, Any
 
+import mistral_template
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
+from langchain_petals.chat.answer_form import AnswerForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +42,11 @@ def note(text: str) -> str:
     return text
 
 
+def pay(amount: float) -> str:
+    """Pay an amount."""
+    return f"{amount} paid"
+
+
 @pytest.fixture
 def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Any]:
     """Return a factory of chat models that can call `note` and say a text."""
@@ -47,7 +55,7 @@ def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Any]:
         tokenizer = copy.deepcopy(byte_tokenizer)
         tokenizer.chat_template = own_template
         own = {"client": SayingModel(tokenizer, text), "tokenizer": tokenizer, "temperature": 0, "max_tokens": 200}
-        return ChatPetals(model="saying", **own | fields).bind_tools([note], response_format=response_format)
+        return ChatPetals(model="saying", **own | fields).bind_tools([note, pay], response_format=response_format)
 
     return make
 
@@ -56,9 +64,15 @@ def asked_and_told(chat: Any) -> tuple[AIMessage, int]:
     """Return an answer that calls a tool, and how many of its tokens the next prompt cannot go on from."""
     answer = chat.invoke("go")
     results = [ToolMessage("ok", tool_call_id=call["id"], name=call["name"]) for call in answer.tool_calls]
-    after = chat.invoke([HumanMessage("go"), answer, *results])
+    return answer, lost_in(chat, answer, [HumanMessage("go"), answer, *results])
+
+
+def lost_in(chat: Any, answer: AIMessage, conversation: list[Any]) -> int:
+    """Return how many tokens of an answer and its prompt a conversation cannot go on from."""
+    assert answer.usage_metadata is not None
     seen = answer.usage_metadata["input_tokens"] + answer.usage_metadata["output_tokens"]
-    return answer, seen - after.usage_metadata["input_token_details"]["cache_read"]
+    reused: int = chat.invoke(conversation).usage_metadata["input_token_details"]["cache_read"]
+    return seen - reused
 
 
 def test_the_template_for_tools_tells_how_calls_are_written(saying: Callable[..., Any]) -> None:
@@ -96,3 +110,81 @@ def test_the_next_prompt_goes_on_from_a_call_that_a_marker_tells_from_an_object(
     answer, lost = asked_and_told(chat)
     assert len(answer.tool_calls) == 1
     assert lost <= 2
+
+
+# ---- where the template spells a call in another way than the model
+
+
+def pays(amount: str) -> str:
+    return f'<tool_call>\n{{"name": "pay", "arguments": {{"amount": {amount}}}}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("amount", ["12.50", "2.0", "-0", "-0.0", "0.00001", "1e5", "1E+2", "1e999", "3"])
+def test_the_next_prompt_goes_on_from_a_number_as_it_was_written(saying: Callable[..., Any], amount: str) -> None:
+    answer, lost = asked_and_told(saying(pays(amount), chat_template="chatml"))
+    assert [call["args"] for call in answer.tool_calls] == [{"amount": float(amount)}]
+    assert lost <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        ({"amount": 12.5}, True),
+        ({"amount": 12.51}, False),
+        ({"amount": 12.5, "tip": 1}, False),
+        ({"amount": "12.50"}, False),
+    ],
+)
+def test_what_was_changed_in_an_answer_counts(saying: Callable[..., Any], arguments: Any, *, same: bool) -> None:
+    chat = saying(pays("12.50"), chat_template="chatml")
+    answer = chat.invoke("go")
+    call = answer.tool_calls[0] | {"args": arguments}
+    told = [HumanMessage("go"), AIMessage("", tool_calls=[call]), ToolMessage("ok", tool_call_id=call["id"])]
+    assert (lost_in(chat, answer, told) <= 2) == same
+    prompt = "".join(segment.text for segment in chat.bound._prompt(told, AnswerForm()).rendered)
+    assert f'"arguments": {json.dumps(arguments)}' in prompt
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_streamed_or_stored_answer_is_as_good(saying: Callable[..., Any], *, stored: bool) -> None:
+    chat = saying(pays("12.50"), chat_template="chatml")
+    first, *chunks = chat.stream("go")
+    whole: AIMessage = sum(chunks, first)
+    kept = AIMessage("", tool_calls=json.loads(json.dumps(whole.tool_calls))) if stored else whole
+    result = ToolMessage("ok", tool_call_id=kept.tool_calls[0]["id"])
+    assert lost_in(chat, whole, [HumanMessage("go"), kept, result]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("said", "template"),
+    [
+        (f"<|python_tag|>{CALL}", LLAMAS),  # the template leaves the tag out
+        ('{"type": "function", "name": "note", "parameters": {"text": "a"}}', CALLS_ALONE),
+        (f'{MISTRAL_CALL[:-1]}, {{"name": "pay", "arguments": {{"amount": 1.0}}}}]', mistral_template.SOURCE),
+        (MISTRAL_CALL, mistral_template.SOURCE.replace("[TOOL_CALLS] [", "[TOOL_CALLS][")),  # as later ones
+        (MISTRAL_CALL, mistral_template.SOURCE),
+    ],
+)
+def test_the_next_prompt_goes_on_from_a_call_that_the_template_spells_otherwise(
+    saying: Callable[..., Any], said: str, template: str
+) -> None:
+    answer, lost = asked_and_told(saying(said, chat_template=template))
+    assert answer.tool_calls[0]["name"] == "note"
+    assert lost <= 2
+
+
+KEEPS_REASONING = (
+    "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_reasoning_comes_back_only_where_the_template_shows_it(saying: Callable[..., Any]) -> None:
+    said = f"<think>\namount\n</think>\n\n{pays('12.50')}"  # what it thinks is in the call, too
+    answer, lost = asked_and_told(saying(said, chat_template=KEEPS_REASONING))
+    assert answer.additional_kwargs["reasoning_content"].strip() == "amount"
+    assert lost <= 2
+    chat = saying(said, chat_template=KEEPS_REASONING.replace("m.reasoning_content", "m.nothing"))
+    assert asked_and_told(chat)[1] > 40

@@ -55,6 +55,17 @@ def test_a_template_may_strip_the_answer(tokenizer: PreTrainedTokenizerFast, ren
     assert ids == [1, 2, 3, 4, *encode([trusted("</s>")], tokenizer)]
 
 
+def test_a_template_may_spell_the_answer_otherwise(tokenizer: PreTrainedTokenizerFast) -> None:
+    transcripts = Transcripts()
+    transcripts.remember(PROMPT, [1, 2], "12.50", [3, 4], retold=" 12.5\n")
+    end = encode([trusted("</s>")], tokenizer)
+    for told in ("12.5", "12.50", " 12.5"):
+        assert transcripts.encode([trusted(f"{PROMPT[0].text}{told}</s>")], tokenizer)[:4] == [1, 2, 3, 4]
+    assert transcripts.encode([trusted(f"{PROMPT[0].text}12.50</s>")], tokenizer) == [1, 2, 3, 4, *end]
+    other = [trusted(f"{PROMPT[0].text}12.6</s>")]
+    assert transcripts.encode(other, tokenizer) == encode(other, tokenizer)
+
+
 def test_other_conversations_are_encoded_anew(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     transcripts = Transcripts()
     transcripts.remember(PROMPT, [1, 2], " the dog", [3, 4])
