@@ -11,9 +11,14 @@ if TYPE_CHECKING:
     from langchain_petals.chat.turn_folding import Turn
 
 
+_MARK = "\U000f0000"  # for private use, as what marks texts in a prompt; a template that changes it changes these
+_RESULT = {"name": "probe_function", "tool_call_id": "probe1230"}  # what a template may demand of any result
+
+
 def probe_turns(roles: Sequence[str]) -> list[Turn]:
     """Return a conversation of certain roles, who say `probe-0`, `probe-1` and so on."""
-    return [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+    turns: list[Turn] = [{"role": role, "content": f"probe-{index}"} for index, role in enumerate(roles)]
+    return [turn | _RESULT if turn["role"] == "tool" else turn for turn in turns]
 
 
 class TemplateTraits:
@@ -37,6 +42,12 @@ class TemplateTraits:
     def takes_system_alone(self) -> bool:
         """Whether a system message may be all that there is."""
         return self._shows_each(["system"])
+
+    @cached_property
+    def drops_system_behind_calls(self) -> bool:
+        """Whether a system message is gone as soon as a tool was called, as Mistral's show it with a last question."""
+        system = {"role": "system", "content": "probe-system"}
+        return self.shows_calls and not self._shows([system, *_probe_of_tools(1)], "probe-system")
 
     @cached_property
     def takes_system_anywhere(self) -> bool:
@@ -63,6 +74,16 @@ class TemplateTraits:
     def drops_text_beside_calls(self) -> bool:
         """Whether an answer that makes calls can say nothing else: a text raises or vanishes."""
         return self.shows_calls and not self._shows(_probe_of_tools(1, text="probe-text"), "probe-text")
+
+    @cached_property
+    def beginning_of_calls(self) -> str | None:
+        """How the calls of an answer begin, up to the first one's name; None if that is not where a text would be."""
+        question, answer, _ = _probe_of_tools(1, name=_MARK)
+        calls = self._render([question, answer]) or ""
+        text = self._render([question, {"role": "assistant", "content": "probe-text"}]) or ""
+        before = text.partition("probe-text")[0].rstrip()
+        beginning, mark, _ = calls.partition(_MARK)
+        return beginning[len(before) :] if mark and beginning.startswith(before) else None
 
     @cached_property
     def shows_several_calls(self) -> bool:
@@ -103,8 +124,10 @@ class TemplateTraits:
         return rendered is not None and all(text in rendered for text in texts)
 
 
-def _probe_of_tools(calls: int, identifier: str = "probe123", text: str = "") -> list[Turn]:
-    names = {f"{identifier}{index}": f"probe_function_{index}" for index in range(calls)}
+def _probe_of_tools(
+    calls: int, identifier: str = "probe123", text: str = "", name: str = "probe_function_"
+) -> list[Turn]:
+    names = {f"{identifier}{index}": f"{name}{index}" for index in range(calls)}
     functions = [
         {"type": "function", "id": each, "function": {"name": name, "arguments": {"probe": 1}}}
         for each, name in names.items()

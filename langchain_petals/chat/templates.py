@@ -21,6 +21,7 @@ from langchain_petals.chat.segments import Segment, encode
 from langchain_petals.chat.template_meter import TemplateLimitError
 from langchain_petals.chat.template_sandbox import SandboxedTemplate
 from langchain_petals.chat.template_traits import TemplateTraits, probe_turns
+from langchain_petals.chat.text_before_calls import TextsBeforeCalls
 from langchain_petals.chat.tool_calls import HERMES
 from langchain_petals.chat.untrusted import Markers, Quarantine, is_tag, marks_around, marks_in
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
@@ -180,7 +181,8 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._named([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
-        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls)
+        beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
+        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, puts_text=beginning is not None)
         quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
             turns = [quarantine.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
@@ -189,7 +191,8 @@ class ChatTemplate:
                 extra["documents"] = quarantine.protect(extra["documents"])
         if tools and writes_tools and write_tools is not None:
             turns, tools = turn_folding.with_system_section(turns, write_tools(tools)), None
-        turns = self._fold(turns, write_calls, writes_calls)
+        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, quarantine.free)
+        turns = self._fold(turns, write_calls, writes_calls, texts, with_tools=bool(tools))
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
@@ -198,7 +201,7 @@ class ChatTemplate:
                     raise InvalidRequestError(self._unknown_role(role)) from error
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
-        return quarantine.release(text)
+        return quarantine.release(texts.put_back(text) if texts else text)
 
     def _named(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation of known roles, where who speaks is said as the template can show it."""
@@ -213,20 +216,42 @@ class ChatTemplate:
         roles = "'system', 'user', 'assistant' or 'tool'"
         return f"{self._title} does not know the role {role!r} of a message; give {roles}."
 
-    def _writes_calls(self, turn: Turn, *, rewrite: bool) -> bool:
+    def _beginning_of_calls(self, write_calls: WriteCalls) -> str | None:
+        """Return how the template begins calls, if texts have to be put there; None where they need not, or cannot.
+
+        Args:
+            write_calls: Writes calls as the model does; the template begins them in the same way, white space apart.
+        """
+        traits = self.traits
+        if not traits.drops_text_beside_calls or traits.shows_results_of_written_calls:
+            return None
+        beginning = traits.beginning_of_calls
+        models = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
+        return beginning if beginning is not None and "".join(beginning.split()) == "".join(models.split()) else None
+
+    def _writes_calls(self, turn: Turn, *, rewrite: bool, puts_text: bool) -> bool:
         """Return whether a message's calls go into its content: the template would lose them, or what is beside them.
 
         Args:
             turn: The message.
             rewrite: They do in any case.
+            puts_text: What is beside them will be put there in another way.
         """
         if not turn.get("tool_calls"):
             return False
         if rewrite or not self.traits.shows_calls:
             return True
-        return bool(turn["content"].strip()) and self.traits.drops_text_beside_calls
+        return bool(turn["content"].strip()) and self.traits.drops_text_beside_calls and not puts_text
 
-    def _fold(self, turns: list[Turn], write_calls: WriteCalls, writes_calls: Callable[[Turn], bool]) -> list[Turn]:
+    def _fold(
+        self,
+        turns: list[Turn],
+        write_calls: WriteCalls,
+        writes_calls: Callable[[Turn], bool],
+        texts: TextsBeforeCalls | None,
+        *,
+        with_tools: bool,
+    ) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is.
 
         It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
@@ -236,6 +261,7 @@ class ChatTemplate:
         if any(turn.get("tool_calls") for turn in turns):
             if traits.demands_alternation and traits.drops_text_beside_calls:
                 turns = turn_folding.alternating(turns)  # a neighbour's text must not come beside calls later
+            turns = texts.take(turns) if texts else turns
             turns = turn_folding.with_written_calls(
                 turns,
                 write_calls,
@@ -250,8 +276,10 @@ class ChatTemplate:
             turns = turn_folding.with_short_ids(turns)
         if "tool" in roles and not traits.shows_results:
             turns = turn_folding.with_results_of_users(turns)
+        # the first prompt already, or those that follow on it would not begin with it
+        loses_system = traits.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
         if "system" in roles and (
-            traits.refuses_system or (set(roles) == {"system"} and not traits.takes_system_alone)
+            traits.refuses_system or loses_system or (set(roles) == {"system"} and not traits.takes_system_alone)
         ):
             turns = turn_folding.with_folded_system(turns, keep_first=False)
         elif "system" in roles[1:] and not traits.takes_system_anywhere:

@@ -5,12 +5,13 @@ strict turns only. What a template does not know is written in the words of what
 
     names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
     tool calls                   in the assistant's content, as the model writes them (see `tool_calls`); also where a
-                                 template shows calls, but not the text beside them
+                                 template shows calls, but not the text beside them (or see `text_before_calls`)
     ids of calls                 nine letters or digits, where the template takes no others
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     tools                        described at the end of the system message
-    system messages, not known   put in front of the next user message, with an empty line in between
+    system messages, not known   put in front of the next user message, with an empty line in between; also where they
+                                 would be gone once a tool was called
     system messages further on   the same, where the template takes one at the beginning only
     neighbours of one role       one message, with an empty line in between
     an answer at the beginning   after an empty message of the user

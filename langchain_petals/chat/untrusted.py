@@ -146,12 +146,15 @@ class Quarantine:
     Args:
         markers: The marks that they must not make.
         values: Everything that goes into the template, and its source: placeholders are characters that occur in none.
+
+    Attributes:
+        free: Gives characters that occur nowhere, each to one who takes it.
     """
 
     def __init__(self, markers: Markers, values: Any) -> None:
         self._markers = markers
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
-        self._free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
+        self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
         self._placeholders: dict[tuple[str, bool], str] = {}
         self._meanings: dict[str, tuple[str, bool]] = {}
 
@@ -223,7 +226,7 @@ class Quarantine:
     def _placeholder(self, text: str, *, whole: bool) -> str:
         meaning = text, whole
         if meaning not in self._placeholders:
-            character = next(self._free)
+            character = next(self.free)
             self._placeholders[meaning] = character
             self._meanings[character] = meaning
         return self._placeholders[meaning]

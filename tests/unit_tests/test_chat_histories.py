@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import mistral_template
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
@@ -163,6 +163,7 @@ def test_a_streamed_or_stored_answer_is_as_good(saying: Callable[..., Any], *, s
         (f'{MISTRAL_CALL[:-1]}, {{"name": "pay", "arguments": {{"amount": 1.0}}}}]', mistral_template.SOURCE),
         (MISTRAL_CALL, mistral_template.SOURCE.replace("[TOOL_CALLS] [", "[TOOL_CALLS][")),  # as later ones
         (MISTRAL_CALL, mistral_template.SOURCE),
+        (f"Hm. {MISTRAL_CALL}", mistral_template.SOURCE),
     ],
 )
 def test_the_next_prompt_goes_on_from_a_call_that_the_template_spells_otherwise(
@@ -171,6 +172,27 @@ def test_the_next_prompt_goes_on_from_a_call_that_the_template_spells_otherwise(
     answer, lost = asked_and_told(saying(said, chat_template=template))
     assert answer.tool_calls[0]["name"] == "note"
     assert lost <= 2
+
+
+@pytest.mark.parametrize("system", ["", "Be kind."])
+def test_every_step_of_an_agent_goes_on_from_the_one_before(saying: Callable[..., Any], system: str) -> None:
+    chat = saying(f"Hm. {MISTRAL_CALL[:-1]}, {MISTRAL_CALL[14:]}", chat_template=mistral_template.SOURCE)
+    foreign = {"name": "note", "args": {"text": "b"}, "id": "call_1"}  # of another provider
+    conversation = [
+        *([SystemMessage(system)] if system else []),
+        HumanMessage("go"),
+        AIMessage("", tool_calls=[foreign]),
+        ToolMessage("ok", tool_call_id="call_1"),
+    ]
+    seen = 1
+    for _ in range(3):
+        answer = chat.invoke(conversation)
+        usage = answer.usage_metadata
+        assert len(answer.tool_calls) == 2
+        assert usage["input_token_details"]["cache_read"] >= seen - 2 or seen == 1
+        seen = usage["input_tokens"] + usage["output_tokens"]
+        results = [ToolMessage("ok", tool_call_id=call["id"]) for call in answer.tool_calls]
+        conversation += [answer, *results]
 
 
 KEEPS_REASONING = (

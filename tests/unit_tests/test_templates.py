@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -9,11 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import golden_conversations as golden
+import mistral_template
 import pytest
 
 from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.templates import ChatTemplate, Segment, find_template
-from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.chat.tool_calls import HERMES, MISTRAL
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ CALLS_BETWEEN_TURNS = (
     "{% for m in turns %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + CALLS_ALONE
 )
+
+MISTRALS = mistral_template.SOURCE.replace("eos_token", '"</s>"')
 
 
 def text(segments: Sequence[Segment]) -> str:
@@ -305,6 +309,41 @@ class TestATemplateThatKnowsLess:
         prompt = rendered(source, [question, answer | {"content": content}, *rest])
         assert prompt.count("(add 2 3)") == prompt.count("[tool] 5") == 1
         assert "<tool_call>" not in prompt
+
+    def test_gets_a_text_in_front_of_calls_that_it_writes_between_turns(self) -> None:
+        question, answer, *rest = golden.TOOL_USE
+        call, other = (
+            f'{{"name": "add", "arguments": {{"a": {a}, "b": {b}}}, "id": "{name}"}}'
+            for a, b, name in ((2, 3, "c1aaaaaaa"), (4, 5, "c2aaaaaaa"))
+        )
+        conversation = [question, answer | {"content": "Let me see. [INST]"}, *rest]
+        named = json.loads(json.dumps(conversation).replace('"c1"', '"c1aaaaaaa"').replace('"c2"', '"c2aaaaaaa"'))
+        prompt = rendered(MISTRALS, named, write_calls=MISTRAL.render)
+        assert f"[/INST]Let me see. [INST ][TOOL_CALLS] [{call}, {other}]</s>[TOOL_RESULTS] {{" in prompt
+        assert "Tool result" not in prompt
+        assert not re.search("[\U000f0000-\U000ffffd]", prompt)
+
+    def test_gets_a_text_in_front_of_calls_whatever_is_between_them(self) -> None:
+        source = MISTRALS.replace("[TOOL_CALLS] [", "[TOOL_CALLS][")
+        turn = {"role": "assistant", "content": "Hm.", "tool_calls": golden.TOOL_USE[1]["tool_calls"]}
+        prompt = rendered(source, [*QUESTION, turn], write_calls=MISTRAL.render)
+        assert '[/INST]Hm.[TOOL_CALLS][{"name": "add"' in prompt
+        # another format would not begin so: what the template writes is not what the model wrote
+        assert "Hm.\n<tool_call>" in rendered(source, [*QUESTION, turn], write_calls=HERMES.render)
+
+    @pytest.mark.parametrize("tools", [[golden.ADDITION], None])
+    def test_gets_system_messages_with_the_question_if_it_drops_them_behind_calls(self, tools: Any) -> None:
+        messages = [{"role": "system", "content": "Be kind."}, *golden.TOOL_USE[:4]]
+        prompts = [
+            rendered(MISTRALS, messages[:length], tools=tools, write_calls=MISTRAL.render) for length in (2, 3, 4, 5)
+        ]
+        assert all(prompt.count("[INST] Be kind.\n\n") == 1 for prompt in prompts)
+        assert all(later.startswith(former) for former, later in itertools.pairwise(prompts))
+
+    def test_gets_ids_of_results_where_it_is_asked_what_it_shows(self) -> None:
+        source = MISTRALS.replace("{%- for turn in turns %}", "{%- for turn in turns if 0 %}")
+        assert ChatTemplate(source).traits.shows_results_of_written_calls
+        assert not ChatTemplate(MISTRALS).traits.shows_results_of_written_calls, "turns would be uneven"
 
     def test_gets_ids_of_calls_that_it_takes(self) -> None:
         source = (  # as Mistral's
