@@ -93,7 +93,9 @@ class TemplateTraits:
     @cached_property
     def refuses_other_ids(self) -> bool:
         """Whether calls need ids of nine letters or digits, as Mistral's models make them."""
-        return self._render(_probe_of_tools(1)) is not None and self._render(_probe_of_tools(1, "call_probe-")) is None
+        others = ("call_probe-", "c")  # some take longer ones, and no shorter ones
+        takes_nine = self._render(_probe_of_tools(1)) is not None
+        return takes_nine and any(self._render(_probe_of_tools(1, other)) is None for other in others)
 
     @cached_property
     def shows_results(self) -> bool:
