@@ -144,7 +144,7 @@ def test_another_model_gets_the_options_but_not_what_belongs_to_the_first() -> N
 
 
 def test_batches_run_together_however_they_are_asked_for(make_chat: Callable[..., ChatPetals]) -> None:
-    chat = make_chat(session_cache=0, batch_window=500, max_batch_size=16)
+    chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=16)
     client, rows = chat._get_client(), []
     client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
     for runnable in (chat, chat.bind(stop=["xyzzy"]), RunnableLambda(lambda text: text) | chat):

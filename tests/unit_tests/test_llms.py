@@ -17,6 +17,7 @@ from langchain_core.runnables import ConfigurableField
 from scripted_session import ScriptedClient, ScriptedSession
 
 from langchain_petals import Petals
+from langchain_petals.engine.generation import Generation
 from langchain_petals.errors import DeadlineExceededError, InvalidRequestError, SwarmUnreachableError
 
 if TYPE_CHECKING:
@@ -413,12 +414,15 @@ async def test_dropped_async_stream_stops_within_a_step(petals_llm: Callable[...
     assert len(gate.session.steps) <= 3
 
 
-def test_timeout(petals_llm: Callable[..., Petals]) -> None:
-    llm = petals_llm(session_cache=0, max_new_tokens=10, timeout=0.05)
+def test_timeout(petals_llm: Callable[..., Petals], monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = petals_llm(session_cache=0, max_new_tokens=10, timeout=1000)
     gate = Gate(llm)
+    stream = llm.stream("Hi")
     gate.let(2)
+    assert [next(stream), next(stream)] == ["a", "b"]
+    monkeypatch.setattr(Generation, "_remaining", lambda _: 0.0)
     with pytest.raises(DeadlineExceededError, match="after 2 generated"):
-        llm.invoke("Hi")
+        next(stream)
     gate.let(8)
     assert gate.session.closed.wait(30)
     assert len(gate.session.steps) <= 3

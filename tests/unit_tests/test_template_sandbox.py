@@ -46,8 +46,10 @@ ENDLESS = {
     "searching": "{% set a = 'a'*4000000 %}{% for i in range(99999) %}{{ a.count('aaaaaaab') }}{% endfor %}",
     "searching from behind": "{% set a = 'a'*1000000 %}{{ a.rfind('b' + 'a'*500000) }}",
     "stripping": "{% set a = 'a'*1000000 %}{{ a.strip('b'*500000 + 'a')|length }}",
-    "comparing": "{% set a = 'a'*5000000 %}{% set b = 'a'*5000000 %}" + "{{ a == b }}" * 2000,
-    "containing": "{% set a = 'a'*5000000 %}" + "{{ 'ab' in a }}" * 2000,
+    "comparing": (
+        "{% set a = 'a'*5000000 %}{% set b = 'a'*5000000 %}{% for i in range(99999) %}{{ a == b }}{% endfor %}"
+    ),
+    "containing": "{% set a = 'a'*5000000 %}{% for i in range(99999) %}{{ 'ab' in a }}{% endfor %}",
     "testing": "{% set a = 'a'*5000000 %}{% for i in range(99999) %}{{ a is in [a ~ 'b'] }}{% endfor %}",
 }
 
