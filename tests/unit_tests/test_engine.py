@@ -68,10 +68,13 @@ def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(client: Loca
 
 
 def test_interleaved_conversations_keep_apart(client: LocalClient) -> None:
+    settings = Settings(max_batch_size=1)  # conversations that begin together would share a session, which is not kept
     prompts = [[5, 11, 42], [6, 12], [7]]
-    for _ in range(3):
-        generations = [client.engine.submit([asked(prompt)], KEEPING)[0] for prompt in prompts]
+    for turn in range(3):
+        generations = [client.engine.submit([asked(prompt)], settings)[0] for prompt in prompts]
         outcomes = [outcome(each) for each in generations]
+        # a turn adds the token that ended the one before, which was never sent, and the two of `grown`
+        assert [each.reused_tokens for each in generations] == [len(prompt) - 3 if turn else 0 for prompt in prompts]
         assert [each.tokens for each in outcomes] == [each.tokens for each in client.run_alone(map(asked, prompts))]
         prompts = [grown(prompt, each) for prompt, each in zip(prompts, outcomes, strict=True)]
 
