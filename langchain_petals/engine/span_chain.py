@@ -247,7 +247,8 @@ class _SpanStream:
         try:
             if self._unchanging is not None:
                 await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
-                await asyncio.wait_for(self._reader.read(1), _GRACE)
+                # to the end: an answer that nobody waited for may come first
+                await asyncio.wait_for(self._reader.read(), _GRACE)
         # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             logger.debug("The stream to %s broke before it was closed: %r", self.span.peer_id, error)

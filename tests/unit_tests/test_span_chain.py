@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from langchain_petals.engine import span_chain
 from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.engine.settings import Settings
 from langchain_petals.engine.span_chain import SpanChain, SpanError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 HIDDEN_SIZE = 4
 PIECE = 128
 SETTINGS = Settings(connect_timeout=10, step_timeout=10)
+IMPATIENT = Settings(step_timeout=0.05, seconds_per_token=0)
 
 
 class ScriptedServer:
@@ -34,7 +37,9 @@ class ScriptedServer:
         metadata: Of each message.
         connecting: Awaited before a connection is there.
         answering: Awaited with the number of messages so far before each answer.
-        ended: Whether the client has said goodbye.
+        hanging_up: Awaited between the client's goodbye and the end of the connection.
+        ended: Set when the server has hung up after the client's goodbye. A client that is kept waiting for that goes
+            its way, so a test has to wait for it, too.
     """
 
     def __init__(self, start: int) -> None:
@@ -43,7 +48,8 @@ class ScriptedServer:
         self.metadata: list[dict[str, Any]] = []
         self.connecting: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.answering: Callable[[int], Coroutine[Any, Any, None]] | None = None
-        self.ended = False
+        self.hanging_up: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.ended = threading.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def connect(self) -> tuple[None, asyncio.StreamReader, asyncio.StreamWriter]:
@@ -59,10 +65,12 @@ class ScriptedServer:
             contextlib.closing(writer),
             contextlib.suppress(asyncio.IncompleteReadError, OSError),
         ):  # the client is gone
-            while not self.ended:
+            while True:
                 request, _ = await api.p2p.receive_protobuf(api.runtime_pb2.ExpertRequest, reader)
                 if not request.tensors:
-                    self.ended = True
+                    if self.hanging_up is not None:
+                        await self.hanging_up()
+                    self.ended.set()
                     return
                 hidden = api.hivemind.deserialize_torch_tensor(request.tensors[0])
                 self.lengths.append(hidden.shape[1])
@@ -115,7 +123,7 @@ def test_hidden_states_pass_through_all_servers() -> None:
     assert chain.position == 6
     chain.close()
     assert [server.lengths for server in servers] == [[5, 1], [5, 1]]
-    assert all(server.ended for server in servers)
+    assert all(server.ended.wait(30) for server in servers)
 
 
 def test_what_describes_the_session_is_in_the_first_message_only() -> None:
@@ -195,7 +203,6 @@ def test_a_server_that_breaks_off_is_named(tokens: int) -> None:
 
     async def break_off(messages: int) -> None:
         del messages
-        servers[1].ended = True
         raise asyncio.CancelledError
 
     servers[1].answering = break_off
@@ -204,7 +211,7 @@ def test_a_server_that_breaks_off_is_named(tokens: int) -> None:
         chain.step(hidden_states(tokens))
     assert (caught.value.start, caught.value.end, caught.value.peer_id) == (2, 4, "server of 2")
     chain.close()
-    assert servers[0].ended
+    assert servers[0].ended.wait(30)
 
 
 def test_a_server_that_cannot_be_reached_is_named_and_the_others_are_let_go() -> None:
@@ -223,23 +230,51 @@ def test_a_server_that_cannot_be_reached_is_named_and_the_others_are_let_go() ->
     assert not servers[1].lengths
 
 
+class Silence:
+    """Keeps a server from answering until it is over."""
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self._over = asyncio.Event()
+        server.answering = self._wait
+
+    async def _wait(self, messages: int) -> None:
+        del messages
+        await self._over.wait()
+
+    def end(self) -> None:
+        async def end() -> None:
+            self._over.set()
+
+        load_petals().worker.run_coroutine(end())
+
+
 def test_a_server_that_never_answers_is_given_up_on() -> None:
     servers = [ScriptedServer(0), ScriptedServer(2)]
-
-    given_up = asyncio.Event()
-
-    async def wait_until_given_up(messages: int) -> None:
-        del messages
-        await given_up.wait()
-
-    async def give_up() -> None:
-        given_up.set()
-
-    servers[1].answering = wait_until_given_up
-    chain = chain_of(*servers, settings=Settings(step_timeout=0.05, seconds_per_token=0))
+    silence = Silence(servers[0])  # the first one: the other's time would begin with an answer, which may be late
+    chain = chain_of(*servers, settings=IMPATIENT)
     with pytest.raises(SpanError) as caught:
         chain.step(hidden_states(1))
-    assert caught.value.start == 2
+    assert caught.value.start == 0
     assert isinstance(caught.value.__cause__, asyncio.TimeoutError)
-    load_petals().worker.run_coroutine(give_up())
+    silence.end()
     chain.close()
+
+
+def test_close_waits_for_the_server_to_hang_up_and_not_for_an_answer_that_comes_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(span_chain, "_GRACE", 30)
+    server = ScriptedServer(0)
+    silence = Silence(server)
+
+    async def take_some_turns() -> None:  # of the event loop: who had the late answer only would be through
+        for _ in range(1000):
+            await asyncio.sleep(0)
+
+    server.hanging_up = take_some_turns
+    chain = chain_of(server, settings=IMPATIENT)
+    with pytest.raises(SpanError):
+        chain.step(hidden_states(1))
+    silence.end()
+    chain.close()
+    assert server.ended.is_set()
