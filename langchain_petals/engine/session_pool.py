@@ -73,9 +73,9 @@ class SessionPool:
             if best is None:
                 return None
             self._idle.remove(best)
-        if best.session.max_length < needed:  # the conversation has outgrown it
-            self._close_soon([best.session])
-            return None
+            if best.session.max_length < needed:  # the conversation has outgrown it
+                self._close_soon([best.session])
+                return None
         best.session.resume(saved, needed)
         return best.session
 
@@ -84,16 +84,16 @@ class SessionPool:
 
         A session that alone reserves more than there may be is closed, and costs none of the others its place.
         """
-        if session.reserved > settings.session_cache_tokens:
-            self._close_soon([session])
-            return
         with self._lock:
+            if session.reserved > settings.session_cache_tokens:
+                self._close_soon([session])
+                return
             self._idle.append(_Idle(session, time.monotonic() + settings.session_idle_timeout))
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(self._idle.pop(0))
             self._set_timer()
-        self._close_soon([idle.session for idle in closing])
+            self._close_soon([idle.session for idle in closing])
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -111,18 +111,20 @@ class SessionPool:
             closing = [idle for idle in self._idle if idle.expires <= now]
             self._idle = [idle for idle in self._idle if idle.expires > now]
             self._set_timer()
+            self._close_soon([idle.session for idle in closing])
         if closing:
             logger.debug("Closing %d session(s) that were idle for too long", len(closing))
-        _close_all([idle.session for idle in closing])
 
     def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
-        """Close sessions on another thread: it is a round trip, for which no caller and no event loop should wait."""
+        """Close sessions on another thread: it is a round trip, for which no caller and no event loop should wait.
+
+        Whoever takes them out holds the lock until they are here: `close` finds them in one place or the other.
+        """
         if not sessions:
             return
         thread = threading.Thread(target=_close_all, args=[sessions], name="langchain-petals-closing", daemon=True)
-        with self._lock:
-            thread.start()
-            self._closing = [each for each in self._closing if each.is_alive()] + [thread]
+        thread.start()
+        self._closing = [each for each in self._closing if each.is_alive()] + [thread]
 
     def close(self) -> None:
         """Close all idle sessions; returns when they, and those that were to be closed anyway, are."""

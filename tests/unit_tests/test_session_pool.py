@@ -214,6 +214,30 @@ def test_close_closes_all_and_what_is_being_closed(pool: SessionPool) -> None:
     assert len(pool) == 0
 
 
+def test_close_waits_for_what_the_timer_is_closing(pool: SessionPool) -> None:
+    """The session that takes its time is let go by the other one, which `close` itself closes."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    class Slow(ScriptedSession):
+        def close(self) -> None:
+            begun.set()
+            let_go.wait()
+            super().close()
+
+    class LettingGo(ScriptedSession):
+        def close(self) -> None:
+            let_go.set()
+            super().close()
+
+    slow, last = Slow([[]], [[]], held=b"a"), LettingGo([[]], [[]], held=b"b")
+    pool.park(last, Settings())
+    pool.park(slow, Settings(session_idle_timeout=0))
+    assert begun.wait(30)
+    pool.close()
+    assert slow.closed.is_set()
+    assert last.closed.is_set()
+
+
 def test_idle_sessions_are_closed_when_the_program_ends() -> None:
     program = """
 from langchain_petals.engine.session_pool import SessionPool
