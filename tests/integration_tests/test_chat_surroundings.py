@@ -78,9 +78,7 @@ def test_caches_answer_the_same_question_once(
 
 def test_fallback_to_a_second_swarm_when_the_first_is_gone(chat: ChatPetals) -> None:
     with LocalSwarm(servers=1) as doomed:
-        first = ChatPetals(
-            **doomed.connection, temperature=0, max_tokens=48, max_retries=0, connect_timeout=2, step_timeout=5
-        )
+        first = ChatPetals(**doomed.connection, temperature=0, max_tokens=48, max_retries=0)
         expected = first.invoke("Who are you?").text
         doomed.servers[0].kill()
         assert first.with_fallbacks([chat]).invoke("Who are you?").text == expected

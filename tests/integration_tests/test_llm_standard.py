@@ -107,8 +107,7 @@ def test_caches(swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCa
 def test_fallback(llm: Petals) -> None:
     expected = llm.invoke(PROMPT)
     with LocalSwarm(servers=1) as doomed:
-        options = {"temperature": 0, "max_new_tokens": 48, "max_retries": 0, "connect_timeout": 2, "step_timeout": 5}
-        first = Petals(**doomed.connection, **options)
+        first = Petals(**doomed.connection, temperature=0, max_new_tokens=48, max_retries=0)
         assert first.invoke(PROMPT) == expected
         doomed.servers[0].kill()
         assert first.with_fallbacks([llm]).invoke(PROMPT) == expected
