@@ -1,16 +1,19 @@
-"""Grammars on a real swarm: alone, together, and when a server dies in the middle."""
+"""Grammars on a real swarm: alone, together, and when servers die in the middle."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
-from token_loop import before_step
+from token_loop import before_step, servers_of
 
 from langchain_petals import Petals
 from langchain_petals.swarm import LocalSwarm
+
+if TYPE_CHECKING:
+    from langchain_petals.engine.session import SwarmSession
 
 PROMPT = "Human: Who was there?\nAI:"
 PEOPLE = {
@@ -41,16 +44,16 @@ def test_answers_of_several_forms_are_the_same_alone_and_together(swarm: LocalSw
     assert asyncio.run(together()) == alone
 
 
-def test_answer_goes_on_in_its_form_when_a_server_dies() -> None:
+def test_answer_goes_on_in_its_form_when_its_servers_die() -> None:
     with LocalSwarm(replicas=2) as swarm:
         llm = llm_on(swarm, json_schema=PEOPLE)
         calm = llm.invoke(PROMPT)
 
-        def kill_one_of_each_half() -> None:  # the session used one of them or the other
-            for half in {server.blocks.start: server for server in swarm.servers}.values():
-                half.kill()
+        def kill_its_servers(session: SwarmSession) -> None:
+            for server in servers_of(session, swarm):
+                server.kill()
 
-        with before_step({10: kill_one_of_each_half}):
+        with before_step({10: kill_its_servers}):
             harmed = "".join(llm.stream(PROMPT))
         assert harmed == calm
         jsonschema.validate(json.loads(harmed), PEOPLE)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from server_cache import free_tokens
-from token_loop import before_step, held_before_step
+from token_loop import before_step, held_before_step, servers_of
 
 from langchain_petals import Petals
 from langchain_petals.errors import (
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from langchain_petals.engine.session import SwarmSession
+
 PROMPT = "Human: Count from 1 to 20.\nAI:"
 
 
@@ -38,22 +39,17 @@ def _greedy(swarm: LocalSwarm, **options: Any) -> Petals:
     return Petals(**swarm.connection, **({"temperature": 0, "max_new_tokens": 60, "session_cache": 0} | options))
 
 
-def _servers_in_use(llm: Petals, swarm: LocalSwarm) -> list[Any]:
-    """Return the servers that hold attention cache for the one session that there is."""
-    free = free_tokens(llm, swarm)
-    living = [server for server in swarm.servers if server.alive]
-    return [server for server, tokens in zip(living, free, strict=True) if tokens < max(free)]
-
-
 def test_a_server_killed_in_mid_stream_costs_no_token(pair: LocalSwarm) -> None:
     llm = _greedy(pair)
     calm = llm.invoke(PROMPT)
 
-    def kill_one(half: int) -> None:
-        by_blocks = sorted(_servers_in_use(llm, pair), key=lambda server: server.blocks.start)
-        by_blocks[half].kill()
+    def kill_the_first(session: SwarmSession) -> None:
+        servers_of(session, pair)[0].kill()
 
-    with before_step({5: partial(kill_one, 0), 15: partial(kill_one, 1)}):
+    def kill_the_second(session: SwarmSession) -> None:
+        servers_of(session, pair)[1].kill()
+
+    with before_step({5: kill_the_first, 15: kill_the_second}):
         assert "".join(llm.stream(PROMPT)) == calm
     batch = ["Human: Hello!\nAI:", PROMPT]
     assert llm.batch(batch) == [llm.invoke(prompt) for prompt in batch]
@@ -61,24 +57,21 @@ def test_a_server_killed_in_mid_stream_costs_no_token(pair: LocalSwarm) -> None:
 
 def test_a_batch_survives_a_killed_server(pair: LocalSwarm) -> None:
     llm = _greedy(pair)
-    prompts = [PROMPT, "Human: Hello!\nAI:", "Who are you?"]
+    # of much the same length, so that they run in one session
+    prompts = [PROMPT, "Human: Count from 3 to 20.\nAI:", "Human: Who are you?\nAI:"]
     calm = llm.batch(prompts)
-    killed = False
 
-    def kill_once(done: int, total: int) -> None:
-        nonlocal killed
-        if not killed:
-            killed = True
-            _servers_in_use(llm, pair)[0].kill()
+    def kill_one(session: SwarmSession) -> None:
+        servers_of(session, pair)[0].kill()
 
-    assert _greedy(pair, on_prefill=kill_once).batch(prompts) == calm
-    assert killed
+    with before_step({1: kill_one}):
+        assert llm.batch(prompts) == calm
 
 
 def test_when_the_last_server_of_a_span_dies_the_error_says_so(pair: LocalSwarm) -> None:
     llm = _greedy(pair, max_retries=1)
 
-    def kill_the_second_half() -> None:
+    def kill_the_second_half(_: SwarmSession) -> None:
         for server in pair.servers:
             if server.blocks.start:
                 server.kill()
