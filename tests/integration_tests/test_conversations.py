@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from server_cache import free_tokens
+from server_cache import free_caches, tokens_in_use, wait_until_free
 
 from langchain_petals import Petals
 
@@ -52,11 +51,11 @@ def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> Non
 
 
 def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swarm: LocalSwarm) -> None:
-    before = free_tokens(llm, swarm)
+    free_caches(llm, swarm)
     _converse(llm)
-    assert all(now < then for now, then in zip(free_tokens(llm, swarm), before, strict=True))
+    assert all(tokens_in_use(llm, swarm))
     llm._get_client().engine.pool.close()
-    assert free_tokens(llm, swarm) == before
+    wait_until_free(llm, swarm)
 
 
 def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
@@ -69,45 +68,34 @@ def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
 
 
 def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
-    before = free_tokens(llm, swarm)
+    free_caches(llm, swarm)
     brief = llm.model_copy(update={"session_idle_timeout": 0.05})
-    closed = threading.Event()
-    pool = brief._get_client().engine.pool
-    close_expired = pool._close_expired
-
-    def and_tell() -> None:
-        close_expired()
-        closed.set()
-
-    pool._close_expired = and_tell  # type: ignore[method-assign]
-    try:
-        brief.invoke("Human: Hello!\nAI:")
-        assert closed.wait(30)
-    finally:
-        del pool._close_expired
-    assert len(pool) == 0
-    assert free_tokens(llm, swarm) == before
+    brief.invoke("Human: Hello!\nAI:")
+    wait_until_free(llm, swarm)
+    assert len(llm._get_client().engine.pool) == 0
 
 
 def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
     llm._get_client().engine.pool.close()
-    prompt, answers = "", []
+    prompt, answers, broken = "", [], []
     for question in QUESTIONS:
         prompt += f"Human: {question}\nAI:"
-        for idle in llm._get_client().engine.pool._idle:
-            _break_connection(idle.session)
+        idle = [each.session for each in llm._get_client().engine.pool._idle]
+        broken.append(sum(map(_break_connections, idle)))
         answers.append(llm.invoke(prompt))
         prompt += f"{answers[-1]}\n"
     assert answers == calm
+    assert broken == [0, *[len(swarm.servers)] * (len(QUESTIONS) - 1)]
     assert all(server.alive for server in swarm.servers)
 
 
-def _break_connection(session: Any) -> None:
-    """Close the streams of a session behind its back, as a server does that tidies up."""
+def _break_connections(session: Any) -> int:
+    """Close the streams of a session behind its back, as a server does that tidies up; return how many there were."""
     for stream in session._chain._streams:
         session._chain._wait_for(stream.close(), 10)
         stream._writer = _Broken()
+    return len(session._chain._streams)
 
 
 class _Broken:

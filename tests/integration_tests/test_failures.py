@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from server_cache import free_tokens
+from server_cache import free_caches, tokens_in_use, wait_until_free
 from token_loop import before_step, held_before_step, servers_of
 
 from langchain_petals import Petals
+from langchain_petals.engine.generation import Generation
 from langchain_petals.errors import (
     BlocksMissingError,
     DeadlineExceededError,
@@ -100,19 +101,19 @@ def test_a_swarm_that_is_not_there_is_an_error_at_once(tiny_folder: Path) -> Non
 
 def test_a_dropped_stream_closes_its_session(swarm: LocalSwarm) -> None:
     llm = _greedy(swarm)
-    before = free_tokens(llm, swarm)
+    free_caches(llm, swarm)
     with held_before_step(5) as wait_until_held:
         stream = llm.stream(PROMPT)
         next(stream)
         wait_until_held()
-        assert free_tokens(llm, swarm) != before
+        assert all(tokens_in_use(llm, swarm))
         stream.close()
-    _wait_until_given_back(llm, swarm, before)
+    wait_until_free(llm, swarm)
 
 
 async def test_a_cancelled_task_closes_its_session(swarm: LocalSwarm) -> None:
     llm = _greedy(swarm)
-    before = await asyncio.to_thread(free_tokens, llm, swarm)
+    await asyncio.to_thread(free_caches, llm, swarm)
 
     async def consume() -> None:
         async for _ in llm.astream(PROMPT):
@@ -121,25 +122,25 @@ async def test_a_cancelled_task_closes_its_session(swarm: LocalSwarm) -> None:
     with held_before_step(5) as wait_until_held:
         task = asyncio.create_task(consume())
         await asyncio.to_thread(wait_until_held)
-        assert await asyncio.to_thread(free_tokens, llm, swarm) != before
+        assert all(await asyncio.to_thread(tokens_in_use, llm, swarm))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await asyncio.to_thread(_wait_until_given_back, llm, swarm, before)
+    await asyncio.to_thread(wait_until_free, llm, swarm)
 
 
-def test_a_deadline_ends_the_call_and_closes_its_session(swarm: LocalSwarm) -> None:
-    llm = _greedy(swarm, timeout=0.2)
-    before = free_tokens(llm, swarm)
-    with pytest.raises(DeadlineExceededError, match=r"timeout of 0\.2 s"):
-        llm.invoke(PROMPT, max_new_tokens=3000, min_new_tokens=3000)
-    _wait_until_given_back(llm, swarm, before)
-
-
-def _wait_until_given_back(llm: Petals, swarm: LocalSwarm, before: list[int]) -> None:
-    """Wait until the servers have their caches back; the suite's own time limit ends a wait in vain."""
-    while free_tokens(llm, swarm) != before:
-        pass
+def test_a_deadline_ends_the_call_and_closes_its_session(swarm: LocalSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = _greedy(swarm, timeout=1000)
+    free_caches(llm, swarm)
+    with held_before_step(5) as wait_until_held:
+        stream = llm.stream(PROMPT)
+        next(stream)
+        wait_until_held()
+        assert all(tokens_in_use(llm, swarm))
+        monkeypatch.setattr(Generation, "_remaining", lambda _: 0.0)
+        with pytest.raises(DeadlineExceededError, match=r"timeout of 1000 s passed after 5 generated"):
+            list(stream)
+    wait_until_free(llm, swarm)
 
 
 def test_a_row_that_is_cancelled_does_not_touch_its_companions(swarm: LocalSwarm) -> None:
