@@ -127,7 +127,14 @@ class Client:
         if rows == 1 and settings.session_cache:
             roomy = -(-_HEADROOM * needed // _ROUND) * _ROUND
             max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
-        return SwarmSession(self.model, self._routes, needed=needed, max_length=max_length, settings=settings)
+        return SwarmSession(
+            self.model,
+            self._routes,
+            needed=needed,
+            max_length=max_length,
+            settings=settings,
+            make_room=self.engine.pool.close,
+        )
 
     def shut_down(self) -> None:
         """Leave the swarm."""

@@ -89,6 +89,15 @@ class Routes:
         """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
         self._manager.on_request_failure(peer_id)
 
+    def note_full(self, peer_id: Any) -> None:
+        """Prefer other servers to one whose attention cache is full, until it announces what it has free again."""
+        manager = self._manager
+        with manager.lock_changes:
+            for spans in manager.state.sequence_info.spans_containing_block:
+                for span in spans:
+                    if span.peer_id == peer_id:
+                        span.server_info.cache_tokens_left = 0
+
     def praise(self, peer_id: Any) -> None:
         """End a server's series of failures."""
         self._manager.on_request_success(peer_id)

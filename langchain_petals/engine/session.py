@@ -12,7 +12,7 @@ from langchain_petals.engine.span_chain import SpanChain, SpanError
 from langchain_petals.errors import SpanFailedError, SwarmError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.routes import Routes
     from langchain_petals.engine.settings import Settings
@@ -105,6 +105,7 @@ class SwarmSession:
         needed: Tokens that each row will have at the most.
         max_length: Tokens of attention cache to ask for on each server, for each row; at least `needed`.
         settings: Bounds of all waits, and how often to try again.
+        make_room: Gives up sessions that are kept without need, called when a server's attention cache is full.
     """
 
     def __init__(
@@ -115,13 +116,16 @@ class SwarmSession:
         needed: int,
         max_length: int,
         settings: Settings,
+        make_room: Callable[[], object] = lambda: None,
     ) -> None:
         self._model, self._routes, self._settings = model, routes, settings
         self._needed, self.max_length = needed, max_length
+        self._make_room = make_room
         self._chain: SpanChain | None = None
         self._seen: torch.Tensor | None = None  # everything that was fed, shape (rows, position)
         self._rested = False  # whether it was idle: if the next step fails, the server may have tidied it up
         self._routes_are_old = False
+        self._waits_for_room = False  # on servers that are full
 
     @property
     def position(self) -> int:
@@ -180,7 +184,7 @@ class SwarmSession:
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
-            self._chain = SpanChain(self._routes, self.max_length, self._settings)
+            self._chain = SpanChain(self._routes, self.max_length, self._settings, wait_for_room=self._waits_for_room)
             ids = known
         try:
             logits = self._feed(self._chain, ids)
@@ -188,13 +192,13 @@ class SwarmSession:
             if not self._leave(error):
                 raise
             return self._attempt(ids, known)
-        self._rested = self._routes_are_old = False
+        self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 
     def _leave(self, error: SpanError) -> bool:
         """Close the chain that failed; return whether no server is to blame, and a new chain will do.
 
-        Else the server is banned, and the next attempt goes another way.
+        Else the next attempt goes another way: the server is banned, unless it is only full.
         """
         self.close()
         limit = error.cache_limit
@@ -206,6 +210,12 @@ class SwarmSession:
         if self._rested:
             self._rested = False
             return True
+        if error.is_full:  # with the sessions of others, and of ours; it will do again when they end
+            self._routes.note_full(error.peer_id)
+            self._make_room()
+            self.max_length = self._needed
+            waited, self._waits_for_room = self._waits_for_room, True
+            return not waited
         logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
         self._routes.ban(error.peer_id)
         self._routes_are_old = True

@@ -21,7 +21,7 @@ import torch
 from langchain_petals.engine.petals_compat import load_petals
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from langchain_petals.engine.routes import Routes
     from langchain_petals.engine.settings import Settings
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _NO_PROMPTS = torch.empty(0)  # petals' mark for "no deep prompts"
 _NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
 _CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
+_NO_ROOM = re.compile(r"Could not allocate \d+")
 # A longer step is cut into pieces that follow one another through the chain: a server starts on the second piece while
 # the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
 _PIECE_TOKENS = 128
@@ -45,6 +46,7 @@ class SpanError(Exception):
         end: Block after the last one.
         peer_id: The server.
         cache_limit: Tokens that its attention cache holds for one session, when it refused because of that.
+        is_full: Whether it refused because the sessions of others take up its attention cache.
     """
 
     def __init__(self, span: Any, cause: BaseException) -> None:
@@ -52,6 +54,7 @@ class SpanError(Exception):
         self.start, self.end, self.peer_id = span.start, span.end, span.peer_id
         refused = _CACHE_LIMIT.search(str(cause))
         self.cache_limit = int(refused[1]) if refused else None
+        self.is_full = _NO_ROOM.search(str(cause)) is not None
 
 
 class SpanChain:
@@ -61,16 +64,19 @@ class SpanChain:
         routes: The model's routes.
         max_length: Tokens of attention cache to reserve on each server for each row.
         settings: Bounds of all waits.
+        wait_for_room: Whether a server whose attention cache is full waits until there is room: for half of the time
+            that a step may take.
 
     Raises:
         SwarmError: There is no chain of servers over all blocks.
     """
 
-    def __init__(self, routes: Routes, max_length: int, settings: Settings) -> None:
+    def __init__(self, routes: Routes, max_length: int, settings: Settings, *, wait_for_room: bool = False) -> None:
         self._api = load_petals()
         self._routes, self._max_length, self._settings = routes, max_length, settings
         spans = routes.choose(max_length, settings.connect_timeout)
-        self._streams = [_SpanStream(self._api, span, routes.manager, max_length) for span in spans]
+        reservation = {"max_length": max_length, "alloc_timeout": settings.step_timeout / 2 if wait_for_room else 0.0}
+        self._streams = [_SpanStream(self._api, span, routes.manager, reservation) for span in spans]
         self.position = 0
 
     def roll_back(self, position: int) -> None:
@@ -175,11 +181,11 @@ class _SpanStream:
     the connection, for the *requests* to end: a server that died in mid-session would show only as a time-out.
     """
 
-    def __init__(self, api: Any, span: Any, manager: Any, max_length: int) -> None:
+    def __init__(self, api: Any, span: Any, manager: Any, reservation: Mapping[str, float]) -> None:
         self._api, self.span, self._manager = api, span, manager
         self._uid = api.chain_delimiter.join(manager.block_uids[span.start : span.end])
         self._session_id = str(uuid.uuid4())
-        self._max_length = max_length
+        self._reservation = reservation
         self._reader: Any = None
         self._writer: Any = None
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
@@ -226,7 +232,7 @@ class _SpanStream:
             tensors, structure = self._api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
             self._unchanging = [self._serialized(tensor) for tensor in tensors[1:]]
             metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
-            metadata |= {"session_id": self._session_id, "max_length": self._max_length, "args_structure": structure}
+            metadata |= {"session_id": self._session_id, "args_structure": structure, **self._reservation}
         if self._rolled_back_to is not None:
             metadata["start_from_position"] = self._rolled_back_to
             self._rolled_back_to = None

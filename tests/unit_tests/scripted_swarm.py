@@ -24,6 +24,7 @@ class Chain:
     Attributes:
         swarm: Where it is on record.
         max_length: Tokens of attention cache that it reserves.
+        wait_for_room: Whether full servers wait for room.
         steps: The tokens of each row that each step fed.
         closed: Whether it was closed.
     """
@@ -31,6 +32,7 @@ class Chain:
     swarm: ScriptedSwarm
     peer_id: str
     max_length: int
+    wait_for_room: bool = False
     steps: list[list[list[int]]] = field(default_factory=list)
     closed: bool = False
     _seen: torch.Tensor | None = None
@@ -66,6 +68,7 @@ class ScriptedSwarm:
     Attributes:
         chains: What was opened.
         banned: Peers that were banned.
+        full: Peers that others are preferred to.
         refreshed: The time that each look for new routes was given.
         steps: Steps of all chains together.
     """
@@ -84,6 +87,7 @@ class ScriptedSwarm:
         self.can_roll_back = can_roll_back
         self.chains: list[Chain] = []
         self.banned: list[str] = []
+        self.full: list[str] = []
         self.refreshed: list[float] = []
         self.steps = 0
         self._active: Chain | None = None
@@ -96,16 +100,19 @@ class ScriptedSwarm:
     def ban(self, peer_id: str) -> None:
         self.banned.append(peer_id)
 
+    def note_full(self, peer_id: str) -> None:
+        self.full.append(peer_id)
+
     def refresh(self, timeout: float) -> None:
         self.refreshed.append(timeout)
 
     # ---- `SpanChain`
 
-    def open_chain(self, routes: Any, max_length: int, settings: Settings) -> Chain:  # noqa: ARG002
+    def open_chain(self, routes: Any, max_length: int, settings: Settings, *, wait_for_room: bool) -> Chain:  # noqa: ARG002
         assert routes is self
         if self._no_routes:
             raise self._no_routes.pop(0)
-        self.chains.append(Chain(self, f"server {len(self.chains)}", max_length))
+        self.chains.append(Chain(self, f"server {len(self.chains)}", max_length, wait_for_room))
         return self.chains[-1]
 
     # ---- the model

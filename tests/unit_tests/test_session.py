@@ -28,10 +28,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SwarmSession]:
     """Return a function that opens a session on a scripted swarm."""
 
     def open_session(
-        swarm: ScriptedSwarm, settings: Settings = AT_ONCE, *, needed: int = 20, max_length: int = 40
+        swarm: ScriptedSwarm, settings: Settings = AT_ONCE, *, needed: int = 20, max_length: int = 40, **more: Any
     ) -> SwarmSession:
         monkeypatch.setattr(session_module, "SpanChain", swarm.open_chain)
-        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings)  # type: ignore[arg-type]
+        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings, **more)  # type: ignore[arg-type]
 
     return open_session
 
@@ -180,6 +180,30 @@ def test_less_headroom_will_do(opened: Callable[..., SwarmSession], max_retries:
     assert session.max_length == session.reserved == 30
     assert not swarm.banned
     assert not swarm.refreshed
+
+
+FULL = RuntimeError("AllocationFailed: Could not allocate 73728 bytes immediately: out of memory")
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_full_server_is_waited_for_and_not_banned(opened: Callable[..., SwarmSession], step: int) -> None:
+    swarm, given_up = ScriptedSwarm({step: FULL}), []
+    session = opened(swarm, Settings(max_retries=0), make_room=lambda: given_up.append("idle sessions"))
+    assert fed(session, *STEPS) == SEEN
+    assert given_up == ["idle sessions"]
+    assert [(chain.max_length, chain.wait_for_room) for chain in swarm.chains] == [(40, False), (20, True)]
+    assert swarm.full == ["server 0"]
+    assert not swarm.banned
+    assert not swarm.refreshed
+
+
+def test_server_that_stays_full_is_the_error_in_the_end(opened: Callable[..., SwarmSession]) -> None:
+    swarm = ScriptedSwarm({-1: FULL})
+    with pytest.raises(SpanFailedError, match=r"failed 3 time\(s\).*Could not allocate 73728 bytes") as caught:
+        opened(swarm, Settings(max_retries=2, longest_pause=0)).extend(torch.tensor([[1]]))
+    assert caught.value.__cause__ is FULL
+    assert [chain.wait_for_room for chain in swarm.chains] == [False, True, True, True]
+    assert not swarm.banned
 
 
 def test_too_little_room_is_an_error_that_tells_how_much_there_is(opened: Callable[..., SwarmSession]) -> None:

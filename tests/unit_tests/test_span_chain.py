@@ -105,9 +105,9 @@ class ScriptedRoutes:
         self.praised.append(peer_id)
 
 
-def chain_of(*servers: ScriptedServer, settings: Settings = SETTINGS) -> SpanChain:
+def chain_of(*servers: ScriptedServer, settings: Settings = SETTINGS, **more: Any) -> SpanChain:
     routes: Any = ScriptedRoutes(list(servers))
-    return SpanChain(routes, 4096, settings)
+    return SpanChain(routes, 4096, settings, **more)
 
 
 def hidden_states(tokens: int, rows: int = 1) -> torch.Tensor:
@@ -138,8 +138,17 @@ def test_what_describes_the_session_is_in_the_first_message_only() -> None:
     first, *others = server.metadata
     assert first["max_length"] == 4096
     assert first["points"] == 3
-    assert set(first) == {"max_length", "points", "session_id", "args_structure"}
+    assert first["alloc_timeout"] == 0
+    assert set(first) == {"max_length", "alloc_timeout", "points", "session_id", "args_structure"}
     assert others == [{}, {"start_from_position": 2}, {}]
+
+
+def test_servers_may_be_given_time_to_find_room() -> None:
+    server = ScriptedServer(0)
+    chain = chain_of(server, wait_for_room=True)
+    chain.step(hidden_states(3))
+    chain.close()
+    assert server.metadata[0]["alloc_timeout"] == SETTINGS.step_timeout / 2
 
 
 def test_servers_work_on_different_pieces_of_a_long_step() -> None:
