@@ -7,6 +7,8 @@ say more of a key: `Annotated[type, default, "description"]`, with `...` where t
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 import types
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
@@ -15,6 +17,9 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import NotRequired, ReadOnly, Required, get_type_hints, is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
+
+_ARGUMENTS = re.compile(r"^(?:Args|Attributes):\n((?:[ \t].*(?:\n|\Z)|\n)+)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n(?:[ \t].*|$))*)", re.MULTILINE)
 
 
 def class_of(typed_dict: Any) -> type[BaseModel]:
@@ -50,24 +55,23 @@ class _Rebuilding:
             taken = sum(each.__name__ == typed_dict.__name__ for each in self._names)
             name = self._names[typed_dict] = typed_dict.__name__ + (f"_{taken + 1}" if taken else "")
             keys = get_type_hints(typed_dict, include_extras=True).items()
+            documentation, said = _documentation(typed_dict)
             # names of its own, since a key may be called what a pydantic class has already
             fields: Any = {
-                f"field_{index}": self._field(key, hint, required=key in typed_dict.__required_keys__)
+                f"field_{index}": self._field(key, hint, said.get(key), required=key in typed_dict.__required_keys__)
                 for index, (key, hint) in enumerate(keys)
             }
-            documentation = inspect.getdoc(typed_dict) if typed_dict.__doc__ else None
             self.models[name] = create_model(name, __doc__=documentation, **fields)
         return self._names[typed_dict]
 
-    def _field(self, key: str, hint: Any, *, required: bool) -> tuple[Any, Any]:
+    def _field(self, key: str, hint: Any, description: str | None, *, required: bool) -> tuple[Any, Any]:
         """Return the type of a key's value, and what else pydantic has to know of it."""
         while get_origin(hint) in (Required, NotRequired, ReadOnly):
             required = required if get_origin(hint) is ReadOnly else get_origin(hint) is Required
             (hint,) = get_args(hint)
         default: Any = ...
-        description: str | None = None
         if get_origin(hint) is Annotated and _is_langchains(hint.__metadata__):
-            default, description = (*hint.__metadata__, None)[:2]
+            default, description = (*hint.__metadata__, description)[:2]
             hint = hint.__origin__
         absent: dict[str, Any] = {}
         if default is not ...:
@@ -88,6 +92,18 @@ class _Rebuilding:
             return hint
         rebuilt = tuple(self._rebuilt(each) for each in arguments)
         return Union[rebuilt] if origin in (Union, types.UnionType) else origin[rebuilt]  # noqa: UP007 - of any number
+
+
+def _documentation(typed_dict: Any) -> tuple[str | None, dict[str, str]]:
+    """Return what a TypedDict's docstring (in Google's style) says of it, and of its keys."""
+    if not typed_dict.__doc__:
+        return None, {}
+    documentation = inspect.cleandoc(typed_dict.__doc__)
+    section = _ARGUMENTS.search(documentation)
+    if section is None:
+        return documentation, {}
+    said = {key: " ".join(text.split()) for key, text in _ARGUMENT.findall(textwrap.dedent(section[1]))}
+    return documentation[: section.start()].strip(), said
 
 
 def _is_langchains(metadata: tuple[Any, ...]) -> bool:

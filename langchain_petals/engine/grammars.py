@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ITEM_SEPARATOR, KEY_SEPARATOR = ", ", ": "
 
 # One way to write a value down, which is how `json.dumps(value, ensure_ascii=False)` writes it: there is no white space
-# for a weak model to get lost in, and what was parsed can be written down again as it was (numbers like 1e5 apart).
+# for a weak model to get lost in, and what was parsed can be written down again as it was (numbers like 1.50 apart).
 _JSON_STYLE = {
     "whitespace_flexible": False,
     "item_separator": ITEM_SEPARATOR,

@@ -235,6 +235,39 @@ def test_typed_dict_says_which_keys_may_be_left_out() -> None:
 # ---- what is no tool, and says which
 
 
+class Trip(TypedDict):
+    """A trip.
+
+    By rail, mostly.
+
+    Args:
+        start: Where it begins:
+            a town.
+        end (str): Where it ends.
+        by: Unused.
+
+    Returns:
+        Nothing.
+    """
+
+    start: str
+    end: Annotated[str, ...]
+    by: Annotated[str, ..., "What takes one there."]
+    note: NotRequired[str]
+
+
+def test_docstring_of_a_typed_dict_describes_its_keys() -> None:
+    function = openai_tool(Trip)["function"]
+    assert function["description"] == "A trip.\n\nBy rail, mostly."
+    described = {key: schema.get("description") for key, schema in function["parameters"]["properties"].items()}
+    assert described == {
+        "start": "Where it begins: a town.",
+        "end": "Where it ends.",
+        "by": "What takes one there.",
+        "note": None,
+    }
+
+
 def test_dictionary_with_the_schema_at_its_top_has_arguments() -> None:
     properties = {"x": {"type": "integer"}}
     given = {"name": "f", "description": "D", "type": "object", "properties": properties, "required": ["x"]}
