@@ -3,11 +3,13 @@
 A grammar's parser says which bytes may come next, not how far the end is. `quick_ending` goes straight for it, always
 taking the byte that tends to close something; `shortest_ending` looks at the alternatives, cheapest first, as long as
 its effort lasts. Both work on a matcher whose vocabulary is single bytes and special tokens (an *alphabet*), so that a
-step costs microseconds whatever the size of the model's vocabulary.
+step costs microseconds whatever the size of the model's vocabulary. How to end what a regular expression has begun, the
+bytes that may come next do not tell; the alphabet knows hints, taken from the expressions themselves (see `patterns`).
 """
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 import re
@@ -17,9 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from llguidance import LLMatcher
+
+    from langchain_petals.engine.patterns import Hints
 
 # What ends something comes first, what must be followed by something else last. A comma comes before digits, which
 # could go on for ever.
@@ -33,6 +37,13 @@ _MANY = 16
 
 # Where much is allowed and a quote is not, what a pattern still wants is seen by trying these.
 _FILLERS, _LENGTHS = b"0aA", (1, 2, 3, 4, 6, 8)
+
+# Hints are tried one by one: so many are for what may follow a terminal, and for a step to search on from. Where a text
+# goes on and on they are looked at now and then only; it is further from its end than any of them.
+_TERMINALS, _PARTS, _EAGER, _SELDOM = 32, 8, 16, 16
+
+# Where the straight way has not led to an end, the alternatives are followed for so many bytes only: most end nowhere.
+_DOUBTFUL = 1024
 
 # How many states with the same future, as far as the next byte shows it, are looked at for each length.
 _ALIKE = 3
@@ -48,9 +59,10 @@ class Alphabet:
         byte_ids: Token ids by the byte that they stand for.
         special_ids: Ids of special tokens.
         vocabulary: How many ids there are.
+        end: The id that ends a text.
     """
 
-    def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int) -> None:
+    def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int, end: int) -> None:
         ranks = {byte: rank for rank, byte in enumerate(_PREFERENCE)} | {byte: 1000 + byte for byte in _LAST}
         order = sorted(byte_ids, key=lambda byte: ranks.get(byte, 500 + byte))
         self.byte_ids = dict(byte_ids)
@@ -66,6 +78,18 @@ class Alphabet:
         ]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
         self._mask_words = (vocabulary + 31) // 32
+        self._end = end
+        self._strings: list[list[int]] = []
+        self._texts: list[list[int]] = []
+        self._terminals: list[list[int]] = []
+        self._parts: list[list[int]] = []
+
+    def hinted(self, hints: Hints) -> Alphabet:
+        """Return an alphabet that knows these hints."""
+        hinted = copy.copy(self)
+        spelled = [[self.symbols(text) for text in texts] for texts in hints]
+        hinted._strings, hinted._texts, hinted._terminals, hinted._parts = spelled  # noqa: SLF001 - its own
+        return hinted
 
     def symbols(self, data: bytes) -> list[int]:
         """Return the ids of these bytes.
@@ -83,20 +107,46 @@ class Alphabet:
         ids: list[int] = self._ids[(octets[self._ids >> 3] >> (self._ids & 7)) & 1 == 1].tolist()
         return ids
 
-    def closings(self, matcher: LLMatcher, allowed: Sequence[int]) -> list[list[int]]:
-        """Return short ways to end the string that the text is in, if it is in one, the shortest first."""
-        if len(allowed) <= _MANY:
-            return []
-        if self._quote in allowed:
-            return [[self._quote]]
-        return [each for each in self._closings if matcher.validate_tokens(each) == len(each)]
+    def closings(self, matcher: LLMatcher, allowed: Sequence[int], *, hinted: bool = True) -> Iterator[list[int]]:
+        """Yield short ways to end the string or the expression that the text is in, if it is in one."""
+        many = len(allowed) > _MANY
+        if hinted:
+            for each in self._fitting([*self._texts, *self._terminals], matcher, allowed):
+                if matcher.validate_tokens([*each, self._end]) > len(each):
+                    yield each
+            if many or self._words.issuperset(allowed[:1]):
+                for each in self._fitting(self._terminals[:_TERMINALS], matcher, allowed):
+                    yield from self._left(matcher, each, allowed)
+        if self._quote not in allowed:
+            yield from self._fitting(self._strings if hinted else (), matcher, allowed)
+            yield from self._fitting(self._closings if many else (), matcher, allowed)
+        elif many:
+            yield [self._quote]
 
-    def step(self, matcher: LLMatcher) -> list[int]:
-        """Return what most likely leads to an end; nothing where nothing is allowed."""
+    @staticmethod
+    def _fitting(hints: Iterable[list[int]], matcher: LLMatcher, allowed: Sequence[int]) -> Iterator[list[int]]:
+        begins = set(allowed)
+        return (each for each in hints if each[0] in begins and matcher.validate_tokens(each) == len(each))
+
+    def _left(self, matcher: LLMatcher, symbols: list[int], allowed: Sequence[int]) -> list[list[int]]:
+        """Return the symbols with one more after which they have ended something, since it was not allowed before."""
+        known = set(allowed)
+        taken = matcher.try_consume_tokens(symbols)
+        more = [each for each in self.allowed(matcher) if each not in known]
+        matcher.rollback(taken)
+        return [[*symbols, each] for each in more[:1]]
+
+    def step(self, matcher: LLMatcher, *, hinted: bool = True) -> list[int]:
+        """Return what most likely leads to an end; nothing where nothing is allowed.
+
+        Args:
+            matcher: Where the text is.
+            hinted: Whether to look at the hints.
+        """
         allowed = self.allowed(matcher)
-        closings = self.closings(matcher, allowed)
-        if closings:
-            return closings[0]
+        closing = next(self.closings(matcher, allowed, hinted=hinted), None)
+        if closing is not None:
+            return closing
         if 1 < len(allowed) <= _MANY and allowed[0] in self._words:
             # a number or a word, which may not end here: -0.000 and multiples of 4 need the right digit
             more = [each for each in allowed if each in self._words]
@@ -112,12 +162,15 @@ class Alphabet:
     def choices(self, matcher: LLMatcher) -> list[list[int]]:
         """Return a few steps that stand for all that may come next."""
         allowed = self.allowed(matcher)
+        steps = list(itertools.islice(self.closings(matcher, allowed), 1))
+        if steps in ([], [[self._quote]]):
+            steps += itertools.islice(self._fitting(self._parts, matcher, allowed), _PARTS)
         if len(allowed) <= _MANY:
-            return [[each] for each in allowed]
+            return [*steps, *([each] for each in allowed)]
         first: dict[int, int] = {}
         for each in allowed:
             first.setdefault(self._kinds.get(each, each), each)
-        return [*([each] for each in first.values()), *self.closings(matcher, allowed)[:1]]
+        return [*steps, *([each] for each in first.values())]
 
     def forced(self, matcher: LLMatcher) -> list[int]:
         """Return the ids that must come next, whatever is chosen."""
@@ -140,11 +193,13 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
         Ids of the alphabet; None when there was no end in sight.
     """
     way: list[int] = []
-    taken = 0
+    taken = alone = 0  # bytes in a row that came one at a time
     try:
         while not matcher.is_accepting():
-            step = alphabet.forced(matcher) or alphabet.step(matcher)
+            hinted = alone < _EAGER or alone % _SELDOM == 0
+            step = alphabet.forced(matcher) or alphabet.step(matcher, hinted=hinted)
             way += step
+            alone = 0 if len(step) > 1 else alone + 1
             if not step or len(way) > most:
                 return None
             taken += matcher.try_consume_tokens(step)
@@ -188,7 +243,7 @@ def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
         if not step:
             for choice in alphabet.choices(matcher):
                 effort -= 1
-                left = (most if best is None else len(best) - 1) - len(choice)
+                left = (min(most, _DOUBTFUL) if best is None else len(best) - 1) - len(choice)
                 tried = matcher.deep_copy()
                 if left >= 0 and tried.try_consume_tokens(choice) == len(choice):
                     rest = quick_ending(alphabet, tried, left)

@@ -12,6 +12,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
 from langchain_petals.engine.endings import quick_ending, shortest_ending
+from langchain_petals.engine.patterns import Hints, hints
 from langchain_petals.engine.readable_json import Reading
 from langchain_petals.errors import InvalidRequestError
 
@@ -50,14 +51,20 @@ class Compiled:
             if matcher.is_error():
                 msg = f"the grammar does not compile for this model's tokenizer: {matcher.get_error()}"
                 raise InvalidRequestError(msg)
-        self._quick = vocabulary.tokens(quick_ending(vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED))
+        self.alphabet = vocabulary.alphabet.hinted(Hints(*map(self._writable, hints(grammar))))
+        self._quick = vocabulary.tokens(quick_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED))
         self._shortest: list[int] | None = None
         self._searched = False
+
+    def _writable(self, texts: Iterable[bytes]) -> list[bytes]:
+        """Return those of the texts that the vocabulary has tokens for."""
+        symbols = self.vocabulary.alphabet.symbols
+        return [text for text in texts if self.vocabulary.tokens(symbols(text)) is not None]
 
     def text(self, left: int) -> list[int] | None:
         """Return a whole text that has at most `left` tokens if one is found, or else the shortest that is known."""
         if (self._quick is None or len(self._quick) > left) and not self._searched:
-            found = shortest_ending(self.vocabulary.alphabet, self.spelled.deep_copy(), _SEARCHED)
+            found = shortest_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED)
             self._shortest, self._searched = self.vocabulary.tokens(found), True
         return min((each for each in (self._quick, self._shortest) if each is not None), key=len, default=None)
 
@@ -186,14 +193,14 @@ class Run:
         """Look for a way out that begins after these symbols."""
         self._catch_up()
         taken = self._spelled.try_consume_tokens(list(symbols))
-        ending = quick_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
+        ending = quick_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
         self._spelled.rollback(taken)
         return self._way_of(ending, left)
 
     def _found_by_searching(self, left: int) -> list[int] | None:
         """Look harder for a way out from here."""
         self._catch_up()
-        ending = shortest_ending(self._vocabulary.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
+        ending = shortest_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
         return self._way_of(ending, left)
 
     def _way_of(self, ending: list[int] | None, left: int) -> list[int] | None:

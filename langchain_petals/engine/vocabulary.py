@@ -47,7 +47,7 @@ class Vocabulary:
         # bytes that are in no token of their own get ids past the end: they may be parts of characters
         single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
         self._single = {token: bytes([byte]) for byte, token in single.items()}
-        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8)
+        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, self.tokenizer.eos_token)
         self.spelling = self._spelled(single, specials)
         """The alphabet's tokenizer: the ids of single bytes and special tokens, and nothing else."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import torch
 from random_session import answered, answering, text
@@ -256,6 +258,75 @@ def test_answer_ends_within_the_budget_whatever_the_model_wants(
     with pytest.raises(OutputLimitError) as caught:
         answered(byte_tokenizer, asked(json_grammar(schema), len(shortest) - 1), seed=seed)
     assert (caught.value.limit, caught.value.needed, caught.value.generated) == (len(shortest) - 1, len(shortest), "")
+
+
+EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+
+
+def pattern(expression: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": expression, **more}
+
+
+def required(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "shortest"),
+    [
+        (pattern(EMAIL), "0@0.0"),
+        (pattern(r"^.*\.pdf$"), ".pdf"),
+        (pattern(r"\.(jpg|jpeg)$"), ".jpg"),
+        (pattern("abc"), "abc"),
+        (pattern("^SELECT .* FROM .*;$"), "SELECT  FROM ;"),
+        (pattern(r"^v\d+\.\d+\.\d+$"), "v0.0.0"),
+        (pattern(r"^\d+ (EUR|USD|P)$"), "0 P"),
+        (pattern(r"^(\w+ ){2}\w+$"), "0 0 0"),
+        (pattern(r"[a-z]+\s[a-z]+@x\.com"), "a a@x.com"),
+        (pattern('"é\\\\$'), '"é\\'),
+        (pattern(r"\.pdf$", minLength=9, maxLength=999), "}}}}}.pdf"),
+        ({"allOf": [pattern("abc"), pattern(r"\.pdf$")]}, "abc.pdf"),
+        ({"type": "string", "format": "email"}, "0@0"),
+        ({"type": "array", "items": required(file=pattern(r"\.pdf$"))}, []),
+        (required(file=pattern(r"\.pdf$"), mail=pattern(EMAIL)), {"file": ".pdf", "mail": "0@0.0"}),
+        ({"type": "object", "patternProperties": {r"\.k$": {"type": "null"}}, "additionalProperties": False}, {}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("spare", [0, 3, 60])
+def test_strings_end_in_time_whatever_their_patterns_ask_for(
+    byte_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], shortest: Any, spare: int
+) -> None:
+    grammars, budget = Grammars(byte_tokenizer), len(json.dumps(shortest, ensure_ascii=False).encode()) + spare
+    for seed in range(3):
+        pieces = answered(byte_tokenizer, asked(json_grammar(schema), budget, seeded(seed)), grammars, seed=seed)
+        jsonschema.validate(json.loads(text(pieces)), schema)
+    with pytest.raises(OutputLimitError) as caught:
+        answered(byte_tokenizer, asked(json_grammar(schema), budget - spare - 1), grammars)
+    assert caught.value.needed == budget - spare
+
+
+@pytest.mark.parametrize(
+    ("grammar", "expression"),
+    [
+        (regex_grammar(r".*\.pdf"), r".*\.pdf"),
+        (regex_grammar(r"(.*\n){2}END\n"), r"(.*\n){2}END\n"),
+        (regex_grammar(r"[^@]+@[^@]+\.com"), r"[^@]+@[^@]+\.com"),
+        (lark_grammar('start: FILE "\\n" FILE\nFILE: /.*\\.pdf/'), r".*\.pdf\n.*\.pdf"),
+        (lark_grammar('start: FILE "\\n" FILE\nFILE: /.*/ ".pdf"  // as above'), r".*\.pdf\n.*\.pdf"),
+        (lark_grammar('start: Q\nQ: /(select|with) .*/ " from " /.*;/'), r"(select|with) .* from .*;"),
+        (lark_grammar('start: "<" %json {"type": "string", "pattern": "x$"} ">" /.*end/i'), r'<".*x">.*(?i:end)'),
+    ],
+    ids=["a suffix", "lines", "an address", "Lark", "Lark, of parts", "Lark, in the middle", "Lark and JSON"],
+)
+def test_texts_end_in_time_whatever_their_expressions_ask_for(
+    byte_tokenizer: PreTrainedTokenizerFast, grammar: str, expression: str
+) -> None:
+    grammars = Grammars(byte_tokenizer)
+    for seed in range(3):
+        request = asked(grammar, 60, seeded(seed))
+        answer = text(answered(byte_tokenizer, request, grammars, seed=seed, reluctant=[byte_tokenizer.eos_token_id]))
+        assert re.fullmatch(expression, answer)
 
 
 @pytest.mark.parametrize("budget", range(3, 42))

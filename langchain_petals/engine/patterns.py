@@ -1,0 +1,204 @@
+r"""Hints for the way out of a grammar: the shortest texts that end what its regular expressions have begun.
+
+A parser says which bytes may come next. Inside `.*\.pdf` that is any byte, however near the end is, so nothing shows
+that `.pdf` is the way to it. The expression itself does: from each place inside it there is a shortest text that ends
+it, and wherever a text is within the expression, it is at one of these places. They are hints only: Python's `re` reads
+the expressions, whose dialects differ, and the parser has the last word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+try:
+    from re import _constants as sre  # type: ignore[attr-defined,unused-ignore]
+    from re import _parser as sre_parse  # type: ignore[attr-defined,unused-ignore]
+except ImportError:  # Python 3.10
+    import sre_constants as sre
+    import sre_parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_LONGEST = 100  # characters: more than this from its end, an expression has no hints
+_PLACES = 200  # hints for each expression
+
+_CHARACTERS = "0aA" + string.digits + string.ascii_letters + string.punctuation + " \t\n"
+_CATEGORIES: dict[Any, Callable[[str], bool]] = {
+    sre.CATEGORY_DIGIT: str.isdigit,
+    sre.CATEGORY_NOT_DIGIT: lambda each: not each.isdigit(),
+    sre.CATEGORY_SPACE: str.isspace,
+    sre.CATEGORY_NOT_SPACE: lambda each: not each.isspace(),
+    sre.CATEGORY_WORD: lambda each: each.isalnum() or each == "_",
+    sre.CATEGORY_NOT_WORD: lambda each: not (each.isalnum() or each == "_"),
+}
+
+# What other dialects write otherwise. Of a Unicode class, one character is enough.
+_DIALECTS = re.compile(r"\\\\|\(\?<(?=[A-Za-z_])|\\z|\\[pP](?:\{\^?(?P<long>\w+)[^}]*\}|(?P<short>\w))")
+_UNICODE = {"Lu": "A", "L": "a", "N": "0", "P": "-", "S": "+", "Z": " "}
+
+_FORMATS = {"email": r"\w+@\w+"}  # those of llguidance's that a parser shows no way out of
+
+_LARK = re.compile(
+    r'(?P<literal>"(?:\\.|[^"\\\n])*")|//[^\n]*'
+    r"|(?P<expression>/(?:\\.|[^/\\\n])+/)(?P<flags>[imsux]*)|(?P<json>%json\s*)"
+)
+
+
+class Hints(NamedTuple):
+    """Texts that may end what has begun, the shortest first.
+
+    Attributes:
+        strings: For JSON strings, with the quote that closes them.
+        texts: For a text that is one regular expression as a whole.
+        terminals: For the terminals of a Lark grammar.
+        parts: What may be one step of several: each expression as a whole, and literals.
+    """
+
+    strings: list[bytes]
+    texts: list[bytes]
+    terminals: list[bytes]
+    parts: list[bytes]
+
+
+def hints(grammar: str) -> Hints:
+    """Return what the regular expressions of a grammar tell.
+
+    Args:
+        grammar: What llguidance takes.
+    """
+    found: dict[str, set[str]] = {"literal": set(), "string": set(), "text": set(), "terminal": set()}
+    try:
+        for kind, expression in _expressions(grammar):
+            found[kind] |= {expression} if kind == "literal" else endings(expression)
+    except ValueError:  # JSON as Python does not read it: that, and what follows, gives no hints
+        pass
+    if found["terminal"]:  # one terminal may consist of expressions and literals
+        found["terminal"] |= found["literal"]
+    found["string"] = {json.dumps(each, ensure_ascii=False)[1:-1] for each in found["string"]}
+    whole = found["string"] | found["text"] | found["terminal"]
+    whole -= {each[start:] for each in whole for start in range(1, len(each))}
+    strings = (f'{each}"' for each in found["string"] if each)
+    return Hints(*map(_sorted, (strings, found["text"], found["terminal"], whole)))
+
+
+def _sorted(texts: Iterable[str]) -> list[bytes]:
+    encoded = {each.encode(errors="ignore") for each in texts} - {b""}
+    return sorted(encoded, key=lambda each: (len(each), each))
+
+
+def endings(pattern: str) -> set[str]:
+    r"""Return the shortest text that ends a match from each place in a regular expression; nothing if it is unreadable.
+
+    >>> sorted(endings(r"^[a-z]+\.(jpg|png)$"), key=lambda each: (len(each), each))
+    ['', 'g', 'ng', 'pg', 'jpg', 'png', '.jpg', 'a.jpg']
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Python may mean by it one day
+            tree = sre_parse.parse(_DIALECTS.sub(_in_python, pattern))
+        found = {""}
+        _walk(tree, "", found)
+    except (re.error, RecursionError, OverflowError, ValueError):
+        return set()
+    else:
+        return found
+
+
+def _in_python(found: re.Match[str]) -> str:
+    text = found[0]
+    if text in ("\\\\", "\\z"):
+        return text.upper()
+    if text == "(?<":
+        return "(?P<"
+    name = found["long"] or found["short"]
+    return re.escape(_UNICODE.get(name, _UNICODE.get(name[0], "a"))) if text[1] == "p" else "_"
+
+
+def _walk(items: Iterable[tuple[Any, Any]], rest: str, found: set[str]) -> str:
+    """Return the shortest text of a sequence with `rest` after it; add the one from each place inside to `found`."""
+    for kind, detail in reversed(list(items)):
+        rest = _before(kind, detail, rest, found)
+        if len(rest) > _LONGEST or len(found) > _PLACES:
+            break
+        found.add(rest)
+    return rest
+
+
+def _before(kind: Any, detail: Any, rest: str, found: set[str]) -> str:
+    if kind is sre.BRANCH:
+        return min((_walk(each, rest, found) for each in detail[1]), key=len)
+    if kind is sre.SUBPATTERN:
+        return _walk(detail[-1], rest, found)
+    if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        least, _, repeated = detail
+        once = _walk(repeated, rest, found)
+        if least == 0:
+            return rest
+        while least > 1 and rest != once and len(once) <= _LONGEST and len(found) <= _PLACES:
+            rest, once, least = once, _walk(repeated, once, found), least - 1
+        return once
+    return _character(kind, detail) + rest
+
+
+def _character(kind: Any, detail: Any) -> str:
+    """Return a character that stands for an item that matches one, nothing for one that matches none."""
+    if kind is sre.LITERAL:
+        return chr(detail)
+    if kind is sre.ANY:
+        return _CHARACTERS[0]
+    if kind is sre.NOT_LITERAL:
+        return next(each for each in _CHARACTERS if ord(each) != detail)
+    if kind is not sre.IN:
+        return ""
+    members = [each for each in detail if each[0] is not sre.NEGATE]
+    negated = len(members) < len(detail)
+    own = (chr(what if how is sre.LITERAL else what[0]) for how, what in members if how is not sre.CATEGORY)
+    candidates = (*_CHARACTERS, *own)
+    return next((each for each in candidates if any(_has(how, what, each) for how, what in members) != negated), "")
+
+
+def _has(kind: Any, detail: Any, character: str) -> bool:
+    if kind is sre.CATEGORY:
+        return bool(_CATEGORIES[detail](character))
+    if kind is sre.RANGE:
+        return bool(detail[0] <= ord(character) <= detail[1])
+    return bool(ord(character) == detail)
+
+
+def _expressions(grammar: str) -> Iterator[tuple[str, str]]:
+    """Yield the regular expressions of a grammar, and its literals, each with its kind: what it describes."""
+    if grammar.startswith("{"):  # llguidance's form for a regular expression
+        content, end = json.JSONDecoder().raw_decode(grammar)
+        for each in content["grammars"]:
+            for kind, expression in _expressions(each["lark_grammar"] or ""):
+                yield {"terminal": "text"}.get(kind, kind), expression
+        grammar = grammar[end:]
+    at = 0
+    while match := _LARK.search(grammar, at):
+        at = match.end()
+        if match["json"]:
+            schema, at = json.JSONDecoder().raw_decode(grammar, at)
+            yield from (("string", each) for each in _patterns(schema))
+        elif match["expression"]:
+            flags = match["flags"].replace("u", "")
+            yield "terminal", (f"(?{flags})" if flags else "") + match["expression"][1:-1].replace("\\/", "/")
+        elif match["literal"]:
+            yield "literal", json.loads(match["literal"])
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    """Yield what the strings of a schema, and its keys, must match."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _patterns(each)
+    elif isinstance(schema, dict):
+        keys, named = schema.get("patternProperties"), _FORMATS.get(str(schema.get("format")))
+        found = [schema.get("pattern"), named, *(keys if isinstance(keys, dict) else ())]
+        yield from (each for each in found if isinstance(each, str))
+        for each in schema.values():
+            yield from _patterns(each)
