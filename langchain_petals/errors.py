@@ -194,15 +194,24 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
         limit: How many new tokens there could be.
         generated: Text that was generated until then; not valid.
         needed: Tokens of the shortest answer that was found; None when that is not known.
+        steered: Whether a way to end the answer was known; if not, it had to end by itself, which a larger limit may
+            not bring about.
     """
 
-    def __init__(self, limit: int, *, generated: str = "", needed: int | None = None) -> None:
-        self.limit, self.generated, self.needed = limit, generated, needed
-        least = "" if needed is None else f" (the shortest found has {needed})"
-        super().__init__(
-            f"The answer cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for "
-            f"less: fewer required properties, shorter strings. Generated until then: {generated!r}"
-        )
+    def __init__(self, limit: int, *, generated: str = "", needed: int | None = None, steered: bool = True) -> None:
+        self.limit, self.generated, self.needed, self.steered = limit, generated, needed, steered
+        if steered:
+            least = "" if needed is None else f" (the shortest found has {needed})"
+            advice = (
+                f"cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for less: fewer "
+                "required properties, shorter strings"
+            )
+        else:
+            advice = (
+                f"did not come to an end within {limit} new token(s), and no way to end it early was found. Ask for "
+                "simpler or shorter patterns; a larger max_new_tokens alone may not help"
+            )
+        super().__init__(f"The answer {advice}. Generated until then: {generated!r}")
 
 
 class LocalSwarmError(PetalsError, RuntimeError):

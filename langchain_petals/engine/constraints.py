@@ -76,6 +76,11 @@ class Guide:
         """Whether the answer is valid as it is: no grammar holds, or it allows the end here."""
         return self.finished or self._run is None or self._run.complete
 
+    @property
+    def steered(self) -> bool:
+        """Whether a way to end the answer is known."""
+        return self._run is None or self._run.steered
+
     def choose(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
         """Choose the next token.
 

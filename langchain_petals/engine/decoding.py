@@ -71,7 +71,7 @@ class Row:
             self.fail(PromptTooLongError(self.prompt_length, limit))
         elif self._generated >= self._budget:
             if self._guide is not None and not self._guide.complete:
-                self.fail(self._cut_short())
+                self.fail(self._cut_short(self._guide))
                 return
             text, reason = self._ended("", None, "length")
             self._generation.put(Piece(text, self._generated, reason))
@@ -113,7 +113,7 @@ class Row:
         elif guide is None or not guide.holds:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:
-            raise self._cut_short()
+            raise self._cut_short(guide)
         else:  # no stop sequence cuts what a grammar rules
             text = self._stop.flush() + self._read(token, guide)
             text, reason = self._ended(text, None, "stop" if guide.finished else reason)
@@ -126,11 +126,11 @@ class Row:
         special = guide.visible.get(token)
         return self._text.add(token) if special is None else self._text.flush() + special
 
-    def _cut_short(self) -> OutputLimitError:
+    def _cut_short(self, guide: Guide) -> OutputLimitError:
         generated = self._tokenizer.decode(
             self.ids[self.prompt_length :], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return OutputLimitError(self._budget, generated=generated)
+        return OutputLimitError(self._budget, generated=generated, steered=guide.steered)
 
     def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:
         """Add what was held back to a step's text if the row ends with it, and return why it ends."""

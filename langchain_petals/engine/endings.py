@@ -114,7 +114,8 @@ class Alphabet:
             for each in self._fitting([*self._texts, *self._terminals], matcher, allowed):
                 if matcher.validate_tokens([*each, self._end]) > len(each):
                     yield each
-            if many or self._words.issuperset(allowed[:1]):
+            # where a bracket or a quote closes something, that is better
+            if self._terminals and (many or self._words.issuperset(allowed[:1])):
                 for each in self._fitting(self._terminals[:_TERMINALS], matcher, allowed):
                     yield from self._left(matcher, each, allowed)
         if self._quote not in allowed:
@@ -124,8 +125,8 @@ class Alphabet:
             yield [self._quote]
 
     @staticmethod
-    def _fitting(hints: Iterable[list[int]], matcher: LLMatcher, allowed: Sequence[int]) -> Iterator[list[int]]:
-        begins = set(allowed)
+    def _fitting(hints: Sequence[list[int]], matcher: LLMatcher, allowed: Sequence[int]) -> Iterator[list[int]]:
+        begins = set(allowed if hints else ())
         return (each for each in hints if each[0] in begins and matcher.validate_tokens(each) == len(each))
 
     def _left(self, matcher: LLMatcher, symbols: list[int], allowed: Sequence[int]) -> list[list[int]]:

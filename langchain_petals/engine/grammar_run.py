@@ -94,6 +94,11 @@ class Run:
         """Whether nothing can follow."""
         return self._matcher.is_stopped()
 
+    @property
+    def steered(self) -> bool:
+        """Whether a way out is known."""
+        return self._way is not None
+
     def begin(self, left: int) -> int | None:
         """Find the first way out; return its length if it is longer than `left` tokens."""
         self._way = self._compiled.text(left)

@@ -346,6 +346,7 @@ def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTr
     """A text of 5,000 letters: longer than any way out that is looked for."""
     with pytest.raises(OutputLimitError, match="within 20 new token") as caught:
         answered(byte_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
+    assert not caught.value.steered
     assert len(caught.value.generated) == 20
     assert set(caught.value.generated) <= {"a", "b"}
 

@@ -26,6 +26,21 @@ TOKENIZERS = ("tiny_tokenizer", "merging_tokenizer", "llama_tokenizer", "unigram
 SCHEMAS, ANSWERS = 400, 5  # together 2,000 cases
 
 KEYS = st.sampled_from(["a", "b", "a b", "ключ", '"'])
+PATTERNS = st.sampled_from(
+    [
+        *(
+            "^[a-c]+$",
+            "[0-9]{2}",
+            "^(x|yy)z?$",
+            r"^\w{3}",
+            "abc",
+            r"\.(jpg|png)$",
+            "^.*[!?]$",
+            r"^[^@\s]+@[^@\s]+\.\w+$",
+        ),
+        *(r"^v\d+\.\d+$", r"^\d+ (EUR|USD)$", "^SELECT .* FROM .*;$", "é$", r"^(\w+ ){2}\w+$", r'^".*"$', "[A-Z]{2,}-"),
+    ]
+)
 ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(-999, 9999), st.text(max_size=5))
 
 
@@ -38,7 +53,7 @@ def _leaves(draw: st.DrawFn) -> dict[str, Any]:
                 {},
                 {"type": "string"},
                 {"type": "string", "minLength": abs(low) // 8, "maxLength": abs(low) // 8 + more // 50},
-                {"type": "string", "pattern": draw(st.sampled_from(["^[a-c]+$", "[0-9]{2}", "^(x|yy)z?$", "^\\w{3}"]))},
+                {"type": "string", "pattern": draw(PATTERNS)},
                 {"type": "string", "format": draw(st.sampled_from(["date", "time", "date-time", "uuid", "ipv4"]))},
                 {"type": draw(st.sampled_from(["integer", "number"])), "minimum": low, "maximum": low + more},
                 {"type": "integer", "exclusiveMinimum": low, "multipleOf": more % 7 + 1},

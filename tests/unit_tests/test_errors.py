@@ -96,6 +96,7 @@ def examples() -> Iterator[tuple[errors.PetalsError, str]]:
     yield errors.DeadlineExceededError(1.5, 7), r"timeout of 1\.5 s passed after 7 generated token.*Raise timeout"
     yield errors.MissingChatTemplateError("my/model", ["chatml", "zephyr"]), "my/model ships no.*chatml, zephyr"
     yield errors.OutputLimitError(5, generated="{", needed=9), r"within 5 new.*found has 9\).*Raise max_new_tokens"
+    yield errors.OutputLimitError(5, generated="{", steered=False), r"within 5 new.*simpler or shorter patterns.*'{'"
 
 
 @pytest.mark.parametrize(("error", "message"), list(examples()), ids=lambda each: type(each).__name__)
