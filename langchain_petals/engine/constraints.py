@@ -116,7 +116,7 @@ class Guide:
             if token in self._ends and run.complete:
                 self.finished = self.ended = True
                 return token, more
-            if not run.can_be_read_after(token):
+            if not run.can_be_read_with(token):
                 mask = mask.clone()
                 mask[token] = False
                 continue

@@ -138,9 +138,11 @@ class Run:
         """Return the way's first token if hardly anything else can have time; the way has been tried then."""
         return self.way_out(left) if self._way and len(self._way) >= left else None
 
-    def can_be_read_after(self, token: int) -> bool:
-        """Whether the text, if it is JSON, can still be read by parsers with this token; see `Reading`."""
-        return self._reading is None or self._reading.after(self._vocabulary.bytes[token]) is not None
+    def can_be_read_with(self, *tokens: int) -> bool:
+        """Whether the text, if it is JSON, can still be read by parsers with these tokens after it; see `Reading`."""
+        if self._reading is None:
+            return True
+        return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
 
     def take(self, token: int, left: int) -> bool:
         """Go on with a token, unless the text could then not be ended in `left` tokens; return whether it was taken."""
@@ -176,15 +178,17 @@ class Run:
             return way[1:]
         if len(way) <= left and self._still_leads_out(token, way, left):
             return way
-        return self._found(self._vocabulary.symbols(token), left)
+        found = self._found(self._vocabulary.symbols(token), left)
+        return found if found is not None and self.can_be_read_with(token, *found) else None
 
     def _still_leads_out(self, token: int, way: list[int], left: int) -> bool:
         plain = self._untried < _OFTEN and _TURNS.isdisjoint(self._vocabulary.bytes[token])
         if plain and left - len(way) > max(len(way), _SPARE):
             self._untried += 1
             soon = way[:_OFTEN]
-            return self._matcher.validate_tokens(soon) == len(soon) if way else self.complete
-        return self._leads_out(way)
+            leads_on = self._matcher.validate_tokens(soon) == len(soon) if way else self.complete
+            return leads_on and self.can_be_read_with(token, *soon)
+        return self._leads_out(way) and self.can_be_read_with(token, *way)
 
     def _leads_out(self, way: list[int]) -> bool:
         taken = self._matcher.try_consume_tokens(way)

@@ -119,7 +119,7 @@ def pays(amount: str) -> str:
     return f'<tool_call>\n{{"name": "pay", "arguments": {{"amount": {amount}}}}}\n</tool_call>'
 
 
-@pytest.mark.parametrize("amount", ["12.50", "2.0", "-0", "-0.0", "0.00001", "1e5", "1E+2", "1e999", "3"])
+@pytest.mark.parametrize("amount", ["12.50", "2.0", "-0", "-0.0", "0.00001", "1e5", "1E+2", "1e99", "3"])
 def test_the_next_prompt_goes_on_from_a_number_as_it_was_written(saying: Callable[..., Any], amount: str) -> None:
     answer, lost = asked_and_told(saying(pays(amount), chat_template="chatml"))
     assert [call["args"] for call in answer.tool_calls] == [{"amount": float(amount)}]

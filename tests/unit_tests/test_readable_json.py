@@ -60,9 +60,9 @@ def test_depth_is_bounded_and_what_was_closed_does_not_count() -> None:
     assert read(b"[" * MOST_DEPTH, b'"[[[[\\"[[') is not None
 
 
-def answer(tokenizer: PreTrainedTokenizerFast, grammar: str, said: str) -> str:
+def answer(tokenizer: PreTrainedTokenizerFast, grammar: str, said: str, budget: int = 1500) -> str:
     """Return what becomes of an answer that the model wants to be `said`."""
-    request = Request([40], 1500, Sampling(greedy=True), constraint=Constraint(grammar))
+    request = Request([40], budget, Sampling(greedy=True), constraint=Constraint(grammar))
     return text(answered(tokenizer, request, said=[*said.encode()]))
 
 
@@ -70,6 +70,15 @@ def answer(tokenizer: PreTrainedTokenizerFast, grammar: str, said: str) -> str:
 def test_number_that_goes_on_is_one_in_the_end(byte_tokenizer: PreTrainedTokenizerFast, said: str) -> None:
     written = json.loads(answer(byte_tokenizer, json_grammar({"type": "number"}), said))
     assert math.isfinite(float(written))
+
+
+@pytest.mark.parametrize("budget", range(8, 20))
+def test_number_that_the_budget_ends_can_be_read(byte_tokenizer: PreTrainedTokenizerFast, budget: int) -> None:
+    grammar = json_grammar({"type": "array", "items": {"type": "number"}})
+    # more than there is room for, so that the budget chooses, where one more digit of the exponent would be too many
+    for said in ("[" + "2e4" * 9, *("[" + "1," * each + "2e46111111" for each in range(8))):
+        written = json.loads(answer(byte_tokenizer, grammar, said, budget))
+        assert all(map(math.isfinite, written))
 
 
 def test_nesting_that_goes_on_can_be_parsed_in_the_end(byte_tokenizer: PreTrainedTokenizerFast) -> None:
