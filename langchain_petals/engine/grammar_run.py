@@ -173,13 +173,12 @@ class Run:
         way = self._way
         if way is None:  # no use in looking at every step
             self._untried += 1
-            return self._found(self._vocabulary.symbols(token), left) if self._untried % _OFTEN == 0 else None
+            return self._found([token], left) if self._untried % _OFTEN == 0 else None
         if way and way[0] == token:
             return way[1:]
         if len(way) <= left and self._still_leads_out(token, way, left):
             return way
-        found = self._found(self._vocabulary.symbols(token), left)
-        return found if found is not None and self.can_be_read_with(token, *found) else None
+        return self._found([token], left)
 
     def _still_leads_out(self, token: int, way: list[int], left: int) -> bool:
         plain = self._untried < _OFTEN and _TURNS.isdisjoint(self._vocabulary.bytes[token])
@@ -198,24 +197,24 @@ class Run:
             self._untried = 0
         return leads_out
 
-    def _found(self, symbols: Sequence[int], left: int) -> list[int] | None:
-        """Look for a way out that begins after these symbols."""
+    def _found(self, tokens: Sequence[int], left: int) -> list[int] | None:
+        """Look for a way out that begins after these tokens."""
         self._catch_up()
-        taken = self._spelled.try_consume_tokens(list(symbols))
+        taken = self._spelled.try_consume_tokens([each for token in tokens for each in self._vocabulary.symbols(token)])
         ending = quick_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
         self._spelled.rollback(taken)
-        return self._way_of(ending, left)
+        return self._way_of(ending, left, tokens)
 
     def _found_by_searching(self, left: int) -> list[int] | None:
         """Look harder for a way out from here."""
         self._catch_up()
         ending = shortest_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
-        return self._way_of(ending, left)
+        return self._way_of(ending, left, [])
 
-    def _way_of(self, ending: list[int] | None, left: int) -> list[int] | None:
+    def _way_of(self, ending: list[int] | None, left: int, before: Sequence[int]) -> list[int] | None:
         self._untried = 0
         way = self._vocabulary.tokens(ending)
-        return way if way is not None and len(way) <= left else None
+        return way if way is not None and len(way) <= left and self.can_be_read_with(*before, *way) else None
 
     def _catch_up(self) -> None:
         if self._unspelled:
