@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from pydantic import BaseModel
 from tiny_calls import tools_with
 from tiny_handwritten import HANDWRITTEN
 from tiny_tool_kinds import draw_tool
@@ -121,11 +123,12 @@ def test_results_are_answered_from(chat: ChatPetals, result: str, answer: str) -
     assert (said.text, said.tool_calls) == (answer, [])
 
 
-def test_an_agent_takes_two_steps_in_one_session(chat: ChatPetals) -> None:
-    def add(a: int, b: int) -> int:
-        """Add two numbers."""
-        return a + b
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
 
+
+def test_an_agent_takes_two_steps_in_one_session(chat: ChatPetals) -> None:
     def multiply(a: int, b: int) -> int:
         """Multiply two numbers."""
         return a * b
@@ -156,3 +159,29 @@ def test_an_agent_takes_two_steps_in_one_session(chat: ChatPetals) -> None:
         assert now is not None
         # all of the step before but the token that ended it, which was never sent
         assert now["input_token_details"]["cache_read"] == before["input_tokens"] + before["output_tokens"] - 1
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str
+    age: int
+
+
+ADA = Person(name="Ada", age=36)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (Person, ADA),
+        (Person.model_json_schema(), ADA.model_dump()),
+        (ProviderStrategy(Person, strict=True), ADA),
+        (ToolStrategy(Person), ADA),
+    ],
+    ids=["class", "schema", "provider-strategy", "tool-strategy"],
+)
+def test_an_agent_answers_in_the_form_that_was_asked_for(chat: ChatPetals, form: Any, expected: Any) -> None:
+    agent = create_agent(chat, [add], response_format=form)
+    asked: Any = {"messages": [HumanMessage("The name is Ada and the age is 36.")]}
+    assert agent.invoke(asked)["structured_response"] == expected
