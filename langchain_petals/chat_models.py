@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from langchain_petals.parameters import PetalsParameters
 from langchain_petals.schemas import is_class_of_forms, json_schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
@@ -206,6 +207,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         [answer] = self._for_call(kwargs)._start(messages, stop, kwargs, streams=True)  # noqa: SLF001 - of this class
         for piece in answer.generation:
             chunk = answer.add(piece)
+            _warn([answer])
             if chunk is not None:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -224,6 +226,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
                 chunk = answer.add(piece)
+                _warn([answer])
                 if chunk is not None:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -266,11 +269,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 makes it call something; a tool's name, or OpenAI's `{"type": "function", ...}`, makes it call that.
             parallel_tool_calls: False allows one call in an answer at the most, True several; None allows several
                 unless `tool_choice` names a tool.
-            strict: False lets arguments hold properties that a schema does not name.
+            strict: True refuses a schema of which something cannot be guaranteed while decoding. Otherwise that is
+                checked when a call is there (a warning says what), and a call that breaks it is in
+                `invalid_tool_calls`. False lets arguments hold properties that a schema does not name.
             kwargs: Further options of each call.
 
         Raises:
-            InvalidRequestError: The choice names no tool of these, or a schema cannot be guaranteed; says which.
+            InvalidRequestError: The choice names no tool of these, or a strict schema cannot be guaranteed; says which.
 
         Example:
             .. code-block:: python
@@ -286,7 +291,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             "tool_choice": tool_choice,
             "parallel_tool_calls": parallel_tool_calls,
         }
-        AnswerForm.of_call(dict(bound)).constraint(find_format(self.tool_format, self.chat_template))  # raises now
+        form = AnswerForm.of_call(dict(bound))
+        form.constraint(find_format(self.tool_format, self.chat_template))  # raises now
+        self._tell(form.warnings)
         return self.bind(**{name: value for name, value in bound.items() if value is not None}, **kwargs)
 
     def with_structured_output(
@@ -301,19 +308,26 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         """Return a model whose answers are objects that fit a schema, whatever the model.
 
         Args:
-            schema: A pydantic class (answers are its instances), a TypedDict or a JSON schema (they are dictionaries).
+            schema: A pydantic class or a dataclass (answers are its instances), a TypedDict or a JSON schema (they are
+                dictionaries).
             include_raw: Return a dictionary of the message (`raw`), the object (`parsed`) and what went wrong
                 (`parsing_error`).
             method: "json_schema" constrains the answer to the schema and tells the model of it; "function_calling"
                 makes the model call a tool that has it; "json_mode" constrains the answer to any JSON object, and
                 leaves it to your prompt to say which.
-            strict: False lets objects hold properties that the schema does not name.
+            strict: True refuses a schema of which something cannot be guaranteed while decoding. Otherwise that is
+                checked when the answer is there (a warning says what), and an answer that breaks it raises LangChain's
+                `OutputParserException`. False lets objects hold properties that the schema does not name.
             kwargs: Further options of each call.
 
+        An answer that `max_tokens` ended early raises `OutputLimitError`, with the object as it is in `partial`.
+
         Raises:
-            InvalidRequestError: There is no schema, or it cannot be guaranteed.
+            InvalidRequestError: There is no schema, or it is strict and cannot be guaranteed.
         """
-        return structured(self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs)
+        return structured(
+            self, schema, method=method, include_raw=include_raw, strict=strict, tell=self._tell, **kwargs
+        )
 
     # ---- from messages to the engine
 
@@ -348,6 +362,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         if constraint is not None and options.constraint is not None:
             msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
             raise InvalidRequestError(msg)
+        self._tell(form.warnings)
         constraint = constraint or options.constraint
         end_tokens = () if prompts.end_token is None else (prompts.end_token,)
         generations = self._submit([prompt.ids], options, end_tokens=end_tokens, constraint=constraint)
@@ -362,6 +377,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 counts_prompt=index == 0,
                 numbers_blocks=self.output_version == "v1",
                 remember=partial(prompts.remember, prompt),
+                problem_of=options.problem_of if form.schema is None else form.problem_of,
+                has_form=not form.is_parsed and (form.schema is not None or options.constraint is not None),
             )
             for index, generation in enumerate(generations)
         ]
@@ -381,7 +398,14 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         )
 
 
+def _warn(answers: Iterable[ChatAnswer]) -> None:
+    """Say once what is wrong with answers of some form."""
+    for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
+        warnings.warn(warning, stacklevel=3)
+
+
 def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
+    _warn(answers)
     usages = [answer.usage for answer in answers]
     usage = {
         "prompt_tokens": sum(each["input_tokens"] for each in usages),

@@ -192,15 +192,33 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
 
     Attributes:
         limit: How many new tokens there could be.
-        generated: Text that was generated until then; not valid.
+        generated: Text that was generated until then; not valid, unless `ended_early`.
         needed: Tokens of the shortest answer that was found; None when that is not known.
         steered: Whether a way to end the answer was known; if not, it had to end by itself, which a larger limit may
             not bring about.
+        ended_early: Whether there is an answer that fits its form, but which the limit made end before the model would
+            have: texts in it are cut, and what had to follow was not chosen by the model.
+        partial: That answer, as JSON has it; None if there is none.
     """
 
-    def __init__(self, limit: int, *, generated: str = "", needed: int | None = None, steered: bool = True) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        generated: str = "",
+        needed: int | None = None,
+        steered: bool = True,
+        ended_early: bool = False,
+        partial: Any = None,
+    ) -> None:
         self.limit, self.generated, self.needed, self.steered = limit, generated, needed, steered
-        if steered:
+        self.ended_early, self.partial = ended_early, partial
+        if ended_early:
+            advice = (
+                f"was ended by the limit of {limit} new token(s) before the model came to its end. It fits its form, "
+                "but a part of it is cut off or made up. Raise max_new_tokens, or ask for less"
+            )
+        elif steered:
             least = "" if needed is None else f" (the shortest found has {needed})"
             advice = (
                 f"cannot be completed within {limit} new token(s){least}. Raise max_new_tokens, or ask for less: fewer "

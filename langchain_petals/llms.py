@@ -6,6 +6,7 @@ A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine 
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,18 @@ from langchain_core.runnables import run_in_executor
 
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.logprobs import described
-from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
+from langchain_petals.options import CUT_SHORT, JsonSchema
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.schemas import is_class_of_forms, json_schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LangSmithParams
 
     from langchain_petals.engine.generation import Generation, Piece
+    from langchain_petals.options import GenerationOptions
 
 
 _OF_LANGCHAIN = frozenset({"stop", "callbacks", "tags", "metadata", "run_name", "run_id"})
@@ -110,7 +112,7 @@ class Petals(PetalsParameters, BaseLLM):
         answers = []
         with cancelling(generations):
             for generation in generations:
-                answers.append(_Answer(self._token_text))
+                answers.append(_Answer(self._token_text, options))
                 for piece in generation:
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
@@ -131,7 +133,7 @@ class Petals(PetalsParameters, BaseLLM):
         answers = []
         with cancelling(generations):
             for generation in generations:
-                answers.append(_Answer(self._token_text))
+                answers.append(_Answer(self._token_text, options))
                 async for piece in generation:
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
@@ -145,9 +147,12 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        answer = _Answer(self._token_text)
-        for piece in self._submit_one(prompt, stop, kwargs):
+        options = self._call_options(stop, kwargs, streams=True)
+        answer = _Answer(self._token_text, options)
+        [generation] = self._submit(self._encoded([prompt]), options)
+        for piece in generation:
             chunk = answer.add(piece)
+            _warn([answer])
             if chunk.text or chunk.generation_info:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -160,12 +165,14 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        answer = _Answer(self._token_text)
+        options = self._call_options(stop, kwargs, streams=True)
+        answer = _Answer(self._token_text, options)
         await run_in_executor(None, self._get_client)
-        generation = self._submit_one(prompt, stop, kwargs)
+        [generation] = self._submit(self._encoded([prompt]), options)
         with cancelling([generation]):  # at once, where the loop would get round to it later
             async for piece in generation:
                 chunk = answer.add(piece)
+                _warn([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -175,10 +182,8 @@ class Petals(PetalsParameters, BaseLLM):
         """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
         return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
-    def _submit_one(self, prompt: str, stop: list[str] | None, kwargs: dict[str, Any]) -> Generation:
-        return self._submit(self._encoded([prompt]), self._call_options(stop, kwargs, streams=True))[0]
-
     def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
+        _warn(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
         prompt_tokens = sum(len(generation.request.prompt_ids) for generation in generations[::n])
         completion_tokens = sum(each.tokens for each in answers)
@@ -207,15 +212,27 @@ def _keyed_by(kwargs: dict[str, Any]) -> Iterator[None]:
         _options_of_call.reset(token)
 
 
+def _warn(answers: Iterable[_Answer]) -> None:
+    """Say once what is wrong with answers of a given form."""
+    for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
+        warnings.warn(warning, stacklevel=3)
+
+
 class _Answer:
     """What has come of one answer.
 
     Args:
         token_text: Gives the text of a token id, for log-probabilities.
+        options: What was asked for.
+
+    Attributes:
+        warnings: What is wrong with it, once it has ended.
     """
 
-    def __init__(self, token_text: Callable[[int], str]) -> None:
-        self._token_text = token_text
+    def __init__(self, token_text: Callable[[int], str], options: GenerationOptions) -> None:
+        self._token_text, self._options = token_text, options
+        self._problem: str | None = None
+        self.warnings: list[str] = []
         self.texts: list[str] = []
         self.tokens = 0
         self._logprobs: list[dict[str, Any]] = []
@@ -225,6 +242,8 @@ class _Answer:
     def info(self) -> dict[str, Any]:
         """What LangChain calls `generation_info`."""
         info: dict[str, Any] = {"finish_reason": self._finish_reason}
+        if self._problem is not None:
+            info["schema_error"] = self._problem
         return info | {"logprobs": {"content": self._logprobs}} if self._logprobs else info
 
     def add(self, piece: Piece) -> GenerationChunk:
@@ -236,4 +255,10 @@ class _Answer:
             info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
             info["finish_reason"] = self._finish_reason = piece.finish_reason
+            self._problem = self._options.problem_of("".join(self.texts))
+            if self._problem is not None:
+                info["schema_error"] = self._problem
+                self.warnings.append(f"An answer breaks its json_schema: {self._problem}")
+            if piece.finish_reason == "length" and self._options.constraint is not None:
+                self.warnings.append(CUT_SHORT)
         return GenerationChunk(text=piece.text, generation_info=info or None)

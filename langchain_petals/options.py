@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
-from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.engine.grammars import check_of, express, json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.schemas import closed_schema_of
+from langchain_petals.schemas import closed_schema_of, form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from typing_extensions import Self
 
@@ -23,7 +24,22 @@ OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 
 _FORMS = ("json_schema", "regex", "grammar")
 
-JsonSchema = Annotated[dict[str, Any], BeforeValidator(closed_schema_of)]
+CUT_SHORT = (
+    "The token limit ended an answer before the model came to its end: it fits its form, but a part of it is cut off "
+    "or made up. Raise max_tokens, or look at finish_reason."
+)
+"""What a user has to know of an answer of a given form that was ended early."""
+
+
+def _schema_of(form: Any) -> dict[str, Any]:
+    found = form_of(form)
+    schema = closed_schema_of(found)
+    if found.strict:
+        json_grammar(schema)  # refuses what it cannot keep to
+    return schema
+
+
+JsonSchema = Annotated[dict[str, Any], BeforeValidator(_schema_of)]
 """A JSON schema, whose objects have no other properties than it names unless it says so; from whatever has one."""
 
 
@@ -85,10 +101,24 @@ class GenerationOptions(BaseModel):
             msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
             raise InvalidRequestError(msg)
         if self.json_schema is not None:
-            return Constraint(json_grammar(self.json_schema))
+            return Constraint(json_grammar(self.json_schema, strict=False))
         if self.regex is not None:
             return Constraint(regex_grammar(self.regex))
         return None if self.grammar is None else Constraint(lark_grammar(self.grammar))
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a user has to know of the schema: what the grammar does not keep to."""
+        if self.json_schema is not None:
+            warning = express(self.json_schema, "json_schema", strict=False).warning
+            if warning is not None:
+                yield f"In json_schema, {warning}; an answer that breaks it comes with a warning and a schema_error."
+
+    def problem_of(self, text: str) -> str | None:
+        """Return what is wrong with an answer that a grammar could not see to; None if nothing is."""
+        if self.json_schema is None or not express(self.json_schema, "json_schema", strict=False).left_out:
+            return None
+        return check_of(self.json_schema).problem(json.loads(text))
 
     def sampling(self, row: int) -> Sampling:
         """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""

@@ -23,7 +23,7 @@ from langchain_petals.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
     from typing_extensions import Self
@@ -149,6 +149,7 @@ class PetalsParameters(HubKeyHolder):
     """A loaded tokenizer to use."""
 
     _client: Client | None = PrivateAttr(default=None)
+    _told: set[str] = PrivateAttr(default_factory=set)
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -209,10 +210,11 @@ class PetalsParameters(HubKeyHolder):
         if twice and not self._is_copy:
             msg = f"{', '.join(sorted(twice))} given twice, as argument and in model_kwargs; give each once"
             raise ValueError(msg)
-        merged(
+        options = merged(
             self._own_options(),
             {name: value for name, value in self.model_kwargs.items() if name in OPTION_NAMES},
         )
+        self._tell(options.warnings)
         if self.preload:
             self._get_client()
         return self
@@ -275,6 +277,13 @@ class PetalsParameters(HubKeyHolder):
             msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
             raise InvalidRequestError(msg)
         return options
+
+    def _tell(self, warnings_: Iterable[str]) -> None:
+        """Warn of each thing once."""
+        for warning in warnings_:
+            if warning not in self._told:
+                self._told.add(warning)
+                warnings.warn(warning, stacklevel=3)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the ids that the model's own tokenizer gives for `text`."""

@@ -1,15 +1,19 @@
-"""The JSON schema of whatever describes a form: a pydantic class of either version, a TypedDict, a schema itself."""
+"""The JSON schema of whatever describes a form: a pydantic class, a dataclass, a TypedDict, a schema itself."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import is_typeddict
 
-from langchain_petals.engine.json_schema import path_of, subschemas
+from langchain_petals.engine.json_schema import path_of, resolved, subschemas
+from langchain_petals.engine.map_keys import DECIMAL, key_texts
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.typed_dicts import class_of
 
@@ -27,8 +31,10 @@ _KEYWORDS = frozenset(
 )
 """Keywords of JSON schema that say something about a value."""
 
-_DEFINITIONS = ("$defs", "definitions")
+DEFINITIONS = ("$defs", "definitions")
+"""Keywords that hold schemas for others to refer to."""
 _IN_PLACE = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
+_CONDITIONS = frozenset({"not", "if", "contains"})  # closed, they would say something else
 
 PARAMETERS = ("parameters", "input_schema", "inputSchema")
 """What OpenAI, Anthropic and the Model Context Protocol call the schema of a tool's arguments."""
@@ -56,7 +62,8 @@ def form_of(form: Any) -> Form:
 
     Args:
         form: A JSON schema, alone or inside of OpenAI's `{"name": ..., "schema": ...}`, an OpenAI function or tool or
-            a tool of Anthropic's or the Model Context Protocol's; a pydantic class of version 2 or 1; or a TypedDict.
+            a tool of Anthropic's or the Model Context Protocol's; a pydantic class of version 2 or 1; a TypedDict; or
+            a dataclass.
 
     Raises:
         InvalidRequestError: It is none of these.
@@ -64,28 +71,61 @@ def form_of(form: Any) -> Form:
     if isinstance(form, dict):
         return _of_dictionary(form)
     if not is_class_of_forms(form):
-        msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {get_origin(form) or type(form).__name__}"
+        given = get_origin(form) or type(form).__name__
+        msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass will do, too"
         raise InvalidRequestError(msg)
     schema = schema_of_class(form)
     return Form(schema, schema.get("title"), schema.get("description"))
 
 
 def is_class_of_forms(form: Any) -> bool:
-    """Whether this is a pydantic class of version 2 or 1, or a TypedDict."""
-    return is_typeddict(form) or (isinstance(form, type) and (issubclass(form, BaseModel) or _is_pydantic_v1(form)))
+    """Whether this is a pydantic class of version 2 or 1, a dataclass or a TypedDict."""
+    return is_typeddict(form) or (isinstance(form, type) and (is_class_of_instances(form)))
+
+
+def is_class_of_instances(form: Any) -> bool:
+    """Whether answers of this form are made instances of it: a pydantic class of version 2 or 1, or a dataclass."""
+    if not isinstance(form, type):
+        return False
+    return issubclass(form, BaseModel) or _is_pydantic_v1(form) or dataclasses.is_dataclass(form)
+
+
+def instance_of(kind: Any, value: Any) -> Any:
+    """Return an instance of a pydantic class of version 2 or 1, or of a dataclass.
+
+    Pydantic reads it as JSON: where a class is strict, a date may be a text in JSON, but not in Python.
+
+    Args:
+        kind: The class.
+        value: What JSON has for it.
+
+    Raises:
+        ValueError: It does not fit; pydantic's own error says where.
+    """
+    if not issubclass(kind, BaseModel) and _is_pydantic_v1(kind):
+        return kind.parse_obj(value)
+    return TypeAdapter(kind).validate_json(json.dumps(value))
 
 
 def schema_of_class(form: Any) -> dict[str, Any]:
-    """Return the JSON schema of a pydantic class of version 2 or 1, or of a TypedDict.
+    """Return the JSON schema of a pydantic class of version 2 or 1, a dataclass or a TypedDict.
 
-    Unlike LangChain's own conversion it keeps definitions, so that a class may contain itself.
+    Unlike LangChain's own conversion it keeps definitions, so that a class may contain itself, and says of maps what
+    their keys may be. What pydantic sees to itself is not in it: it takes the duplicates out of a set.
 
     Raises:
         InvalidRequestError: It has none.
     """
     described = class_of(form) if is_typeddict(form) else form
+    # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
+    generator = _TextsOfJson if is_typeddict(form) else _WhatPydanticReads
     try:
-        schema = described.model_json_schema() if issubclass(described, BaseModel) else described.schema()
+        if not issubclass(described, BaseModel) and _is_pydantic_v1(described):
+            schema = described.schema()
+            for _, part in subschemas(schema):
+                part.pop("uniqueItems", None)  # of a set; of a list, the class itself refuses duplicates
+        else:
+            schema = TypeAdapter(described).json_schema(schema_generator=generator)
     except (PydanticUserError, ValueError) as error:  # what pydantic 2 and 1 raise
         msg = f"no JSON schema can be made of {form.__name__}: {error}"
         raise InvalidRequestError(msg) from error
@@ -94,6 +134,58 @@ def schema_of_class(form: Any) -> dict[str, Any]:
         return dict(schema)
     *_, definitions, name = path_of(reference)  # of a class that contains itself
     return {**schema[definitions][name], definitions: schema[definitions]}
+
+
+class _TextsOfJson(GenerateJsonSchema):
+    """Writes JSON schemas as pydantic does, and says of maps which texts their keys are."""
+
+    def generate(self, schema: Any, mode: Any = "validation") -> dict[str, Any]:
+        """Return the schema; references of keys can be followed only when all of it is there."""
+        generated = super().generate(schema, mode)
+        parts = dict(subschemas(generated))
+        for part in parts.values():
+            if "$ref" in (part.get("propertyNames") or ()):
+                part["propertyNames"] = key_texts(resolved(part["propertyNames"], parts))
+        return generated
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a map."""
+        values = self.generate_inner(schema["values_schema"]) if "values_schema" in schema else {}
+        keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
+        if schema.get("keys_schema", {}).get("type") == "literal":  # pydantic reads no text as the number of a literal
+            keys = {"enum": [each for each in schema["keys_schema"]["expected"] if isinstance(each, (str, bool))]}
+        described: dict[str, Any] = {"type": "object", "additionalProperties": values or True}
+        if names := keys if "$ref" in keys else key_texts(keys):
+            described["propertyNames"] = names
+        self.update_with_validations(described, schema, self.ValidationsMapping.object)
+        return described
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a decimal number, of which pydantic says that any text may be one."""
+        described = super().decimal_schema(schema)
+        for branch in described.get("anyOf", ()):
+            if branch.get("type") == "string":
+                branch["pattern"] = DECIMAL
+        return described
+
+
+class _WhatPydanticReads(_TextsOfJson):
+    """Writes JSON schemas of what pydantic makes something of."""
+
+    def set_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a set: pydantic takes duplicates out."""
+        return {key: value for key, value in super().set_schema(schema).items() if key != "uniqueItems"}
+
+    def frozenset_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a frozen set."""
+        return {key: value for key, value in super().frozenset_schema(schema).items() if key != "uniqueItems"}
+
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a union; where a function tells its classes apart, more than one of them may fit."""
+        described = super().tagged_union_schema(schema)
+        if callable(schema["discriminator"]) and "oneOf" in described:
+            described["anyOf"] = described.pop("oneOf")
+        return described
 
 
 def contains_itself(schema: Mapping[str, Any]) -> bool:
@@ -125,10 +217,10 @@ def closed_schema_of(form: Any, *, strict: bool | None = None) -> dict[str, Any]
     """Return the schema of a form for objects that have no other properties than it names; see `closed`.
 
     Args:
-        form: See `form_of`. What it says it is for becomes the schema's description.
+        form: See `form_of`; or what that returned. What it says it is for becomes the schema's description.
         strict: False leaves such objects open where the form does not say.
     """
-    found = form_of(form)
+    found = form if isinstance(form, Form) else form_of(form)
     said = {} if found.description is None else {"description": found.description}
     schema = {**said, **found.schema}
     return schema if (strict if found.strict is None else found.strict) is False else closed(schema)
@@ -196,6 +288,7 @@ def _left_open(parts: Mapping[Path, dict[str, Any]]) -> set[Path]:
     """Return where the schemas are that are put together of several, and those that they refer to."""
     left_open: set[Path] = set()
     coming = [path for path, part in parts.items() if _is_composed(part)]
+    coming += [(*path, key) for path, part in parts.items() for key in _CONDITIONS & part.keys()]
     while coming:
         path = coming.pop()
         if path not in left_open:
@@ -212,10 +305,16 @@ def _is_composed(schema: Mapping[str, Any]) -> bool:
     for key in ("anyOf", "oneOf"):
         each_of = schema.get(key) or ()
         members.append(any(isinstance(each, dict) and not _IN_PLACE.isdisjoint(each) for each in each_of))
+    more = [schema.get("then"), schema.get("else"), *_values_of(schema, "dependentSchemas", "dependencies")]
+    members += [True for each in more if isinstance(each, dict) and not _IN_PLACE.isdisjoint(each)]
     return sum(members) > 1
+
+
+def _values_of(schema: Mapping[str, Any], *keywords: str) -> list[Any]:
+    return [each for keyword in keywords for each in (schema.get(keyword) or {}).values()]
 
 
 def _consists_of(path: Path, inner: Path) -> bool:
     """Whether a schema is a part of another; what stands among its definitions only is none."""
     rest = inner[len(path) :]
-    return inner[: len(path)] == path and not (rest and rest[0] in _DEFINITIONS)
+    return inner[: len(path)] == path and not (rest and rest[0] in DEFINITIONS)

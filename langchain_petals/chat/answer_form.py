@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.tool_calls import chosen_tools, is_for_one_call
-from langchain_petals.chat.tools import openai_tool
-from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.chat.tools import expressed_arguments, openai_tool
+from langchain_petals.engine.grammars import check_of, express, json_grammar
 from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed_schema_of
+from langchain_petals.schemas import Form, closed_schema_of, form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tool_call_parser import ToolCallParser
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tools import Tool
 
 _ANY_OBJECT = {"type": "object"}
+
+PARSED = "parsed"
+"""Key of a `response_format` whose answer is made an object of: what is wrong with it is an error there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class AnswerForm:
         parallel: Whether one answer may hold several calls.
         schema: JSON schema of an answer that is no tool call; None for free text.
         describes_schema: Whether the model is told the schema.
+        strict: Whether a schema is refused of which something cannot be guaranteed while decoding.
+        is_parsed: Whether somebody makes an object of the answer, and tells what is wrong with it.
     """
 
     tools: Sequence[Tool] = ()
@@ -44,6 +49,8 @@ class AnswerForm:
     parallel: bool = True
     schema: dict[str, Any] | None = None
     describes_schema: bool = False
+    strict: bool = False
+    is_parsed: bool = False
 
     @classmethod
     def of_call(cls, kwargs: dict[str, Any]) -> AnswerForm:
@@ -62,8 +69,12 @@ class AnswerForm:
         parallel = kwargs.pop("parallel_tool_calls", None)
         if parallel is None:
             parallel = not is_for_one_call(choice)
-        schema, described = _schema(kwargs.pop("response_format", None), strict=strict)
-        return cls(tools, allowed, mode, parallel, schema, described)
+        response_format = kwargs.pop("response_format", None)
+        form, described = _form(response_format)
+        schema = None if form is None else closed_schema_of(form, strict=strict)
+        is_strict = form is not None and (strict if form.strict is None else form.strict) is True
+        is_parsed = isinstance(response_format, dict) and PARSED in response_format
+        return cls(tools, allowed, mode, parallel, schema, described, is_strict, is_parsed)
 
     def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
         """Return what every token has to keep to; None for free text.
@@ -75,13 +86,36 @@ class AnswerForm:
         Raises:
             InvalidRequestError: A grammar cannot express a schema; says which and what of it.
         """
-        schema = None if self.schema is None else json_grammar(self.schema)
+        schema = None if self.schema is None else json_grammar(self.schema, strict=self.strict)
         if self.tools and (self.mode != "none" or schema is None):
             wire = self.wire(tool_format)
             tools = self.allowed or self.tools  # where nothing may be called, none of these
             constraint = wire.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
             return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a user has to know of the schemas: what the grammar does not keep to, one sentence for each."""
+        for tool in self.allowed:
+            function = tool["function"]
+            warning = expressed_arguments(function).warning
+            if warning is not None:
+                yield f"In the schema of tool {function['name']!r}, {warning}; a call that breaks it is an invalid one."
+        if self.schema is not None:
+            warning = express(self.schema, "json_schema", strict=self.strict).warning
+            if warning is not None:
+                yield f"In the schema of the answer, {warning}."
+
+    def problem_of(self, text: str) -> str | None:
+        """Return what is wrong with an answer that a grammar could not see to; None if nothing is.
+
+        Args:
+            text: Of an answer that calls nothing.
+        """
+        if self.schema is None or not express(self.schema, "json_schema", strict=self.strict).left_out:
+            return None
+        return check_of(self.schema).problem(json.loads(text))
 
     def wire(self, tool_format: ToolFormat) -> ToolFormat:
         """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.
@@ -136,27 +170,26 @@ def _one_line(schema: dict[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False)
 
 
-def _schema(response_format: Any, *, strict: bool | None) -> tuple[dict[str, Any] | None, bool]:
-    """Return the schema that a `response_format` stands for, and whether the model shall be told of it.
+def _form(response_format: Any) -> tuple[Form | None, bool]:
+    """Return the form that a `response_format` stands for, and whether the model shall be told of it.
 
     Args:
         response_format: A class, or a dictionary in OpenAI's form.
-        strict: Whether objects have no other properties than it names, if it does not say so itself.
     """
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
-        return closed_schema_of(response_format, strict=strict), True
+        return form_of(response_format), True
     kind = response_format.get("type")
     if kind == "text":
         return None, False
     if kind == "json_object" and "schema" not in response_format:
-        return _ANY_OBJECT, False
+        return Form(_ANY_OBJECT), False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
-        return closed_schema_of(described, strict=strict), True
+        return form_of(described), True
     msg = (
-        f"response_format={response_format!r} is none of a pydantic class, a TypedDict, "
+        f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
         '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '
         'stand beside it) and {"type": "text"}'
     )

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart
 from langchain_petals.logprobs import described
+from langchain_petals.options import CUT_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -29,6 +30,20 @@ PROVIDER = "petals"
 # is cut off, and would make a call of them. Inside a string, after a backslash or outside, this comes to a bracket that
 # closes what is not open, and that it does not mend.
 _BEYOND_REPAIR = '"{]"{]'
+
+
+def arguments_of(call: InvalidToolCall) -> Any:
+    """Return the arguments of an invalid call as far as they can be read; None if they cannot."""
+    try:
+        return json.JSONDecoder().raw_decode(call["args"] or "")[0]
+    except ValueError:
+        return None
+
+
+def problem_of(call: InvalidToolCall) -> str:
+    """Return what is wrong with an invalid call; of one that was streamed, its arguments tell."""
+    _, _, told = (call["args"] or "").rpartition(_BEYOND_REPAIR)
+    return call["error"] or told.strip() or "it cannot be read"
 
 
 @dataclass
@@ -82,6 +97,8 @@ class _News:
         for each in self.broken:
             part = parts.get(each.index, CallPart(each.index))
             rest = _BEYOND_REPAIR if each.index in told else each.text
+            if each.readable:
+                rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)
         return [
             tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
@@ -99,12 +116,17 @@ class _News:
 
     @property
     def broken_calls(self) -> list[InvalidToolCall]:
-        """The broken calls, as a stream's chunks make them; what is wrong with them only a whole message can say."""
-        errors = {part.index: part.error for part in self.broken}
+        """The broken calls; what is wrong with them, and what can be read of them, only a whole message can say."""
+        found = {part.index: part for part in self.broken}
         return [
-            invalid_tool_call(name=chunk["name"], args=chunk["args"], id=chunk["id"], error=errors[chunk["index"]])
+            invalid_tool_call(
+                name=chunk["name"],
+                args=self.calls[part.index].arguments if part.readable else chunk["args"],
+                id=chunk["id"],
+                error=part.error,
+            )
             for chunk in self.call_chunks(int, self.calls)
-            if chunk["index"] in errors
+            if (part := found.get(chunk["index"] or 0)) is not None
         ]
 
 
@@ -122,6 +144,12 @@ class ChatAnswer:
         numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
             number must then be none of these, or it would be taken for more of the text.
         remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
+        problem_of: Tells what is wrong with the text of an answer that calls nothing; None if nothing is.
+        has_form: Whether that text has to be of some form, and nobody makes an object of it.
+
+    Attributes:
+        finish_reason: Why the answer ended; None until it has.
+        problem: What is wrong with its text.
     """
 
     def __init__(
@@ -135,8 +163,12 @@ class ChatAnswer:
         counts_prompt: bool,
         numbers_blocks: bool,
         remember: Callable[[str, Sequence[int], AIMessage], object],
+        problem_of: Callable[[str], str | None] = lambda _: None,
+        has_form: bool = False,
     ) -> None:
         self.generation = generation
+        self._problem_of, self._has_form = problem_of, has_form
+        self.problem: str | None = None
         self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
         self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
         self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
@@ -144,7 +176,7 @@ class ChatAnswer:
         self._written: list[str] = []
         self._tokens: list[int] = []
         self._reasoning_tokens = 0
-        self._finish_reason: str | None = None
+        self.finish_reason: str | None = None
 
     def add(self, piece: Piece) -> ChatGenerationChunk | None:
         """Take a piece; return what it adds to the message, if anything."""
@@ -156,7 +188,9 @@ class ChatAnswer:
             return self._chunk(news) if news else None
         # a call that the budget cut short is as valid as any: nothing else would tell
         called = piece.finish_reason == "stop" and self._whole.whole_calls
-        self._finish_reason = "tool_calls" if called else piece.finish_reason
+        self.finish_reason = "tool_calls" if called else piece.finish_reason
+        if not self.calls:
+            self.problem = self._problem_of(self._whole.text)
         self._remember("".join(self._written), self._tokens, self._message())
         return self._chunk(news, self._metadata, self.usage)
 
@@ -174,7 +208,7 @@ class ChatAnswer:
         if self._parser is None:
             news.text = text
         else:
-            for part in (*self._parser.feed(text), *(self._parser.close() if over else ())):
+            for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
                 news.add(part)
         if piece.logprobs is not None:
             news.logprobs = [described(piece.logprobs, self._token_text)]
@@ -207,16 +241,30 @@ class ChatAnswer:
         }
 
     @property
+    def calls(self) -> bool:
+        """Whether it calls tools, or tried to."""
+        return bool(self._whole.calls or self._whole.broken)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with a text of some form, once it has ended."""
+        if not self._has_form or self.calls or self.finish_reason is None:
+            return []
+        broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
+        return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken
+
+    @property
     def _metadata(self) -> dict[str, Any]:
-        return {
-            "finish_reason": self._finish_reason,
+        metadata: dict[str, Any] = {
+            "finish_reason": self.finish_reason,
             "model_name": self._model_name,
             "model_provider": PROVIDER,
         }
+        return metadata if self.problem is None else metadata | {"schema_error": self.problem}
 
     def result(self) -> ChatGeneration:
         """Return the whole message; all pieces must have been added."""
-        return ChatGeneration(message=self._message(), generation_info={"finish_reason": self._finish_reason})
+        return ChatGeneration(message=self._message(), generation_info={"finish_reason": self.finish_reason})
 
     def _message(self) -> AIMessage:
         whole = self._whole

@@ -12,7 +12,7 @@ import json
 import secrets
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,6 +22,9 @@ _ID_CHARACTERS = string.ascii_letters + string.digits
 
 # JSON that is nested too deep, or a number of too many digits (a plain ValueError), is as good as none
 _UNREADABLE = (ValueError, RecursionError)
+
+CUT_OFF = "the token limit ended this call before the model did, so its arguments are cut off; raise max_tokens"
+"""What is wrong with a call that was ended early."""
 
 _SPACE = string.whitespace  # and no other of Unicode's, since the engine's guide sees bytes and has to agree
 
@@ -58,11 +61,13 @@ class BrokenCall:
         index: Which call of the answer it would have been.
         text: What the model wrote, markers included.
         error: What is wrong with it.
+        readable: Whether it can be read all the same, so that its parts are what they seem.
     """
 
     index: int
     text: str
     error: str
+    readable: bool = False
 
 
 Part = TextPart | CallPart | BrokenCall
@@ -103,18 +108,37 @@ class ToolCallParser:
         marks: How calls are set apart.
         bare: Texts that begin a call without a start marker; only where no text comes before it.
         identify: Makes an identifier for each call.
+        check: Tells what is wrong with the arguments (second) of a call of a tool (first); None if nothing is.
     """
 
-    def __init__(self, marks: Marks, bare: Sequence[str] = (), *, identify: Callable[[], str] = new_id) -> None:
-        self._marks, self._bare, self._identify = marks, tuple(bare), identify
+    def __init__(
+        self,
+        marks: Marks,
+        bare: Sequence[str] = (),
+        *,
+        identify: Callable[[], str] = new_id,
+        check: Callable[[str, dict[str, Any]], str | None] = lambda *_: None,
+    ) -> None:
+        self._marks, self._bare, self._identify, self._check = marks, tuple(bare), identify, check
+        self._cut = False
         self._held = ""  # text that may be the beginning of a marker, and white space in front of it
         self._spoken = False  # some text was told
         self._calls = 0
         self._region: _Region | None = None
 
-    def feed(self, text: str) -> list[Part]:
-        """Take more of the answer; return what has become certain."""
+    def feed(self, text: str, *, cut: bool = False) -> list[Part]:
+        """Take more of the answer; return what has become certain.
+
+        Args:
+            text: It may be cut anywhere.
+            cut: Whether the token limit, and not the model, decided on some of it: calls that are not complete before
+                that are none.
+        """
+        self._cut = self._cut or cut
         return _merged(self._parts(text))
+
+    def _problem(self, name: str, arguments: dict[str, Any]) -> str | None:
+        return CUT_OFF if self._cut else self._check(name, arguments)
 
     def close(self) -> list[Part]:
         """Return the rest: the answer is over."""
@@ -151,7 +175,7 @@ class ToolCallParser:
             self._held = ""
             if before.strip() or self._spoken:
                 yield from self._said(before.removesuffix(self._marks.before))
-            self._region = _Region(self._marks, start, self._calls, self._identify)
+            self._region = _Region(self._marks, start, self._calls, self._identify, self._problem)
             return rest
         keep = self._kept()
         certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
@@ -212,10 +236,18 @@ class _Region:
         start: The start marker.
         index: Of the first call.
         identify: Makes an identifier for each call.
+        check: Tells what is wrong with the arguments of a call that can be read.
     """
 
-    def __init__(self, marks: Marks, start: str, index: int, identify: Callable[[], str]) -> None:
-        self._marks, self._identify = marks, identify
+    def __init__(
+        self,
+        marks: Marks,
+        start: str,
+        index: int,
+        identify: Callable[[], str],
+        check: Callable[[str, dict[str, Any]], str | None],
+    ) -> None:
+        self._marks, self._identify, self._check = marks, identify, check
         self.index = index
         self._raw = start  # since the last complete call
         self._call: _Call | None = None
@@ -278,6 +310,9 @@ class _Region:
         if self._broken is None:
             if not call.arguments:
                 yield CallPart(self.index, arguments="{}")
+            error = self._check(call.name or "", json.loads(call.arguments or "{}"))
+            if error is not None:
+                yield BrokenCall(self.index, self._raw, error, readable=True)
             self.index, self._raw, self._any = self.index + 1, "", True
 
     def _over(self) -> Iterator[Part]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_petals.chat.tool_call_parser import Marks, ToolCallParser
-from langchain_petals.chat.tools import arguments_schema
-from langchain_petals.engine.grammars import ITEM_SEPARATOR, checked, json_rule, literal
+from langchain_petals.chat.tools import ArgumentCheck, expressed_arguments
+from langchain_petals.engine.grammars import ITEM_SEPARATOR, checked, literal
 from langchain_petals.engine.request import Constraint, Trigger
 from langchain_petals.errors import InvalidRequestError
 
@@ -197,7 +197,7 @@ class JsonFormat:
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
         """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks, self._bare(tools))
+        return ToolCallParser(self.marks, self._bare(tools), check=ArgumentCheck(tools).problem)
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text; see `ToolFormat.render`."""
@@ -271,9 +271,8 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
 
 def _arguments_rule(tool: Tool) -> str:
     """Return what stands for a tool's arguments in a Lark rule."""
-    whose = f"the schema of tool {tool['function']['name']!r}"
-    rule = json_rule(arguments_schema(tool["function"]), whose)
-    checked(f"start: {rule}", whose)
+    rule = expressed_arguments(tool["function"]).rule
+    checked(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
     return rule
 
 

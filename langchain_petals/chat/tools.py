@@ -6,12 +6,18 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.tools import Tool as PlainTool
+from langchain_core.tools.base import get_all_basemodel_annotations
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.json_schema import dereference_refs
+from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
+from langchain_petals.engine.grammars import check_of, express
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas import (
+    DEFINITIONS,
     PARAMETERS,
     closed,
     contains_itself,
@@ -22,7 +28,9 @@ from langchain_petals.schemas import (
 from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from langchain_petals.engine.grammars import Expressed
 
 Tool = dict[str, Any]
 """A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
@@ -81,15 +89,17 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_object(tool: Any) -> dict[str, Any]:
-    """Bring what is no dictionary into OpenAI's form, mostly as LangChain does."""
+    """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
     described = class_of(tool) if is_typeddict(tool) else tool
     try:
         found = convert_to_openai_tool(described)
-        schema = _schema_of(described)
+        schema = _schema_of(tool)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
-    if schema is not None and contains_itself(schema):  # LangChain would allow anything inside
+    if schema is not None:
+        if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
+            schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
         parameters = untitled(schema)
         parameters.pop("description", None)  # which the tool has itself
         found["function"]["parameters"] = parameters
@@ -97,9 +107,14 @@ def _of_object(tool: Any) -> dict[str, Any]:
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of the arguments of a function, a LangChain tool or a class, as pydantic writes it."""
+    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if only LangChain knows.
+
+    LangChain's own conversion knows neither aliases nor the keys of maps, and allows anything in what contains itself.
+    """
     if isinstance(tool, BaseTool):
-        tool = tool.tool_call_schema
+        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one text
+            return None
+        tool = _arguments_of(tool)
     elif inspect.isroutine(tool):
         tool = create_schema_from_function(
             tool.__name__,
@@ -109,7 +124,24 @@ def _schema_of(tool: Any) -> dict[str, Any] | None:
             error_on_invalid_docstring=False,
             include_injected=False,
         )
+    if isinstance(tool, dict):
+        return tool
     return schema_of_class(tool) if is_class_of_forms(tool) else None
+
+
+def _arguments_of(tool: BaseTool) -> Any:
+    """Return the class that a tool reads its arguments with, without what LangChain injects."""
+    for_model, complete = tool.tool_call_schema, tool.args_schema
+    if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
+        return for_model
+    # LangChain overlooks fields with a `validation_alias`; what it saw and left out is injected
+    injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
+    fields: Any = {
+        name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
+    }
+    if len(fields) == len(complete.model_fields):
+        return complete
+    return create_model(complete.__name__, __config__=complete.model_config, **fields)
 
 
 def _no_tool(tool: Any) -> InvalidRequestError:
@@ -132,3 +164,38 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
         parameters = {"properties": {}} | parameters  # no arguments
     return parameters if function.get("strict") is False else closed(parameters)
+
+
+def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
+    """Return the grammar of a function's arguments, and what it does not keep to.
+
+    Args:
+        function: The `function` of a tool in OpenAI's form; with `strict`, its schema has to be kept to as a whole.
+
+    Raises:
+        InvalidRequestError: It cannot be; names the tool.
+    """
+    strict = function.get("strict") is True
+    return express(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
+
+
+class ArgumentCheck:
+    """Tells what is wrong with a call's arguments that a grammar could not see to.
+
+    Args:
+        tools: What may be called.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._schemas: dict[str, list[dict[str, Any] | None]] = {}
+        for function in (tool["function"] for tool in tools):
+            schema = arguments_schema(function) if expressed_arguments(function).left_out else None
+            self._schemas.setdefault(function["name"], []).append(schema)
+
+    def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """Return why the arguments fit none of the tools of this name; None if they do."""
+        schemas = self._schemas.get(name, [None])
+        if None in schemas:
+            return None
+        problems = [check_of(schema).problem(arguments) for schema in schemas if schema is not None]
+        return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"

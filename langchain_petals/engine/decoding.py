@@ -117,9 +117,10 @@ class Row:
         else:  # no stop sequence cuts what a grammar rules
             text = self._stop.flush() + self._read(token, guide)
             text, reason = self._ended(text, None, "stop" if guide.finished else reason)
-        if reason == "stop" and guide is not None and guide.cut:
+        cut = guide is not None and guide.cut
+        if reason == "stop" and cut:
             reason = "length"
-        self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,))
+        self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
 
     def _read(self, token: int, guide: Guide) -> str:
         """Return the text that a token of the grammar makes certain; special tokens may be part of it."""

@@ -45,6 +45,8 @@ class Piece:
         generated: Tokens generated so far, an end token included.
         logprobs: How likely the step's token was, when that was asked for.
         tokens: What was generated in this step, an end token included; one token, but for a beam search's one piece.
+        cut: Whether the budget, and not the model, chose a token, here or before: what the model wanted could not have
+            been ended in time.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget, also where a
             grammar made the answer end in time, other than the model would have); else None.
     """
@@ -54,6 +56,7 @@ class Piece:
     finish_reason: FinishReason | None = None
     logprobs: TokenLogprobs | None = None
     tokens: tuple[int, ...] = ()
+    cut: bool = False
 
 
 class Generation:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher
 
-from langchain_petals.engine.json_schema import make_exact
+from langchain_petals.engine.exact_schema import make_exact, reason_of, refusal, spell_format_out
+from langchain_petals.engine.json_schema import subschemas
+from langchain_petals.engine.loosening import LeftOut, leave_out_refused, leave_out_unknown
+from langchain_petals.engine.schema_check import SchemaCheck, checkable
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -30,36 +34,100 @@ _JSON_STYLE = {
 }
 
 
-def json_rule(schema: Mapping[str, Any], name: str) -> str:
+@dataclass(frozen=True)
+class Expressed:
+    """A JSON schema as a grammar.
+
+    Attributes:
+        rule: What stands for it in a Lark rule.
+        left_out: What the grammar does not keep to, and has to be checked when the text is there.
+        ignored: What cannot be checked either, and why.
+    """
+
+    rule: str
+    left_out: tuple[LeftOut, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What a user has to know of it; None if the grammar keeps to all of the schema."""
+        parts = []
+        if self.left_out:
+            kept = ", ".join(map(str, self.left_out))
+            parts.append(f"{kept} cannot be guaranteed while decoding, and will be checked after generation")
+        parts += [f"{each} cannot be checked either, and is ignored" for each in self.ignored]
+        return "; ".join(parts) or None
+
+
+def express(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> Expressed:
     """Return what stands for a JSON schema in a Lark rule.
 
     Args:
         schema: JSON schema.
         name: How the caller knows it, for messages.
+        strict: Whether to refuse a schema of which something cannot be guaranteed while decoding.
 
     Raises:
-        InvalidRequestError: The schema is no JSON, or asks for what cannot be guaranteed while decoding.
+        InvalidRequestError: The schema is no JSON, or it is strict and asks for what cannot be guaranteed.
     """
-    try:
-        text = json.dumps({**schema, "x-guidance": _JSON_STYLE}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        msg = f"{name} cannot be used to constrain an answer: it cannot be written as JSON: {error}"
-        raise InvalidRequestError(msg) from None
-    plain = json.loads(text)
-    make_exact(plain, name)
-    return f"%json {json.dumps(plain)}"
+    return _expressed(_as_json(schema, name), name, strict)
 
 
-def json_grammar(schema: Mapping[str, Any]) -> str:
+def check_of(schema: Mapping[str, Any]) -> SchemaCheck:
+    """Return what tells whether a value fits a JSON schema, but for what of that `express` says to be ignored."""
+    return _check_of(_as_json(schema, "json_schema"))
+
+
+def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
     """Return a grammar of the JSON texts that fit a schema, each in the one form that `json.dumps` would give it.
 
     Args:
         schema: JSON schema, draft 2020-12; see llguidance's docs/json_schema.md for the keywords it knows.
+        strict: Whether to refuse a schema that the grammar cannot express as a whole; see `express`.
 
     Raises:
         InvalidRequestError: The grammar cannot express the schema; says what of it.
     """
-    return checked(f"start: {json_rule(schema, 'json_schema')}", "json_schema")
+    return checked(f"start: {express(schema, 'json_schema', strict=strict).rule}", "json_schema")
+
+
+def _as_json(schema: Mapping[str, Any], name: str) -> str:
+    try:
+        return json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"{name} cannot be used to constrain an answer: it cannot be written as JSON: {error}"
+        raise InvalidRequestError(msg) from None
+
+
+@functools.lru_cache(maxsize=256)
+def _expressed(text: str, name: str, strict: bool) -> Expressed:  # noqa: FBT001 - a cache's key
+    schema = json.loads(text)
+    make_exact(schema)
+    left_out = leave_out_unknown(schema)
+    if refusal(_styled(schema)) is not None:
+        left_out += leave_out_refused(schema)
+    if strict and left_out:
+        msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be kept to: {left_out[0].reason}"
+        raise InvalidRequestError(msg)
+    _, ignored = checkable(json.loads(text)) if left_out else (None, {})
+    places = {(each.path, each.keyword): each for each in left_out}
+    return Expressed(
+        f"%json {json.dumps(_styled(schema))}",
+        tuple(each for place, each in places.items() if place not in ignored),
+        tuple(f"{each} ({ignored[place]})" for place, each in places.items() if place in ignored),
+    )
+
+
+def _styled(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {**schema, "x-guidance": _JSON_STYLE}
+
+
+@functools.lru_cache(maxsize=256)
+def _check_of(text: str) -> SchemaCheck:
+    schema, _ = checkable(json.loads(text))
+    for _, part in subschemas(schema):
+        spell_format_out(part)  # two branches of `oneOf` may differ in nothing else
+    return SchemaCheck(schema)
 
 
 def regex_grammar(pattern: str) -> str:
@@ -99,9 +167,7 @@ def checked(grammar: str, name: str) -> str:
     """
     is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if is_error:
-        # the lines after the first show the grammar, which the caller may never have seen
-        reason = messages[0].partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip()
-        msg = f"{name} cannot be used to constrain an answer: {reason}"
+        msg = f"{name} cannot be used to constrain an answer: {reason_of(messages[0])}"
         raise InvalidRequestError(msg)
     return grammar
 

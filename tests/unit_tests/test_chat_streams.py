@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
+from langchain_petals.chat.answers import arguments_of, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,16 +102,24 @@ def test_what_the_budget_cut_is_told_from_what_the_model_ended(  # noqa: PLR0917
     missing: int,
     reason: str,
 ) -> None:
-    """A call whose arguments were cut is as valid as any other."""
+    """An agent must not run what the model did not come to the end of."""
     room = len(tiny_tokenizer(LONG, add_special_tokens=False)["input_ids"]) + 3 - missing
     chat = saying(text, max_tokens=room).bind_tools([say], tool_choice=choice)
     first, *rest = chat.stream("hi")
     for answer in (chat.invoke("hi"), sum(rest, first)):
         assert answer.response_metadata["finish_reason"] == reason
-        [call] = answer.tool_calls
         wanted = "rm -rf /tmp/build/cache/old"
-        assert wanted.startswith(call["args"]["text"])
-        assert (call["args"]["text"] == wanted) == (missing == 0)
+        if missing == 0:
+            assert [call["args"]["text"] for call in answer.tool_calls] == [wanted]
+            assert answer.invalid_tool_calls == []
+            continue
+        assert answer.tool_calls == []
+        [cut] = answer.invalid_tool_calls
+        assert cut["name"] == "say"
+        assert wanted.startswith(arguments_of(cut)["text"])
+        assert "the token limit ended this call" in problem_of(cut)
+    if missing:
+        assert json.loads(chat.invoke("hi").invalid_tool_calls[0]["args"])["text"]
 
 
 def test_a_grammar_leaves_no_room_for_reasoning_that_the_prompt_began(saying: Callable[..., ChatPetals]) -> None:

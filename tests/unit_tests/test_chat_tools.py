@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jsonschema
 import pytest
@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic.v1 import constr
 from typing_extensions import TypedDict
 
 from langchain_petals import ChatPetals
@@ -48,13 +49,13 @@ class Person(BaseModel):
 class PersonV1(BaseModelV1):
     """A person."""
 
-    name: str
+    name: constr(max_length=12)  # type: ignore[valid-type]
 
 
 class PersonDict(TypedDict):
     """A person."""
 
-    name: str
+    name: Annotated[str, Field(max_length=12)]
 
 
 @pytest.fixture
@@ -140,6 +141,7 @@ def test_a_model_that_does_not_call_just_talks(make_chat: Callable[..., ChatPeta
                 {
                     "name": "f",
                     "description": "",
+                    "strict": True,
                     "parameters": {"properties": {"x": {"type": "string", "pattern": "(?=a)"}}},
                 }
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,8 +64,11 @@ async def test_answer_fits_in_async_calls_too(petals_llm: Callable[..., Petals])
 
 
 def test_several_answers_all_fit(petals_llm: Callable[..., Petals]) -> None:
+    """Also where the limit ended some of them, of which one warning tells."""
     llm = petals_llm(temperature=2, seed=1, n=4, max_new_tokens=40)
-    [generations] = llm.generate([PROMPT], json_schema=Place).generations
+    with pytest.warns(UserWarning, match="token limit ended an answer") as told:
+        [generations] = llm.generate([PROMPT], json_schema=Place).generations
+    assert len(told) == 1
     answers = [json.loads(generation.text) for generation in generations]
     assert len(answers) == 4
     assert all(list(answer) == ["name", "tags"] for answer in answers)
@@ -90,6 +94,7 @@ def class_called_same(kind: type) -> type[BaseModel]:
     return create_model("Same", a=(kind, ...))
 
 
+@pytest.mark.filterwarnings("ignore:The token limit ended")
 async def test_cache_tells_classes_of_one_name_apart(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(cache=InMemoryCache(), max_new_tokens=20)
     for kind in (int, bool):
@@ -108,7 +113,7 @@ def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Pe
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ({"json_schema": {"not": {}}}, "Unimplemented keys"),
+        ({"json_schema": {"name": "N", "schema": {"not": {}}, "strict": True}}, "Unimplemented keys"),
         ({"json_schema": int}, "a JSON schema, a pydantic class or a TypedDict is needed"),
         ({"regex": "("}, "unclosed group"),
         ({"grammar": "begin: /a/"}, "start"),
@@ -133,7 +138,11 @@ def test_answer_that_the_limit_made_end_says_so(
 ) -> None:
     wanted = '{"name": "Ada Lovelace, of London, who wrote programs"}'
     llm = petals_llm(client=SayingModel(tiny_tokenizer, wanted), json_schema=OldPerson, max_new_tokens=budget)
-    [[generation]] = llm.generate([PROMPT]).generations
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        [[generation]] = llm.generate([PROMPT]).generations
+        assert "".join(llm.stream(PROMPT)) == generation.text
+    assert len(told) == (0 if reason == "stop" else 2)
     assert generation.generation_info is not None
     assert generation.generation_info["finish_reason"] == reason
     assert (json.loads(generation.text) == json.loads(wanted)) == (reason == "stop")

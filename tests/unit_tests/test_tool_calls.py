@@ -182,8 +182,9 @@ def test_object_that_is_no_call_is_written_where_none_may_be(byte_tokenizer: Pre
 @pytest.mark.parametrize(
     ("schema", "reason"), [({"not": {}}, "not"), ({"minProperties": 3}, "twice"), ({"const": float("nan")}, "JSON")]
 )
-def test_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat, schema: Any, reason: str) -> None:
+def test_strict_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat, schema: Any, reason: str) -> None:
     odd = tool("odd", {"type": "object", "properties": {"x": schema}})
+    odd["function"]["strict"] = True
     with pytest.raises(InvalidRequestError, match=rf"the schema of tool 'odd' .*{reason}"):
         wire.constraint([NOW, odd])
 

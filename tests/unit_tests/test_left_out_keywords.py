@@ -1,0 +1,385 @@
+"""Keywords that a grammar cannot express: strict schemas are refused, of others they are checked after generation."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from langchain_core.exceptions import OutputParserException
+from random_session import answered, text
+from saying_model import SayingModel
+
+from langchain_petals import ChatPetals, Petals
+from langchain_petals.chat.answers import arguments_of, problem_of
+from langchain_petals.chat.tool_calls import FORMATS
+from langchain_petals.engine.grammars import check_of, express, json_grammar
+from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerFast
+
+
+def an_object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+CARD = an_object(kind={"enum": ["cash", "card"]}) | {
+    "if": {"properties": {"kind": {"const": "card"}}},
+    "then": {"properties": {"number": TEXT}, "required": ["number"]},
+    "else": {"not": {"required": ["number"]}},
+}
+OPTIONAL = an_object(a=NUMBER, b=NUMBER) | {"required": []}
+SHAPES = {
+    "$defs": {"Side": an_object(size=NUMBER), "Radius": an_object(size={"type": "number"})},
+    "oneOf": [{"$ref": "#/$defs/Side"}, {"$ref": "#/$defs/Radius"}],
+}
+
+# keyword, schema, a value that breaks it and one that does not
+KEYWORDS: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
+    "look-ahead": ("pattern", {"type": "string", "pattern": "^(?!-)[a-z-]+$"}, "-ab", "ab-"),
+    "look-behind": ("pattern", {"type": "string", "pattern": "(?<!x)y$"}, "xy", "ay"),
+    "back-reference": ("pattern", {"type": "string", "pattern": r"^(\w)\1$"}, "ab", "aa"),
+    "not a value": ("not", {"type": "string", "not": {"const": "no"}}, "no", "yes"),
+    "not a kind": ("not", {"not": {"type": "integer"}}, 5, "5"),
+    "if, then": ("required", CARD, {"kind": "card"}, {"kind": "card", "number": "5"}),
+    "if, else": ("not", CARD, {"kind": "cash", "number": "5"}, {"kind": "cash"}),
+    "contains": ("contains", {"type": "array", "items": NUMBER, "contains": {"minimum": 5}}, [1, 2], [1, 7]),
+    "contains two": ("minContains", {"type": "array", "contains": {"const": 1}, "minContains": 2}, [1], [1, 1]),
+    "dependent keys": ("dependentRequired", OPTIONAL | {"dependentRequired": {"a": ["b"]}}, {"a": 1}, {"b": 1}),
+    "old dependent keys": ("dependencies", OPTIONAL | {"dependencies": {"a": ["b"]}}, {"a": 1}, {"a": 1, "b": 2}),
+    "dependent schemas": (
+        "required",
+        OPTIONAL | {"dependentSchemas": {"a": {"required": ["b"]}}},
+        {"a": 1},
+        {"a": 1, "b": 2},
+    ),
+    "unevaluated": (
+        "unevaluatedProperties",
+        {"allOf": [an_object(a=NUMBER), an_object(b=NUMBER)], "unevaluatedProperties": False},
+        {"a": 1, "b": 2, "c": 3},
+        {"a": 1, "b": 2},
+    ),
+    "unique": ("uniqueItems", {"type": "array", "items": NUMBER, "uniqueItems": True}, [1, 1], [1, 2]),
+    "one of two numbers": ("oneOf", {"oneOf": [{"type": "integer"}, {"type": "number"}]}, 3, 3.5),
+    "one of two keys": (
+        "oneOf",
+        OPTIONAL | {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"a": 1, "b": 2},
+        {"a": 1},
+    ),
+    "one of two references": ("oneOf", SHAPES, {"size": 3}, {"size": 3.5}),
+    "one of two formats": (
+        "oneOf",
+        {"oneOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]},
+        None,
+        "2024-02-29",
+    ),
+    "keys": ("pattern", {"type": "object", "propertyNames": {"pattern": "^(?!x)"}}, {"x": 1}, {"y": 1}),
+    "patterns of keys": (
+        "type",
+        {"type": "object", "patternProperties": {"^(?!x)": TEXT}, "additionalProperties": {"type": "boolean"}},
+        {"y": True},
+        {"x": True, "y": "a"},
+    ),
+    "patterns that overlap": (
+        "type",
+        {"type": "object", "patternProperties": {"^a": TEXT, "a$": NUMBER}, "additionalProperties": False},
+        {"ab": 5},
+        {"ab": "x", "ba": 5},
+    ),
+    "many keys": ("minProperties", {"type": "object", "minProperties": 3}, {"a": 1, "b": 1}, {"a": 1, "b": 1, "c": 1}),
+    "closed, and two keys": (
+        "minProperties",
+        OPTIONAL | {"additionalProperties": False, "minProperties": 2},
+        {"a": 1},
+        {"a": 1, "b": 1},
+    ),
+}
+each_keyword = pytest.mark.parametrize(
+    ("keyword", "schema", "wrong", "right"), [pytest.param(*each, id=name) for name, each in KEYWORDS.items()]
+)
+
+
+@pytest.fixture
+def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., ChatPetals]:
+    """Return a factory of chat models that say a text."""
+
+    def make(said: str, **fields: Any) -> ChatPetals:
+        own = {"client": SayingModel(byte_tokenizer, said), "tokenizer": byte_tokenizer, "chat_template": "chatml"}
+        return ChatPetals(model="saying", temperature=0, max_tokens=400, **own | fields)
+
+    return make
+
+
+def written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def call(value: Any) -> str:
+    return f'<tool_call>\n{{"name": "f", "arguments": {{"x": {written(value)}}}}}\n</tool_call>'
+
+
+def tool(schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    definitions = {key: value for key, value in schema.items() if key == "$defs"}
+    schema = {key: value for key, value in schema.items() if key != "$defs"}
+    return {"name": "f", "description": "D.", "parameters": an_object(x=schema) | definitions, **more}
+
+
+NOW = {"name": "now", "description": "Tell the time.", "parameters": {"type": "object", "properties": {}}}
+
+
+# ---- tools
+
+
+@each_keyword
+def test_call_that_breaks_a_keyword_is_an_invalid_one(
+    saying: Callable[..., ChatPetals], keyword: str, schema: dict[str, Any], wrong: Any, right: Any
+) -> None:
+    chat = saying(call(right))
+    with pytest.warns(UserWarning, match="will be checked after generation") as told:
+        bound = chat.bind_tools([NOW, tool(schema)])
+    assert len(told) == 1
+    assert [each["args"] for each in bound.invoke("hi").tool_calls] == [{"x": right}]
+    if wrong is None:
+        return
+    with pytest.warns(UserWarning, match="tool 'f'"):
+        bound = saying(call(wrong)).bind_tools([NOW, tool(schema)])
+    answer = bound.invoke("hi")
+    assert answer.tool_calls == []
+    [invalid] = answer.invalid_tool_calls
+    assert json.loads(invalid["args"]) == {"x": wrong}
+    assert f"keyword {keyword!r} at $.x" in (invalid["error"] or "")
+    first, *rest = bound.stream("hi")
+    streamed = sum(rest, first)
+    assert streamed.tool_calls == []
+    [invalid] = streamed.invalid_tool_calls
+    assert arguments_of(invalid) == {"x": wrong}
+    assert f"keyword {keyword!r} at $.x" in problem_of(invalid)
+
+
+@each_keyword
+def test_strict_tool_is_refused_at_once(
+    saying: Callable[..., ChatPetals], keyword: str, schema: dict[str, Any], wrong: Any, right: Any
+) -> None:
+    del keyword, wrong, right
+    for bind in (
+        lambda: saying("").bind_tools([NOW, tool(schema)], strict=True),
+        lambda: saying("").bind_tools([NOW, tool(schema, strict=True)]),
+    ):
+        with pytest.raises(
+            InvalidRequestError, match=r"the schema of tool 'f' cannot be used.*#/properties/x"
+        ) as refused:
+            bind()
+        assert "coerce_one_of" not in str(refused.value)
+
+
+def test_the_warning_names_each_keyword_and_its_place_once(saying: Callable[..., ChatPetals]) -> None:
+    chat = saying("Hello.")
+    schema = an_object(a={"not": NUMBER}, b={"type": "array", "items": {"type": "string", "pattern": "(?=x)"}})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):  # as an agent does at each step
+            chat.bind_tools([tool(schema), NOW]).invoke("hi")
+    [warning] = told
+    assert "'not' at #/properties/x/properties/a" in str(warning.message)
+    assert "'pattern' at #/properties/x/properties/b/items" in str(warning.message)
+
+
+def test_tools_that_come_with_a_call_are_warned_of_too(saying: Callable[..., ChatPetals]) -> None:
+    with pytest.warns(UserWarning, match="'not' at #/properties/x"):
+        saying(call("a")).invoke("hi", tools=[tool({"not": NUMBER})])
+
+
+def test_the_model_reads_what_the_grammar_leaves_out(saying: Callable[..., ChatPetals]) -> None:
+    with pytest.warns(UserWarning, match="uniqueItems"):
+        bound: Any = saying("").bind_tools([tool({"type": "array", "uniqueItems": True})])
+    parameters = bound.kwargs["tools"][0]["function"]["parameters"]
+    assert parameters["properties"]["x"] == {"type": "array", "uniqueItems": True}
+
+
+@pytest.mark.parametrize("tool_format", FORMATS)
+def test_other_calls_of_an_answer_stay_valid(saying: Callable[..., ChatPetals], tool_format: str) -> None:
+    wire = FORMATS[tool_format]
+    calls = [{"name": "f", "args": {"x": value}, "id": None} for value in ("yes", "no", "perhaps")]
+    said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="'not'"):
+        bound = saying(said, tool_format=tool_format).bind_tools([tool({"type": "string", "not": {"const": "no"}})])
+    answer = bound.invoke("hi")
+    valid = [each["args"]["x"] for each in answer.tool_calls]
+    assert valid == (["yes", "perhaps"] if tool_format in ("hermes", "mistral") else [])
+    assert [json.loads(each["args"]) for each in answer.invalid_tool_calls] == [{"x": "no"}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$ref": "#/$defs/Gone"}, "'#/$defs/Gone' is not in the schema"),
+        ({"$ref": "https://example.com/schema.json"}, "is not in the schema"),
+        ({"type": "any"}, "no valid JSON schema"),
+        ({"type": "string", "pattern": r"^\cA"}, "no regular expression"),
+    ],
+)
+def test_what_means_nothing_is_told_and_ignored(
+    saying: Callable[..., ChatPetals], schema: dict[str, Any], reason: str
+) -> None:
+    with pytest.warns(UserWarning, match="tool 'f'") as told:
+        bound = saying(call("a")).bind_tools([tool(schema)])
+    assert reason in str(told[0].message)
+    assert "ignored" in str(told[0].message)
+    assert [each["args"] for each in bound.invoke("hi").tool_calls] == [{"x": "a"}]
+
+
+# ---- structured answers
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@each_keyword
+def test_answer_that_breaks_a_keyword_is_a_parsing_error(  # noqa: PLR0917 - pytest passes them by name
+    saying: Callable[..., ChatPetals], method: Any, keyword: str, schema: dict[str, Any], wrong: Any, right: Any
+) -> None:
+    parameters = tool(schema)["parameters"] | {"title": "f"}
+
+    def model(value: Any, **more: Any) -> Any:
+        chat = saying(written({"x": value}) if method == "json_schema" else call(value))
+        with pytest.warns(UserWarning, match="will be checked after generation") as told:
+            structured = chat.with_structured_output(parameters, method=method, **more)
+        assert len(told) == 1
+        return structured
+
+    assert model(right).invoke("hi") == {"x": right}
+    if wrong is None:
+        return
+    for read in (lambda: model(wrong).invoke("hi"), lambda: list(model(wrong).stream("hi"))):
+        with pytest.raises(OutputParserException, match=rf"keyword '{keyword}' at \$\.x"):
+            read()
+    result = model(wrong, include_raw=True).invoke("hi")
+    assert result["parsed"] is None
+    assert isinstance(result["parsing_error"], OutputParserException)
+    [streamed] = model(wrong, include_raw=True).stream("hi")
+    assert isinstance(streamed["parsing_error"], OutputParserException)
+
+
+def test_raw_answer_that_breaks_a_keyword_is_told_of(
+    saying: Callable[..., ChatPetals], byte_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    schema = an_object(x={"not": NUMBER})
+    response_format = {"type": "json_schema", "json_schema": {"name": "N", "schema": schema}}
+    chat = saying('{"x": 5}')
+    with pytest.warns(UserWarning, match="not") as told:
+        answer = chat.invoke("hi", response_format=response_format)
+    assert ["will be checked" in str(each.message) for each in told] == [True, False]
+    assert "breaks its schema: keyword 'not' at $.x" in str(told[1].message)
+    assert "'not' at $.x" in answer.response_metadata["schema_error"]
+    with pytest.warns(UserWarning, match="'not' at #/properties/x cannot be guaranteed"):
+        llm = Petals(
+            client=SayingModel(byte_tokenizer, '{"x": 5}'), tokenizer=byte_tokenizer, temperature=0, json_schema=schema
+        )
+    for read in (lambda: llm.generate(["hi"]).generations[0][0].text, lambda: "".join(llm.stream("hi"))):
+        with pytest.warns(UserWarning, match=r"breaks its json_schema: keyword 'not' at \$\.x") as told:
+            assert read() == '{"x": 5}'
+        assert len(told) == 1
+
+
+# ---- the grammar that is left
+
+
+@each_keyword
+def test_what_the_grammar_is_left_with_lets_right_values_through(
+    byte_tokenizer: PreTrainedTokenizerFast, keyword: str, schema: dict[str, Any], wrong: Any, right: Any
+) -> None:
+    del keyword
+    constraint = Constraint(json_grammar(tool(schema)["parameters"], strict=False))
+    for value in [right] if wrong is None else [right, wrong]:
+        said = written({"x": value})
+        request = Request([40], 100, Sampling(greedy=True), constraint=constraint)
+        assert text(answered(byte_tokenizer, request, said=[*said.encode()])) == said
+    assert check_of(schema).problem(right) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"oneOf": [{"type": "integer"}, {"type": "string"}]},
+        {"oneOf": [{"const": 1, "title": "One"}, {"const": 2, "title": "Two"}]},
+        {"oneOf": [{"enum": ["a", "b"]}, {"type": "string", "pattern": "^c"}]},
+        {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}], "$defs": {"A": TEXT, "B": NUMBER}},
+        {
+            "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+            "$defs": {"A": an_object(kind={"const": "a"}), "B": an_object(kind={"const": "b"}, x=NUMBER)},
+        },
+        {
+            "oneOf": [
+                an_object(cat=TEXT) | {"additionalProperties": False},
+                an_object(dog=TEXT) | {"additionalProperties": False},
+            ]
+        },
+        {"not": False},
+        {"type": "array", "uniqueItems": False},
+        {"if": {"type": "string"}},
+        {"then": {"type": "string"}},
+        {"contains": {"type": "string"}, "minContains": 0},
+        {"dependentRequired": {}, "unevaluatedProperties": {}},
+        {"type": "string", "minLength": 1.0, "maxLength": 3.0},
+    ],
+)
+def test_schema_of_which_nothing_is_lost_is_strict(schema: dict[str, Any]) -> None:
+    found = express(schema, "json_schema", strict=True)
+    assert (found.left_out, found.warning) == ((), None)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "string", "pattern": "^a$", "format": "date"},
+        {"allOf": [{"type": "string"}, {"type": "integer"}]},
+        {"$dynamicRef": "#x"},
+        {"enum": []},
+    ],
+)
+def test_schema_that_nothing_fits_costs_its_tool_only(
+    saying: Callable[..., ChatPetals], schema: dict[str, Any]
+) -> None:
+    with pytest.warns(UserWarning, match="tool 'f'"):
+        bound = saying('<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>').bind_tools([tool(schema), NOW])
+    assert [each["name"] for each in bound.invoke("hi").tool_calls] == ["now"]
+
+
+def test_conditions_are_not_closed(saying: Callable[..., ChatPetals]) -> None:
+    """Closed, `not` would let through what it forbids, and `then` could not name a property of its own."""
+    schema = an_object(a=NUMBER, b=NUMBER) | {"not": {"properties": {"a": {"const": 1}}}}
+    with pytest.warns(UserWarning, match="'not'"):
+        bound = saying(call({"a": 1, "b": 2})).bind_tools([tool(schema)])
+    assert bound.invoke("hi").tool_calls == []
+
+
+def test_nothing_is_fetched_that_a_schema_refers_to() -> None:
+    """Sockets are disabled in these tests; jsonschema alone would open one."""
+    schema = {"not": {"$ref": "https://example.com/schema.json"}, "properties": {"x": {"$ref": "http://localhost/x"}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "'not'" in (check_of(schema).problem({"x": 1}) or "")
+
+
+def test_pattern_that_takes_for_ever_counts_as_broken() -> None:
+    check = check_of({"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"})
+    assert check.problem("aaa") is None
+    assert "'pattern'" in (check.problem("a" * 200 + "b") or "")
+
+
+def test_checks_agree_with_jsonschema() -> None:
+    for keyword, schema, wrong, right in KEYWORDS.values():
+        if wrong is not None:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(
+                    wrong, schema, cls=None if keyword != "dependencies" else jsonschema.Draft7Validator
+                )
+        if right != "2024-02-29":  # jsonschema takes formats as annotations
+            jsonschema.validate(right, schema)
