@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import is_typeddict
 
-from langchain_petals.engine.json_schema import path_of, resolved, subschemas
-from langchain_petals.engine.map_keys import DECIMAL, key_texts
+from langchain_petals.engine.json_schema import path_of, subschemas
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.pydantic_schemas import WhatJsonHolds, WhatPydanticReads
 from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def schema_of_class(form: Any) -> dict[str, Any]:
     """
     described = class_of(form) if is_typeddict(form) else form
     # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
-    generator = _TextsOfJson if is_typeddict(form) else _WhatPydanticReads
+    generator = WhatJsonHolds if is_typeddict(form) else WhatPydanticReads
     try:
         if not issubclass(described, BaseModel) and _is_pydantic_v1(described):
             schema = described.schema()
@@ -134,58 +133,6 @@ def schema_of_class(form: Any) -> dict[str, Any]:
         return dict(schema)
     *_, definitions, name = path_of(reference)  # of a class that contains itself
     return {**schema[definitions][name], definitions: schema[definitions]}
-
-
-class _TextsOfJson(GenerateJsonSchema):
-    """Writes JSON schemas as pydantic does, and says of maps which texts their keys are."""
-
-    def generate(self, schema: Any, mode: Any = "validation") -> dict[str, Any]:
-        """Return the schema; references of keys can be followed only when all of it is there."""
-        generated = super().generate(schema, mode)
-        parts = dict(subschemas(generated))
-        for part in parts.values():
-            if "$ref" in (part.get("propertyNames") or ()):
-                part["propertyNames"] = key_texts(resolved(part["propertyNames"], parts))
-        return generated
-
-    def dict_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a map."""
-        values = self.generate_inner(schema["values_schema"]) if "values_schema" in schema else {}
-        keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
-        if schema.get("keys_schema", {}).get("type") == "literal":  # pydantic reads no text as the number of a literal
-            keys = {"enum": [each for each in schema["keys_schema"]["expected"] if isinstance(each, (str, bool))]}
-        described: dict[str, Any] = {"type": "object", "additionalProperties": values or True}
-        if names := keys if "$ref" in keys else key_texts(keys):
-            described["propertyNames"] = names
-        self.update_with_validations(described, schema, self.ValidationsMapping.object)
-        return described
-
-    def decimal_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a decimal number, of which pydantic says that any text may be one."""
-        described = super().decimal_schema(schema)
-        for branch in described.get("anyOf", ()):
-            if branch.get("type") == "string":
-                branch["pattern"] = DECIMAL
-        return described
-
-
-class _WhatPydanticReads(_TextsOfJson):
-    """Writes JSON schemas of what pydantic makes something of."""
-
-    def set_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a set: pydantic takes duplicates out."""
-        return {key: value for key, value in super().set_schema(schema).items() if key != "uniqueItems"}
-
-    def frozenset_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a frozen set."""
-        return {key: value for key, value in super().frozenset_schema(schema).items() if key != "uniqueItems"}
-
-    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a union; where a function tells its classes apart, more than one of them may fit."""
-        described = super().tagged_union_schema(schema)
-        if callable(schema["discriminator"]) and "oneOf" in described:
-            described["anyOf"] = described.pop("oneOf")
-        return described
 
 
 def contains_itself(schema: Mapping[str, Any]) -> bool:

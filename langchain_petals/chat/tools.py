@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,8 @@ def _of_object(tool: Any) -> dict[str, Any]:
     """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
     described = class_of(tool) if is_typeddict(tool) else tool
     try:
-        found = convert_to_openai_tool(described)
         schema = _schema_of(tool)
+        found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
@@ -104,6 +105,11 @@ def _of_object(tool: Any) -> dict[str, Any]:
         parameters.pop("description", None)  # which the tool has itself
         found["function"]["parameters"] = parameters
     return found
+
+
+def _of_dataclass(schema: dict[str, Any]) -> dict[str, Any]:
+    """Name and describe a dataclass; LangChain takes it for a function, and its factories of defaults for defaults."""
+    return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.engine.exact_schema import is_writable
@@ -27,6 +28,9 @@ _FORMATS = {
     "uri": rf"[a-z][a-z0-9+.-]{{0,15}}://{_HOST}(?::\d{{1,4}})?(?:/[a-zA-Z0-9._~%-]*)*",
 }
 """The formats that llguidance knows by itself, for keys. Of addresses there are more than these."""
+
+_WHOLE = re.compile(r"\^(.*)(?<!\\)\$", re.DOTALL)
+_PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
 
 _OF_TEXTS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
 _ANNOTATIONS = frozenset({"title", "description", "examples", "default", "deprecated", "$comment"})
@@ -130,17 +134,36 @@ def _wanted(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) -> l
             found = [_Keys.of(each, parts) for each in names[key]]
             if any(each.are_free and each.is_exact for each in found):
                 continue  # any text will do
-            wanted.append("|".join(f"(?:{each})" for each in map(_either, found)))
+            wanted.append(_any_of([_pattern_of(each) for each in found]))
     least, most = names.get("minLength", 0), names.get("maxLength", "")
     if least or most != "":
         wanted.append(rf"^[\s\S]{{{least},{most}}}$")
     return wanted
 
 
-def _either(keys: _Keys) -> str:
+def _pattern_of(keys: _Keys) -> str:
     if keys.texts is None:
         return keys.pattern or ""
     return "^(?:" + "|".join(_literal(text) for text in keys.texts) + ")$"
+
+
+def _any_of(patterns: Sequence[str]) -> str:
+    """Return one pattern for several; llguidance does not take anchors inside of alternatives."""
+    distinct = list(dict.fromkeys(patterns))
+    whole = [_WHOLE.fullmatch(pattern) for pattern in distinct]
+    if all(whole) and not any(_has_alternatives(each[1]) for each in whole if each):
+        return "^(?:" + "|".join(each[1] for each in whole if each) + ")$"
+    return "|".join(f"(?:{pattern})" for pattern in distinct)
+
+
+def _has_alternatives(pattern: str) -> bool:
+    """Whether a pattern has alternatives outside of groups: its anchors then belong to the first and the last one."""
+    depth = 0
+    for part in _PARTS.findall(pattern):
+        depth += (part == "(") - (part == ")")
+        if part == "|" and depth == 0:
+            return True
+    return False
 
 
 def _literal(text: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
 import json
-from typing import TYPE_CHECKING, Any, Optional, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, v1
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, v1
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from saying_model import SayingModel
 from typing_extensions import NotRequired, TypedDict
 
@@ -35,9 +37,21 @@ class Person(BaseModel):
     name: str = Field(max_length=9)
 
 
+class OldestPerson(Person):
+    """A person who may have an age."""
+
+    age: int | None = None
+
+
 def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
+
+
+def saying(tokenizer: Any, text: str, **fields: Any) -> ChatPetals:
+    """Return a chat model that says a text."""
+    own = {"client": SayingModel(tokenizer, text), "tokenizer": tokenizer, "temperature": 0, "chat_template": "chatml"}
+    return ChatPetals(model="saying", **own | fields)
 
 
 @pytest.fixture
@@ -214,15 +228,69 @@ def test_typed_dict_may_contain_itself_and_leave_keys_out(chat: ChatPetals, meth
 @pytest.mark.parametrize("schema", [Person, PLAIN])
 def test_answer_that_calls_a_tool_has_no_object(byte_tokenizer: PreTrainedTokenizerFast, schema: Any) -> None:
     said = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
-    chat = ChatPetals(
-        model="saying",
-        client=SayingModel(byte_tokenizer, said),
-        tokenizer=byte_tokenizer,
-        temperature=0,
-        chat_template="chatml",
-    )
+    chat = saying(byte_tokenizer, said)
     structured = chat.with_structured_output(schema, tools=[add], include_raw=True)
     result = structured.invoke("What is one plus two?")
     assert (result["parsed"], result["parsing_error"]) == (None, None)
     assert [call["args"] for call in result["raw"].tool_calls] == [{"a": 1, "b": 2}]
     assert chat.with_structured_output(schema, tools=[add]).invoke("What is one plus two?") is None
+
+
+@dataclasses.dataclass
+class Place:
+    """A place."""
+
+    name: Annotated[str, Field(max_length=9)]
+    founded: dt.date | None = None
+
+
+@pydantic_dataclass
+class Town:
+    """A town."""
+
+    name: Annotated[str, Field(max_length=9)]
+    next: Optional[Town] = None  # noqa: UP045 - as people write it
+
+
+@methods
+@pytest.mark.parametrize("kind", [Place, Town])
+def test_dataclass_is_taken(byte_tokenizer: PreTrainedTokenizerFast, method: Any, kind: Any) -> None:
+    said = '{"name": "Oslo"}'
+    if method == "function_calling":
+        said = f'<tool_call>\n{{"name": "{kind.__name__}", "arguments": {said}}}\n</tool_call>'
+    structured = saying(byte_tokenizer, said).with_structured_output(kind, method=method)
+    assert structured.invoke("Where?") == kind(name="Oslo")
+    assert list(structured.stream("Where?"))[-1] == kind(name="Oslo")
+
+
+def test_dataclass_is_a_response_format(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = saying(byte_tokenizer, '{"name": "Oslo", "founded": "1048-01-01"}')
+    answer = chat.invoke("Where?", response_format=Place)
+    assert json.loads(answer.text) == {"name": "Oslo", "founded": "1048-01-01"}
+
+
+@pytest.mark.parametrize("title", ["auto", "none", "any", "required", "required tool"])
+def test_title_is_no_tool_choice(byte_tokenizer: PreTrainedTokenizerFast, title: str) -> None:
+    chat = saying(byte_tokenizer, "I would rather talk.", max_tokens=400)
+    structured = chat.with_structured_output(PLAIN | {"title": title}, method="function_calling")
+    assert isinstance(structured.invoke("Who?")["name"], str)
+
+
+class Told(BaseModel):
+    """Reads what a function tells apart, though more than one class fits."""
+
+    pet: Annotated[
+        Annotated[Person, Tag("person")] | Annotated[OldestPerson, Tag("oldest")],
+        Discriminator(lambda value: "oldest" if "age" in value else "person"),
+    ]
+    marks: set[int] = set()
+
+
+@pytest.mark.parametrize("strict", [None, True])
+def test_function_tells_classes_apart_and_sets_lose_duplicates(
+    byte_tokenizer: PreTrainedTokenizerFast,
+    strict: bool | None,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    chat = saying(byte_tokenizer, '{"pet": {"name": "Ada"}, "marks": [5, 5]}')
+    told = chat.with_structured_output(Told, strict=strict).invoke("Who?")
+    assert told == Told(pet=Person(name="Ada"), marks={5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
@@ -9,8 +10,10 @@ from typing import Annotated, Any, Optional
 import jsonschema
 import pytest
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import InjectedToolArg, StructuredTool
 from langchain_core.tools import tool as langchain_tool
-from pydantic import BaseModel, RootModel, v1
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, create_model, v1
+from pydantic.alias_generators import to_camel
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_petals.chat.tools import arguments_schema, openai_tool
@@ -285,3 +288,102 @@ class Uncallable(BaseModel):
 def test_what_python_has_no_schema_for_is_named(given: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"(cannot be a tool|no JSON schema)"):
         openai_tool(given)
+
+
+# ---- names that a tool has for its arguments, and others that it takes them by
+
+
+class Inner(BaseModel):
+    """An object in another one."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    some_size: int
+
+
+class Aliased(BaseModel):
+    """Arguments of many names."""
+
+    a: int = Field(alias="A")
+    b: int = Field(validation_alias="b-b", description="Another.")
+    c: int = Field(validation_alias=AliasChoices("C", "CC"))
+    d: int = Field(validation_alias=AliasPath("outer", "d"))
+    e: int = Field(validation_alias=AliasPath("list", 1))
+    inner: list[Inner] = Field(alias="Inner")
+    own: int = Field(default=5, serialization_alias="other")
+    secret: Annotated[str, InjectedToolArg] = "not for the model"
+
+
+ALIASED_ARGUMENTS = {
+    "A": 1,
+    "b-b": 2,
+    "C": 3,
+    "Inner": [{"someSize": 4}],
+    "own": 6,
+    "outer": {"d": 7},
+    "list": [0, 8],
+}
+
+
+def echo(**arguments: Any) -> dict[str, Any]:
+    """Return what comes."""
+    return arguments
+
+
+def test_arguments_have_the_names_by_which_a_tool_takes_them() -> None:
+    given = StructuredTool.from_function(echo, args_schema=Aliased)
+    schema = arguments_schema(openai_tool(given)["function"])
+    jsonschema.validate(ALIASED_ARGUMENTS, schema)
+    assert schema["properties"].keys() == ALIASED_ARGUMENTS.keys()
+    assert set(schema["required"]) == ALIASED_ARGUMENTS.keys() - {"own"}
+    assert schema["properties"]["b-b"] == {"type": "integer", "description": "Another."}
+    taken = given.invoke(dict(ALIASED_ARGUMENTS))
+    assert (taken["a"], taken["b"], taken["c"], taken["own"]) == (1, 2, 3, 6)
+    assert taken["inner"] == [Inner(someSize=4)]  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("populate", [False, True])
+def test_alias_generator_names_arguments(populate: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    config = ConfigDict(alias_generator=to_camel, populate_by_name=populate)
+    model = create_model("Model", __config__=config, first_name=(str, ...), inner=(Inner, ...))
+    for given in (model, StructuredTool.from_function(echo, name="echo", args_schema=model)):
+        schema = arguments_schema(openai_tool(given)["function"])
+        jsonschema.validate({"firstName": "Ada", "inner": {"someSize": 5}}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"first_name": "Ada", "inner": {"someSize": 5}}, schema)
+
+
+def count(by_year: dict[int, int], tags: set[str]) -> str:
+    """Count."""
+    return f"{by_year} {tags}"
+
+
+@pytest.mark.parametrize("given", [count, langchain_tool(count)])
+def test_maps_and_sets_of_a_function_are_those_of_a_class(given: Any) -> None:
+    properties = arguments_schema(openai_tool(given)["function"])["properties"]
+    assert properties["by_year"]["propertyNames"] == {"pattern": r"^-?(?:0|[1-9]\d{0,17})$"}
+    assert properties["tags"] == {"type": "array", "items": {"type": "string"}}
+
+
+def test_dictionary_as_args_schema_is_taken_as_it_is() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "value": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"node": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
+    given = StructuredTool(name="walk", description="Walk.", args_schema=schema, func=echo)
+    assert accepts(given, {"node": {"next": {"value": 1}}})
+    assert not accepts(given, {"node": {"next": {"value": "one"}}})
+
+
+@dataclasses.dataclass
+class Point:
+    """A point."""
+
+    x: int
+    label: str = dataclasses.field(default="", metadata={"description": "What it is called."})
+    near: list[Point] = dataclasses.field(default_factory=list)
+
+
+def test_dataclass_is_a_tool() -> None:
+    function = openai_tool(Point)["function"]
+    assert (function["name"], function["description"]) == ("Point", "A point.")
+    assert accepts(Point, {"x": 1, "near": [{"x": 2, "label": "b"}]})
+    assert not accepts(Point, {"x": 1, "near": [{"x": "two"}]})
