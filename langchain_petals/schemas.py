@@ -248,17 +248,24 @@ def _left_open(parts: Mapping[Path, dict[str, Any]]) -> set[Path]:
 def _is_composed(schema: Mapping[str, Any]) -> bool:
     """Whether more than one part of a schema may name properties of the same object."""
     members = [("properties" in schema), ("$ref" in schema)]
-    members += [True for _ in schema.get("allOf") or ()]
+    members += [True for _ in _members_of(schema, "allOf")]
     for key in ("anyOf", "oneOf"):
-        each_of = schema.get(key) or ()
+        each_of = _members_of(schema, key)
         members.append(any(isinstance(each, dict) and not _IN_PLACE.isdisjoint(each) for each in each_of))
-    more = [schema.get("then"), schema.get("else"), *_values_of(schema, "dependentSchemas", "dependencies")]
+    more = [
+        schema.get("then"),
+        schema.get("else"),
+        *_members_of(schema, "dependentSchemas"),
+        *_members_of(schema, "dependencies"),
+    ]
     members += [True for each in more if isinstance(each, dict) and not _IN_PLACE.isdisjoint(each)]
     return sum(members) > 1
 
 
-def _values_of(schema: Mapping[str, Any], *keywords: str) -> list[Any]:
-    return [each for keyword in keywords for each in (schema.get(keyword) or {}).values()]
+def _members_of(schema: Mapping[str, Any], keyword: str) -> list[Any]:
+    """Return the schemas that a keyword has in a list or by names; none where it has something else."""
+    value = schema.get(keyword)
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def _consists_of(path: Path, inner: Path) -> bool:

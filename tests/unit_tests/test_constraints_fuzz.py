@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from random_session import answering, text
 
 from langchain_petals.engine.constraints import Grammars
-from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.engine.grammars import check_of, express, json_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 
@@ -170,3 +170,49 @@ def _outcome(generation: Generation, schema: dict[str, Any]) -> str:
     assert pieces[-1].generated <= budget
     jsonschema.validate(json.loads(text(pieces)), schema)
     return "valid"
+
+
+@st.composite
+def _with_unknown_keywords(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
+    schema = draw(_nested(inner))
+    extra: dict[str, st.SearchStrategy[Any]] = {
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "contains": inner,
+        "oneOf": st.lists(inner, min_size=1, max_size=2),
+        "allOf": st.lists(inner, min_size=1, max_size=2),
+        "propertyNames": st.one_of(_leaves(), st.builds(lambda keys: {"enum": keys}, st.lists(KEYS, max_size=3))),
+        "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$", "^(?!a)"]), inner, max_size=2),
+        "dependentRequired": st.just({"a": ["b"]}),
+        "unevaluatedProperties": st.booleans(),
+        "uniqueItems": st.booleans(),
+        "minProperties": st.integers(0, 3),
+        "pattern": st.sampled_from(["^(?!-)", r"(.)\1", "^a"]),
+    }
+    for keyword in draw(st.lists(st.sampled_from(sorted(extra)), min_size=1, max_size=3, unique=True)):
+        schema[keyword] = draw(extra[keyword])
+    return schema
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(schema=st.recursive(_leaves(), _with_unknown_keywords, max_leaves=5), data=st.data())
+def test_what_a_grammar_loses_of_a_schema_is_told(
+    vocabularies: dict[str, tuple[Any, Grammars]], schema: dict[str, Any], data: st.DataObject
+) -> None:
+    if "#/$defs/node" in json.dumps(schema):
+        schema = {"$ref": "#/$defs/node", "$defs": {"node": schema}}
+    tokenizer, grammars = vocabularies[data.draw(st.sampled_from(TOKENIZERS))]
+    expressed, check = express(schema, "json_schema", strict=False), check_of(schema)
+    constraint = Constraint(json_grammar(schema, strict=False))
+    requests = [Request([40], 60, data.draw(SAMPLINGS), constraint=constraint) for _ in range(3)]
+    for generation in answering(tokenizer, requests, grammars, seed=data.draw(st.integers(0, 999))):
+        try:
+            answer = json.loads(text(list(generation)))
+        except OutputLimitError:
+            continue
+        fits = jsonschema.Draft202012Validator(schema).is_valid(answer)
+        # of a format that tells branches of `oneOf` apart, jsonschema knows nothing
+        assert (check.problem(answer) is None) == fits or "format" in json.dumps(schema)
+        assert fits or expressed.left_out or expressed.ignored
