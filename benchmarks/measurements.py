@@ -213,7 +213,7 @@ def conversations(effort: Effort) -> Iterator[Comparison]:
             kept, fresh = bench.llm(session_cache=1, max_new_tokens=1), bench.llm(max_new_tokens=1)
 
             def in_a_kept_session(bench: BenchSwarm = bench, kept: Petals = kept) -> float:
-                bench.client.engine.pool.close()
+                bench.client.engine.pool.clear()
                 prompt = nine_turns + kept.invoke(nine_turns) + question
                 return seconds(lambda: kept.invoke(prompt))
 
