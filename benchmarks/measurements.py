@@ -1,4 +1,4 @@
-"""What is measured. Each function starts a swarm of its own and yields lines of the table."""
+"""What is measured. Each function starts a swarm of its own where it needs one, and yields lines of the table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from langchain_community.llms import Petals as CommunityPetals
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
+from benchmarks.long_contexts import long_contexts
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 
@@ -304,4 +305,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "memory": memory,
     "batch-window": batch_window,
     "constraints": constraints,
+    "long-contexts": long_contexts,
 }
