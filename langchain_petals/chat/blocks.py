@@ -77,7 +77,7 @@ def opened(block: Block, *, typed: bool = False) -> tuple[str, Block]:
 def _kind_by_key(block: Block) -> str:
     names = {_in_snake_case(str(key)): key for key in block}
     others = set(names) - _BESIDE_KINDS - {"type"}
-    if "text" in names and isinstance(block["text"], str | dict):
+    if isinstance(block.get("text"), str | dict):
         return "thought" if block.get("thought") is True else "text"
     if len(others) == 1 and (kind := others.pop()) in _KINDS_AS_KEYS:
         return names[kind] if kind == "json" or isinstance(block[names[kind]], dict) else ""

@@ -160,9 +160,11 @@ class SessionPool:
             closing, self._idle = self._idle, []
             under_way = list(self._closing)
             self._set_timer()
-        _close_all([idle.session for idle in closing])
-        for thread in under_way:
-            thread.join()
+        try:
+            _close_all([idle.session for idle in closing])
+        finally:
+            for thread in under_way:
+                thread.join()
 
 
 def _close_all(sessions: Sequence[ReusableSession]) -> None:

@@ -69,6 +69,7 @@ SAY_NOTHING = [
     {"type": None},
     {"type": 5, "value": None},
     {"unheard_of": {"a": 1}},
+    {"Text": "?"},
     {},
 ]
 
