@@ -1,4 +1,4 @@
-"""What is measured. Each function starts a swarm of its own and yields lines of the table."""
+"""What is measured. Each function starts a swarm of its own where it needs one, and yields lines of the table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from langchain_community.llms import Petals as CommunityPetals
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
+from benchmarks.long_contexts import long_contexts
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 
@@ -213,7 +214,7 @@ def conversations(effort: Effort) -> Iterator[Comparison]:
             kept, fresh = bench.llm(session_cache=1, max_new_tokens=1), bench.llm(max_new_tokens=1)
 
             def in_a_kept_session(bench: BenchSwarm = bench, kept: Petals = kept) -> float:
-                bench.client.engine.pool.close()
+                bench.client.engine.pool.clear()
                 prompt = nine_turns + kept.invoke(nine_turns) + question
                 return seconds(lambda: kept.invoke(prompt))
 
@@ -304,4 +305,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "memory": memory,
     "batch-window": batch_window,
     "constraints": constraints,
+    "long-contexts": long_contexts,
 }

@@ -11,6 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
+from langchain_petals.chat.invalid_calls import BEYOND_REPAIR
 from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart
 from langchain_petals.logprobs import described
 from langchain_petals.options import CUT_SHORT
@@ -25,25 +26,6 @@ if TYPE_CHECKING:
     from langchain_petals.engine.generation import Generation, Piece
 
 PROVIDER = "petals"
-
-# Follows on the arguments of a call that were streamed before it turned out to be none: LangChain completes JSON that
-# is cut off, and would make a call of them. Inside a string, after a backslash or outside, this comes to a bracket that
-# closes what is not open, and that it does not mend.
-_BEYOND_REPAIR = '"{]"{]'
-
-
-def arguments_of(call: InvalidToolCall) -> Any:
-    """Return the arguments of an invalid call as far as they can be read; None if they cannot."""
-    try:
-        return json.JSONDecoder().raw_decode(call["args"] or "")[0]
-    except ValueError:
-        return None
-
-
-def problem_of(call: InvalidToolCall) -> str:
-    """Return what is wrong with an invalid call; of one that was streamed, its arguments tell."""
-    _, _, told = (call["args"] or "").rpartition(_BEYOND_REPAIR)
-    return call["error"] or told.strip() or "it cannot be read"
 
 
 @dataclass
@@ -96,7 +78,7 @@ class _News:
         parts = dict(self.calls)
         for each in self.broken:
             part = parts.get(each.index, CallPart(each.index))
-            rest = _BEYOND_REPAIR if each.index in told else each.text
+            rest = BEYOND_REPAIR if each.index in told else each.text
             if each.readable:
                 rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)

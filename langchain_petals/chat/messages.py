@@ -10,10 +10,15 @@ What goes in, and what comes of it:
 
 Content may be a string or a list of blocks: OpenAI's (`function_call`, `refusal`), Anthropic's (`tool_use`,
 `tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), as conversations with other
-models leave them. Texts are joined as they are, but for a tool's result that is a list of plain strings: that is what
-the tool returned, and is shown as JSON. A tool that another provider ran itself (`server_tool_call` and
-`server_tool_result`, in one message) is a call and a result like any other. Petals serves models of text only: images,
-audio, video and files raise.
+models leave them. Texts are joined as they are. A tool that another provider ran itself (`server_tool_call` and
+`server_tool_result`, in one message) is a call and a result like any other.
+
+Petals serves models of text only. What becomes of other blocks depends on who could take them out (see `blocks`):
+
+    people's messages    images, audio, video, files and blocks of unknown types raise
+    AI messages          text stays, however the provider wraps it; all else is left out, with one warning
+    tools' results       text stays; images and the like become lines that say so, with one warning; values, such as a
+                         list of plain strings, are shown as JSON
 """
 
 from __future__ import annotations
@@ -31,6 +36,18 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from langchain_petals.chat.blocks import (
+    LeftOut,
+    as_json,
+    inside,
+    is_data,
+    is_media,
+    name_of,
+    opened,
+    reasoning_of,
+    text_of,
+)
+from langchain_petals.chat.invalid_calls import written_in
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -41,12 +58,30 @@ Turn = dict[str, Any]
 
 # where blocks have what they hold
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
-_REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
-_ARGUMENTS = {"tool_use": "input", "tool_call": "args", "server_tool_call": "args"}
-_RESULTS = {"tool_result": ("tool_use_id", "content"), "server_tool_result": ("tool_call_id", "output")}
-# what becomes of the chunks is in `tool_calls` of the message, and in `invalid_tool_calls`
-_IGNORED = ("redacted_thinking", "server_tool_call_chunk", "tool_call_chunk", "citation")
-_NOT_TEXT = ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "document", "media")
+_REASONING = ("reasoning", "thinking", "thought", "reasoning_content")
+_ARGUMENTS = {
+    "tool_use": ("id", "input"),
+    "tool_call": ("id", "args"),
+    "server_tool_call": ("id", "args"),
+    "function_call": ("call_id", "arguments"),
+    "custom_tool_call": ("call_id", "input"),
+}
+_RESULTS = {
+    "tool_result": ("tool_use_id", "content"),
+    "server_tool_result": ("tool_call_id", "output"),
+    "function_response": ("id", "response"),
+}
+# What becomes of the chunks is in `tool_calls` of the message, and in `invalid_tool_calls`. The others are notes of a
+# provider to itself.
+_IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
+_LENIENT = ("assistant", "tool")
+_FROM_PEOPLE = frozenset(
+    [
+        *(*_TEXTS, "json", "tool_result", "server_tool_result", "tool_use", "tool_call", "server_tool_call"),
+        *("function_call", "invalid_tool_call", "reasoning", "thinking", "redacted_thinking"),
+        *("tool_call_chunk", "server_tool_call_chunk"),
+    ]
+)
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
@@ -62,63 +97,138 @@ def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     if not messages:
         msg = "There is no message to answer; give at least one."
         raise InvalidRequestError(msg)
-    return [turn for message in messages for turn in _turns_of(message)]
+    left_out = LeftOut()
+    found = [turn for message in messages for turn in _turns_of(message, left_out)]
+    left_out.warn()
+    return found
 
 
-def _turns_of(message: BaseMessage) -> Iterator[Turn]:
-    content = _result(message.content) if _role(message) == "tool" else message.content
-    parts = _Parts()
-    for block in [content] if isinstance(content, str) else content:
-        if isinstance(block, dict) and block.get("type") in _RESULTS:
+def _turns_of(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
+    parts = _Parts(_role(message), left_out)
+    for block in parts.blocks_of(message.content):
+        kind, content = parts.opened(block)
+        if kind in _RESULTS:
             yield from parts.take(message)
-            yield _tool_result(block)
+            yield _tool_result(kind, content, left_out)
         else:
             parts.add(block)
     yield from parts.take(message, last=True)
 
 
 class _Parts:
-    """What has been found in a message's content so far."""
+    """What has been found in a message's content so far.
 
-    def __init__(self) -> None:
+    What a person wrote has to be read as a whole, or the person hears of it. What models and tools of other makers left
+    in a conversation nobody can edit: as much of it is read as a model of text can.
+
+    Args:
+        role: Whose message it is.
+        left_out: Takes notice of what is not read.
+    """
+
+    def __init__(self, role: str, left_out: LeftOut) -> None:
+        self._role, self._left_out = role, left_out
+        self._strict = role not in _LENIENT
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[Turn] = []
         self._broken_calls: list[tuple[Any, str]] = []
-        self._any_turn = False
+        self._any_turn = self._in_line = False
 
-    def add(self, block: str | Turn) -> None:
-        if isinstance(block, str):
-            self._texts.append(block)
+    def blocks_of(self, content: Any) -> list[Any]:
+        """Return the blocks of a message's content.
+
+        What a tool returned are blocks or values. Values become JSON: LangChain takes lists of strings for a message's
+        content, and joined they would be one text in which nothing shows where one ends.
+        """
+        if self._role == "tool" and not isinstance(content, str):
+            values = all(map(is_data, content)) if isinstance(content, list | tuple) else is_data(content)
+            content = self.shown(content) if values else content
+        return list(content) if isinstance(content, list | tuple) else [content]
+
+    def opened(self, block: Any) -> tuple[str, Turn]:
+        """Return a block's kind and what holds its content; see `blocks.opened`."""
+        if not isinstance(block, dict):
+            return "", {}
+        kind, content = opened(block, typed=self._strict)
+        if self._strict and kind not in _FROM_PEOPLE:
+            raise InvalidRequestError(_refusal(content))
+        return kind, content
+
+    def add(self, block: Any) -> None:
+        if not isinstance(block, dict):
+            self._add_text(text_of(block))
             return
-        kind = block.get("type")
-        if kind in _TEXTS:
-            self._texts.append(str(block.get(_TEXTS[kind]) or ""))
+        kind, content = self.opened(block)
+        if self._role == "tool" and (is_data(block) or kind in _REASONING or kind in _ARGUMENTS):
+            self._add_line(self.shown(block))
+        elif kind in _TEXTS and (kind != "text-plain" or isinstance(content.get("text"), str)):
+            self._add_text(self._text(kind, content.get(_TEXTS[kind])))
         elif kind in _REASONING:
-            self._reasoning.append(str(block.get(_REASONING[kind]) or ""))
+            self._reasoning.append(reasoning_of(content))
         elif kind in _ARGUMENTS:
-            self._calls.append(_call(block.get("name"), block.get(_ARGUMENTS[kind]), block.get("id")))
-        elif kind == "function_call":
-            self._add_function_call(block)
+            self._add_call(kind, content)
         elif kind == "invalid_tool_call":
-            self._broken_calls.append((block.get("id"), str(block.get("args") or "")))
-        elif kind == "non_standard":
-            self.add(block.get("value") or {})
+            self._broken_calls.append((content.get("id"), text_of(content.get("args"))))
         elif kind == "json":
-            self._texts.append(json.dumps(block.get("json"), ensure_ascii=False))
+            self._add_line(as_json(content.get("json"), self._leave_out))
         elif kind not in _IGNORED:
-            raise InvalidRequestError(_refusal(kind, block))
+            self._add_unknown(kind, content)
 
-    def _add_function_call(self, block: Turn) -> None:
-        identifier, written = block.get("call_id"), str(block.get("arguments") or "{}")
-        try:
-            arguments = json.loads(written)
-        except ValueError:
-            arguments = None
-        if isinstance(arguments, dict):
-            self._calls.append(_call(block.get("name"), arguments, identifier))
-        else:
-            self._broken_calls.append((identifier, written))
+    def _text(self, kind: str, value: Any) -> str:
+        if self._strict and not (value is None or isinstance(value, str)):
+            msg = (
+                f"A message holds a block of type {kind!r} whose text is of type {type(value).__name__}; give a string."
+            )
+            raise InvalidRequestError(msg)
+        return text_of(value)
+
+    def _add_unknown(self, kind: str, content: Turn) -> None:
+        if self._strict:
+            raise InvalidRequestError(_refusal(content))
+        within = inside(kind, content)
+        for block in within:
+            self.add(block)
+        if within:
+            return
+        if self._role == "tool" and not is_media(kind, content):
+            self._add_line(self.shown(content))
+            return
+        line = self._leave_out(name_of(kind, content))
+        if self._role == "tool":
+            self._add_line(line)
+
+    def _leave_out(self, name: str) -> str:
+        return self._left_out.add(self._role, name)
+
+    def shown(self, value: Any) -> str:
+        """Return a value as text: a string as it is, everything else as JSON."""
+        return value if isinstance(value, str) else as_json(value, self._leave_out)
+
+    def _add_text(self, text: str) -> None:
+        if text:
+            self._texts.append(f"\n{text}" if self._in_line and not text.startswith("\n") else text)
+            self._in_line = False
+
+    def _add_line(self, line: str) -> None:
+        """Add a text that stands apart from what comes before and after it."""
+        self._in_line = self._in_line or bool(self._texts and not self._texts[-1].endswith("\n"))
+        self._add_text(line)
+        self._in_line = True
+
+    def _add_call(self, kind: str, content: Turn) -> None:
+        id_key, key = _ARGUMENTS[kind]
+        identifier = next((content[each] for each in (id_key, "toolUseId") if content.get(each)), None)
+        given = content.get(key, content.get("args")) or {}
+        arguments = _parsed(given) if isinstance(given, str) else given
+        if kind == "custom_tool_call":
+            arguments = {"__arg1": text_of(given)}  # as LangChain calls the text that such a tool takes
+        if not isinstance(arguments, dict):
+            self._broken_calls.append((identifier, self.shown(given)))
+        elif isinstance(name := content.get("name"), str):
+            self._calls.append(_call(name, arguments, identifier if isinstance(identifier, str) else None))
+        elif not self._strict:
+            self._leave_out("a call without a name")
 
     def take(self, message: BaseMessage, *, last: bool = False) -> Iterator[Turn]:
         """Return what has come together as a turn of `message`, if there is anything, and forget it."""
@@ -128,6 +238,7 @@ class _Parts:
             yield self._turn(message, last=last)
         self._any_turn = True
         self._texts, self._reasoning, self._calls, self._broken_calls = [], [], [], []
+        self._in_line = False
 
     def _turn(self, message: BaseMessage, *, last: bool) -> Turn:
         turn: Turn = {"role": _role(message), "content": "".join(self._texts)}
@@ -135,17 +246,21 @@ class _Parts:
             turn["name"] = message.name
         if isinstance(message, ToolMessage):
             turn["tool_call_id"] = message.tool_call_id
-        if isinstance(message, AIMessage):
-            reasoning = "".join(self._reasoning) or (last and message.additional_kwargs.get("reasoning_content"))
+        if turn["role"] == "assistant":
+            own = message if isinstance(message, AIMessage) else AIMessage("")  # a ChatMessage has blocks alone
+            reasoning = "".join(self._reasoning)
+            if last and not reasoning:
+                reasoning = text_of(message.additional_kwargs.get("reasoning_content"))
             if reasoning:
                 turn["reasoning_content"] = reasoning
             # blocks repeat what is in `tool_calls` and `invalid_tool_calls`, which come after all results
-            known = {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
-            calls = [call for call in self._calls if call.get("id") not in known]
+            known = [call["id"] for call in (*own.tool_calls, *own.invalid_tool_calls)]
+            nameless = [_call(call["name"], call["args"], None) for call in own.tool_calls]
+            calls = [call for call in self._calls if call.get("id") not in known and call not in nameless]
             broken = [text for identifier, text in self._broken_calls if identifier not in known]
             if last:
-                calls[:0] = [_call(call["name"], call["args"], call["id"]) for call in message.tool_calls]
-                broken[:0] = [call["args"] or "" for call in message.invalid_tool_calls]
+                calls[:0] = [_call(call["name"], call["args"], call["id"]) for call in own.tool_calls]
+                broken[:0] = [written_in(call) for call in own.invalid_tool_calls]
             if calls:
                 turn["tool_calls"] = calls
             # what the model wrote and could not be parsed is still what the model wrote
@@ -168,39 +283,37 @@ def _role(message: BaseMessage) -> str:
     raise InvalidRequestError(msg)
 
 
-def _call(name: Any, arguments: Any, identifier: Any) -> Turn:
-    call: Turn = {"type": "function", "function": {"name": name, "arguments": arguments or {}}}
+def _call(name: str, arguments: dict[str, Any], identifier: str | None) -> Turn:
+    call: Turn = {"type": "function", "function": {"name": name, "arguments": arguments}}
     return call | {"id": identifier} if identifier else call
 
 
-def _tool_result(block: Turn) -> Turn:
+def _parsed(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _tool_result(kind: str, content: Turn, left_out: LeftOut) -> Turn:
     """Return a result that comes inside another message as a turn of its own."""
-    identifier, key = _RESULTS[block["type"]]
-    content = "" if block.get(key) is None else block[key]
-    if block["type"] == "server_tool_result" and not isinstance(content, str):
-        content = json.dumps(content, ensure_ascii=False, default=str)  # a value of any kind, and not blocks
-    content = _result(content)
-    parts = _Parts()
-    for inner in [content] if isinstance(content, str) else content:
-        parts.add(inner)
-    message = ToolMessage("", tool_call_id=str(block.get(identifier, "")))
-    return next(parts.take(message, last=True))
+    id_key, key = _RESULTS[kind]
+    identifier = text_of(content.get(id_key, content.get("toolUseId")))
+    result = "" if content.get(key) is None else content[key]
+    parts = _Parts("tool", left_out)
+    if kind != "tool_result":
+        result = parts.shown(result)  # a value of any kind, and not blocks
+    for block in parts.blocks_of(result):
+        parts.add(block)
+    return next(parts.take(ToolMessage("", tool_call_id=identifier), last=True))
 
 
-def _result(content: str | list[str | Turn]) -> str | list[str | Turn]:
-    """Return what a tool returned, as JSON if that was strings: LangChain takes a list of them for a message's content.
-
-    Joined, they would be one text in which nothing shows where one ends.
-    """
-    if isinstance(content, list) and all(isinstance(item, str) for item in content):
-        return json.dumps(content, ensure_ascii=False)
-    return content
-
-
-def _refusal(kind: Any, block: Turn) -> str:
-    if kind in _NOT_TEXT:
+def _refusal(block: Turn) -> str:
+    kind = block.get("type")
+    if isinstance(kind, str) and is_media(kind, block):
         return (
             f"A message holds a content block of type {kind!r}, but Petals serves models of text only. Take it out, or "
             "give a description in words."
         )
-    return f"A message holds a content block of unknown type {kind!r} (keys {sorted(block)}); give text blocks."
+    keys = sorted(map(str, block))
+    return f"A message holds a content block of unknown type {kind!r} (keys {keys}); give text blocks."

@@ -16,7 +16,7 @@ from pydantic import SkipValidation
 from typing_extensions import is_typeddict
 
 from langchain_petals.chat.answer_form import PARSED, AnswerForm
-from langchain_petals.chat.answers import arguments_of, problem_of
+from langchain_petals.chat.invalid_calls import arguments_of, problem_of
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.errors import InvalidRequestError, OutputLimitError

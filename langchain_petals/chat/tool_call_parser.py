@@ -249,7 +249,8 @@ class _Region:
     ) -> None:
         self._marks, self._identify, self._check = marks, identify, check
         self.index = index
-        self._raw = start  # since the last complete call
+        self._raw = [start]  # since the last complete call, character by character
+        self._tail = ""  # as much of its end as an end marker has
         self._call: _Call | None = None
         self._mark = ""  # of the end marker
         self._any = False
@@ -258,7 +259,8 @@ class _Region:
     def feed(self, text: str) -> Generator[Part, None, str | None]:
         """Take more; yields parts, and returns the text after the end marker, or None while there is none."""
         for at, character in enumerate(text):
-            self._raw += character
+            self._raw.append(character)
+            self._tail = (self._tail + character)[-max(1, len(self._marks.end)) :]
             if self._call is None:
                 over = self._ends_with(character)
             elif self._cut_off(self._call):
@@ -297,7 +299,7 @@ class _Region:
     def _cut_off(self, call: _Call) -> bool:
         """Whether the end marker came in the middle of a call; a marker of one character may be a part of it."""
         end = self._marks.end
-        return len(end) > 1 and not call.in_string and self._raw.endswith(end)
+        return len(end) > 1 and not call.in_string and self._tail == end
 
     def _within(self, call: _Call, character: str) -> Iterator[Part]:
         name, arguments, complete = call.feed(character)
@@ -310,16 +312,16 @@ class _Region:
         if self._broken is None:
             if not call.arguments:
                 yield CallPart(self.index, arguments="{}")
-            error = self._check(call.name or "", json.loads(call.arguments or "{}"))
+            error = self._check(call.name or "", json.loads("".join(call.arguments) or "{}"))
             if error is not None:
-                yield BrokenCall(self.index, self._raw, error, readable=True)
-            self.index, self._raw, self._any = self.index + 1, "", True
+                yield BrokenCall(self.index, "".join(self._raw), error, readable=True)
+            self.index, self._raw, self._tail, self._any = self.index + 1, [], "", True
 
     def _over(self) -> Iterator[Part]:
         if self._broken is None and not self._any:
             self._broken = "there is no JSON object in it"
         if self._broken is not None:
-            yield BrokenCall(self.index, self._raw, self._broken)
+            yield BrokenCall(self.index, "".join(self._raw), self._broken)
             self.index += 1
 
 
@@ -332,19 +334,24 @@ class _Call:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._raw = ""
+        self._raw: list[str] = []
         self._depth = 0
         self._escaped = False
         self.in_string = False
-        self._word = ""  # the key or value that is being read at the top level
+        self._word: list[str] = []  # the key or value that is being read at the top level, but for the arguments
         self._member: str | None = None  # the key whose value is being read
         self.name: str | None = None
-        self.arguments = ""
+        self._arguments: list[str] = []
         self.told = False
+
+    @property
+    def arguments(self) -> str:
+        """The arguments' JSON text so far."""
+        return "".join(self._arguments)
 
     def feed(self, character: str) -> tuple[str | None, str, bool]:
         """Take a character; return the name if it is known now, more of the arguments, and whether that was the end."""
-        self._raw += character
+        self._raw.append(character)
         outside = not self.in_string
         if self.in_string:
             self.in_string = self._escaped or character != '"'
@@ -361,26 +368,31 @@ class _Call:
         if top and character == ",":
             return self._ended_value(), "", False
         if top and self._member is None and character == ":":
-            self._member, self._word = _string(self._word) or "", ""
+            self._member, self._word = _string("".join(self._word)) or "", []
             return None, "", False
         if len(self._raw) == 1:
             return None, "", False
-        self._word += character
-        if self._member == self._key and (self.arguments or not character.isspace()):
-            self.arguments += character
-            return None, character, False
-        return None, "", False
+        return None, self._read(character), False
+
+    def _read(self, character: str) -> str:
+        """Take a character of a key or a value; return it if it is one of the arguments'."""
+        if self._member != self._key:
+            self._word.append(character)
+        elif self._arguments or not character.isspace():
+            self._arguments.append(character)
+            return character
+        return ""
 
     def _ended_value(self) -> str | None:
-        name = _string(self._word) if self._member == "name" and self.name is None else None
+        name = _string("".join(self._word)) if self._member == "name" and self.name is None else None
         self.name = name if name is not None else self.name
-        self._member, self._word = None, ""
+        self._member, self._word = None, []
         return name
 
     def problem(self) -> str | None:
         """Return why this is no call."""
         try:
-            content = json.loads(self._raw)
+            content = json.loads("".join(self._raw))
         except _UNREADABLE as error:
             return f"it is not valid JSON: {error}"
         if not isinstance(content.get("name"), str):

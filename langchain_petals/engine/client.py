@@ -133,7 +133,7 @@ class Client:
             needed=needed,
             max_length=max_length,
             settings=settings,
-            make_room=self.engine.pool.close,
+            make_room=self.engine.pool.clear,
         )
 
     def shut_down(self) -> None:

@@ -7,8 +7,6 @@ A guide lets the sampler see only tokens that a grammar allows and after which t
 from __future__ import annotations
 
 import copy
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,6 +14,7 @@ import torch
 from langchain_petals.engine.grammar_run import Compiled, Run
 from langchain_petals.engine.grammars import special_rules
 from langchain_petals.engine.opening import Opening
+from langchain_petals.engine.shared_values import SharedValues
 from langchain_petals.engine.vocabulary import Vocabulary
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 
@@ -220,9 +219,8 @@ class Grammars:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._vocabulary: Vocabulary | None = None
-        self._compiled: OrderedDict[str, Compiled] = OrderedDict()
-        self._lock = threading.Lock()
+        self._vocabulary: SharedValues[Vocabulary] = SharedValues(kept=1)
+        self._compiled: SharedValues[Compiled] = SharedValues(_KEPT)
 
     def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
         """Return a guide for one row.
@@ -234,21 +232,14 @@ class Grammars:
         Raises:
             InvalidRequestError: The tokenizer or a grammar cannot be used; says why.
         """
-        with self._lock:
-            if self._vocabulary is None:
-                self._vocabulary = Vocabulary(self._tokenizer)
-            rules = special_rules(dict(constraint.markers), self._vocabulary.specials)
-            start = None if constraint.grammar is None else self._get(self._vocabulary, constraint.grammar + rules)
-            triggers = [
-                (each, None if each.grammar is None else self._get(self._vocabulary, each.grammar + rules))
-                for each in constraint.triggers
-            ]
-            return Guide(self._vocabulary, constraint, start, triggers, end_tokens)
+        vocabulary = self._vocabulary.get("", lambda: Vocabulary(self._tokenizer))
+        rules = special_rules(dict(constraint.markers), vocabulary.specials)
 
-    def _get(self, vocabulary: Vocabulary, grammar: str) -> Compiled:
-        compiled = self._compiled.get(grammar) or Compiled(vocabulary, grammar)
-        self._compiled[grammar] = compiled
-        self._compiled.move_to_end(grammar)
-        while len(self._compiled) > _KEPT:
-            self._compiled.popitem(last=False)
-        return compiled
+        def compiled(grammar: str | None) -> Compiled | None:
+            if grammar is None:
+                return None
+            return self._compiled.get(grammar + rules, lambda: Compiled(vocabulary, grammar + rules))
+
+        start = compiled(constraint.grammar)
+        triggers = [(each, compiled(each.grammar)) for each in constraint.triggers]
+        return Guide(vocabulary, constraint, start, triggers, end_tokens)

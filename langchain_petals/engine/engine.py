@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from langchain_petals.engine.beam_search import search
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row, decode
-from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.generation import Generation, failing
 from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.session import CacheLimitError
 from langchain_petals.engine.session_pool import SessionPool
@@ -51,36 +51,44 @@ class Engine:
         generations = [Generation(request) for request in requests]
         waiting = []
         for generation in generations:
-            if generation.request.num_beams > 1:
-                start_thread(self._search, generation)
-                continue
-            session = self._lease(generation.request) if settings.session_cache else None
-            if session is None:
-                waiting.append(generation)
-            else:
-                start_thread(self._run, [generation], settings, session)
+            with failing([generation]):
+                if generation.request.num_beams > 1:
+                    start_thread(self._search, generation)
+                elif not self._start_in_idle_session(generation, settings):
+                    waiting.append(generation)
         if waiting:
-            self._scheduler.put(waiting, settings)
+            with failing(waiting):
+                self._scheduler.put(waiting, settings)
         return generations
+
+    def _start_in_idle_session(self, generation: Generation, settings: Settings) -> bool:
+        """Start a request where its prompt goes on, if there is such a session; return whether there is."""
+        request = generation.request
+        if not settings.session_cache:
+            return False
+        session = self.pool.lease(request.prompt_ids, len(request.prompt_ids) + request.max_new_tokens)
+        if session is None:
+            return False
+        try:
+            start_thread(self._run, [generation], settings, session)
+        except Exception:  # there is no thread left: the session is as it was, for the next request
+            self.pool.park(session, settings)
+            raise
+        return True
 
     def _search(self, generation: Generation) -> None:
         client = self._client
-        try:
+        with failing([generation]):
             search(client.model, client.tokenizer, client.end_tokens, generation)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
-            generation.put(error)
-
-    def _lease(self, request: Request) -> ReusableSession | None:
-        return self.pool.lease(request.prompt_ids, len(request.prompt_ids) + request.max_new_tokens)
 
     def _run(
         self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
     ) -> None:
         """Run a group in one session, and hand any error to those who wait for the results."""
         rows = [row for row in map(self._row, generations) if row is not None]
-        if session is not None and not rows:
-            session.close()
         try:
+            if session is not None and not rows:
+                session.close()
             while rows:
                 try:
                     self._decode(rows, settings, session)
@@ -101,7 +109,7 @@ class Engine:
             if constraint is not None:
                 guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
             return Row(generation, self._client.tokenizer, end_tokens, guide)
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
             generation.put(error)
             return None
 

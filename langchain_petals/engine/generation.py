@@ -159,6 +159,16 @@ class Generation:
 
 
 @contextlib.contextmanager
+def failing(generations: Iterable[Generation]) -> Iterator[None]:
+    """Hand an error that the block raises to those who wait for these generations, and go on after it."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - it is raised where the results are waited for
+        for generation in generations:
+            generation.put(error)
+
+
+@contextlib.contextmanager
 def cancelling(generations: Iterable[Generation]) -> Iterator[None]:
     """Cancel what is still running when the block is left, by an error for instance."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from langchain_petals.engine.session import first_row, joined
+from langchain_petals.engine.seen_tokens import SeenTokens
 
 
 class LocalSession:
@@ -23,12 +23,12 @@ class LocalSession:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache: Any = None
-        self._seen: torch.Tensor | None = None
+        self._seen = SeenTokens()
 
     @property
     def position(self) -> int:
         """Tokens of each row that the model has seen."""
-        return 0 if self._seen is None else self._seen.shape[1]
+        return len(self._seen)
 
     @property
     def reserved(self) -> int:
@@ -38,7 +38,7 @@ class LocalSession:
     @property
     def ids(self) -> list[int]:
         """The tokens of the first row that the model has seen."""
-        return first_row(self._seen)
+        return self._seen.first_row
 
     def resume(self, position: int, needed: int) -> None:
         """Take up the session again; nothing to do, since it neither forgets nor runs out of room."""
@@ -48,7 +48,7 @@ class LocalSession:
         """Feed more tokens; see `Session.extend`."""
         out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
         self._cache = out.past_key_values
-        self._seen = joined(self._seen, ids)
+        self._seen.add(ids)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
 

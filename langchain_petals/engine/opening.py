@@ -27,7 +27,10 @@ class Opening:
         if self._state == "text":
             return
         self._held += data
-        if self._state == "start" and (begun := self._held.lstrip()):
+        if self._state == "start":
+            self._held = begun = self._held.lstrip()
+            if not begun:
+                return
             if self._start and begun.startswith(self._start):
                 self._state, self._held = "reasoning", begun[len(self._start) :]
             elif not self._start.startswith(begun):
@@ -36,8 +39,9 @@ class Opening:
             _, end, rest = self._held.partition(self._end)
             self._held = rest if end else self._held[-len(self._end) :]
             self._state = "after" if end else "reasoning"
-        if self._state == "after" and self._held.strip():
-            self._state = "text"
+        if self._state == "after":
+            self._held = self._held.lstrip()
+            self._state = "text" if self._held else "after"
 
     def end(self) -> None:
         """Take note that a call came."""

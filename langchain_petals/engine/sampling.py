@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from langchain_petals.engine.request import Sampling
 
 
+# the others look at the scores, and at most at how many tokens there are
+_READING_IDS = (RepetitionPenaltyLogitsProcessor, NoRepeatNGramLogitsProcessor, NoBadWordsLogitsProcessor)
+
+
 class MinPWarper(LogitsProcessor):  # type: ignore[misc]
     """Drop tokens less likely than `min_p` times the likeliest one (Nguyen et al., 2024; in transformers from 4.39).
 
@@ -63,6 +67,7 @@ class Sampler:
         self._generator = torch.Generator()
         with _refusals():
             self._processors = _processors(sampling, prompt_length, list(end_tokens))
+            self._reads_ids = any(isinstance(each, _READING_IDS) for each in self._processors)
             if sampling.seed is None:
                 self._generator.seed()
             else:
@@ -100,7 +105,7 @@ class Sampler:
         if self._processors:
             possible = scores if allowed is None else scores.clone()
             with _refusals():
-                scores = self._processors(torch.tensor([ids]), scores)
+                scores = self._processors(torch.tensor([ids]) if self._reads_ids else _only_as_long(ids), scores)
             if scores.amax() == -math.inf:
                 if allowed is None:
                     msg = "these sampling options leave no token to choose from; forbid or penalise fewer"
@@ -111,6 +116,11 @@ class Sampler:
         else:
             token = int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
         return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
+
+
+def _only_as_long(ids: Sequence[int]) -> torch.Tensor:
+    """Return what stands for a row whose tokens nobody reads, shape (1, tokens); a long one costs no more."""
+    return torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from langchain_petals.engine.generation import failing
 from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _LONGEST_BURST = 20
 class Scheduler:
     """Collects requests for a moment and puts those that fit together into groups.
 
+    A group that cannot be started, or whose run raises, gets the error; it touches no other, and no later request.
+
     Args:
         run: Runs one group to its end; called on a thread of its own.
     """
@@ -41,7 +44,11 @@ class Scheduler:
         self._collecting = False
 
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
-        """Queue requests; they start within the batch window, or when a batch is full."""
+        """Queue requests; they start within the batch window, or when a batch is full.
+
+        Raises:
+            RuntimeError: No thread can be started (MemoryError: nor is there memory for it); nothing was queued.
+        """
         with self._arrived:
             if not self._collecting:
                 # before anything else: where no thread can be started, nothing is left that waits for one
@@ -51,18 +58,32 @@ class Scheduler:
             self._arrived.notify()
 
     def _collect(self, window: float, full: int) -> None:
+        collected: Group = []
+        with failing(collected):
+            with self._arrived:
+                try:
+                    self._await_company(window, full)
+                finally:  # whatever happens, the next request is collected again
+                    waiting, self._waiting = self._waiting, []
+                    self._collecting = False
+                    collected += [generation for generation, _ in waiting]
+            groups = _compatible(waiting)
+            for settings, group in groups[:-1]:
+                with failing(group):
+                    start_thread(self._run_group, group, settings)
+            for settings, group in groups[-1:]:
+                self._run_group(group, settings)
+
+    def _await_company(self, window: float, full: int) -> None:
         latest = time.monotonic() + _LONGEST_BURST * window
-        with self._arrived:
-            seen = 0
-            while seen < len(self._waiting) < full and time.monotonic() < latest:
-                seen = len(self._waiting)
-                self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
-            waiting, self._waiting = self._waiting, []
-            self._collecting = False
-        *others, last = [(group, settings) for settings, group in _compatible(waiting)]
-        for group, settings in others:
-            start_thread(self._run, group, settings)
-        self._run(*last)
+        seen = 0
+        while seen < len(self._waiting) < full and time.monotonic() < latest:
+            seen = len(self._waiting)
+            self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
+
+    def _run_group(self, group: Group, settings: Settings) -> None:
+        with failing(group):
+            self._run(group, settings)
 
 
 def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:

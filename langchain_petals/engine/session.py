@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import tenacity
 import torch
 
+from langchain_petals.engine.seen_tokens import SeenTokens
 from langchain_petals.engine.span_chain import SpanChain, SpanError
 from langchain_petals.errors import SpanFailedError, SwarmError
 
@@ -69,17 +70,6 @@ class ReusableSession(Session, Protocol):
         """
 
 
-def joined(seen: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
-    """Return the tokens seen so far with more after them, shape (rows, tokens)."""
-    return ids if seen is None else torch.cat([seen, ids], dim=1)
-
-
-def first_row(seen: torch.Tensor | None) -> list[int]:
-    """Return the first row of the tokens seen so far."""
-    ids: list[int] = [] if seen is None else seen[0].tolist()
-    return ids
-
-
 class CacheLimitError(SwarmError):
     """The servers' attention caches hold fewer tokens than the session needs.
 
@@ -122,7 +112,7 @@ class SwarmSession:
         self._needed, self.max_length = needed, max_length
         self._make_room = make_room
         self._chain: SpanChain | None = None
-        self._seen: torch.Tensor | None = None  # everything that was fed, shape (rows, position)
+        self._seen = SeenTokens()  # everything that was fed
         self._rested = False  # whether it was idle: if the next step fails, the server may have tidied it up
         self._routes_are_old = False
         self._waits_for_room = False  # on servers that are full
@@ -130,12 +120,12 @@ class SwarmSession:
     @property
     def position(self) -> int:
         """Tokens of each row that the servers have seen."""
-        return 0 if self._seen is None else self._seen.shape[1]
+        return len(self._seen)
 
     @property
     def ids(self) -> list[int]:
         """The tokens of the first row that the servers have seen."""
-        return first_row(self._seen)
+        return self._seen.first_row
 
     @property
     def reserved(self) -> int:
@@ -150,8 +140,8 @@ class SwarmSession:
     def resume(self, position: int, needed: int) -> None:
         """Take up the session after a rest; see `ReusableSession.resume`."""
         self._rested, self._needed = True, needed
-        if self._seen is not None and position < self.position:
-            self._seen = self._seen[:, :position]
+        if position < self.position:
+            self._seen.cut(position)
             if self._chain is not None:
                 self._chain.roll_back(position)
 
@@ -169,29 +159,29 @@ class SwarmSession:
             SwarmError: There were no routes.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
-        known = joined(self._seen, ids)
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
             retry=tenacity.retry_if_exception(_may_pass),
             retry_error_callback=_give_up,
         )
-        logits: torch.Tensor = attempts(self._attempt, ids, known)
-        self._seen = known
+        logits: torch.Tensor = attempts(self._attempt, ids)
+        self._seen.add(ids)
         return logits
 
-    def _attempt(self, ids: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _attempt(self, ids: torch.Tensor) -> torch.Tensor:
+        fed = ids
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
             self._chain = SpanChain(self._routes, self.max_length, self._settings, wait_for_room=self._waits_for_room)
-            ids = known
+            fed = self._seen.with_more(ids)
         try:
-            logits = self._feed(self._chain, ids)
+            logits = self._feed(self._chain, fed)
         except SpanError as error:
             if not self._leave(error):
                 raise
-            return self._attempt(ids, known)
+            return self._attempt(ids)
         self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 

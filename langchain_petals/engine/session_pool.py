@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# what starting a thread raises where the system has no more of them, or no memory
+_NO_THREAD = (RuntimeError, MemoryError)
 
 _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
@@ -39,6 +43,7 @@ class SessionPool:
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._closed = False
         _pools.add(self)
 
     def __len__(self) -> int:
@@ -76,24 +81,36 @@ class SessionPool:
             if best.session.max_length < needed:  # the conversation has outgrown it
                 self._close_soon([best.session])
                 return None
-        best.session.resume(saved, needed)
+        try:
+            best.session.resume(saved, needed)
+        except BaseException:
+            best.session.close()
+            raise
         return best.session
 
     def park(self, session: ReusableSession, settings: Settings) -> None:
         """Keep a session, closing the ones that have not been used for longest where there are too many.
 
-        A session that alone reserves more than there may be is closed, and costs none of the others its place.
+        A session that alone reserves more than there may be is closed, and costs none of the others its place. After
+        `close` every session is closed.
         """
         with self._lock:
-            if session.reserved > settings.session_cache_tokens:
+            if self._closed or session.reserved > settings.session_cache_tokens:
                 self._close_soon([session])
                 return
             self._idle.append(_Idle(session, time.monotonic() + settings.session_idle_timeout))
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(self._idle.pop(0))
+            self._let_go(closing)
+
+    def _let_go(self, closing: list[_Idle]) -> None:
+        """Close sessions that were taken out, and see to the end of those that stay."""
+        try:
             self._set_timer()
-            self._close_soon([idle.session for idle in closing])
+        except _NO_THREAD:  # nobody would close the others in time
+            closing, self._idle = closing + self._idle, []
+        self._close_soon([idle.session for idle in closing])
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -101,45 +118,59 @@ class SessionPool:
             self._timer = None
         if self._idle:
             wait = min(idle.expires for idle in self._idle) - time.monotonic()
-            self._timer = threading.Timer(max(0.0, wait), self._close_expired)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(max(0.0, wait), self._close_expired)
+            timer.daemon = True
+            timer.start()
+            self._timer = timer
 
     def _close_expired(self) -> None:
         now = time.monotonic()
         with self._lock:
             closing = [idle for idle in self._idle if idle.expires <= now]
             self._idle = [idle for idle in self._idle if idle.expires > now]
-            self._set_timer()
-            self._close_soon([idle.session for idle in closing])
+            self._let_go(closing)
         if closing:
             logger.debug("Closing %d session(s) that were idle for too long", len(closing))
 
     def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
         """Close sessions on another thread: it is a round trip, for which no caller and no event loop should wait.
 
-        Whoever takes them out holds the lock until they are here: `close` finds them in one place or the other.
+        Whoever takes them out holds the lock until they are here: `clear` finds them in one place or the other. Where
+        no thread can be started the caller waits after all.
         """
         if not sessions:
             return
         thread = threading.Thread(target=_close_all, args=[sessions], name="langchain-petals-closing", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except _NO_THREAD:
+            _close_all(sessions)
+            return
         self._closing = [each for each in self._closing if each.is_alive()] + [thread]
 
     def close(self) -> None:
+        """Close all idle sessions as `clear` does, and from now on each that would be kept."""
+        with self._lock:
+            self._closed = True
+        self.clear()
+
+    def clear(self) -> None:
         """Close all idle sessions; returns when they, and those that were to be closed anyway, are."""
         with self._lock:
             closing, self._idle = self._idle, []
             under_way = list(self._closing)
             self._set_timer()
-        _close_all([idle.session for idle in closing])
-        for thread in under_way:
-            thread.join()
+        try:
+            _close_all([idle.session for idle in closing])
+        finally:
+            for thread in under_way:
+                thread.join()
 
 
 def _close_all(sessions: Sequence[ReusableSession]) -> None:
-    for session in sessions:
-        session.close()
+    with contextlib.ExitStack() as stack:  # one that cannot be closed does not keep the others open
+        for session in reversed(sessions):
+            stack.callback(session.close)
 
 
 def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:

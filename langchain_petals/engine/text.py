@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 # Tokens of a prompt among which the beginning of a character is looked for.
 _LONGEST_CONTEXT = 32
 
+# Tokens that may wait for the end of a character. Of a valid one at most four do: what goes on is no text, and decoding
+# all of it at every step would take longer and longer.
+_LONGEST_WAIT = 64
+
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -18,7 +22,8 @@ class Detokenizer:
 
     The pieces of `add`, and the last one of `flush`, joined, equal what decoding prompt and tokens in one go gives
     after the text of the prompt. (With a byte-fallback vocabulary that holds for valid UTF-8; for a run of bytes that
-    is *not*, the one-shot decoder takes back characters that came before it, which no stream can.)
+    is *not*, the one-shot decoder takes back characters that came before it, which no stream can.) A piece ends with
+    U+FFFD only where nothing else has come for a long time.
 
     A token's text can depend on the one before it (SentencePiece drops the space in front of the first), so a token
     is decoded together with the ones since the last boundary of characters.
@@ -54,24 +59,34 @@ class Detokenizer:
         self._ids.append(token)
         text = self._decode(self._ids[self._start :])
         if text.endswith(_UNFINISHED):
-            return ""
+            return self._give_up_waiting(text) if len(self._ids) - self._done > _LONGEST_WAIT else ""
         if text == self._released:
-            if text:  # a special token: it has no text and no part in that of others
+            # a special token has no text, and no part in that of others; a mark that has none at the start may have
+            if text or not self._decode([*self._ids[self._start :], token]):
                 self._ids.pop()
             return ""
-        return self._release(text)
+        return self._release(text, len(self._ids))
 
     def flush(self) -> str:
         """Return what is held back: an unfinished character shows as U+FFFD, as in one-shot decoding."""
-        return self._release(self._decode(self._ids[self._start :]))
+        return self._release(self._decode(self._ids[self._start :]), len(self._ids))
 
-    def _release(self, text: str) -> str:
+    def _give_up_waiting(self, text: str) -> str:
+        """Release what is the same whatever comes next: all but the last tokens, in which a character may be begun."""
+        for end in range(len(self._ids) - 1, len(self._ids) - 5, -1):
+            before = self._decode(self._ids[self._start : end])
+            if text == before + self._decode(self._ids[end:]):
+                return self._release(before, end)
+        return self._release(text, len(self._ids))
+
+    def _release(self, text: str, end: int) -> str:
+        """Return what `text`, which the tokens up to `end` have, adds to what was released."""
         piece = text[len(self._released) :]
         if not text.startswith(self._released):
             # fallback bytes that make no character; decoded together with released ones they spoil these too
-            piece = self._decode(self._ids[self._done :])
-        self._start, self._done = self._done, len(self._ids)
-        self._released = self._decode(self._ids[self._start :])
+            piece = self._decode(self._ids[self._done : end])
+        self._start, self._done = self._done, end
+        self._released = self._decode(self._ids[self._start : end])
         return piece
 
 

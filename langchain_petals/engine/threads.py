@@ -19,11 +19,15 @@ _ending = threading.Event()
 
 
 def start_thread(target: Callable[..., None], *args: object) -> None:
-    """Run a function on a thread of its own; the program does not wait for its end, other than for a step's."""
+    """Run a function on a thread of its own; the program does not wait for its end, other than for a step's.
+
+    Raises:
+        RuntimeError: The system has no more threads; the function will not run.
+    """
     thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
-    thread.start()
-    _threads.add(thread)
     _await_end()
+    _threads.add(thread)
+    thread.start()  # last: where this raises, nothing runs
 
 
 @functools.cache
@@ -45,4 +49,5 @@ def _end_threads() -> None:
     _ending.set()
     latest = time.monotonic() + _LONGEST_END
     for thread in list(_threads):
-        thread.join(max(0.0, latest - time.monotonic()))
+        if thread.is_alive():
+            thread.join(max(0.0, latest - time.monotonic()))

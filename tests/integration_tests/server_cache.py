@@ -37,5 +37,5 @@ def wait_until_free(llm: Petals, swarm: LocalSwarm) -> None:
 def free_caches(llm: Petals, swarm: LocalSwarm) -> None:
     """Close the idle sessions of all clients of this process, and wait until all cache of a swarm is free."""
     for pool in list(session_pool._pools):
-        pool.close()
+        pool.clear()
     wait_until_free(llm, swarm)

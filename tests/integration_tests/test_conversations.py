@@ -22,9 +22,9 @@ QUESTIONS = ["My name is Zorvan.", "What is my name?", "Who are you?", "Hello!"]
 def llm(swarm: LocalSwarm) -> Iterator[Petals]:
     """A greedy model, with no idle sessions from earlier tests."""
     llm = Petals(**swarm.connection, temperature=0, max_new_tokens=40)
-    llm._get_client().engine.pool.close()
+    llm._get_client().engine.pool.clear()
     yield llm
-    llm._get_client().engine.pool.close()
+    llm._get_client().engine.pool.clear()
 
 
 def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
@@ -54,7 +54,7 @@ def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swa
     free_caches(llm, swarm)
     _converse(llm)
     assert all(tokens_in_use(llm, swarm))
-    llm._get_client().engine.pool.close()
+    llm._get_client().engine.pool.clear()
     wait_until_free(llm, swarm)
 
 
@@ -64,7 +64,7 @@ def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
     for index in range(4):
         few.invoke(f"Human: Count from {index} to 9.\nAI:")
     assert len(pool) == 2
-    pool.close()
+    pool.clear()
 
 
 def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
@@ -77,7 +77,7 @@ def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
 
 def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
-    llm._get_client().engine.pool.close()
+    llm._get_client().engine.pool.clear()
     prompt, answers, broken = "", [], []
     for question in QUESTIONS:
         prompt += f"Human: {question}\nAI:"

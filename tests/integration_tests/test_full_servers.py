@@ -64,7 +64,7 @@ def test_room_that_others_take_up_is_waited_for(
     def note_and_let_the_other_go(routes: Routes, peer_id: Any) -> None:
         noted.append(peer_id.to_base58())
         note_full(routes, peer_id)
-        other._get_client().engine.pool.close()
+        other._get_client().engine.pool.clear()
 
     monkeypatch.setattr(Routes, "note_full", note_and_let_the_other_go)
     assert llm.invoke(PROMPT) == expected

@@ -13,6 +13,7 @@ from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
 from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,3 +211,30 @@ def test_reasoning_comes_back_only_where_the_template_shows_it(saying: Callable[
     assert lost <= 2
     chat = saying(said, chat_template=KEEPS_REASONING.replace("m.reasoning_content", "m.nothing"))
     assert asked_and_told(chat)[1] > 40
+
+
+# ---- what other providers left in it
+
+PICTURE = {"type": "image", "base64": "AA==", "mime_type": "image/png"}
+
+
+def test_a_thread_with_images_and_other_providers_blocks_goes_on(saying: Callable[..., Any]) -> None:
+    chat = saying("A cat.", chat_template="chatml")
+    history = [
+        HumanMessage("What is on it?"),
+        AIMessage([{"type": "web_search_call", "id": "ws_1"}, {"type": "text", "text": "I will look."}]),
+        AIMessage("", tool_calls=[{"name": "note", "args": {"text": "a"}, "id": "c1"}]),
+        ToolMessage([{"type": "text", "text": "Here:"}, PICTURE], tool_call_id="c1"),
+    ]
+    with pytest.warns(UserWarning, match="leaves out") as warned:
+        answer = chat.invoke(history)
+    assert len(warned) == 1
+    assert answer.content == "A cat."
+    with pytest.warns(UserWarning, match="leaves out") as warned_again:
+        assert chat.invoke([*history, answer, HumanMessage("Sure?")]).content == "A cat."
+    assert [str(each.message) for each in warned_again] == [str(each.message) for each in warned]
+
+
+def test_an_image_of_a_person_is_refused(saying: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidRequestError, match="models of text only"):
+        saying("A cat.", chat_template="chatml").invoke([HumanMessage([PICTURE])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from scripted_session import ScriptedClient, ScriptedSession
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
+from langchain_petals.engine import constraints as constraints_module
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.grammar_run import Compiled
 from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling, Trigger
 from langchain_petals.engine.settings import Settings
@@ -698,6 +701,53 @@ def test_grammar_is_compiled_once_for_all_threads(byte_tokenizer: PreTrainedToke
     assert len(answers) == 4
     assert all(one == other for one, other in pairwise(answers))
     assert len(grammars._compiled) == 1
+
+
+def test_different_grammars_compile_at_the_same_time(
+    byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(3)
+
+    class Meeting(Compiled):
+        """A grammar that is compiled when the others are being compiled, too."""
+
+        def __init__(self, *args: Any) -> None:
+            together.wait(30)
+            super().__init__(*args)
+
+    monkeypatch.setattr(constraints_module, "Compiled", Meeting)
+    grammars = Grammars(byte_tokenizer)
+    asked = [Constraint(regex_grammar(pattern)) for pattern in ("a", "b", "c")]
+    with ThreadPoolExecutor(3) as threads:
+        guides = list(threads.map(lambda each: grammars.guide(each, []), asked))
+    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 3
+
+
+@pytest.mark.parametrize("name", ["Vocabulary", "Compiled"])
+def test_threads_wait_for_what_another_one_makes(
+    byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    begun, go_on, made = threading.Event(), threading.Event(), []
+    real = getattr(constraints_module, name)
+
+    class Slow(real):
+        def __init__(self, *args: Any) -> None:
+            made.append(self)
+            begun.set()
+            go_on.wait(30)
+            super().__init__(*args)
+
+    monkeypatch.setattr(constraints_module, name, Slow)
+    grammars, constraint = Grammars(byte_tokenizer), Constraint(json_grammar(PERSON))
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(grammars.guide, constraint, [])
+        assert begun.wait(30)
+        others = [threads.submit(grammars.guide, constraint, []) for _ in range(3)]
+        assert not first.done()
+        go_on.set()
+        guides = [each.result() for each in (first, *others)]
+    assert len(made) == 1
+    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 1
 
 
 def test_compiled_grammars_do_not_pile_up(byte_tokenizer: PreTrainedTokenizerFast) -> None:

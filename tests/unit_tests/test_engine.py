@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from local_client import LocalClient, Outcome, outcome
+from out_of_threads import out_of_threads
 from scripted_session import ScriptedClient, ScriptedSession
 
-from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +111,67 @@ def test_request_that_cannot_be_honoured_gives_its_session_back(tiny_tokenizer: 
     with pytest.raises(ValueError, match="cannot be used"):
         list(generation)
     assert session.closed.wait(10)
+
+
+def test_a_session_that_gets_no_thread_stays_for_the_next_request(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
+    client.engine.pool.park(session, KEEPING)
+    with out_of_threads(named="langchain-petals-decoding"):  # but for the pool's timer
+        [lost] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(lost)
+    assert len(client.engine.pool) == 1
+    [generation] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    assert outcome(generation).text == "xyz"
+    assert generation.reused_tokens == 2
+
+
+def test_a_session_that_gets_no_thread_and_nobody_can_watch_is_closed(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
+    client.engine.pool.park(session, KEEPING)
+    with out_of_threads():
+        [lost] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(lost)
+    assert session.closed.is_set()
+    assert len(client.engine.pool) == 0
+
+
+@pytest.mark.parametrize("more", [{}, {"num_beams": 2}], ids=["in a group", "beam search"])
+def test_requests_that_get_no_thread_fail_and_the_next_are_served(client: LocalClient, more: dict[str, Any]) -> None:
+    with out_of_threads():
+        generations = client.engine.submit([asked([5, 11], **more), asked([6, 12], **more)], ALONE)
+    for each in generations:
+        with pytest.raises(RuntimeError, match="new thread"):
+            list(each)
+    assert len(client.run(asked([5, 11], **more))[0].tokens) == 6
+
+
+def test_a_request_that_gets_no_thread_does_not_touch_one_that_has_its_own(client: LocalClient) -> None:
+    [alone] = client.run(asked([5, 11], num_beams=2))
+    with out_of_threads(but=1):
+        searching, lost = client.engine.submit([asked([5, 11], num_beams=2), asked([6, 12])], ALONE)
+    assert outcome(searching).tokens == alone.tokens
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(lost)
+
+
+def test_an_error_that_is_no_exception_reaches_who_waits(client: LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries written in Rust panic with a class of their own below `BaseException`."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic(*_: object) -> None:
+        raise Panic
+
+    monkeypatch.setattr(Grammars, "guide", panic)
+    bad, good = client.engine.submit([asked([5], constraint=Constraint("start: /a/")), asked([5])], ALONE)
+    with pytest.raises(Panic):
+        list(bad)
+    assert len(outcome(good).tokens) == 6
 
 
 def test_requests_of_threads_and_tasks_share_a_session(client: LocalClient) -> None:

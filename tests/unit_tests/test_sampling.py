@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from langchain_petals.engine.sampling import MinPWarper, Sampler
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -270,3 +271,51 @@ def test_when_nothing_may_be_chosen_the_request_is_refused(client: LocalClient, 
     nothing = tuple((token,) for token in range(96))
     with pytest.raises(InvalidRequestError, match="leave no token to choose"):
         client.run(asked(greedy=greedy, bad_words_ids=nothing))
+
+
+# ---- what it costs
+
+
+class Unread(Sequence[int]):
+    """A row whose tokens nobody may look at."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        msg = f"token {index} was read"
+        raise AssertionError(msg)
+
+    def __iter__(self) -> Iterator[int]:
+        msg = "the tokens were read"
+        raise AssertionError(msg)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"greedy": True},
+        {},
+        {"temperature": 0.5, "top_p": 0.9, "top_k": 30, "min_p": 0.01, "typical_p": 0.9},
+        {"min_new_tokens": 5},
+        {"greedy": True, "min_new_tokens": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("allowed", [None, torch.ones(96, dtype=torch.bool)], ids=["free", "constrained"])
+def test_the_text_is_not_read_for_options_that_have_no_use_for_it(
+    options: dict[str, Any], allowed: torch.Tensor | None
+) -> None:
+    sampler = Sampler(Sampling(seed=1, **options), prompt_length=8_000, end_tokens=[7])
+    token, logprobs = sampler.choose(Unread(8_000), torch.arange(96.0), 3, allowed)
+    assert 0 <= token < 96
+    assert logprobs is not None
+
+
+def test_min_new_tokens_counts_what_came_after_the_prompt() -> None:
+    sampler = Sampler(Sampling(greedy=True, min_new_tokens=5), prompt_length=8_000, end_tokens=[95])
+    chosen = [sampler.choose(Unread(8_000 + new), torch.arange(96.0))[0] for new in range(7)]
+    assert chosen == [94] * 5 + [95] * 2

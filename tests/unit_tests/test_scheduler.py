@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from out_of_threads import out_of_threads
 
-from langchain_petals.engine import scheduler as scheduler_module
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.scheduler import LENGTH_SPREAD, Scheduler, _compatible
@@ -102,22 +102,6 @@ def test_requests_go_on_being_served() -> None:
         assert run.next()[0] == [generation]
 
 
-def test_system_that_is_out_of_threads_fails_a_call_and_not_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        msg = "can't start new thread"
-        raise RuntimeError(msg)
-
-    run = Runner()
-    scheduler = Scheduler(run)
-    with monkeypatch.context() as patch:
-        patch.setattr(scheduler_module, "start_thread", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
-            scheduler.put([asked()], NO_WINDOW)
-    generation = asked()
-    scheduler.put([generation], NO_WINDOW)
-    assert run.next()[0] == [generation]
-
-
 def test_groups_run_on_threads_of_their_own() -> None:
     """Whoever asks is not kept, and no group waits for another one's end."""
     run = Runner()
@@ -126,6 +110,81 @@ def test_groups_run_on_threads_of_their_own() -> None:
     run.next()
     assert len({id(thread) for thread in run.threads}) == 2
     assert threading.current_thread() not in run.threads
+
+
+# ---- when something fails
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_system_that_is_out_of_threads_fails_a_call_and_not_the_next_one(error: type[Exception]) -> None:
+    run = Runner()
+    scheduler = Scheduler(run)
+    with out_of_threads(error=error), pytest.raises(error, match="new thread"):
+        scheduler.put([asked()], NO_WINDOW)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_group_without_a_thread_fails_and_the_others_run(threads: int, error: type[Exception]) -> None:
+    """The first thread collects, and runs the last group itself."""
+    run = Runner()
+    scheduler = Scheduler(run)
+    generations = [asked(length) for length in (1, 100, 200)]
+    with out_of_threads(but=threads, error=error):
+        scheduler.put(generations, NO_WINDOW)
+        served = {id(run.next()[0][0]) for _ in range(threads)}
+        lost = [each for each in generations if id(each) not in served]
+        assert len(lost) == len(generations) - threads
+        for each in lost:
+            with pytest.raises(error, match="new thread"):
+                list(each)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
+
+
+@pytest.mark.parametrize("broken", [1, 100])
+def test_a_group_whose_run_raises_fails_alone(broken: int) -> None:
+    ran: queue.SimpleQueue[Generation] = queue.SimpleQueue()
+
+    def run(group: list[Generation], _: Settings) -> None:
+        if len(group[0].request.prompt_ids) == broken:
+            msg = "no memory for this one"
+            raise MemoryError(msg)
+        ran.put(group[0])
+
+    scheduler = Scheduler(run)
+    generations = {length: asked(length) for length in (1, 100)}
+    scheduler.put([*generations.values()], NO_WINDOW)
+    with pytest.raises(MemoryError, match="this one"):
+        list(generations.pop(broken))
+    assert ran.get(timeout=10) in generations.values()
+    generation = asked(50)
+    scheduler.put([generation], NO_WINDOW)
+    assert ran.get(timeout=10) is generation
+
+
+def test_requests_that_cannot_be_grouped_fail_and_the_next_is_served() -> None:
+    class Unmeasurable(list[int]):
+        def __len__(self) -> int:
+            raise MemoryError
+
+        def __bool__(self) -> bool:
+            return True
+
+    run = Runner()
+    scheduler = Scheduler(run)
+    generations = [asked(), Generation(Request(Unmeasurable(), 1))]
+    scheduler.put(generations, NO_WINDOW)
+    for each in generations:
+        with pytest.raises(MemoryError):
+            list(each)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
 
 
 # ---- who with whom

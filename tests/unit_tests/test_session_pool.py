@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from out_of_threads import out_of_threads
 from scripted_session import ScriptedSession
 
 from langchain_petals.engine.session_pool import SessionPool
@@ -212,6 +213,69 @@ def test_close_closes_all_and_what_is_being_closed(pool: SessionPool) -> None:
     pool.close()
     assert all(session.closed.is_set() for session in sessions)
     assert len(pool) == 0
+
+
+def test_a_session_that_comes_back_after_close_is_closed(pool: SessionPool) -> None:
+    pool.park(idle(b"abc"), Settings())
+    leased = pool.lease(b"abcd", 10)
+    pool.close()
+    assert leased is not None
+    pool.park(leased, Settings())
+    assert leased.closed.wait(10)
+    assert len(pool) == 0
+    assert pool.lease(b"abcd", 10) is None
+
+
+def test_clear_closes_all_and_the_pool_goes_on(pool: SessionPool) -> None:
+    first, second = idle(b"abc"), idle(b"abc")
+    pool.park(first, Settings())
+    pool.clear()
+    assert first.closed.is_set()
+    pool.park(second, Settings())
+    assert pool.lease(b"abcd", 10) is second
+
+
+def test_sessions_are_closed_in_place_where_no_thread_can_be_started(pool: SessionPool) -> None:
+    with out_of_threads(but=1):  # the timer of the first one
+        first, second, large = idle(b"a"), idle(b"b"), idle(b"c", 101)
+        settings = Settings(session_cache_tokens=100)
+        pool.park(first, settings)
+        pool.park(large, settings)
+        assert large.closed.is_set()
+        assert not first.closed.is_set()
+        pool.park(second, settings)
+    assert first.closed.is_set()
+    assert second.closed.is_set(), "nobody would close it in time"
+    assert len(pool) == 0
+
+
+def test_a_session_that_cannot_be_taken_up_is_closed(pool: SessionPool) -> None:
+    class Broken(ScriptedSession):
+        def resume(self, position: int, needed: int) -> None:
+            super().resume(position, needed)
+            msg = "gone"
+            raise ConnectionError(msg)
+
+    session = Broken([[]], [[]], held=b"abc")
+    pool.park(session, Settings())
+    with pytest.raises(ConnectionError, match="gone"):
+        pool.lease(b"abcd", 10)
+    assert session.closed.is_set()
+
+
+def test_a_session_that_cannot_be_closed_keeps_no_other_open(pool: SessionPool) -> None:
+    class Broken(ScriptedSession):
+        def close(self) -> None:
+            super().close()
+            msg = "gone"
+            raise ConnectionError(msg)
+
+    sessions = [idle(b"a"), Broken([[]], [[]], held=b"b"), idle(b"c")]
+    for session in sessions:
+        pool.park(session, Settings())
+    with pytest.raises(ConnectionError, match="gone"):
+        pool.clear()
+    assert all(session.closed.is_set() for session in sessions)
 
 
 def test_close_waits_for_what_the_timer_is_closing(pool: SessionPool) -> None:

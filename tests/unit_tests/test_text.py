@@ -81,6 +81,62 @@ def test_any_bytes(tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, answer:
     assert streamed(tiny_tokenizer, before, list(answer)) == after(tiny_tokenizer, before, list(answer))
 
 
+class Measured:
+    """A tokenizer that remembers how many tokens it was given to decode at once, at the most."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self.longest = 0
+
+    def decode(self, ids: Sequence[int], **options: bool) -> str:
+        self.longest = max(self.longest, len(ids))
+        return str(self._tokenizer.decode(ids, **options))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(list(b"words "), id="words"),
+        pytest.param([257], id="special tokens"),
+        pytest.param([257, *b"a", 258], id="special tokens among others"),
+        pytest.param([0xFF], id="bytes that are in no character"),
+        pytest.param([0xE2], id="beginnings of characters"),
+        pytest.param([0xE2, 257], id="beginnings of characters, and special tokens"),
+        pytest.param(list("\ufffd".encode()), id="the character for no character"),
+    ],
+)
+@pytest.mark.parametrize("prompt", [b"", b"Who?", [258] * 50], ids=["no prompt", "words", "special tokens"])
+def test_a_step_of_a_long_answer_decodes_no_more_than_one_of_a_short_one(
+    tiny_tokenizer: PreTrainedTokenizerFast, prompt: Sequence[int], answer: list[int]
+) -> None:
+    measured, said = Measured(tiny_tokenizer), (answer * 2000)[:2000]
+    detokenizer = Detokenizer(measured, list(prompt))
+    text = "".join(map(detokenizer.add, said)) + detokenizer.flush()
+    assert text == after(tiny_tokenizer, list(prompt), said)
+    assert measured.longest <= 140
+
+
+@pytest.mark.parametrize("name", ["llama_tokenizer", "unigram_tokenizer", "merging_tokenizer"])
+@pytest.mark.parametrize("byte", ["<0xFF>", "<0xE2>"])
+def test_a_step_of_a_long_answer_of_fallback_bytes_decodes_no_more(
+    name: str, request: pytest.FixtureRequest, byte: str
+) -> None:
+    tokenizer = request.getfixturevalue(name)
+    token = tokenizer.convert_tokens_to_ids(byte) if name != "merging_tokenizer" else tokenizer.vocab["ÿ"]
+    measured = Measured(tokenizer)
+    detokenizer = Detokenizer(measured, plain_ids(tokenizer, "the"))
+    text = "".join(detokenizer.add(token) for _ in range(2000)) + detokenizer.flush()
+    assert text == UNFINISHED * 2000
+    assert measured.longest <= 140
+
+
+def test_a_character_after_a_long_run_of_broken_ones_is_whole(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    for broken in range(60, 75):
+        detokenizer = Detokenizer(tiny_tokenizer, [])
+        text = "".join(map(detokenizer.add, [*[0xFF] * broken, *"🌸é".encode()])) + detokenizer.flush()
+        assert text == UNFINISHED * broken + "🌸é"
+
+
 @given(answer=st.lists(st.sampled_from([*b"a \n", *"é花🌸".encode(), 256, 257, 258]), max_size=40))
 def test_special_tokens_are_skipped_even_inside_a_character(
     tiny_tokenizer: PreTrainedTokenizerFast, answer: list[int]

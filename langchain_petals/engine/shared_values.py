@@ -1,0 +1,65 @@
+"""Values that threads share: each is made once, however many ask for it at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Value = TypeVar("Value")
+
+
+class SharedValues(Generic[Value]):
+    """Values by a text that says what they are made of.
+
+    Whoever asks first makes a value, without holding up those who ask for others; who asks meanwhile waits for it. What
+    fails is an error for all who waited, and is made anew for the next.
+
+    Args:
+        kept: How many to keep; those not asked for longest are dropped.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._done: OrderedDict[str, Value] = OrderedDict()
+        self._under_way: dict[str, Future[Value]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._done)
+
+    def get(self, key: str, make: Callable[[], Value]) -> Value:
+        """Return the value of a key, made here or by another thread if it is not known.
+
+        Args:
+            key: What it is made of.
+            make: Makes it; must not ask for the same key.
+        """
+        with self._lock:
+            if key in self._done:
+                self._done.move_to_end(key)
+                return self._done[key]
+            future = self._under_way.get(key)
+            if future is None:
+                mine = self._under_way[key] = Future()
+        if future is not None:
+            return future.result()
+        try:
+            value = make()
+        except BaseException as error:
+            with self._lock:
+                del self._under_way[key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            del self._under_way[key]
+            self._done[key] = value
+            while len(self._done) > self._kept:
+                self._done.popitem(last=False)
+        mine.set_result(value)
+        return value

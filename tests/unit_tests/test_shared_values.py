@@ -1,0 +1,75 @@
+"""What threads ask for at the same time is made once; what fails is tried again."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from langchain_petals.engine.shared_values import SharedValues
+
+
+class Noticing(dict[str, "Future[str]"]):
+    """What is under way; counts those who looked for something there."""
+
+    def __init__(self) -> None:
+        self.looked = threading.Semaphore(0)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looked.release()
+        return super().get(key, default)
+
+
+def test_a_value_is_made_once_and_kept() -> None:
+    values: SharedValues[object] = SharedValues(kept=2)
+    first = values.get("a", object)
+    assert values.get("a", lambda: pytest.fail("made again")) is first
+    assert values.get("b", object) is not first
+
+
+def test_the_value_not_asked_for_longest_is_dropped() -> None:
+    values: SharedValues[str] = SharedValues(kept=2)
+    for key in ("a", "b", "a", "c"):
+        values.get(key, lambda key=key: key)
+    assert len(values) == 2
+    assert values.get("a", lambda: pytest.fail("was asked for after b")) == "a"
+    assert values.get("b", lambda: "made again") == "made again"
+
+
+def test_different_values_are_made_at_the_same_time() -> None:
+    values: SharedValues[int] = SharedValues(kept=8)
+    together = threading.Barrier(3)
+    with ThreadPoolExecutor(3) as threads:
+        made = list(threads.map(lambda key: values.get(key, lambda: together.wait(30)), "abc"))
+    assert sorted(made) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_is_raised_for_all_who_waited_and_the_next_one_tries_again(error: type[BaseException]) -> None:
+    values: SharedValues[str] = SharedValues(kept=8)
+    values._under_way = under_way = Noticing()
+    fail, tried = threading.Event(), []
+
+    def make() -> str:
+        tried.append(None)
+        fail.wait(30)
+        raise error
+
+    def ask() -> BaseException | None:
+        try:
+            values.get("a", make)
+        except BaseException as raised:  # noqa: BLE001 - it is what the test is about
+            return raised
+        return None
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask) for _ in range(4)]
+        for _ in asked:
+            assert under_way.looked.acquire(timeout=30)
+        fail.set()
+        assert [type(each.result()) for each in asked] == [error] * 4
+    assert len(tried) == 1
+    assert len(values) == 0
+    assert values.get("a", lambda: "at last") == "at last"
