@@ -149,7 +149,7 @@ class PetalsParameters(HubKeyHolder):
     """A loaded tokenizer to use."""
 
     _client: Client | None = PrivateAttr(default=None)
-    _told: set[str] = PrivateAttr(default_factory=set)
+    _told: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -282,7 +282,7 @@ class PetalsParameters(HubKeyHolder):
         """Warn of each thing once."""
         for warning in warnings_:
             if warning not in self._told:
-                self._told.add(warning)
+                self._told |= {warning}
                 warnings.warn(warning, stacklevel=3)
 
     def get_token_ids(self, text: str) -> list[int]:
