@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.llms import BaseLLM
@@ -15,26 +16,30 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.engine.generation import cancelling
+from langchain_petals.engine.generation import Generation, cancelling
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.hub_key import KEY_FIELDS
 from langchain_petals.logprobs import described
+from langchain_petals.off_loop import begun_off_loop
 from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
 from langchain_petals.parameters import PetalsParameters
-from langchain_petals.schemas import is_class_of_forms, json_schema_of
+from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LangSmithParams
 
-    from langchain_petals.engine.generation import Generation, Piece
+    from langchain_petals.engine.generation import Piece
 
 
-_OF_LANGCHAIN = frozenset({"stop", "callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no options of the answer; LangChain has `stop` in a cache's key itself."""
+# LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose
+# identity is which while it lasts.
+_identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
-# LangChain makes a cache's key of the object's own fields and leaves out what the call says
-_options_of_call: ContextVar[dict[str, Any]] = ContextVar("options_of_call", default={})  # noqa: B039 - never changed
+_OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
+"""Arguments of `generate` that are no options of the answer."""
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -69,34 +74,56 @@ class Petals(PetalsParameters, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("json_schema", "regex", "grammar")}
-        return super()._identifying_params | own | _options_of_call.get()
+        model, identity = _identity_of_call.get((None, {}))
+        return dict(identity) if model is self else super()._identifying_params
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return where `langchain_core.load.loads` finds the class."""
         return ["langchain_petals", "llms"]
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        options = self._call_options(stop, {})
-        params = super()._get_ls_params(stop=list(options.stop) or None, **kwargs)
-        params["ls_provider"] = "petals"
-        params["ls_model_name"] = self.model_name
-        params["ls_temperature"] = options.temperature
-        if options.max_new_tokens is not None:
-            params["ls_max_tokens"] = options.max_new_tokens
-        return params
+    def save(self, file_path: Path | str) -> None:
+        """Write all fields but the key down; see `BaseLLM.save`."""
+        with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
+            super().save(file_path)
 
-    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+    def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.generate`."""
-        with _keyed_by(kwargs):
-            return super().generate(prompts, *args, **kwargs)
+        stop, identity = self._identity_of_call(stop, kwargs)
+        with self._identified_by(identity):
+            return super().generate(prompts, stop, *args, **kwargs)
 
-    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+    async def agenerate(
+        self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any
+    ) -> LLMResult:
         """Answer prompts; see `BaseLLM.agenerate`."""
-        with _keyed_by(kwargs):
-            return await super().agenerate(prompts, *args, **kwargs)
+        stop, identity = await run_in_executor(None, self._identity_of_call, stop, kwargs)
+        with self._identified_by(identity):
+            return await super().agenerate(prompts, stop, *args, **kwargs)
 
+    @contextmanager
+    def _identified_by(self, identity: dict[str, Any]) -> Iterator[None]:
+        token = _identity_of_call.set((self, identity))
+        try:
+            yield
+        finally:
+            _identity_of_call.reset(token)
+
+    def _identity_of_call(
+        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[list[str] | None, dict[str, Any]]:
+        """Return the stop sequences of a call, and what its answers depend on.
+
+        Of wrong options the call itself says what is wrong with them, so that callbacks hear of it.
+        """
+        options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        try:
+            identity = self._identity(stop, options)
+        except InvalidRequestError:
+            return stop, {"model_name": self.model_name, "refused": repr(options)}
+        return identity["stop"], identity
+
+    @short_traceback
     def _generate(
         self,
         prompts: list[str],
@@ -104,9 +131,8 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        options = self._call_options(stop, kwargs)
-        generations = self._submit(self._encoded(prompts), options)
-        listener = run_manager if len(prompts) == options.n == 1 else None  # tokens of several answers would mix
+        generations = self._begin(prompts, stop, kwargs)
+        listener = run_manager if len(generations) == 1 else None  # tokens of several answers would mix
         answers = []
         with cancelling(generations):
             for generation in generations:
@@ -115,8 +141,9 @@ class Petals(PetalsParameters, BaseLLM):
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
                         listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, options.n)
+        return self._result(answers, generations, len(generations) // len(prompts))
 
+    @short_traceback
     async def _agenerate(
         self,
         prompts: list[str],
@@ -124,10 +151,8 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        options = self._call_options(stop, kwargs)
-        await run_in_executor(None, self._get_client)
-        generations = self._submit(self._encoded(prompts), options)
-        listener = run_manager if len(prompts) == options.n == 1 else None
+        generations = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), Generation.cancel)
+        listener = run_manager if len(generations) == 1 else None
         answers = []
         with cancelling(generations):
             for generation in generations:
@@ -136,8 +161,9 @@ class Petals(PetalsParameters, BaseLLM):
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, options.n)
+        return self._result(answers, generations, len(generations) // len(prompts))
 
+    @short_traceback
     def _stream(
         self,
         prompt: str,
@@ -146,13 +172,15 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         answer = _Answer(self._token_text)
-        for piece in self._submit_one(prompt, stop, kwargs):
+        [generation] = self._begin([prompt], stop, kwargs, streams=True)
+        for piece in generation:
             chunk = answer.add(piece)
             if chunk.text or chunk.generation_info:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    @short_traceback
     async def _astream(
         self,
         prompt: str,
@@ -161,8 +189,8 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         answer = _Answer(self._token_text)
-        await run_in_executor(None, self._get_client)
-        generation = self._submit_one(prompt, stop, kwargs)
+        begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
+        [generation] = await begun_off_loop(begin, Generation.cancel)
         with cancelling([generation]):  # at once, where the loop would get round to it later
             async for piece in generation:
                 chunk = answer.add(piece)
@@ -171,12 +199,12 @@ class Petals(PetalsParameters, BaseLLM):
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
-        return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
-
-    def _submit_one(self, prompt: str, stop: list[str] | None, kwargs: dict[str, Any]) -> Generation:
-        return self._submit(self._encoded([prompt]), self._call_options(stop, kwargs, streams=True))[0]
+    def _begin(
+        self, prompts: Sequence[str], stop: list[str] | None, kwargs: Mapping[str, Any], *, streams: bool = False
+    ) -> list[Generation]:
+        """Submit prompts to the engine; none of the tokens of an empty one, though a tokenizer may put one first."""
+        options = self._call_options(stop, kwargs, streams=streams)
+        return self._submit([self.get_token_ids(prompt) if prompt else [] for prompt in prompts], options)
 
     def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
@@ -192,19 +220,6 @@ class Petals(PetalsParameters, BaseLLM):
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],
             llm_output={"token_usage": usage, "model_name": self.model_name},
         )
-
-
-@contextmanager
-def _keyed_by(kwargs: dict[str, Any]) -> Iterator[None]:
-    """Let a cache tell a call apart by its options, too; of a class by its schema, since two may have one name."""
-    options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
-    if is_class_of_forms(options.get("json_schema")):
-        options["json_schema"] = json_schema_of(options["json_schema"])
-    token = _options_of_call.set(options)
-    try:
-        yield
-    finally:
-        _options_of_call.reset(token)
 
 
 class _Answer:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
+from langchain_petals.argument_errors import explained, unknown
 from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 from langchain_petals.schemas import closed_schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
 
@@ -21,7 +22,21 @@ DEFAULT_MAX_NEW_TOKENS = 256
 OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 """Further names of options that LangChain's users know."""
 
-_FORMS = ("json_schema", "regex", "grammar")
+FORMS = ("json_schema", "regex", "grammar")
+"""Options that say what an answer looks like; a generation has one of them."""
+
+
+def stop_sequences(value: Any) -> Any:
+    """Return a string as a list of one, an empty one or None as an empty list, and whatever else as it is."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return value
+
+
+LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
+"""A time that can be waited for."""
 
 JsonSchema = Annotated[dict[str, Any], BeforeValidator(closed_schema_of)]
 """A JSON schema, whose objects have no other properties than it names unless it says so; from whatever has one."""
@@ -30,7 +45,7 @@ JsonSchema = Annotated[dict[str, Any], BeforeValidator(closed_schema_of)]
 class GenerationOptions(BaseModel):
     """All that can be said about one generation; the sum of constructor, `model_kwargs` and call arguments."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(default=0.7, ge=0)
     top_p: float | None = Field(default=0.9, gt=0, le=1)
@@ -49,11 +64,11 @@ class GenerationOptions(BaseModel):
     num_beams: int = Field(default=1, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], BeforeValidator(stop_sequences)] = ()
     json_schema: JsonSchema | None = None
     regex: str | None = None
     grammar: str | None = None
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: Seconds | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -81,7 +96,7 @@ class GenerationOptions(BaseModel):
         Raises:
             InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
         """
-        if sum(getattr(self, name) is not None for name in _FORMS) > 1:
+        if sum(getattr(self, name) is not None for name in FORMS) > 1:
             msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
             raise InvalidRequestError(msg)
         if self.json_schema is not None:
@@ -125,38 +140,52 @@ class GenerationOptions(BaseModel):
 
 
 OPTION_NAMES = frozenset(GenerationOptions.model_fields)
+NAMES = OPTION_NAMES | set(OTHER_NAMES)
+"""All names under which options are given."""
+
+_NEVER_NONE = frozenset(
+    name for name, field in GenerationOptions.model_fields.items() if type(None) not in get_args(field.annotation)
+)
 
 
-def merged(*layers: Mapping[str, Any]) -> GenerationOptions:
-    """Add up options, each layer overriding the ones before it.
+def name_unknown(name: str) -> str:
+    """Return what is wrong with the name of an option that there is not."""
+    return f"{name!r} is no generation option{unknown(name, NAMES)}"
+
+
+def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up options, each layer overriding the ones before it; what is None in a layer is not set there.
 
     Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts; likewise of
     `json_schema`, `regex` and `grammar`.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        options = {OTHER_NAMES.get(name, name): value for name, value in layer.items() if value is not None}
+        if "max_length" in options:
+            chosen["max_new_tokens"] = None
+        elif "max_new_tokens" in options:
+            chosen["max_length"] = None
+        if not options.keys().isdisjoint(FORMS):
+            chosen |= dict.fromkeys(FORMS)
+        chosen |= options
+        for name in layer:
+            chosen.setdefault(OTHER_NAMES.get(name, name), None)
+    return {name: value for name, value in chosen.items() if value is not None or name not in _NEVER_NONE}
+
+
+def merged(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
+    """Return what options come to; see `added_up`.
+
+    Args:
+        layers: Options by name.
+        name_unknown: Says what is wrong with a name that there is not.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
     """
-    chosen: dict[str, Any] = {}
-    for layer in layers:
-        options = {OTHER_NAMES.get(name, name): value for name, value in layer.items()}
-        if options.get("max_length") is not None:
-            chosen["max_new_tokens"] = None
-        elif options.get("max_new_tokens") is not None:
-            chosen["max_length"] = None
-        if any(options.get(name) is not None for name in _FORMS):
-            chosen |= dict.fromkeys(_FORMS)
-        chosen |= options
-    stop = chosen.get("stop") or ()
-    chosen["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
     try:
-        return GenerationOptions(**chosen)
+        return GenerationOptions(**added_up(*layers))
     except ValidationError as error:
-        raise InvalidRequestError("; ".join(map(_explained, error.errors()))) from None
-
-
-def _explained(problem: Any) -> str:
-    name = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"{name!r} is no generation option; there are {', '.join(sorted(OPTION_NAMES | set(OTHER_NAMES)))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message} (got {problem['input']!r})" if name else message
+        message = explained(error, name_unknown=name_unknown)
+    raise InvalidRequestError(message)

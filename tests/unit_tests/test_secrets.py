@@ -10,9 +10,10 @@ import pytest
 import yaml
 from langchain_core.load import dumpd, dumps, loads
 from leaks import CANARY, frames, raised, sings, written_forms
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from langchain_petals import ChatPetals, Petals
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,20 +98,20 @@ def test_no_written_form_holds_the_key(model_class: type[Petals]) -> None:
 )
 def test_no_error_of_the_constructor_holds_the_key(model_class: type[Petals], wrong: dict[str, Any]) -> None:
     error = raised(lambda: model_class(**FIELDS | wrong))
-    assert isinstance(error, ValidationError)
+    assert isinstance(error, InvalidRequestError)
     assert [text for text in frames(error) if sings(text)] == []
 
 
 @both
 @pytest.mark.parametrize("name", ["token", "hf_token", "use_auth_token", "huggingfacehub_api_token"])
 def test_the_key_under_another_name_is_refused(model_class: type[Petals], name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name} is no argument; give the hub's key as huggingface_api_key"):
+    with pytest.raises(InvalidRequestError, match=f"{name} is no argument; give the hub's key as huggingface_api_key"):
         model_class(model="m", **{name: CANARY})
 
 
 @both
 def test_a_key_that_no_header_can_carry_is_refused(model_class: type[Petals]) -> None:
-    with pytest.raises(ValidationError, match="white space or characters outside ASCII"):
+    with pytest.raises(InvalidRequestError, match="white space or characters outside ASCII"):
         model_class(model="m", huggingface_api_key="hf_one\r\nX-Other: two")
 
 
