@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.parameters import PetalsParameters
 
-# A swarm may serve two models of one name under two prefixes, and code that comes with a model may change its tokenizer.
+# A swarm may serve two models of one name under two prefixes; code that comes with a model may change its tokenizer.
 _OF_THE_MODEL = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype", "trust_remote_code")
 
 

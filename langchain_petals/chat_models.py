@@ -29,6 +29,7 @@ from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.options import FORMS
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.schemas import is_class_of_forms, json_schema_of
 from langchain_petals.tracebacks import short_traceback
@@ -124,6 +125,16 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return super()._get_ls_params(stop=stop, **{"model": kwargs.pop("model_name", None), **kwargs})
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Return what traces show of a call's options: what it uses, whoever has said so."""
+        params = super()._get_invocation_params(stop=stop, **kwargs)
+        options = self._traced_options(stop, kwargs)
+        if options is None:
+            return params
+        used = options.model_dump(exclude=set(FORMS)) | {"stop": list(options.stop) or None}
+        used["max_tokens"] = options.max_new_tokens
+        return params | {name: used[name] for name in params if name in used}
 
     @short_traceback
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:

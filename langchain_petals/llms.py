@@ -21,7 +21,7 @@ from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import KEY_FIELDS
 from langchain_petals.logprobs import described
 from langchain_petals.off_loop import begun_off_loop
-from langchain_petals.options import JsonSchema  # noqa: TC001 - a field's type
+from langchain_petals.options import OTHER_NAMES, JsonSchema
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.tracebacks import short_traceback
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_petals.engine.generation import Piece
 
@@ -82,17 +84,47 @@ class Petals(PetalsParameters, BaseLLM):
         """Return where `langchain_core.load.loads` finds the class."""
         return ["langchain_petals", "llms"]
 
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the base class's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[str]:
+        """Answer a prompt in pieces; see `BaseLLM.stream`."""
+        return super().stream(input, config, **self._as_used(kwargs))
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the base class's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[str]:
+        """Answer a prompt in pieces; see `BaseLLM.astream`."""
+        return super().astream(input, config, **self._as_used(kwargs))
+
+    def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's options for traces: with one name for each, and stop sequences wherever they come from."""
+        options = self._traced_options(None, kwargs)
+        if options is None:
+            return dict(kwargs)
+        named = {OTHER_NAMES.get(name, name): value for name, value in kwargs.items()}
+        return {**named, "stop": list(options.stop)}
+
     def save(self, file_path: Path | str) -> None:
         """Write all fields but the key down; see `BaseLLM.save`."""
         with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
             super().save(file_path)
 
+    # Errors leave `_generate` for callbacks, and from here for the caller.
+
+    @short_traceback
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.generate`."""
         stop, identity = self._identity_of_call(stop, kwargs)
         with self._identified_by(identity):
             return super().generate(prompts, stop, *args, **kwargs)
 
+    @short_traceback
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResult:

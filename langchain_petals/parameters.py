@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables.config import get_config_list
-from pydantic import (
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
-from langchain_petals.argument_errors import explained, misplaced, unknown
+from langchain_petals.argument_errors import unknown
+from langchain_petals.arguments import ArgumentChecks
 from langchain_petals.cache_key import of_answers
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.settings import Settings
-from langchain_petals.errors import InvalidRequestError, PetalsError
-from langchain_petals.hub_key import KEY_FIELDS, HubKeyHolder, check_names, with_hidden_key
+from langchain_petals.errors import InvalidRequestError
 from langchain_petals.options import (
     DEFAULT_MAX_NEW_TOKENS,
     FORMS,
@@ -37,7 +28,7 @@ from langchain_petals.options import (
     merged,
     stop_sequences,
 )
-from langchain_petals.tracebacks import short_traceback, without_frames
+from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,10 +42,8 @@ if TYPE_CHECKING:
     from langchain_petals.engine.generation import Generation
 
 
-class PetalsParameters(HubKeyHolder):
+class PetalsParameters(ArgumentChecks):
     """Connection and generation fields, and the way from them to the engine."""
-
-    model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
@@ -170,41 +159,9 @@ class PetalsParameters(HubKeyHolder):
 
     _client: Client | None = PrivateAttr(default=None)
 
-    _of_calls: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of a call that are no options of a generation."""
-
-    def __init__(self, *arguments: Any, **fields: Any) -> None:
-        """Make an object; nothing is loaded before it is used, unless `preload` says so.
-
-        Raises:
-            InvalidRequestError: An argument is unknown, of a wrong type or out of range, or contradicts another one.
-            PetalsError: With `preload=True`, whatever keeps the model from being loaded.
-        """
-        fields = with_hidden_key(fields)  # from here on, no frame holds it in the open
-        if arguments:
-            told = misplaced(type(self).__name__, arguments[0])
-            del arguments  # the key may be in it
-            raise InvalidRequestError(told)
-        problem: PetalsError | None
-        try:
-            super().__init__(**fields)
-            problem = self._preloaded()
-        except ValidationError as error:  # which holds all arguments
-            problem = InvalidRequestError(explained(error, name_unknown=self._no_field, secrets=KEY_FIELDS))
-        if problem is not None:
-            try:
-                raise problem
-            finally:
-                del problem
-
-    def _preloaded(self) -> PetalsError | None:
-        """Load what shall be loaded early; return why that cannot be done."""
-        try:
-            if self.preload:
-                self._get_client()
-        except PetalsError as error:
-            return without_frames(error)
-        return None
+    def _complete(self) -> None:
+        if self.preload:
+            self._get_client()
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -223,54 +180,6 @@ class PetalsParameters(HubKeyHolder):
     def is_lc_serializable(cls) -> bool:
         """Whether `langchain_core.load.dumps` can write the object down."""
         return True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _collect_extra(cls, values: Any) -> Any:
-        """Leave out what is None and cannot be, and move options that are no fields to `model_kwargs`."""
-        if not isinstance(values, dict):
-            return values
-        check_names(values)
-        known = cls._argument_names()
-        values = {name: value for name, value in values.items() if value is not None or cls._can_be_none(name)}
-        others = {name: value for name, value in values.items() if name not in known}
-        if not others:
-            return values
-        if wrong := others.keys() - NAMES:
-            raise InvalidRequestError("; ".join(map(cls._no_field, sorted(wrong))))
-        own = {name: value for name, value in values.items() if name in known}
-        more = own.get("model_kwargs", {})
-        if not isinstance(more, Mapping):  # pydantic says what is wrong with it
-            return own
-        if twice := others.keys() & more.keys():
-            msg = f"{', '.join(sorted(twice))} given twice, as an argument and in model_kwargs; give it once"
-            raise InvalidRequestError(msg)
-        for name in others:
-            warnings.warn(
-                f"{name} is no field of {cls.__name__}; it was moved to model_kwargs and is checked there.",
-                stacklevel=5,  # this function, the constructors of pydantic, LangChain and this class, the caller
-            )
-        return {**own, "model_kwargs": {**more, **others}}
-
-    @classmethod
-    def _argument_names(cls) -> set[str]:
-        return {*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)}
-
-    @classmethod
-    def _can_be_none(cls, argument: str) -> bool:
-        names = {field.alias: name for name, field in cls.model_fields.items()}
-        field = cls.model_fields.get(names.get(argument, argument))
-        if field is None:
-            return argument not in NAMES
-        return field.annotation is Any or type(None) in get_args(field.annotation)
-
-    @classmethod
-    def _no_field(cls, name: str) -> str:
-        """Return what is wrong with the name of an argument that there is not."""
-        if name in cls._of_calls:
-            return f"{name} is given with a call, or by bind, and not to the constructor of {cls.__name__}"
-        names, rest = cls._argument_names() | NAMES, f"help({cls.__name__}) shows its arguments"
-        return f"{name!r} is no argument of {cls.__name__}{unknown(name, names, rest)}"
 
     @classmethod
     def _no_option(cls, name: str) -> str:
