@@ -210,7 +210,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
         **kwargs: Any,
     ) -> ChatResult:
-        answers = self._begin(messages, stop, kwargs)
+        with self._expecting():
+            answers = self._begin(messages, stop, kwargs)
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 for piece in answer.generation:
@@ -225,7 +226,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
         **kwargs: Any,
     ) -> ChatResult:
-        answers = await begun_off_loop(partial(self._begin, messages, stop, kwargs), _cancel)
+        answers = await begun_off_loop(partial(self._begin, messages, stop, kwargs), _cancel, self._expecting())
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
@@ -256,7 +257,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        [answer] = await begun_off_loop(partial(self._begin, messages, stop, kwargs, streams=True), _cancel)
+        [answer] = await begun_off_loop(
+            partial(self._begin, messages, stop, kwargs, streams=True), _cancel, self._expecting()
+        )
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
                 chunk = await _add_off_loop(answer, piece)

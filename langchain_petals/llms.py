@@ -163,7 +163,8 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        generations = self._begin(prompts, stop, kwargs)
+        with self._expecting():
+            generations = self._begin(prompts, stop, kwargs)
         listener = run_manager if len(generations) == 1 else None  # tokens of several answers would mix
         answers = []
         with cancelling(generations):
@@ -183,7 +184,9 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        generations = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), Generation.cancel)
+        generations = await begun_off_loop(
+            partial(self._begin, prompts, stop, kwargs), Generation.cancel, self._expecting()
+        )
         listener = run_manager if len(generations) == 1 else None
         answers = []
         with cancelling(generations):
@@ -222,7 +225,7 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         answer = _Answer(self._token_text)
         begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
-        [generation] = await begun_off_loop(begin, Generation.cancel)
+        [generation] = await begun_off_loop(begin, Generation.cancel, self._expecting())
         with cancelling([generation]):  # at once, where the loop would get round to it later
             async for piece in generation:
                 chunk = answer.add(piece)

@@ -10,11 +10,16 @@ from langchain_core.runnables import run_in_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 _Begun = TypeVar("_Begun")
 
 
-async def begun_off_loop(begin: Callable[[], Sequence[_Begun]], cancel: Callable[[_Begun], object]) -> Sequence[_Begun]:
+async def begun_off_loop(
+    begin: Callable[[], Sequence[_Begun]],
+    cancel: Callable[[_Begun], object],
+    expecting: AbstractContextManager[None],
+) -> Sequence[_Begun]:
     """Begin generations on another thread.
 
     A thread cannot be interrupted: when the task is cancelled meanwhile, what the thread begins is cancelled as soon as
@@ -23,6 +28,7 @@ async def begun_off_loop(begin: Callable[[], Sequence[_Begun]], cancel: Callable
     Args:
         begin: Begins them.
         cancel: Cancels one of them.
+        expecting: Holds meanwhile; see `Engine.expecting`.
     """
     outcome: Future[Sequence[_Begun]] = Future()
 
@@ -31,8 +37,9 @@ async def begun_off_loop(begin: Callable[[], Sequence[_Begun]], cancel: Callable
         outcome.set_result(items)
         return items
 
-    try:
-        return await run_in_executor(None, work)
-    except asyncio.CancelledError:
-        outcome.add_done_callback(lambda done: [cancel(item) for item in done.result()])
-        raise
+    with expecting:
+        try:
+            return await run_in_executor(None, work)
+        except asyncio.CancelledError:
+            outcome.add_done_callback(lambda done: [cancel(item) for item in done.result()])
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,7 @@ from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from langchain_core.language_models import LangSmithParams
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
@@ -359,6 +361,10 @@ class PetalsParameters(ArgumentChecks):
                 clients.client_of(self.client, self.tokenizer) if given else clients.get_client(self._connection())
             )
         return self._client
+
+    def _expecting(self) -> AbstractContextManager[None]:
+        """Return what lets requests that wait for companions wait for the one that is being made."""
+        return contextlib.nullcontext() if self._client is None else self._client.engine.expecting()
 
     def _connection(self) -> Connection:
         from langchain_petals.engine.client import Connection  # noqa: PLC0415 - loads torch
