@@ -25,7 +25,7 @@ from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
 from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.chat.tool_calls import find_format
-from langchain_petals.chat.tools import openai_tool
+from langchain_petals.chat.tools import openai_tool, openai_tools
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.off_loop import begun_off_loop
@@ -144,7 +144,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         if is_class_of_forms(form.get("response_format")):
             form["response_format"] = json_schema_of(form["response_format"])
         if "tools" in form:
-            form["tools"] = [openai_tool(tool) for tool in form["tools"]]
+            form["tools"] = openai_tools(form["tools"])
         identity = self._identity(stop, options) | form
         name = kwargs.get("model") or kwargs.get("model_name")
         if name not in (None, self.model_name):

@@ -86,7 +86,7 @@ def schema_of_class(form: Any) -> dict[str, Any]:
     described = class_of(form) if is_typeddict(form) else form
     try:
         schema = described.model_json_schema() if issubclass(described, BaseModel) else described.schema()
-    except (PydanticUserError, ValueError) as error:  # what pydantic 2 and 1 raise
+    except (PydanticUserError, ValueError, AttributeError) as error:  # what pydantic 2 and 1 raise
         msg = f"no JSON schema can be made of {form.__name__}: {error}"
         raise InvalidRequestError(msg) from error
     reference = schema.get("$ref")
