@@ -268,6 +268,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
+    @short_traceback
     def batch(
         self,
         inputs: list[LanguageModelInput],

@@ -33,6 +33,9 @@ def stop_sequences(value: Any) -> Any:
     return value
 
 
+# Beyond these, logits overflow in single precision.
+_COLDEST, _HOTTEST, _STRONGEST = 1e-5, 1e6, 1e3
+
 LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
@@ -47,12 +50,12 @@ class GenerationOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, le=_HOTTEST)
     top_p: float | None = Field(default=0.9, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     min_p: float | None = Field(default=None, gt=0, le=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
+    repetition_penalty: float | None = Field(default=None, ge=1 / _STRONGEST, le=_STRONGEST)
     no_repeat_ngram_size: int = Field(default=0, ge=0)
     bad_words_ids: tuple[Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)], ...] | None = None
     min_new_tokens: int = Field(default=0, ge=0)
@@ -117,7 +120,7 @@ class GenerationOptions(BaseModel):
             no_repeat_ngram_size=self.no_repeat_ngram_size,
             bad_words_ids=self.bad_words_ids or (),
             min_new_tokens=self.min_new_tokens,
-            greedy=not self.do_sample or self.temperature == 0,
+            greedy=not self.do_sample or self.temperature < _COLDEST,
             seed=None if self.seed is None else self.seed + row,
         )
 

@@ -105,6 +105,8 @@ def test_unknown_option_is_named_and_the_known_ones_listed() -> None:
         {"temperature": [0.5]},
         {"max_new_tokens": float("nan")},
         {"repetition_penalty": float("inf")},
+        {"repetition_penalty": 1e-40},
+        {"temperature": 1e38},
         {"timeout": float("inf")},
         {"timeout": 1e300},
     ],
@@ -143,7 +145,7 @@ def test_contradictions_are_refused(options: dict[str, Any], message: str) -> No
 # ---- what options come to
 
 
-@pytest.mark.parametrize("option", [{"temperature": 0}, {"do_sample": False}], ids=str)
+@pytest.mark.parametrize("option", [{"temperature": 0}, {"temperature": 1e-40}, {"do_sample": False}], ids=str)
 def test_greedy(option: dict[str, Any]) -> None:
     assert merged(option).sampling(0).greedy
 
