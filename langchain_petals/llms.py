@@ -21,7 +21,7 @@ from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import KEY_FIELDS
 from langchain_petals.logprobs import described
 from langchain_petals.off_loop import begun_off_loop
-from langchain_petals.options import OTHER_NAMES, JsonSchema
+from langchain_petals.options import FORMS, OTHER_NAMES, JsonSchema
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.tracebacks import short_traceback
 
@@ -103,12 +103,13 @@ class Petals(PetalsParameters, BaseLLM):
         return super().astream(input, config, **self._as_used(kwargs))
 
     def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a call's options for traces: with one name for each, and stop sequences wherever they come from."""
+        """Return a call's options as it uses them, each under one name: traces show them beside the object's own."""
         options = self._traced_options(None, kwargs)
         if options is None:
             return dict(kwargs)
         named = {OTHER_NAMES.get(name, name): value for name, value in kwargs.items()}
-        return {**named, "stop": list(options.stop)}
+        used = options.model_dump(include={*named, "max_new_tokens", "max_length"} - {*FORMS, "stop"})
+        return {**named, **used, "stop": list(options.stop)}
 
     def save(self, file_path: Path | str) -> None:
         """Write all fields but the key down; see `BaseLLM.save`."""
