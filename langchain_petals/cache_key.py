@@ -32,7 +32,8 @@ def of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> 
     """
     chosen = added_up(*layers)
     forms = {name: chosen.pop(name, None) for name in FORMS}
-    if forms["json_schema"] is not None:
+    own = getattr(model, "json_schema", None)  # is closed already, and may be large
+    if forms["json_schema"] is not None and forms["json_schema"] is not own:
         forms["json_schema"] = closed_schema_of(forms["json_schema"])
     options = merged(chosen).model_dump(exclude={"timeout", *FORMS}, mode="json") | forms
     fields = type(model).model_fields

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import warnings
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +19,10 @@ from langchain_petals import ChatPetals, Petals
 from langchain_petals.engine import client as clients
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.options import GenerationOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -72,6 +76,29 @@ TESTED_BELOW = {"model_kwargs", "client", "tokenizer", "preload", "on_prefill"}
 
 def test_no_field_is_left_out_here() -> None:
     assert {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW} == set(Petals.model_fields) - set(BaseLLM.model_fields)
+
+
+def rows(page: str) -> Iterator[tuple[str, str]]:
+    """Return the options of a page's tables, and their defaults."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    for table in re.findall(r"^\| option \|.*\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for names, defaults in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, re.MULTILINE):
+            options = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", names))
+            values = defaults.split(", ")
+            yield from zip(options, values * len(options) if len(values) == 1 else values, strict=True)
+
+
+def test_the_tables_of_options_have_the_defaults_of_the_class() -> None:
+    fields = GenerationOptions.model_fields | Petals.model_fields
+    found = {
+        name: (ast.literal_eval(default), fields[name].get_default(call_default_factory=True))
+        for name, default in rows("llm.md")
+        if name in fields and name != "huggingface_api_key"
+    }
+    assert {name: pair for name, pair in found.items() if pair[0] != pair[1]} == {}
+    assert found.keys() >= set(GenerationOptions.model_fields) | set(Petals.model_fields) - set(
+        BaseLLM.model_fields
+    ) - {"huggingface_api_key"}
 
 
 # ---- where arguments go
