@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.addresses import check_initial_peer
 from langchain_petals.engine.client import Connection
-from langchain_petals.engine.petals_compat import load_petals
-from langchain_petals.errors import InvalidRequestError
+from langchain_petals.engine.petals_compat import load_distributed_model, load_petals
+from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
 
 PEER_ID = "12D3KooWQGTqmM7NKjV6ggU1ZCap8zWiyKR89RViDXiqehSiCpY5"
 OLD_PEER_ID = "QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY"
@@ -132,6 +132,25 @@ def test_nothing_of_a_model_runs_unless_it_is_said(model_class: type[Petals]) ->
     assert (model.trust_remote_code, model.local_files_only) == (False, False)
     connection = model_class(model="m", trust_remote_code=True, local_files_only=True)._connection()
     assert (connection.trust_remote_code, connection.local_files_only) == (True, True)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "tpu"])
+def test_a_device_that_there_is_not_is_named_before_anything_is_loaded(device: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"device='{device}' cannot be used: "):
+        Petals(model="no/such/folder", device=device).invoke("Hi")
+
+
+def test_a_swarm_that_nobody_answers_for_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = load_petals().hivemind.p2p.P2PDaemonError
+
+    def load(*_: Any, **__: Any) -> Any:
+        msg = "Daemon failed to start: 2024/11/26 06:29:01 failed to connect to bootstrap peers"
+        raise error(msg)
+
+    monkeypatch.setattr(load_petals().petals.AutoDistributedModelForCausalLM, "from_pretrained", load)
+    with pytest.raises(SwarmUnreachableError) as caught:
+        load_distributed_model("a/b", initial_peers=["/ip4/1.2.3.4"])
+    assert "(/ip4/1.2.3.4): failed to connect to bootstrap peers. Check" in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"local_files_only": True}, {"trust_remote_code": True}, {"revision": "v1"}])
