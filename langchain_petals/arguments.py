@@ -77,7 +77,7 @@ class ArgumentChecks(HubKeyHolder):
         more = own.get("model_kwargs", {})
         if not isinstance(more, Mapping):  # pydantic says what is wrong with it
             return own
-        if twice := others.keys() & more.keys():
+        if twice := [name for name in others if more.get(name) is not None]:
             msg = f"{', '.join(sorted(twice))} given twice, as an argument and in model_kwargs; give it once"
             raise InvalidRequestError(msg)
         for name in others:

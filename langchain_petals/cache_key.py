@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.chat.tools import openai_tools
 from langchain_petals.options import FORMS, GenerationOptions, added_up, merged
-from langchain_petals.schemas import closed_schema_of
+from langchain_petals.schemas import closed_schema_of, is_class_of_forms, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_petals.parameters import PetalsParameters
+
+OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
+"""Fields that mean nothing to another model."""
 
 # A swarm may serve two models of one name under two prefixes; code that comes with a model may change its tokenizer.
 _OF_THE_MODEL = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype", "trust_remote_code")
@@ -46,3 +50,20 @@ def of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> 
     if model.client is not None:
         key["client"] = [getattr(each, "name_or_path", None) for each in (model.client, model.tokenizer)]
     return key | {name: value for name, value in options.items() if name in fields} | {"model_kwargs": more}
+
+
+def of_form(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a chat call says of the form of its answer: of classes the schema, since two may have one name.
+
+    Args:
+        arguments: `tools`, `response_format` and what else is about the form.
+
+    Raises:
+        InvalidRequestError: A tool is none.
+    """
+    form = {name: value for name, value in arguments.items() if value is not None}
+    if is_class_of_forms(form.get("response_format")):
+        form["response_format"] = json_schema_of(form["response_format"])
+    if "tools" in form:
+        form["tools"] = openai_tools(form["tools"])
+    return form

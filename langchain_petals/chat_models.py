@@ -17,6 +17,7 @@ from langchain_core.outputs import ChatResult
 from langchain_core.runnables import run_in_executor
 from pydantic import Field, PrivateAttr, field_validator
 
+from langchain_petals.cache_key import OF_ONE_MODEL, of_form
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.answers import ChatAnswer
 from langchain_petals.chat.messages import turns
@@ -25,13 +26,12 @@ from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
 from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.chat.tool_calls import find_format
-from langchain_petals.chat.tools import openai_tool, openai_tools
+from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.off_loop import begun_off_loop
 from langchain_petals.options import FORMS
 from langchain_petals.parameters import PetalsParameters
-from langchain_petals.schemas import is_class_of_forms, json_schema_of
 from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 
 _OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
-_OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
-"""Fields that mean nothing to another model."""
 
 _OWN_VARIABLES = frozenset(inspect.signature(ChatTemplate.render).parameters) - {"self", "extra"}
 
@@ -138,17 +136,12 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     @short_traceback
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return what a cache tells calls apart by: of classes the schema, since two may have one name."""
-        form = {name: kwargs.pop(name) for name in _OF_THE_FORM if kwargs.get(name) is not None}
+        """Return what a cache tells calls apart by."""
         options = {name: value for name, value in kwargs.items() if name not in self._of_calls}
-        if is_class_of_forms(form.get("response_format")):
-            form["response_format"] = json_schema_of(form["response_format"])
-        if "tools" in form:
-            form["tools"] = openai_tools(form["tools"])
-        identity = self._identity(stop, options) | form
+        identity = self._identity(stop, options) | of_form({name: kwargs.get(name) for name in _OF_THE_FORM})
         name = kwargs.get("model") or kwargs.get("model_name")
         if name not in (None, self.model_name):
-            identity |= {"model_name": name} | dict.fromkeys(_OF_ONE_MODEL)
+            identity |= {"model_name": name} | dict.fromkeys(OF_ONE_MODEL)
         return str(sorted(identity.items()))
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
@@ -200,7 +193,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         usages = [output["token_usage"] for output in llm_outputs if output]  # None: it came from a cache
         total = {name: sum(usage[name] for usage in usages) for name in (usages[0] if usages else ())}
-        return {"token_usage": total, "model_name": self.model_name}
+        names = [output["model_name"] for output in llm_outputs if output]
+        return {"token_usage": total, "model_name": names[0] if names else self.model_name}
 
     @short_traceback
     def _generate(
@@ -366,7 +360,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         if self.client is not None or self.tokenizer is not None:
             msg = f"model={name!r} cannot be loaded beside the client or tokenizer that were given; make a ChatPetals."
             raise InvalidRequestError(msg)
-        shared = self._given - _OF_ONE_MODEL - {"profile"}
+        shared = self._given - OF_ONE_MODEL - {"profile"}
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
     def _start(
@@ -438,7 +432,8 @@ def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
         "completion_tokens": sum(each["output_tokens"] for each in usages),
         "total_tokens": sum(each["total_tokens"] for each in usages),
     }
-    return ChatResult(generations=[answer.result() for answer in answers], llm_output={"token_usage": usage})
+    output = {"token_usage": usage, "model_name": answers[0].model_name}
+    return ChatResult(generations=[answer.result() for answer in answers], llm_output=output)
 
 
 def _profile(context_length: int | None) -> ModelProfile:

@@ -175,7 +175,7 @@ class Petals(PetalsParameters, BaseLLM):
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
                         listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, len(generations) // len(prompts))
+        return self._result(answers, generations, len(generations) // len(prompts) if prompts else 1)
 
     @short_traceback
     async def _agenerate(
@@ -197,7 +197,7 @@ class Petals(PetalsParameters, BaseLLM):
                     chunk = answers[-1].add(piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, len(generations) // len(prompts))
+        return self._result(answers, generations, len(generations) // len(prompts) if prompts else 1)
 
     @short_traceback
     def _stream(

@@ -217,7 +217,8 @@ class PetalsParameters(ArgumentChecks):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        twice = self.model_fields_set & {OTHER_NAMES.get(name, name) for name in self.model_kwargs}
+        more = {OTHER_NAMES.get(name, name) for name, value in self.model_kwargs.items() if value is not None}
+        twice = {name for name in self.model_fields_set & more if getattr(self, name) is not None}
         if twice and not self._is_copy:
             msg = f"{', '.join(sorted(twice))} given twice, as argument and in model_kwargs; give each once"
             raise InvalidRequestError(msg)

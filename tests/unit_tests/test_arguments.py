@@ -62,6 +62,15 @@ def test_none_in_the_constructor_is_the_default(model_class: type[Petals]) -> No
 
 
 @both
+def test_none_is_not_given_twice(model_class: type[Petals]) -> None:
+    for fields in ({"seed": None, "model_kwargs": {"seed": 5}}, {"seed": 5, "model_kwargs": {"seed": None}}):
+        assert model_class(model="m", **fields)._call_options(None, {}).seed == 5
+    with pytest.warns(UserWarning, match="min_p is no field"):
+        model = model_class(model="m", min_p=0.5, model_kwargs={"min_p": None})
+    assert model._call_options(None, {}).min_p == 0.5
+
+
+@both
 def test_none_for_top_p_keeps_all_tokens(model_class: type[Petals]) -> None:
     assert model_class(model="m", top_p=None)._call_options(None, {}).sampling(0).top_p == 1
     assert model_class(model="m", top_p=0.5)._call_options(None, {"top_p": None}).top_p == 0.5

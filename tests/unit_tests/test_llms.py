@@ -161,6 +161,11 @@ def test_generate(llm: Petals, expected: dict[str, str]) -> None:
     assert [[each.text for each in answers] for answers in result.generations] == [[each] for each in expected.values()]
 
 
+async def test_nothing_is_answered_with_nothing(llm: Petals) -> None:
+    assert llm.generate([]).generations == (await llm.agenerate([])).generations == []
+    assert llm.batch([]) == await llm.abatch([]) == list(llm.batch_as_completed([])) == []
+
+
 async def test_agenerate(llm: Petals, expected: dict[str, str]) -> None:
     result = await llm.agenerate(PROMPTS)
     assert [answers[0].text for answers in result.generations] == list(expected.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import HumanMessage
 from local_client import LocalClient
 
 from langchain_petals import ChatPetals, Petals
@@ -138,6 +139,9 @@ def test_traces_say_which_model_a_call_used(
     monkeypatch.setattr(clients, "get_client", lambda _: client)
     way(ChatPetals(model="a/model", max_tokens=2), {"callbacks": [tracer]}, **{name: "another/model"})
     assert tracer.metadata["ls_model_name"] == "another/model"
+    result = ChatPetals(model="a/model", max_tokens=2).generate([[HumanMessage("Hi")]], **{name: "another/model"})
+    assert result.llm_output is not None
+    assert result.llm_output["model_name"] == "another/model"
 
 
 @by_all_ways
