@@ -6,6 +6,8 @@ import difflib
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.hub_key import is_key
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -58,6 +60,8 @@ def unknown(name: str, known: Collection[str], otherwise: str = "") -> str:
         known: The names that there are.
         otherwise: What to say where nothing comes near; by default these names.
     """
+    if is_key(name):
+        return "; a swarm needs no key, and the hub's is given to the constructor, as huggingface_api_key"
     spelled = {_plain(each): each for each in known}
     if name in _ELSEWHERE:
         return f"; {_ELSEWHERE[name]}"

@@ -63,7 +63,7 @@ def with_hidden_key(arguments: dict[str, Any]) -> dict[str, Any]:
 def hide_key(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with what is a key by its name as a `SecretStr`."""
     hidden = {
-        name: SecretStr(value) if isinstance(value, str) and _is_key(name) else value
+        name: SecretStr(value) if isinstance(value, str) and is_key(name) else value
         for name, value in arguments.items()
     }
     if isinstance(more := hidden.get("model_kwargs"), dict):
@@ -79,7 +79,7 @@ def check_names(arguments: dict[str, Any]) -> None:
     """
     more = arguments.get("model_kwargs")
     names = {*arguments, *(more if isinstance(more, Mapping) else ())}
-    keys = sorted(name for name in names if _is_key(name) and name != _FIELD)
+    keys = sorted(name for name in names if is_key(name) and name != _FIELD)
     if not _OTHER_NAMES.isdisjoint(keys):
         msg = f"{', '.join(keys)} is no argument; give the hub's key as {_FIELD}"
         raise InvalidRequestError(msg)
@@ -91,7 +91,8 @@ def check_names(arguments: dict[str, Any]) -> None:
         raise InvalidRequestError(msg)
 
 
-def _is_key(name: Any) -> bool:
+def is_key(name: Any) -> bool:
+    """Whether an argument of this name is the hub's key or another service's."""
     return isinstance(name, str) and (name in {_FIELD, *_OTHER_NAMES} or bool(_OF_ANOTHER_SERVICE.fullmatch(name)))
 
 

@@ -96,7 +96,7 @@ class _Case:
         if stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
                 f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
-                f"private, {_SET_KEY} a key that may read {self._page()}."
+                f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
             )
         if stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(

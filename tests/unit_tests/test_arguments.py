@@ -228,6 +228,15 @@ def test_keys_of_other_services_are_not_shown(model_class: type[Petals], name: s
 
 
 @both
+@pytest.mark.parametrize("name", ["api_key", "token", "openai_api_key"])
+def test_a_key_with_a_call_is_sent_to_the_constructor(
+    model_class: type[Petals], name: str, loaded: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequestError, match="the hub's is given to the constructor, as huggingface_api_key"):
+        model_class(**loaded).invoke("Hi", **{name: "hf_key"})
+
+
+@both
 @pytest.mark.parametrize("name", ["max_retries", "model_kwargs", "verbose", "cache", "device", "session_cache"])
 def test_a_field_with_a_call_is_sent_to_the_constructor(
     model_class: type[Petals], name: str, loaded: dict[str, Any]
