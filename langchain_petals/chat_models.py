@@ -29,6 +29,7 @@ from langchain_petals.chat.tool_calls import find_format
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.hub_key import hide_key
 from langchain_petals.off_loop import begun_off_loop
 from langchain_petals.options import FORMS
 from langchain_petals.parameters import PetalsParameters
@@ -126,7 +127,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         """Return what traces show of a call's options: what it uses, whoever has said so."""
-        params = super()._get_invocation_params(stop=stop, **kwargs)
+        params = super()._get_invocation_params(stop=stop, **hide_key(kwargs))
         options = self._traced_options(stop, kwargs)
         if options is None:
             return params
@@ -235,7 +236,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        [answer] = self._begin(messages, stop, kwargs, streams=True)
+        with self._expecting():
+            [answer] = self._begin(messages, stop, kwargs, streams=True)
         for piece in answer.generation:
             chunk = answer.add(piece)
             if chunk is not None:
@@ -432,8 +434,9 @@ def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
         "completion_tokens": sum(each["output_tokens"] for each in usages),
         "total_tokens": sum(each["total_tokens"] for each in usages),
     }
-    output = {"token_usage": usage, "model_name": answers[0].model_name}
-    return ChatResult(generations=[answer.result() for answer in answers], llm_output=output)
+    generations = [answer.result() for answer in answers]
+    name = generations[0].message.response_metadata["model_name"]
+    return ChatResult(generations=generations, llm_output={"token_usage": usage, "model_name": name})
 
 
 def _profile(context_length: int | None) -> ModelProfile:

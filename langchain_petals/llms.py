@@ -18,7 +18,7 @@ from langchain_core.runnables import run_in_executor
 
 from langchain_petals.engine.generation import Generation, cancelling
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.hub_key import KEY_FIELDS
+from langchain_petals.hub_key import KEY_FIELDS, hide_key
 from langchain_petals.logprobs import described
 from langchain_petals.off_loop import begun_off_loop
 from langchain_petals.options import FORMS, OTHER_NAMES, JsonSchema
@@ -104,9 +104,10 @@ class Petals(PetalsParameters, BaseLLM):
 
     def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a call's options as it uses them, each under one name: traces show them beside the object's own."""
+        kwargs = hide_key(dict(kwargs))  # it will be refused, but after tracers have seen it
         options = self._traced_options(None, kwargs)
         if options is None:
-            return dict(kwargs)
+            return kwargs
         named = {OTHER_NAMES.get(name, name): value for name, value in kwargs.items()}
         used = options.model_dump(include={*named, "max_new_tokens", "max_length"} - {*FORMS, "stop"})
         return {**named, **used, "stop": list(options.stop)}
@@ -121,7 +122,7 @@ class Petals(PetalsParameters, BaseLLM):
     @short_traceback
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.generate`."""
-        stop, identity = self._identity_of_call(stop, kwargs)
+        stop, identity = self._stop_and_identity(stop, kwargs)
         with self._identified_by(identity):
             return super().generate(prompts, stop, *args, **kwargs)
 
@@ -130,7 +131,7 @@ class Petals(PetalsParameters, BaseLLM):
         self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any
     ) -> LLMResult:
         """Answer prompts; see `BaseLLM.agenerate`."""
-        stop, identity = await run_in_executor(None, self._identity_of_call, stop, kwargs)
+        stop, identity = await run_in_executor(None, self._stop_and_identity, stop, kwargs)
         with self._identified_by(identity):
             return await super().agenerate(prompts, stop, *args, **kwargs)
 
@@ -142,7 +143,7 @@ class Petals(PetalsParameters, BaseLLM):
         finally:
             _identity_of_call.reset(token)
 
-    def _identity_of_call(
+    def _stop_and_identity(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[list[str] | None, dict[str, Any]]:
         """Return the stop sequences of a call, and what its answers depend on.
@@ -153,7 +154,7 @@ class Petals(PetalsParameters, BaseLLM):
         try:
             identity = self._identity(stop, options)
         except InvalidRequestError:
-            return stop, {"model_name": self.model_name, "refused": repr(options)}
+            return stop, {"model_name": self.model_name, "refused": repr(hide_key(options))}
         return identity["stop"], identity
 
     @short_traceback
@@ -208,7 +209,8 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         answer = _Answer(self._token_text)
-        [generation] = self._begin([prompt], stop, kwargs, streams=True)
+        with self._expecting():
+            [generation] = self._begin([prompt], stop, kwargs, streams=True)
         for piece in generation:
             chunk = answer.add(piece)
             if chunk.text or chunk.generation_info:

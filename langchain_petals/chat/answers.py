@@ -137,7 +137,7 @@ class ChatAnswer:
         remember: Callable[[str, Sequence[int], AIMessage], object],
     ) -> None:
         self.generation = generation
-        self.model_name, self._splitter, self._token_text = model_name, splitter, token_text
+        self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
         self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
         self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
         self._whole = _News()
@@ -210,7 +210,7 @@ class ChatAnswer:
     def _metadata(self) -> dict[str, Any]:
         return {
             "finish_reason": self._finish_reason,
-            "model_name": self.model_name,
+            "model_name": self._model_name,
             "model_provider": PROVIDER,
         }
 
