@@ -279,6 +279,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     # ---- tools and structured output
 
+    @short_traceback
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -319,6 +320,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         AnswerForm.of_call(dict(bound)).constraint(find_format(self.tool_format, self.chat_template))  # raises now
         return self.bind(**{name: value for name, value in bound.items() if value is not None}, **kwargs)
 
+    @short_traceback
     def with_structured_output(
         self,
         schema: dict[str, Any] | type | None = None,

@@ -169,6 +169,16 @@ def test_an_error_of_the_constructor_has_one_frame_of_this_package(model_class: 
     assert is_short(raised(lambda: model_class({})))  # type: ignore[call-arg]
 
 
+def test_an_error_of_binding_has_one_frame_of_this_package(loaded: dict[str, Any]) -> None:
+    chat = ChatPetals(**loaded)
+    for bind in (
+        lambda: chat.bind_tools([5]),  # type: ignore[list-item]
+        lambda: chat.bind_tools([], tool_choice="x"),
+        lambda: chat.with_structured_output({"type": "object", "properties": {"a": {"type": "nothing"}}}),
+    ):
+        assert is_short(raised(bind))
+
+
 @both
 def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], loaded: dict[str, Any]) -> None:
     def open_session(_: int) -> ScriptedSession:
