@@ -240,9 +240,13 @@ class Petals(PetalsParameters, BaseLLM):
     def _begin(
         self, prompts: Sequence[str], stop: list[str] | None, kwargs: Mapping[str, Any], *, streams: bool = False
     ) -> list[Generation]:
-        """Submit prompts to the engine; none of the tokens of an empty one, though a tokenizer may put one first."""
+        """Submit prompts to the engine."""
         options = self._call_options(stop, kwargs, streams=streams)
-        return self._submit([self.get_token_ids(prompt) if prompt else [] for prompt in prompts], options)
+        return self._submit(self._encoded(prompts), options)
+
+    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
+        return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
     def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
