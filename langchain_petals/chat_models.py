@@ -11,16 +11,16 @@ import json
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import run_in_executor
-from langchain_core.runnables.config import get_config_list
 from pydantic import Field, PrivateAttr, field_validator
 
+from langchain_petals.cache_key import OF_ONE_MODEL, of_form
 from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.answers import PROVIDER, ChatAnswer
+from langchain_petals.chat.answers import ChatAnswer
 from langchain_petals.chat.messages import turns
 from langchain_petals.chat.prompts import Prompt, Prompts
 from langchain_petals.chat.reasoning import ReasoningSplitter
@@ -30,11 +30,14 @@ from langchain_petals.chat.tool_calls import find_format
 from langchain_petals.chat.tools import openai_tool
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.hub_key import hide_key
+from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.options import FORMS
 from langchain_petals.parameters import PetalsParameters
-from langchain_petals.schemas import is_class_of_forms, json_schema_of
+from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
@@ -44,7 +47,10 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from langchain_petals.engine.client import Client
+    from langchain_petals.engine.generation import Piece
 
+
+_OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
 
 _OWN_VARIABLES = frozenset(inspect.signature(ChatTemplate.render).parameters) - {"self", "extra"}
 
@@ -82,6 +88,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     tool_format: str | None = None
     """How the model writes tool calls: "hermes", "llama-3.1", "llama-3.1-python-tag" or "mistral"; None finds out."""
 
+    _of_calls: ClassVar[frozenset[str]] = frozenset({*_OF_THE_FORM, "model", "model_name", "stream"})
+
     _made: tuple[Any, Prompts] | None = PrivateAttr(default=None)
 
     @field_validator("chat_template_kwargs")
@@ -106,10 +114,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     def _llm_type(self) -> str:
         return "petals-chat"
 
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        own = ("chat_template", "chat_template_kwargs", "allow_special_tokens", "tool_format")
-        return super()._identifying_params | {name: getattr(self, name) for name in own}
+    def _identity(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        own = ("chat_template", "chat_template_kwargs", "allow_special_tokens", "tool_format", "output_version")
+        return super()._identity(stop, kwargs) | {name: getattr(self, name) for name in own}
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
@@ -117,22 +124,44 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         return ["langchain_petals", "chat_models"]
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        return params
+        return super()._get_ls_params(stop=stop, **{"model": kwargs.pop("model_name", None), **kwargs})
 
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Return what traces show of a call's options: what it uses, whoever has said so."""
+        params = super()._get_invocation_params(stop=stop, **hide_key(kwargs))
+        options = self._traced_options(stop, kwargs)
+        if options is None:
+            return params
+        used = options.model_dump(exclude=set(FORMS)) | {"stop": list(options.stop) or None}
+        used["max_tokens"] = options.max_new_tokens
+        return params | {name: used[name] for name in params if name in used}
+
+    @short_traceback
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return what a cache tells calls apart by: of classes the schema, since two may have one name."""
-        if is_class_of_forms(kwargs.get("response_format")):
-            kwargs["response_format"] = json_schema_of(kwargs["response_format"])
-        if kwargs.get("tools"):
-            kwargs["tools"] = [openai_tool(tool) for tool in kwargs["tools"]]
-        return super()._get_llm_string(stop=stop, **kwargs)
+        """Return what a cache tells calls apart by."""
+        options = {name: value for name, value in kwargs.items() if name not in self._of_calls}
+        identity = self._identity(stop, options) | of_form({name: kwargs.get(name) for name in _OF_THE_FORM})
+        name = kwargs.get("model") or kwargs.get("model_name")
+        if name not in (None, self.model_name):
+            identity |= {"model_name": name} | dict.fromkeys(OF_ONE_MODEL)
+        return str(sorted(identity.items()))
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
         """Return whether a call streams; for `streaming=True` alone it does not if it asks for several answers."""
-        several = kwargs.get("n", self.n) > 1 and not kwargs.get("stream")
-        return not several and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
+        return not self._gives_several(kwargs) and super()._should_stream(
+            async_api=async_api, run_manager=run_manager, **kwargs
+        )
+
+    def _should_use_protocol_streaming(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        """Return whether a call streams for a callback that wants events; see `_should_stream`."""
+        return not self._gives_several(kwargs) and super()._should_use_protocol_streaming(
+            async_api=async_api, run_manager=run_manager, **kwargs
+        )
+
+    def _gives_several(self, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether a call asks for several answers, and not for a stream; wrong options it will refuse itself."""
+        options = self._traced_options(None, kwargs)
+        return options is not None and options.n > 1 and not kwargs.get("stream")
 
     # ---- what the model can do
 
@@ -149,6 +178,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             self.profile["max_input_tokens"] = min(length, self.profile.get("max_input_tokens", length))
         return client
 
+    @short_traceback
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Return how many tokens of a prompt these messages make, rendered by the model's template.
 
@@ -165,8 +195,10 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         usages = [output["token_usage"] for output in llm_outputs if output]  # None: it came from a cache
         total = {name: sum(usage[name] for usage in usages) for name in (usages[0] if usages else ())}
-        return {"token_usage": total, "model_name": self.model_name}
+        names = [output["model_name"] for output in llm_outputs if output]
+        return {"token_usage": total, "model_name": names[0] if names else self.model_name}
 
+    @short_traceback
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -174,13 +206,15 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
         **kwargs: Any,
     ) -> ChatResult:
-        answers = self._for_call(kwargs)._start(messages, stop, kwargs)  # noqa: SLF001 - another of this class
+        with self._expecting():
+            answers = self._begin(messages, stop, kwargs)
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 for piece in answer.generation:
                     answer.add(piece)
         return _result(answers)
 
+    @short_traceback
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -188,15 +222,14 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._for_call(kwargs)
-        await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
-        answers = model._start(messages, stop, kwargs)  # noqa: SLF001
+        answers = await begun_off_loop(partial(self._begin, messages, stop, kwargs), _cancel, self._expecting())
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    answer.add(piece)
+                    await _add_off_loop(answer, piece)
         return _result(answers)
 
+    @short_traceback
     def _stream(
         self,
         messages: list[BaseMessage],
@@ -204,7 +237,8 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        [answer] = self._for_call(kwargs)._start(messages, stop, kwargs, streams=True)  # noqa: SLF001 - of this class
+        with self._expecting():
+            [answer] = self._begin(messages, stop, kwargs, streams=True)
         for piece in answer.generation:
             chunk = answer.add(piece)
             _warn([answer])
@@ -213,6 +247,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    @short_traceback
     async def _astream(
         self,
         messages: list[BaseMessage],
@@ -220,18 +255,19 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        model = self._for_call(kwargs)
-        await run_in_executor(None, model._get_client)  # noqa: SLF001 - another of this class
-        [answer] = model._start(messages, stop, kwargs, streams=True)  # noqa: SLF001
+        [answer] = await begun_off_loop(
+            partial(self._begin, messages, stop, kwargs, streams=True), _cancel, self._expecting()
+        )
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
-                chunk = answer.add(piece)
+                chunk = await _add_off_loop(answer, piece)
                 _warn([answer])
                 if chunk is not None:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
+    @short_traceback
     def batch(
         self,
         inputs: list[LanguageModelInput],
@@ -240,18 +276,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Answer several conversations together; see `Runnable.batch`.
-
-        LangChain gives each a thread, but no more threads than the machine has cores and a few. Here they wait for one
-        another's round trips rather than for the processor, so there are as many as run together in a session.
-        """
-        configs = get_config_list(config, len(inputs))
-        if configs and configs[0].get("max_concurrency") is None:  # the first one's counts, as in the base class
-            configs[0]["max_concurrency"] = self.max_batch_size
-        return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+        """Answer several conversations together; see `Runnable.batch`."""
+        together = self._together(config, len(inputs))
+        return super().batch(inputs, together, return_exceptions=return_exceptions, **kwargs)
 
     # ---- tools and structured output
 
+    @short_traceback
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -296,6 +327,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         self._tell(form.warnings)
         return self.bind(**{name: value for name, value in bound.items() if value is not None}, **kwargs)
 
+    @short_traceback
     def with_structured_output(
         self,
         schema: dict[str, Any] | type | None = None,
@@ -331,15 +363,22 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     # ---- from messages to the engine
 
+    def _begin(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
+    ) -> list[ChatAnswer]:
+        """Submit a conversation to the engine, with the model that the call names."""
+        return self._for_call(kwargs)._start(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
+
     def _for_call(self, kwargs: dict[str, Any]) -> ChatPetals:
         """Return the object for the model that a call names; takes the name out of `kwargs`."""
-        name = kwargs.pop("model", None) or kwargs.pop("model_name", None)
+        names = kwargs.pop("model", None), kwargs.pop("model_name", None)
+        name = names[0] or names[1]
         if name in (None, self.model_name):
             return self
         if self.client is not None or self.tokenizer is not None:
             msg = f"model={name!r} cannot be loaded beside the client or tokenizer that were given; make a ChatPetals."
             raise InvalidRequestError(msg)
-        shared = self._given - {"dht_prefix", "revision", "active_adapter", "profile"}  # the others are this model's
+        shared = self._given - OF_ONE_MODEL - {"profile"}
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
     def _start(
@@ -378,7 +417,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 numbers_blocks=self.output_version == "v1",
                 remember=partial(prompts.remember, prompt),
                 problem_of=options.problem_of if form.schema is None else form.problem_of,
-                has_form=not form.is_parsed and (form.schema is not None or options.constraint is not None),
+                is_raw=not form.is_parsed and (form.schema is not None or options.constraint is not None),
             )
             for index, generation in enumerate(generations)
         ]
@@ -404,6 +443,15 @@ def _warn(answers: Iterable[ChatAnswer]) -> None:
         warnings.warn(warning, stacklevel=3)
 
 
+def _cancel(answer: ChatAnswer) -> None:
+    answer.generation.cancel()
+
+
+async def _add_off_loop(answer: ChatAnswer, piece: Piece) -> ChatGenerationChunk | None:
+    """Add a piece to an answer; the last one on another thread: what the whole is worth takes longer to find out."""
+    return answer.add(piece) if piece.finish_reason is None else await run_in_executor(None, answer.add, piece)
+
+
 def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
     _warn(answers)
     usages = [answer.usage for answer in answers]
@@ -412,7 +460,9 @@ def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
         "completion_tokens": sum(each["output_tokens"] for each in usages),
         "total_tokens": sum(each["total_tokens"] for each in usages),
     }
-    return ChatResult(generations=[answer.result() for answer in answers], llm_output={"token_usage": usage})
+    generations = [answer.result() for answer in answers]
+    name = generations[0].message.response_metadata["model_name"]
+    return ChatResult(generations=generations, llm_output={"token_usage": usage, "model_name": name})
 
 
 def _profile(context_length: int | None) -> ModelProfile:

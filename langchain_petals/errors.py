@@ -25,6 +25,7 @@ summarisation middleware treat them as it treats any other provider's:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_core import exceptions as langchain
@@ -52,6 +53,27 @@ __all__ = [
     "SwarmUnreachableError",
     "UnsupportedModelError",
 ]
+
+
+# What hivemind puts in front of what its p2pd says, and what it calls that.
+_STAMP = r"(\d{4}[/-]\d\d[/-]\d\d[ T]|[A-Z][a-z]{2} +\d+ )\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)? *"
+_PLAIN_WORDS = {
+    _STAMP: "",
+    r"^(p2pd |p2p )?daemon failed to start: *(None$)?|^failed to start p2pd daemon: *": "",
+    r"^daemon failed to start in": "no answer within",
+    r"\b(p2pd? )?daemon\b": "p2pd",
+}
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error of hivemind, of a server or of the network says, in words for users.
+
+    Without time stamps, since whoever logs the text adds one, and without the program that hivemind starts.
+    """
+    name, text = type(error).__name__, str(error)
+    for pattern, words in _PLAIN_WORDS.items():
+        text = re.sub(pattern, words, text, flags=re.IGNORECASE).strip()
+    return f"{name}: {text}" if "Daemon" not in name else text or "no connection"
 
 
 class PetalsError(Exception):
@@ -171,7 +193,7 @@ class SpanFailedError(SwarmError, langchain.ModelAPIError):
     def __init__(self, start: int, end: int, attempts: int, reason: BaseException) -> None:
         self.start, self.end, self.attempts = start, end, attempts
         super().__init__(
-            f"Blocks {start}:{end} failed {attempts} time(s), the last one with {type(reason).__name__}: {reason}. "
+            f"Blocks {start}:{end} failed {attempts} time(s), the last one with {reason_of(reason)}. "
             "Try again later, raise max_retries, or add a server for these blocks."
         )
 

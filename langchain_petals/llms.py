@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.llms import BaseLLM
@@ -17,26 +18,32 @@ from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
 from langchain_petals.engine.generation import cancelling
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.hub_key import KEY_FIELDS, hide_key
 from langchain_petals.logprobs import described
-from langchain_petals.options import CUT_SHORT, JsonSchema
+from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.options import CUT_SHORT, FORMS, OTHER_NAMES, JsonSchema
 from langchain_petals.parameters import PetalsParameters
-from langchain_petals.schemas import is_class_of_forms, json_schema_of
+from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LangSmithParams
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_petals.engine.generation import Generation, Piece
     from langchain_petals.options import GenerationOptions
 
 
-_OF_LANGCHAIN = frozenset({"stop", "callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no options of the answer; LangChain has `stop` in a cache's key itself."""
+# LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose
+# identity is which while it lasts.
+_identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
-# LangChain makes a cache's key of the object's own fields and leaves out what the call says
-_options_of_call: ContextVar[dict[str, Any]] = ContextVar("options_of_call", default={})  # noqa: B039 - never changed
+_OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
+"""Arguments of `generate` that are no options of the answer."""
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -71,34 +78,88 @@ class Petals(PetalsParameters, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("json_schema", "regex", "grammar")}
-        return super()._identifying_params | own | _options_of_call.get()
+        model, identity = _identity_of_call.get((None, {}))
+        return dict(identity) if model is self else super()._identifying_params
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return where `langchain_core.load.loads` finds the class."""
         return ["langchain_petals", "llms"]
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        options = self._call_options(stop, {})
-        params = super()._get_ls_params(stop=list(options.stop) or None, **kwargs)
-        params["ls_provider"] = "petals"
-        params["ls_model_name"] = self.model_name
-        params["ls_temperature"] = options.temperature
-        if options.max_new_tokens is not None:
-            params["ls_max_tokens"] = options.max_new_tokens
-        return params
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the base class's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[str]:
+        """Answer a prompt in pieces; see `BaseLLM.stream`."""
+        return super().stream(input, config, **self._as_used(kwargs))
 
-    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the base class's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[str]:
+        """Answer a prompt in pieces; see `BaseLLM.astream`."""
+        return super().astream(input, config, **self._as_used(kwargs))
+
+    def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's options as it uses them, each under one name: traces show them beside the object's own."""
+        kwargs = hide_key(dict(kwargs))  # it will be refused, but after tracers have seen it
+        options = self._traced_options(None, kwargs)
+        if options is None:
+            return kwargs
+        named = {OTHER_NAMES.get(name, name): value for name, value in kwargs.items()}
+        used = options.model_dump(include={*named, "max_new_tokens", "max_length"} - {*FORMS, "stop"})
+        return {**named, **used, "stop": list(options.stop)}
+
+    def save(self, file_path: Path | str) -> None:
+        """Write all fields but the key down; see `BaseLLM.save`."""
+        with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
+            super().save(file_path)
+
+    # Errors leave `_generate` for callbacks, and from here for the caller.
+
+    @short_traceback
+    def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.generate`."""
-        with _keyed_by(kwargs):
-            return super().generate(prompts, *args, **kwargs)
+        stop, identity = self._stop_and_identity(stop, kwargs)
+        with self._identified_by(identity):
+            return super().generate(prompts, stop, *args, **kwargs)
 
-    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+    @short_traceback
+    async def agenerate(
+        self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any
+    ) -> LLMResult:
         """Answer prompts; see `BaseLLM.agenerate`."""
-        with _keyed_by(kwargs):
-            return await super().agenerate(prompts, *args, **kwargs)
+        stop, identity = await run_in_executor(None, self._stop_and_identity, stop, kwargs)
+        with self._identified_by(identity):
+            return await super().agenerate(prompts, stop, *args, **kwargs)
 
+    @contextmanager
+    def _identified_by(self, identity: dict[str, Any]) -> Iterator[None]:
+        token = _identity_of_call.set((self, identity))
+        try:
+            yield
+        finally:
+            _identity_of_call.reset(token)
+
+    def _stop_and_identity(
+        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[list[str] | None, dict[str, Any]]:
+        """Return the stop sequences of a call, and what its answers depend on.
+
+        Of wrong options the call itself says what is wrong with them, so that callbacks hear of it.
+        """
+        options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        try:
+            identity = self._identity(stop, options)
+        except InvalidRequestError:
+            return stop, {"model_name": self.model_name, "refused": repr(hide_key(options))}
+        return identity["stop"], identity
+
+    @short_traceback
     def _generate(
         self,
         prompts: list[str],
@@ -106,19 +167,18 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        options = self._call_options(stop, kwargs)
-        generations = self._submit(self._encoded(prompts), options)
-        listener = run_manager if len(prompts) == options.n == 1 else None  # tokens of several answers would mix
-        answers = []
-        with cancelling(generations):
-            for generation in generations:
-                answers.append(_Answer(self._token_text, options))
-                for piece in generation:
-                    chunk = answers[-1].add(piece)
+        with self._expecting():
+            answers = self._begin(prompts, stop, kwargs)
+        listener = run_manager if len(answers) == 1 else None  # tokens of several answers would mix
+        with cancelling(answer.generation for answer in answers):
+            for answer in answers:
+                for piece in answer.generation:
+                    chunk = answer.add(piece)
                     if listener and chunk.text:
                         listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, options.n)
+        return self._result(answers, len(answers) // len(prompts) if prompts else 1)
 
+    @short_traceback
     async def _agenerate(
         self,
         prompts: list[str],
@@ -126,20 +186,17 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        options = self._call_options(stop, kwargs)
-        await run_in_executor(None, self._get_client)
-        generations = self._submit(self._encoded(prompts), options)
-        listener = run_manager if len(prompts) == options.n == 1 else None
-        answers = []
-        with cancelling(generations):
-            for generation in generations:
-                answers.append(_Answer(self._token_text, options))
-                async for piece in generation:
-                    chunk = answers[-1].add(piece)
+        answers = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), _cancel, self._expecting())
+        listener = run_manager if len(answers) == 1 else None
+        with cancelling(answer.generation for answer in answers):
+            for answer in answers:
+                async for piece in answer.generation:
+                    chunk = answer.add(piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
-        return self._result(answers, generations, options.n)
+        return self._result(answers, len(answers) // len(prompts) if prompts else 1)
 
+    @short_traceback
     def _stream(
         self,
         prompt: str,
@@ -147,10 +204,9 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        options = self._call_options(stop, kwargs, streams=True)
-        answer = _Answer(self._token_text, options)
-        [generation] = self._submit(self._encoded([prompt]), options)
-        for piece in generation:
+        with self._expecting():
+            [answer] = self._begin([prompt], stop, kwargs, streams=True)
+        for piece in answer.generation:
             chunk = answer.add(piece)
             _warn([answer])
             if chunk.text or chunk.generation_info:
@@ -158,6 +214,7 @@ class Petals(PetalsParameters, BaseLLM):
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    @short_traceback
     async def _astream(
         self,
         prompt: str,
@@ -165,12 +222,10 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        options = self._call_options(stop, kwargs, streams=True)
-        answer = _Answer(self._token_text, options)
-        await run_in_executor(None, self._get_client)
-        [generation] = self._submit(self._encoded([prompt]), options)
-        with cancelling([generation]):  # at once, where the loop would get round to it later
-            async for piece in generation:
+        begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
+        [answer] = await begun_off_loop(begin, _cancel, self._expecting())
+        with cancelling([answer.generation]):  # at once, where the loop would get round to it later
+            async for piece in answer.generation:
                 chunk = answer.add(piece)
                 _warn([answer])
                 if chunk.text or chunk.generation_info:
@@ -178,20 +233,29 @@ class Petals(PetalsParameters, BaseLLM):
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
+    def _begin(
+        self, prompts: Sequence[str], stop: list[str] | None, kwargs: Mapping[str, Any], *, streams: bool = False
+    ) -> list[_Answer]:
+        """Submit prompts to the engine."""
+        options = self._call_options(stop, kwargs, streams=streams)
+        self._tell(options.warnings)
+        generations = self._submit(self._encoded(prompts), options)
+        return [_Answer(generation, options, self._token_text) for generation in generations]
+
     def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
         return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
-    def _result(self, answers: Sequence[_Answer], generations: Sequence[Generation], n: int) -> LLMResult:
+    def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
         _warn(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
-        prompt_tokens = sum(len(generation.request.prompt_ids) for generation in generations[::n])
+        prompt_tokens = sum(len(each.generation.request.prompt_ids) for each in answers[::n])
         completion_tokens = sum(each.tokens for each in answers)
         usage = {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
-            "cached_tokens": sum(generation.reused_tokens for generation in generations),
+            "cached_tokens": sum(each.generation.reused_tokens for each in answers),
         }
         return LLMResult(
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],
@@ -199,17 +263,8 @@ class Petals(PetalsParameters, BaseLLM):
         )
 
 
-@contextmanager
-def _keyed_by(kwargs: dict[str, Any]) -> Iterator[None]:
-    """Let a cache tell a call apart by its options, too; of a class by its schema, since two may have one name."""
-    options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
-    if is_class_of_forms(options.get("json_schema")):
-        options["json_schema"] = json_schema_of(options["json_schema"])
-    token = _options_of_call.set(options)
-    try:
-        yield
-    finally:
-        _options_of_call.reset(token)
+def _cancel(answer: _Answer) -> None:
+    answer.generation.cancel()
 
 
 def _warn(answers: Iterable[_Answer]) -> None:
@@ -222,15 +277,16 @@ class _Answer:
     """What has come of one answer.
 
     Args:
-        token_text: Gives the text of a token id, for log-probabilities.
+        generation: Where its pieces come from.
         options: What was asked for.
+        token_text: Gives the text of a token id, for log-probabilities.
 
     Attributes:
         warnings: What is wrong with it, once it has ended.
     """
 
-    def __init__(self, token_text: Callable[[int], str], options: GenerationOptions) -> None:
-        self._token_text, self._options = token_text, options
+    def __init__(self, generation: Generation, options: GenerationOptions, token_text: Callable[[int], str]) -> None:
+        self.generation, self._options, self._token_text = generation, options, token_text
         self._problem: str | None = None
         self.warnings: list[str] = []
         self.texts: list[str] = []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
+from langchain_petals.argument_errors import explained, unknown
 from langchain_petals.engine.grammars import check_of, express, json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 from langchain_petals.schemas import closed_schema_of, form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Self
 
@@ -22,7 +23,24 @@ DEFAULT_MAX_NEW_TOKENS = 256
 OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 """Further names of options that LangChain's users know."""
 
-_FORMS = ("json_schema", "regex", "grammar")
+FORMS = ("json_schema", "regex", "grammar")
+"""Options that say what an answer looks like; a generation has one of them."""
+
+
+def stop_sequences(value: Any) -> Any:
+    """Return a string as a list of one, an empty one or None as an empty list, and whatever else as it is."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return value
+
+
+# Beyond these, logits overflow in single precision.
+_COLDEST, _HOTTEST, _STRONGEST = 1e-5, 1e6, 1e3
+
+LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
+"""A time that can be waited for."""
 
 CUT_SHORT = (
     "The token limit ended an answer before the model came to its end: it fits its form, but a part of it is cut off "
@@ -46,14 +64,14 @@ JsonSchema = Annotated[dict[str, Any], BeforeValidator(_schema_of)]
 class GenerationOptions(BaseModel):
     """All that can be said about one generation; the sum of constructor, `model_kwargs` and call arguments."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, le=_HOTTEST)
     top_p: float | None = Field(default=0.9, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     min_p: float | None = Field(default=None, gt=0, le=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
+    repetition_penalty: float | None = Field(default=None, ge=1 / _STRONGEST, le=_STRONGEST)
     no_repeat_ngram_size: int = Field(default=0, ge=0)
     bad_words_ids: tuple[Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)], ...] | None = None
     min_new_tokens: int = Field(default=0, ge=0)
@@ -65,11 +83,11 @@ class GenerationOptions(BaseModel):
     num_beams: int = Field(default=1, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], BeforeValidator(stop_sequences)] = ()
     json_schema: JsonSchema | None = None
     regex: str | None = None
     grammar: str | None = None
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: Seconds | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -97,7 +115,7 @@ class GenerationOptions(BaseModel):
         Raises:
             InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
         """
-        if sum(getattr(self, name) is not None for name in _FORMS) > 1:
+        if sum(getattr(self, name) is not None for name in FORMS) > 1:
             msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
             raise InvalidRequestError(msg)
         if self.json_schema is not None:
@@ -132,7 +150,7 @@ class GenerationOptions(BaseModel):
             no_repeat_ngram_size=self.no_repeat_ngram_size,
             bad_words_ids=self.bad_words_ids or (),
             min_new_tokens=self.min_new_tokens,
-            greedy=not self.do_sample or self.temperature == 0,
+            greedy=not self.do_sample or self.temperature < _COLDEST,
             seed=None if self.seed is None else self.seed + row,
         )
 
@@ -155,38 +173,52 @@ class GenerationOptions(BaseModel):
 
 
 OPTION_NAMES = frozenset(GenerationOptions.model_fields)
+NAMES = OPTION_NAMES | set(OTHER_NAMES)
+"""All names under which options are given."""
+
+_NEVER_NONE = frozenset(
+    name for name, field in GenerationOptions.model_fields.items() if type(None) not in get_args(field.annotation)
+)
 
 
-def merged(*layers: Mapping[str, Any]) -> GenerationOptions:
-    """Add up options, each layer overriding the ones before it.
+def name_unknown(name: str) -> str:
+    """Return what is wrong with the name of an option that there is not."""
+    return f"{name!r} is no generation option{unknown(name, NAMES)}"
+
+
+def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up options, each layer overriding the ones before it; what is None in a layer is not set there.
 
     Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts; likewise of
     `json_schema`, `regex` and `grammar`.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        options = {OTHER_NAMES.get(name, name): value for name, value in layer.items() if value is not None}
+        if "max_length" in options:
+            chosen["max_new_tokens"] = None
+        elif "max_new_tokens" in options:
+            chosen["max_length"] = None
+        if not options.keys().isdisjoint(FORMS):
+            chosen |= dict.fromkeys(FORMS)
+        chosen |= options
+        for name in layer:
+            chosen.setdefault(OTHER_NAMES.get(name, name), None)
+    return {name: value for name, value in chosen.items() if value is not None or name not in _NEVER_NONE}
+
+
+def merged(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
+    """Return what options come to; see `added_up`.
+
+    Args:
+        layers: Options by name.
+        name_unknown: Says what is wrong with a name that there is not.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
     """
-    chosen: dict[str, Any] = {}
-    for layer in layers:
-        options = {OTHER_NAMES.get(name, name): value for name, value in layer.items()}
-        if options.get("max_length") is not None:
-            chosen["max_new_tokens"] = None
-        elif options.get("max_new_tokens") is not None:
-            chosen["max_length"] = None
-        if any(options.get(name) is not None for name in _FORMS):
-            chosen |= dict.fromkeys(_FORMS)
-        chosen |= options
-    stop = chosen.get("stop") or ()
-    chosen["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
     try:
-        return GenerationOptions(**chosen)
+        return GenerationOptions(**added_up(*layers))
     except ValidationError as error:
-        raise InvalidRequestError("; ".join(map(_explained, error.errors()))) from None
-
-
-def _explained(problem: Any) -> str:
-    name = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"{name!r} is no generation option; there are {', '.join(sorted(OPTION_NAMES | set(OTHER_NAMES)))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message} (got {problem['input']!r})" if name else message
+        message = explained(error, name_unknown=name_unknown)
+    raise InvalidRequestError(message)

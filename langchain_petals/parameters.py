@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from langchain_core.runnables.config import get_config_list
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
+from langchain_petals.argument_errors import unknown
+from langchain_petals.arguments import ArgumentChecks
+from langchain_petals.cache_key import of_answers
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.hub_key import HubKeyHolder, check_names, hide_key
 from langchain_petals.options import (
     DEFAULT_MAX_NEW_TOKENS,
+    FORMS,
+    LONGEST_WAIT,
+    NAMES,
     OPTION_NAMES,
     OTHER_NAMES,
     GenerationOptions,
+    Seconds,
     merged,
+    stop_sequences,
 )
+from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
+    from langchain_core.language_models import LangSmithParams
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
+    from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
 
     from langchain_petals.engine.client import Client, Connection  # noqa: TC004 - a private attribute's type is not read
     from langchain_petals.engine.generation import Generation
 
 
-class PetalsParameters(HubKeyHolder):
+class PetalsParameters(ArgumentChecks):
     """Connection and generation fields, and the way from them to the engine."""
-
-    model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
@@ -106,25 +117,25 @@ class PetalsParameters(HubKeyHolder):
     trust_remote_code: bool = False
     """Let code that comes with the model run in this process; read it before."""
 
-    timeout: float | None = None
+    timeout: Seconds | None = None
     """Seconds that an answer may take, loading the model not counted; None for no limit."""
 
     max_retries: int = Field(default=3, ge=0)
     """Further attempts when a server fails, before giving up; counted anew after each step that worked."""
 
-    connect_timeout: float = Field(default=10, gt=0)
+    connect_timeout: Seconds = 10
     """Seconds to open a connection to a server, and to learn which servers there are."""
 
-    step_timeout: float = Field(default=30, gt=0)
+    step_timeout: Seconds = 30
     """Seconds for a step of one token on one server; a step of many tokens gets 0.05 s more for each."""
 
     max_batch_size: int = Field(default=32, ge=1)
     """Most answers that are generated together in one session on the servers."""
 
-    batch_window: float = Field(default=1, ge=0)
+    batch_window: float = Field(default=1, ge=0, le=LONGEST_WAIT, allow_inf_nan=False)
     """Milliseconds to wait for further requests that could run together with one."""
 
-    prefill_chunk_tokens: int = Field(default=1024, ge=1)
+    prefill_chunk_tokens: int = Field(default=1024, ge=1, lt=2**63)
     """Most tokens (answers times length) of one step; longer prompts are sent in several."""
 
     on_prefill: Callable[[int, int], Any] | None = Field(default=None, exclude=True, repr=False)
@@ -136,53 +147,55 @@ class PetalsParameters(HubKeyHolder):
     session_cache_tokens: int = Field(default=8192, ge=0)
     """Most tokens of attention cache that idle sessions may reserve on each server."""
 
-    session_idle_timeout: float = Field(default=240, gt=0)
+    session_idle_timeout: Seconds = 240
     """Seconds after which an idle session is closed."""
 
     preload: bool = False
     """Load model and tokenizer in the constructor instead of on first use."""
 
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A loaded model to use: petals' distributed one, or a plain transformers model in this process."""
+    """A loaded model to use: petals' distributed one, or a plain transformers model in this process. Give `tokenizer`,
+    too."""
 
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
-    """A loaded tokenizer to use."""
+    """The loaded tokenizer of `client`."""
 
     _client: Client | None = PrivateAttr(default=None)
     _told: frozenset[str] = PrivateAttr(default=frozenset())
 
+    def _complete(self) -> None:
+        if self.preload:
+            self._get_client()
+
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """All that an answer depends on; LangChain's caches use it as their key. No secret is among it."""
-        hidden = {"huggingface_api_key", "preload", "client", "tokenizer", "on_prefill"}
-        names = [name for name in PetalsParameters.model_fields if name not in hidden]
-        return {name: getattr(self, name) for name in names}
+        """All that an answer depends on, and nothing else: LangChain's caches use it as their key."""
+        return self._identity(None, {})
+
+    def _identity(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the answer to one call depends on, apart from its prompt.
+
+        Raises:
+            InvalidRequestError: See `merged`.
+        """
+        return of_answers(self, [self._own_options(), self.model_kwargs, kwargs, {"stop": stop}])
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
         """Whether `langchain_core.load.dumps` can write the object down."""
         return True
 
-    @model_validator(mode="before")
     @classmethod
-    def _collect_extra(cls, values: Any) -> Any:
-        """Move unknown arguments to `model_kwargs`, with a warning."""
-        if not isinstance(values, dict):
-            return values
-        values = hide_key(values)
-        check_names(values)
-        known = set(cls.model_fields) | {field.alias for field in cls.model_fields.values()}
-        model_kwargs = dict(values.get("model_kwargs") or {})
-        for name in [name for name in values if name not in known]:
-            if name in model_kwargs:
-                msg = f"{name} is given twice, as an argument and in model_kwargs; give it once"
-                raise ValueError(msg)
-            warnings.warn(
-                f"{name} is no field of {cls.__name__}; it was moved to model_kwargs and is checked when it is used.",
-                stacklevel=5,  # this function, the constructors of pydantic, LangChain and HubKeyHolder, the caller
-            )
-            model_kwargs[name] = values[name]
-        return {name: value for name, value in values.items() if name in known} | {"model_kwargs": model_kwargs}
+    def _no_option(cls, name: str) -> str:
+        """Return what is wrong with the name of a call's option that there is not."""
+        if name in cls._argument_names():
+            return f"{name!r} is no generation option; it is given to the constructor of {cls.__name__}"
+        return f"{name!r} is no generation option{unknown(name, NAMES | cls._of_calls)}"
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _check_stop(cls, stop: Any) -> Any:
+        return None if stop is None else stop_sequences(stop)
 
     @field_validator("initial_peers")
     @classmethod
@@ -206,17 +219,15 @@ class PetalsParameters(HubKeyHolder):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        twice = self.model_fields_set & {OTHER_NAMES.get(name, name) for name in self.model_kwargs}
+        more = {OTHER_NAMES.get(name, name) for name, value in self.model_kwargs.items() if value is not None}
+        twice = {name for name in self.model_fields_set & more if getattr(self, name) is not None}
         if twice and not self._is_copy:
             msg = f"{', '.join(sorted(twice))} given twice, as argument and in model_kwargs; give each once"
-            raise ValueError(msg)
-        options = merged(
-            self._own_options(),
-            {name: value for name, value in self.model_kwargs.items() if name in OPTION_NAMES},
-        )
-        self._tell(options.warnings)
-        if self.preload:
-            self._get_client()
+            raise InvalidRequestError(msg)
+        if (self.client is None) != (self.tokenizer is None):
+            msg = "client and tokenizer belong together; give both, or neither to have them loaded"
+            raise InvalidRequestError(msg)
+        self._tell(self._call_options(None, {}).warnings)
         return self
 
     @property
@@ -272,7 +283,7 @@ class PetalsParameters(HubKeyHolder):
         Raises:
             InvalidRequestError: See `merged`; or several answers would have to be streamed.
         """
-        options = merged(self._own_options(), self.model_kwargs, kwargs, {} if stop is None else {"stop": stop})
+        options = merged(self._own_options(), self.model_kwargs, kwargs, {"stop": stop}, name_unknown=self._no_option)
         if streams and options.n > 1:
             msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
             raise InvalidRequestError(msg)
@@ -285,6 +296,48 @@ class PetalsParameters(HubKeyHolder):
                 self._told |= {warning}
                 warnings.warn(warning, stacklevel=3)
 
+    def _traced_options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions | None:
+        """Return a call's options, apart from the form of its answer; None if they are wrong: the call will say how."""
+        layers = [
+            {name: value for name, value in layer.items() if name in NAMES and name not in FORMS}
+            for layer in (self._own_options(), self.model_kwargs, kwargs, {"stop": stop})
+        ]
+        try:
+            return merged(*layers)
+        except InvalidRequestError:
+            return None
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """Return what traces tell of a call: what it uses, whoever has said so."""
+        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)  # type: ignore[misc]
+        params["ls_provider"] = "petals"
+        options = self._traced_options(stop, kwargs)
+        if options is not None:
+            params["ls_temperature"] = options.temperature
+            for name, value in (("ls_max_tokens", options.max_new_tokens), ("ls_stop", list(options.stop) or None)):
+                params.pop(name, None)  # type: ignore[misc]
+                if value is not None:
+                    params[name] = value  # type: ignore[literal-required]
+        return params
+
+    def _together(self, config: Any, number: int) -> list[RunnableConfig]:
+        """Return the configurations of calls that run as many at a time as run together in a session.
+
+        LangChain gives each call a thread, but no more threads than the machine has cores and a few. Here calls wait
+        for one another's round trips rather than for the processor.
+        """
+        configs = get_config_list(config, number)
+        if configs and configs[0].get("max_concurrency") is None:  # the first one's counts, as in the base class
+            configs[0]["max_concurrency"] = self.max_batch_size
+        return configs
+
+    def batch_as_completed(self, inputs: Sequence[Any], config: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """Answer several inputs together, each as soon as it is complete; see `Runnable.batch_as_completed`."""
+        together = self._together(config, len(inputs))
+        answers: Iterator[Any] = super().batch_as_completed(inputs, together, **kwargs)  # type: ignore[misc]
+        return answers
+
+    @short_traceback
     def get_token_ids(self, text: str) -> list[int]:
         """Return the ids that the model's own tokenizer gives for `text`."""
         return self._get_client().encode(text)
@@ -313,14 +366,15 @@ class PetalsParameters(HubKeyHolder):
         if self._client is None:
             from langchain_petals.engine import client as clients  # noqa: PLC0415 - loads torch
 
-            if self.client is None or self.tokenizer is None:
-                shared = clients.get_client(self._connection())
-                model, tokenizer = self.client or shared.model, self.tokenizer or shared.tokenizer
-                given = self.client is not None or self.tokenizer is not None
-                self._client = clients.client_of(model, tokenizer) if given else shared
-            else:
-                self._client = clients.client_of(self.client, self.tokenizer)
+            given = self.client is not None
+            self._client = (
+                clients.client_of(self.client, self.tokenizer) if given else clients.get_client(self._connection())
+            )
         return self._client
+
+    def _expecting(self) -> AbstractContextManager[None]:
+        """Return what lets requests that wait for companions wait for the one that is being made."""
+        return contextlib.nullcontext() if self._client is None else self._client.engine.expecting()
 
     def _connection(self) -> Connection:
         from langchain_petals.engine.client import Connection  # noqa: PLC0415 - loads torch

@@ -70,7 +70,7 @@ def form_of(form: Any) -> Form:
     if isinstance(form, dict):
         return _of_dictionary(form)
     if not is_class_of_forms(form):
-        given = get_origin(form) or type(form).__name__
+        given = get_origin(form) or (form if isinstance(form, type) else type(form)).__name__
         msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass will do, too"
         raise InvalidRequestError(msg)
     schema = schema_of_class(form)
@@ -125,7 +125,7 @@ def schema_of_class(form: Any) -> dict[str, Any]:
                 part.pop("uniqueItems", None)  # of a set; of a list, the class itself refuses duplicates
         else:
             schema = TypeAdapter(described).json_schema(schema_generator=generator)
-    except (PydanticUserError, ValueError) as error:  # what pydantic 2 and 1 raise
+    except (PydanticUserError, ValueError, AttributeError) as error:  # what pydantic 2 and 1 raise
         msg = f"no JSON schema can be made of {form.__name__}: {error}"
         raise InvalidRequestError(msg) from error
     reference = schema.get("$ref")
@@ -211,7 +211,10 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     left_open = _left_open(parts)
     for path, part in parts.items():
         is_closed = not any(_consists_of(each, path) for each in left_open)
-        if is_closed and isinstance(part.get("properties"), dict) and "patternProperties" not in part:
+        named = part.get("properties")
+        if not is_closed or not isinstance(named, dict) or "patternProperties" in part:
+            continue
+        if all(key in named for key in _members_of(part, "required")):  # else it has more than it names
             part.setdefault("additionalProperties", False)
     return result
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.tool_calls import chosen_tools, is_for_one_call
-from langchain_petals.chat.tools import expressed_arguments, openai_tool
+from langchain_petals.chat.tools import expressed_arguments, openai_tools
 from langchain_petals.engine.grammars import check_of, express, json_grammar
 from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
@@ -63,7 +63,7 @@ class AnswerForm:
             InvalidRequestError: One of them means nothing; says what would.
         """
         strict = kwargs.pop("strict", None)
-        tools = [openai_tool(tool, strict=strict) for tool in kwargs.pop("tools", None) or ()]
+        tools = openai_tools(kwargs.pop("tools", None) or (), strict=strict)
         choice = kwargs.pop("tool_choice", None)
         mode, allowed = chosen_tools(choice, tools)
         parallel = kwargs.pop("parallel_tool_calls", None)

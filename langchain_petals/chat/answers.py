@@ -127,7 +127,7 @@ class ChatAnswer:
             number must then be none of these, or it would be taken for more of the text.
         remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
         problem_of: Tells what is wrong with the text of an answer that calls nothing; None if nothing is.
-        has_form: Whether that text has to be of some form, and nobody makes an object of it.
+        is_raw: Whether that text has to be of some form, and nobody makes an object of it and finds what is wrong.
 
     Attributes:
         finish_reason: Why the answer ended; None until it has.
@@ -146,10 +146,10 @@ class ChatAnswer:
         numbers_blocks: bool,
         remember: Callable[[str, Sequence[int], AIMessage], object],
         problem_of: Callable[[str], str | None] = lambda _: None,
-        has_form: bool = False,
+        is_raw: bool = False,
     ) -> None:
         self.generation = generation
-        self._problem_of, self._has_form = problem_of, has_form
+        self._problem_of, self._is_raw = problem_of, is_raw
         self.problem: str | None = None
         self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
         self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
@@ -171,7 +171,7 @@ class ChatAnswer:
         # a call that the budget cut short is as valid as any: nothing else would tell
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
-        if not self.calls:
+        if self._is_raw and not self.calls:
             self.problem = self._problem_of(self._whole.text)
         self._remember("".join(self._written), self._tokens, self._message())
         return self._chunk(news, self._metadata, self.usage)
@@ -230,7 +230,7 @@ class ChatAnswer:
     @property
     def warnings(self) -> list[str]:
         """What is wrong with a text of some form, once it has ended."""
-        if not self._has_form or self.calls or self.finish_reason is None:
+        if not self._is_raw or self.calls or self.finish_reason is None:
             return []
         broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
         return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -224,7 +225,7 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
 
 def _traced(schema: Any, form: Form) -> dict[str, Any]:
     """Return the schema as LangChain's tools for tracing expect it."""
-    if is_class_of_forms(schema):
+    if is_class_of_forms(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
         return convert_to_json_schema(schema)
     described = {} if form.description is None else {"description": form.description}
     return {**form.schema, "title": form.name or _NAME, **described}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
@@ -35,6 +36,18 @@ if TYPE_CHECKING:
 
 Tool = dict[str, Any]
 """A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+
+
+def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
+    """Return tools in OpenAI's form; see `openai_tool`.
+
+    Raises:
+        InvalidRequestError: They are no list, or one of them is no tool.
+    """
+    if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
+        msg = f"tools: a list of tools is needed (got {tools!r})"
+        raise InvalidRequestError(msg)
+    return [openai_tool(tool, strict=strict) for tool in tools]
 
 
 def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:

@@ -17,6 +17,7 @@ from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.local_session import LocalSession
 from langchain_petals.engine.routes import Routes
 from langchain_petals.engine.session import SwarmSession
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,6 +156,7 @@ def get_client(connection: Connection) -> Client:
     Calls for the same connection wait for one another; others do not.
 
     Raises:
+        InvalidRequestError: There is no such device.
         PetalsNotInstalledError: Petals is missing or mismatched.
         ModelLoadError: The files could not be had; the subclass tells why.
         UnsupportedModelError: Petals has no code for the model's family.
@@ -191,7 +193,16 @@ def release(initial_peers: Sequence[str], model: str | None = None) -> None:
         client.shut_down()
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or a torch that knows none of its kind
+        msg = f"device={device!r} cannot be used: {str(error).splitlines()[0]}"
+        raise InvalidRequestError(msg) from None
+
+
 def _load(connection: Connection) -> Client:
+    _check_device(connection.device)
     petals_compat.load_petals()
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version
 

@@ -15,6 +15,7 @@ from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from langchain_petals.engine.client import Client
     from langchain_petals.engine.request import Request
@@ -37,6 +38,10 @@ class Engine:
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """Return what holds requests that wait for companions back, for so long as this one is being made."""
+        return self._scheduler.expecting()
 
     def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
         """Start requests.

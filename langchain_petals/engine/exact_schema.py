@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from jsonschema.validators import validator_for
 from llguidance import LLMatcher
 
 from langchain_petals.engine.json_schema import path_of, subschemas
@@ -60,12 +61,14 @@ def make_exact(schema: dict[str, Any]) -> None:
     """
     parts = dict(subschemas(schema))
     for part in parts.values():
+        if validator_for(part, default=None) is None:
+            part.pop("$schema", None)  # llguidance would look for it elsewhere
         _write_sizes_as_integers(part)
         spell_format_out(part)
         _close_bounds(part)
-        discriminator = part.get("discriminator")
-        if isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str):
-            _require(discriminator["propertyName"], part, parts)
+        if decided_by_discriminator(part):
+            _require(part["discriminator"]["propertyName"], part, parts)
+            take_any_of(part)
 
 
 def _write_sizes_as_integers(part: dict[str, Any]) -> None:
@@ -136,6 +139,22 @@ def _next_to(bound: float, other: float) -> float:
     step = min(1e-9, abs(other - bound) / 1024)
     near = bound + math.copysign(step, other - bound)
     return math.nextafter(bound, other) if near == bound else near
+
+
+def take_any_of(part: dict[str, Any]) -> None:
+    """Say `anyOf` for `oneOf`, if there is any."""
+    if part.get("oneOf"):
+        branches = part.pop("oneOf")
+        if "anyOf" in part:
+            part["allOf"] = [*part.get("allOf", ()), {"anyOf": branches}]
+        else:
+            part["anyOf"] = branches
+
+
+def decided_by_discriminator(part: Mapping[str, Any]) -> bool:
+    """Whether OpenAPI's `discriminator` tells which branch of `oneOf` a value is of, though it may fit others too."""
+    discriminator = part.get("discriminator")
+    return isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str)
 
 
 def _require(key: str, part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> None:

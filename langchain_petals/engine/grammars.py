@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher
 
-from langchain_petals.engine.exact_schema import make_exact, reason_of, refusal, spell_format_out
+from langchain_petals.engine.exact_schema import (
+    decided_by_discriminator,
+    make_exact,
+    reason_of,
+    refusal,
+    spell_format_out,
+    take_any_of,
+)
 from langchain_petals.engine.json_schema import subschemas
 from langchain_petals.engine.loosening import LeftOut, leave_out_refused, leave_out_unknown
 from langchain_petals.engine.schema_check import SchemaCheck, checkable
@@ -86,9 +93,13 @@ def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
         strict: Whether to refuse a schema that the grammar cannot express as a whole; see `express`.
 
     Raises:
-        InvalidRequestError: The grammar cannot express the schema; says what of it.
+        InvalidRequestError: The grammar cannot express the schema, or a part of it means nothing; says what of it.
     """
-    return checked(f"start: {express(schema, 'json_schema', strict=strict).rule}", "json_schema")
+    expressed = express(schema, "json_schema", strict=strict)
+    if expressed.ignored:
+        msg = f"json_schema cannot be used to constrain an answer: {expressed.ignored[0]}"
+        raise InvalidRequestError(msg)
+    return checked(f"start: {expressed.rule}", "json_schema")
 
 
 def _as_json(schema: Mapping[str, Any], name: str) -> str:
@@ -127,6 +138,8 @@ def _check_of(text: str) -> SchemaCheck:
     schema, _ = checkable(json.loads(text))
     for _, part in subschemas(schema):
         spell_format_out(part)  # two branches of `oneOf` may differ in nothing else
+        if decided_by_discriminator(part):
+            take_any_of(part)
     return SchemaCheck(schema)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.hub import Repository
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
@@ -39,7 +41,7 @@ def translated(error: Exception, repository: Repository) -> PetalsError | None:
 
 def unexplained(error: Exception, repository: Repository) -> PetalsError:
     """Return the error for one that the hub has nothing to do with."""
-    return ModelLoadError(f"Could not load {repository.name!r}: {repository.censored(str(error)).strip()}")
+    return ModelLoadError(f"Could not load {repository.name!r}: {_without_advice(repository.censored(str(error)))}")
 
 
 def stems_from(error: BaseException, *names: str) -> bool:
@@ -65,13 +67,15 @@ class _Case:
         self._error, self._repository, self._name = error, repository, repository.name
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
-        self.said = repository.censored(str(error)).strip()
+        self.said = _without_advice(repository.censored(str(error)))
 
     def misfit(self) -> PetalsError:
         """Explain files, or a name, that do not fit the arguments."""
         name = self._name
         if stems_from(self._error, "HFValidationError"):
-            return InvalidRequestError(f"{name!r} is no folder, and no name of a model on the hub: {self.said}")
+            return InvalidRequestError(
+                f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
+            )
         if "trust_remote_code" in self.said:
             return InvalidRequestError(
                 f"{name!r} brings code of its own, which would run in this process. Read it, and set "
@@ -92,7 +96,7 @@ class _Case:
         if stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
                 f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
-                f"private, {_SET_KEY} a key that may read {self._page()}."
+                f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
             )
         if stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
@@ -145,6 +149,12 @@ class _Case:
 
     def _page(self) -> str:
         return f"{_endpoint()}/{self._name}"
+
+
+def _without_advice(text: str) -> str:
+    """Leave out the sentences in which transformers names an address on the hub: it does so for a folder, too."""
+    sentences = _SENTENCE_ENDS.split(text.strip())
+    return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
 
 
 def _endpoint() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.engine.disjoint import are_disjoint
-from langchain_petals.engine.exact_schema import is_writable, refusal
+from langchain_petals.engine.exact_schema import is_writable, refusal, take_any_of
 from langchain_petals.engine.json_schema import path_of, pointer_of, subschemas
 from langchain_petals.engine.map_keys import spell_keys_out
 
@@ -101,7 +101,7 @@ def leave_out_unknown(schema: dict[str, Any]) -> list[LeftOut]:
         if part.get("oneOf") and not any(path[: len(each)] == each for each in gone):
             if not are_disjoint(part["oneOf"], parts):
                 left_out.append(LeftOut("oneOf", path, "its branches may overlap"))
-            _take_any_of(part)
+            take_any_of(part)
     return left_out
 
 
@@ -149,14 +149,6 @@ def _merge_patterns(part: dict[str, Any]) -> str | None:
     return reason
 
 
-def _take_any_of(part: dict[str, Any]) -> None:
-    branches = part.pop("oneOf")
-    if "anyOf" in part:
-        part["allOf"] = [*part.get("allOf", ()), {"anyOf": branches}]
-    else:
-        part["anyOf"] = branches
-
-
 def leave_out_refused(schema: dict[str, Any]) -> list[LeftOut]:
     """Take out of a schema whatever llguidance refuses for another reason, as little as possible.
 
@@ -168,15 +160,40 @@ def leave_out_refused(schema: dict[str, Any]) -> list[LeftOut]:
     """
     left_out: list[LeftOut] = []
     parts = dict(subschemas(schema))
-    # what others refer to comes first, and what is inside before what is around it
-    order = sorted(parts, key=lambda path: (not {"$defs", "definitions"} & {*path[:1]}, -len(path)))
-    for path in order:
-        left_out += [LeftOut(keyword, path, reason) for keyword, reason in _refused_alone(parts[path], parts)]
-    for path in order:
-        reason = refusal(schema) and refusal(_in_context(parts[path], schema))
-        if reason:
-            left_out += [LeftOut(keyword, path, reason) for keyword in _emptied(parts[path], is_root=not path)]
+    for path, part in parts.items():
+        left_out += [LeftOut(keyword, path, reason) for keyword, reason in _refused_alone(part, parts)]
+    while (reason := refusal(schema)) is not None:
+        path = _innermost_refused((), parts, schema)
+        gone = _emptied(parts[path], is_root=not path) or _emptied(schema, is_root=True)
+        if not gone:
+            break
+        left_out += [LeftOut(keyword, path, reason) for keyword in gone]
     return left_out
+
+
+def _innermost_refused(path: Path, parts: Parts, schema: dict[str, Any]) -> Path:
+    """Return where a schema is that llguidance refuses, though it takes what is in it and what that refers to."""
+    seen = {path}
+    while True:
+        inner = (each for each in _next(path, parts) if each not in seen)
+        refused = next((each for each in inner if refusal(_in_context(parts[each], schema)) is not None), None)
+        if refused is None:
+            return path
+        path = refused
+        seen.add(path)
+
+
+def _next(path: Path, parts: Parts) -> Iterator[Path]:
+    """Yield where the schemas are that are in another one, and the one that it refers to."""
+    reference = parts[path].get("$ref")
+    if isinstance(reference, str) and path_of(reference) in parts:
+        yield path_of(reference)
+    for other in parts:
+        rest = other[len(path) :]
+        between = (other[:length] for length in range(len(path) + 1, len(other)))
+        is_inside = bool(rest) and other[: len(path)] == path and rest[0] not in ("$defs", "definitions")
+        if is_inside and not any(each in parts for each in between):
+            yield other
 
 
 def _refused_alone(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:

@@ -32,8 +32,13 @@ _FORMATS = {
 _WHOLE = re.compile(r"\^(.*)(?<!\\)\$", re.DOTALL)
 _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
 
+_MOST_NAMED = 50
+"""How many keys are written as properties, of which llguidance looks at all at each step; more are a pattern."""
+
 _OF_TEXTS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
-_ANNOTATIONS = frozenset({"title", "description", "examples", "default", "deprecated", "$comment"})
+_ANNOTATIONS = frozenset(
+    {"title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly", "$comment"}
+)
 
 
 def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
@@ -56,14 +61,17 @@ def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -
         return keys.is_exact and isinstance(named, dict)
     if "patternProperties" in part:
         return False
+    texts, pattern = keys.texts, keys.pattern
+    if texts is not None and len(texts) > _MOST_NAMED:
+        texts, pattern = None, _pattern_of(keys)
     allowed = {key: each if keys.may_be(key) else False for key, each in named.items()}
-    if others is not False and keys.texts is not None:
-        allowed |= {key: others for key in keys.texts if key not in named}
+    if others is not False and texts is not None:
+        allowed |= {key: others for key in texts if key not in named}
         others = False
-    elif others is not False and keys.pattern is not None:
+    elif others is not False and pattern is not None:
         if others is not True and any(each is not False for each in allowed.values()):
             return False  # a named property may match the pattern too, and would have to be both
-        part["patternProperties"] = {keys.pattern: others}
+        part["patternProperties"] = {pattern: others}
         others = False
     if allowed:
         part["properties"] = allowed
@@ -189,7 +197,9 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
             return {} if {} in branches else {"anyOf": branches} if len(branches) > 1 else branches[0]
     if "const" in keys or "enum" in keys:
         values = keys.get("enum", [keys.get("const")])
-        return {"enum": [each if isinstance(each, str) else json.dumps(each) for each in values]}
+        texts = [each for each in values if isinstance(each, str)]
+        # of an enumeration of whole numbers pydantic reads these, but of a mixed one its texts only
+        return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
     kind = keys.get("type")
     if kind == "boolean":
         return {"enum": ["true", "false"]}
@@ -201,17 +211,31 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
 DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$"
 """Pattern of numbers that are written as texts."""
 
-_MOST_LISTED = 100
+_MOST_LISTED = 1024
 
 
 def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
     low, high = keys.get("minimum"), keys.get("maximum")
+    bounds = {key: value for key, value in keys.items() if key not in _ANNOTATIONS and key != "type"}
+    if keys["type"] == "number":
+        return {"pattern": DECIMAL, **bounds}
     low = low if "exclusiveMinimum" not in keys else keys["exclusiveMinimum"] + 1
     high = high if "exclusiveMaximum" not in keys else keys["exclusiveMaximum"] - 1
-    if keys["type"] == "number":
-        return {"pattern": DECIMAL}
     if low is not None and high is not None and 0 <= high - low < _MOST_LISTED:
         step = keys.get("multipleOf", 1)
         return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
-    sign = "" if low is not None and low >= 0 else "-?"
-    return {"pattern": rf"^{sign}(?:0|[1-9]\d{{0,17}})$"}
+    for (lowest, highest), pattern in _SIGNS.items():
+        if (low, high) == (lowest, highest) and "multipleOf" not in keys:
+            return {"pattern": pattern}
+    # texts have no bounds; that they are there tells that something was lost
+    return {"pattern": _SIGNS[None, None], **bounds}
+
+
+_SIGNS: dict[tuple[int | None, int | None], str] = {
+    (None, None): r"^-?(?:0|[1-9]\d{0,17})$",
+    (0, None): r"^(?:0|[1-9]\d{0,17})$",
+    (1, None): r"^[1-9]\d{0,17}$",
+    (None, 0): r"^(?:0|-[1-9]\d{0,17})$",
+    (None, -1): r"^-[1-9]\d{0,17}$",
+}
+"""Patterns of whole numbers by their least and most."""

@@ -31,6 +31,7 @@ from langchain_petals.errors import (
     PetalsNotInstalledError,
     SwarmUnreachableError,
     UnsupportedModelError,
+    reason_of,
 )
 
 if TYPE_CHECKING:
@@ -368,8 +369,8 @@ def load_distributed_model(model: str, **options: Any) -> Any:
         peers = options.get("initial_peers")
         which = ", ".join(peers) if peers else "the public swarm's"
         msg = (
-            f"Could not join the swarm through its initial peers ({which}): {error}. Check that they are running "
-            "and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
+            f"Could not join the swarm through its initial peers ({which}): {reason_of(error)}. Check that they "
+            "are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
         )
         raise SwarmUnreachableError(msg) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from langchain_petals.engine.generation import failing
 from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.request import Request
@@ -42,6 +43,19 @@ class Scheduler:
         self._waiting: list[tuple[Generation, Settings]] = []
         self._arrived = threading.Condition()
         self._collecting = False
+        self._coming = 0
+
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Let requests that wait already wait for one that is being made, too."""
+        with self._arrived:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._arrived:
+                self._coming -= 1
+                self._arrived.notify()
 
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
         """Queue requests; they start within the batch window, or when a batch is full.
@@ -77,7 +91,9 @@ class Scheduler:
     def _await_company(self, window: float, full: int) -> None:
         latest = time.monotonic() + _LONGEST_BURST * window
         seen = 0
-        while seen < len(self._waiting) < full and time.monotonic() < latest:
+        while (seen < len(self._waiting) or self._coming) and len(self._waiting) < full:
+            if time.monotonic() >= latest:
+                break
             seen = len(self._waiting)
             self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,14 +148,47 @@ def test_batches_run_together_however_they_are_asked_for(make_chat: Callable[...
     chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=16)
     client, rows = chat._get_client(), []
     client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
+    questions = [f"Say {number:02}." for number in range(16)]
+
+    async def ask(runnable: Any) -> list[tuple[int, Any]]:
+        return [each async for each in runnable.abatch_as_completed(questions)]
+
     for runnable in (chat, chat.bind(stop=["xyzzy"]), RunnableLambda(lambda text: text) | chat):
         rows.clear()
-        runnable.batch([f"Say {number:02}." for number in range(16)])
+        answers = runnable.batch(questions)
+        assert rows == [16]
+        asyncio.run(runnable.abatch(questions))
+        assert rows == [16, 16]
+        assert [answer.text for answer in answers] == [
+            answer.text for _, answer in sorted(asyncio.run(ask(runnable)), key=itemgetter(0))
+        ]
+        assert rows == [16] * 3
+    for runnable in (chat, chat.bind(stop=["xyzzy"])):
+        rows.clear()
+        assert sorted(number for number, _ in runnable.batch_as_completed(questions)) == list(range(16))
         assert rows == [16]
 
 
+def test_a_limit_of_calls_at_a_time_is_kept(make_chat: Callable[..., ChatPetals]) -> None:
+    chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=4)
+    client, rows = chat._get_client(), []
+    client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
+    list(chat.batch_as_completed([f"Say {number}." for number in range(8)], {"max_concurrency": 4}))
+    assert rows == [4, 4]
+
+
 def test_several_answers_do_not_stream_unasked(make_chat: Callable[..., ChatPetals]) -> None:
-    assert len(make_chat(streaming=True, n=2).generate([QUESTION]).generations[0]) == 2
+    for several in ({"n": 2}, {"model_kwargs": {"n": 2}}):
+        chat = make_chat(streaming=True, **several)
+        assert len(chat.generate([QUESTION]).generations[0]) == 2
+        assert chat.invoke(QUESTION).text
+        assert asyncio.run(chat.ainvoke(QUESTION)).text
+        with pytest.raises(InvalidRequestError, match="a stream carries one answer, but n is 2"):
+            next(chat.stream(QUESTION))
+        assert len(list(chat.stream(QUESTION, n=1))) > 1
+    assert len(make_chat(streaming=True).generate([QUESTION], n=2).generations[0]) == 2
+    with pytest.raises(InvalidRequestError, match="n: Input should be a valid integer"):
+        make_chat(streaming=True).invoke(QUESTION, n="two")
 
 
 def test_caches_tell_classes_of_one_name_apart(make_chat: Callable[..., ChatPetals]) -> None:

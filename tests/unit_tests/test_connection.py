@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.addresses import check_initial_peer
 from langchain_petals.engine.client import Connection
-from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.engine.petals_compat import load_distributed_model, load_petals
+from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
 
 PEER_ID = "12D3KooWQGTqmM7NKjV6ggU1ZCap8zWiyKR89RViDXiqehSiCpY5"
 OLD_PEER_ID = "QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY"
@@ -66,7 +66,7 @@ def test_addresses_of_peers(model_class: type[Petals], address: str) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(model_class: type[Petals], address: str, told: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         model_class(model="m", initial_peers=[f"/ip4/127.0.0.1/tcp/31337/p2p/{PEER_ID}", address])
     assert told in str(caught.value)
     assert "the form is /ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..." in str(caught.value)
@@ -97,7 +97,7 @@ def test_what_is_taken_for_an_address_is_one_for_hivemind(parts: list[str]) -> N
 @both
 @pytest.mark.parametrize("prefix", ["", "llama.3", "my model", "a\nb"])
 def test_a_prefix_with_delimiters_is_refused(model_class: type[Petals], prefix: str) -> None:
-    with pytest.raises(ValidationError, match=r"must be a name without '\.' and ' '.*for instance Llama-2-70b-hf"):
+    with pytest.raises(InvalidRequestError, match=r"must be a name without '\.' and ' '.*for instance Llama-2-70b-hf"):
         model_class(model="m", dht_prefix=prefix)
     assert model_class(model="m", dht_prefix="Llama-2-70b-hf").dht_prefix == "Llama-2-70b-hf"
 
@@ -105,7 +105,7 @@ def test_a_prefix_with_delimiters_is_refused(model_class: type[Petals], prefix: 
 @both
 @pytest.mark.parametrize("name", ["", "a b", "a/b/c", "/a", "a/", "https://huggingface.co/a/b", "a\nb"])
 def test_an_adapter_that_can_be_none_is_refused(model_class: type[Petals], name: str) -> None:
-    with pytest.raises(ValidationError, match="is no name on the hub; the form is artek0chumak/guanaco-65b"):
+    with pytest.raises(InvalidRequestError, match="is no name on the hub; the form is artek0chumak/guanaco-65b"):
         model_class(model="m", active_adapter=name)
     name = "artek0chumak/guanaco-65b-v1.1"
     assert model_class(model="m", active_adapter=name).active_adapter == name
@@ -116,13 +116,13 @@ def test_an_adapter_that_can_be_none_is_refused(model_class: type[Petals], name:
 def test_servers_are_named_by_their_peer_ids(model_class: type[Petals], field: str) -> None:
     assert getattr(model_class(model="m", **{field: [PEER_ID, OLD_PEER_ID]}), field) == [PEER_ID, OLD_PEER_ID]
     for wrong in ("server-0", f"/p2p/{PEER_ID}", PEER_ID[:-20], PEER_ID.replace("K", "0")):
-        with pytest.raises(ValidationError, match=f"{field}: .*the form is 12D3KooW"):
+        with pytest.raises(InvalidRequestError, match=f"{field}: .*the form is 12D3KooW"):
             model_class(model="m", **{field: [wrong]})
 
 
 @both
 def test_types_of_numbers_are_checked_at_once(model_class: type[Petals]) -> None:
-    with pytest.raises(ValidationError, match="'auto', 'float32', 'bfloat16' or 'float16'"):
+    with pytest.raises(InvalidRequestError, match="'auto', 'float32', 'bfloat16' or 'float16'"):
         model_class(model="m", torch_dtype="float31")
 
 
@@ -132,6 +132,25 @@ def test_nothing_of_a_model_runs_unless_it_is_said(model_class: type[Petals]) ->
     assert (model.trust_remote_code, model.local_files_only) == (False, False)
     connection = model_class(model="m", trust_remote_code=True, local_files_only=True)._connection()
     assert (connection.trust_remote_code, connection.local_files_only) == (True, True)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "tpu"])
+def test_a_device_that_there_is_not_is_named_before_anything_is_loaded(device: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"device='{device}' cannot be used: "):
+        Petals(model="no/such/folder", device=device).invoke("Hi")
+
+
+def test_a_swarm_that_nobody_answers_for_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = load_petals().hivemind.p2p.P2PDaemonError
+
+    def load(*_: Any, **__: Any) -> Any:
+        msg = "Daemon failed to start: 2024/11/26 06:29:01 failed to connect to bootstrap peers"
+        raise error(msg)
+
+    monkeypatch.setattr(load_petals().petals.AutoDistributedModelForCausalLM, "from_pretrained", load)
+    with pytest.raises(SwarmUnreachableError) as caught:
+        load_distributed_model("a/b", initial_peers=["/ip4/1.2.3.4"])
+    assert "(/ip4/1.2.3.4): failed to connect to bootstrap peers. Check" in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"local_files_only": True}, {"trust_remote_code": True}, {"revision": "v1"}])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumps, loads
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, create_model
 from pydantic.v1 import BaseModel as BaseModelV1
 from saying_model import SayingModel
 from typing_extensions import TypedDict
@@ -124,7 +124,7 @@ def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Pe
 def test_form_that_cannot_be_kept_is_refused_at_once(
     petals_llm: Callable[..., Petals], form: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(ValidationError, match=reason):
+    with pytest.raises(InvalidRequestError, match=reason):
         petals_llm(**form, max_new_tokens=9)
     call = form | form.get("model_kwargs", {})
     call.pop("model_kwargs", None)

@@ -16,7 +16,7 @@ import transformers
 from cassettes import BLOT, SECRET
 from local_hub import LocalHub, point_at
 from pydantic import SecretStr
-from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
 from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.errors import (
@@ -290,6 +290,27 @@ def test_an_empty_folder_says_what_is_missing(find: Callable[..., Repository], t
     assert repository.weights_format() == {}
     with pytest.raises(ModelLoadError, match="Could not load the model from the folder"):
         repository.read(AutoConfig.from_pretrained)
+
+
+@pytest.mark.parametrize("load", [AutoConfig, AutoTokenizer, LlamaTokenizer, LlamaForCausalLM])
+@pytest.mark.parametrize("config", [None, "{", '{"model_type": "llama"}'])
+def test_no_error_names_a_folder_as_an_address(
+    find: Callable[..., Repository], tmp_path: Path, load: Any, config: str | None
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    if load is AutoConfig and config and config.endswith("}"):
+        return
+    with pytest.raises((ModelLoadError, InvalidRequestError)) as caught:
+        find(str(tmp_path)).read(load.from_pretrained)
+    assert str(tmp_path) in str(caught.value)
+    assert "https://" not in str(caught.value)
+
+
+def test_a_name_that_no_model_can_have_is_told_the_form(find: Callable[..., Repository]) -> None:
+    for name in ("/no/such/folder", "./no/such", "a/b/c", "a b", "https://huggingface.co/acme/open"):
+        with pytest.raises(InvalidRequestError, match=r"no name of a model on the hub; the form is owner/name$"):
+            find(name)
 
 
 @pytest.fixture

@@ -118,6 +118,30 @@ async def test_abatch(llm: Petals, expected: dict[str, str]) -> None:
     assert await llm.abatch(PROMPTS) == list(expected.values())
 
 
+def test_batch_as_completed(llm: Petals, expected: dict[str, str]) -> None:
+    assert dict(llm.batch_as_completed(PROMPTS)) == dict(enumerate(expected.values()))
+
+
+async def test_abatch_as_completed(llm: Petals, expected: dict[str, str]) -> None:
+    answers = [answer async for answer in llm.abatch_as_completed(PROMPTS)]
+    assert dict(answers) == dict(enumerate(expected.values()))
+
+
+def test_batches_as_completed_run_together(petals_llm: Callable[..., Petals]) -> None:
+    llm = petals_llm(session_cache=0, batch_window=60_000, max_batch_size=16, max_new_tokens=1)
+    client = ScriptedClient(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
+    llm._client = client  # type: ignore[assignment]
+
+    async def ask(runnable: Any) -> list[tuple[int, str]]:
+        return [each async for each in runnable.abatch_as_completed(["ab"] * 16)]
+
+    for runnable in (llm, llm.bind(seed=1)):
+        client.opened.clear()
+        assert sorted(runnable.batch_as_completed(["ab"] * 16)) == [(number, "x") for number in range(16)]
+        assert sorted(asyncio.run(ask(runnable))) == [(number, "x") for number in range(16)]
+        assert [rows for rows, _ in client.opened] == [16, 16]
+
+
 async def test_gather(llm: Petals, expected: dict[str, str]) -> None:
     assert await asyncio.gather(*map(llm.ainvoke, PROMPTS)) == list(expected.values())
 
@@ -135,6 +159,11 @@ def test_threads(llm: Petals, expected: dict[str, str]) -> None:
 def test_generate(llm: Petals, expected: dict[str, str]) -> None:
     result = llm.generate(PROMPTS)
     assert [[each.text for each in answers] for answers in result.generations] == [[each] for each in expected.values()]
+
+
+async def test_nothing_is_answered_with_nothing(llm: Petals) -> None:
+    assert llm.generate([]).generations == (await llm.agenerate([])).generations == []
+    assert llm.batch([]) == await llm.abatch([]) == list(llm.batch_as_completed([])) == []
 
 
 async def test_agenerate(llm: Petals, expected: dict[str, str]) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, Field, StringConstraints, create_model
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, create_model
 from random_session import answered, text
 from typing_extensions import TypedDict
 
 from langchain_petals.engine.grammars import express, json_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas import closed_schema_of
 
 if TYPE_CHECKING:
@@ -38,11 +39,22 @@ class Rank(enum.IntEnum):
     SECOND = 2
 
 
+class Mixed(enum.Enum):
+    """Of its values, pydantic reads the texts as keys only."""
+
+    A = "a"
+    TWO = 2
+
+
 KEYS: dict[str, Any] = {
     "literals": Literal["a", "b"],
     "numbers": int,
     "bounded numbers": Annotated[int, Field(ge=3, le=6)],
     "positive numbers": Annotated[int, Field(gt=0)],
+    "negative numbers": Annotated[int, Field(lt=0)],
+    "a thousand numbers": Annotated[int, Field(ge=0, le=1000)],
+    "texts of a mixed enumeration": Mixed,
+    "secrets": SecretStr,
     "booleans": bool,
     "floats": float,
     "decimals": decimal.Decimal,
@@ -91,6 +103,14 @@ def test_no_text_is_the_number_of_a_literal(byte_tokenizer: PreTrainedTokenizerF
     assert written(byte_tokenizer, closed_schema_of(model), '{"by": {"1": 5}}') == '{"by": {}}'
 
 
+@pytest.mark.parametrize("key", [Annotated[int, Field(gt=10)], Annotated[float, Field(le=1)]])
+def test_bounds_that_texts_cannot_have_are_told_of(key: Any) -> None:
+    schema = closed_schema_of(create_model("Model", by=(dict[key, int], ...)))
+    with pytest.raises(InvalidRequestError, match="propertyNames"):
+        json_grammar(schema)
+    assert "propertyNames" in (express(schema, "json_schema", strict=False).warning or "")
+
+
 def a_map(names: Any, **more: Any) -> dict[str, Any]:
     return {"type": "object", "propertyNames": names, "additionalProperties": {"type": "integer"}} | more
 
@@ -106,6 +126,7 @@ ANYTHING = a_map({"pattern": "^a"}, additionalProperties=True)
         (a_map({}), {"any": 1}, None),
         ({"type": "object", "propertyNames": False}, {}, {"a": 1}),
         (a_map({"enum": ["a", 'say "b"', "c"]}), {"a": 1, 'say "b"': 2}, {"d": 1}),
+        (a_map({"enum": [f"key {number}" for number in range(3000)]}), {"key 7": 1, "key 2999": 2}, {"key": 1}),
         (a_map({"const": "x"}), {"x": 1}, {"y": 1}),
         (a_map({"pattern": "^[a-z]+$"}), {"abc": 1}, {"A": 1}),
         (a_map({"pattern": "b"}), {"abc": 1}, {"ac": 1}),

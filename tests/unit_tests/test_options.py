@@ -13,6 +13,16 @@ from langchain_petals.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, merge
 # ---- layers
 
 
+@pytest.mark.parametrize("name", sorted(OPTION_NAMES))
+def test_none_is_not_set(name: str) -> None:
+    set_before = {"temperature": 0.2, "top_p": 0.3, "stop": ["x"], "n": 2, "logprobs": True, "top_logprobs": 2}
+    options = merged(set_before)
+    assert merged(set_before, {name: None}) == options
+    assert merged(set_before, {"max_new_tokens": 7}, {"max_tokens": None}).max_new_tokens == 7
+    expected = merged({name: None})
+    assert getattr(expected, name) == (None if name == "top_p" else getattr(merged(), name))
+
+
 def test_later_layers_count() -> None:
     options = merged({"temperature": 0.1, "top_k": 5}, {"temperature": 0.2}, {"temperature": 0.3, "seed": 1})
     assert (options.temperature, options.top_k, options.seed) == (0.3, 5, 1)
@@ -85,6 +95,20 @@ def test_unknown_option_is_named_and_the_known_ones_listed() -> None:
         {"top_logprobs": -1},
         {"timeout": 0},
         {"stop": [5]},
+        {"stop": 5},
+        {"stop": {"a": 1}},
+        {"n": [2]},
+        {"n": 1.5},
+        {"seed": "x"},
+        {"do_sample": 7},
+        {"temperature": float("inf")},
+        {"temperature": [0.5]},
+        {"max_new_tokens": float("nan")},
+        {"repetition_penalty": float("inf")},
+        {"repetition_penalty": 1e-40},
+        {"temperature": 1e38},
+        {"timeout": float("inf")},
+        {"timeout": 1e300},
     ],
     ids=str,
 )
@@ -121,7 +145,7 @@ def test_contradictions_are_refused(options: dict[str, Any], message: str) -> No
 # ---- what options come to
 
 
-@pytest.mark.parametrize("option", [{"temperature": 0}, {"do_sample": False}], ids=str)
+@pytest.mark.parametrize("option", [{"temperature": 0}, {"temperature": 1e-40}, {"do_sample": False}], ids=str)
 def test_greedy(option: dict[str, Any]) -> None:
     assert merged(option).sampling(0).greedy
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import warnings
 from dataclasses import asdict, fields
-from types import SimpleNamespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models.llms import BaseLLM
 from local_client import LocalClient
-from pydantic import ValidationError
 from scripted_session import ScriptedClient, ScriptedSession
 
-from langchain_petals import Petals
+from langchain_petals import ChatPetals, Petals
 from langchain_petals.engine import client as clients
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.options import GenerationOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -74,6 +76,29 @@ TESTED_BELOW = {"model_kwargs", "client", "tokenizer", "preload", "on_prefill"}
 
 def test_no_field_is_left_out_here() -> None:
     assert {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW} == set(Petals.model_fields) - set(BaseLLM.model_fields)
+
+
+def rows(page: str) -> Iterator[tuple[str, str]]:
+    """Return the options of a page's tables, and their defaults."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    for table in re.findall(r"^\| option \|.*\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for names, defaults in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, re.MULTILINE):
+            options = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", names))
+            values = defaults.split(", ")
+            yield from zip(options, values * len(options) if len(values) == 1 else values, strict=True)
+
+
+def test_the_tables_of_options_have_the_defaults_of_the_class() -> None:
+    fields = GenerationOptions.model_fields | Petals.model_fields
+    found = {
+        name: (ast.literal_eval(default), fields[name].get_default(call_default_factory=True))
+        for name, default in rows("llm.md")
+        if name in fields and name != "huggingface_api_key"
+    }
+    assert {name: pair for name, pair in found.items() if pair[0] != pair[1]} == {}
+    assert found.keys() >= set(GenerationOptions.model_fields) | set(Petals.model_fields) - set(
+        BaseLLM.model_fields
+    ) - {"huggingface_api_key"}
 
 
 # ---- where arguments go
@@ -142,12 +167,14 @@ def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
 # ---- loading
 
 
-def test_nothing_is_loaded_before_it_is_used(monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM) -> None:
+def test_nothing_is_loaded_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
     def load(_: clients.Connection) -> Any:
         pytest.fail("loaded a model")
 
     monkeypatch.setattr(clients, "get_client", load)
-    Petals(client=tiny_model)
+    Petals(client=tiny_model, tokenizer=tiny_tokenizer)
     Petals(model="some/model")
 
 
@@ -168,15 +195,14 @@ def test_preload(
     assert len(loaded) == 1
 
 
-def test_only_what_is_not_given_is_loaded(
-    monkeypatch: pytest.MonkeyPatch, babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast
+@pytest.mark.parametrize("model_class", [Petals, ChatPetals])
+@pytest.mark.parametrize("given", ["client", "tokenizer"])
+def test_a_model_is_given_with_its_tokenizer(
+    model_class: type[Petals], given: str, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    model, tokenizer = object(), object()
-    monkeypatch.setattr(clients, "get_client", lambda _: SimpleNamespace(model=model, tokenizer=tokenizer))
-    ours = Petals(client=babbler)._get_client()
-    assert (ours.model, ours.tokenizer) == (babbler, tokenizer)
-    ours = Petals(tokenizer=endless_tokenizer)._get_client()
-    assert (ours.model, ours.tokenizer) == (model, endless_tokenizer)
+    loaded = {"client": tiny_model, "tokenizer": tiny_tokenizer}
+    with pytest.raises(InvalidRequestError, match="client and tokenizer belong together; give both"):
+        model_class(model="m", **{given: loaded[given]})
 
 
 # ---- unknown arguments
@@ -190,14 +216,14 @@ def test_unknown_argument_goes_to_model_kwargs_with_a_warning() -> None:
     assert caught[0].filename == __file__
 
 
-def test_argument_that_generation_does_not_know_is_named_when_it_is_used(petals_llm: Callable[..., Petals]) -> None:
-    with pytest.warns(UserWarning, match="nonsense"):
-        llm = petals_llm(nonsense=1)
-    for use in (llm.invoke, llm.batch, lambda prompt: next(llm.stream(prompt))):
-        with pytest.raises(InvalidRequestError, match="'nonsense' is no generation option"):
-            use(["Hi"] if use == llm.batch else "Hi")
-    with pytest.raises(InvalidRequestError, match="'absurd' is no generation option"):
-        petals_llm().invoke("Hi", absurd=1)
+def test_unknown_name_is_refused_at_once(petals_llm: Callable[..., Petals]) -> None:
+    for unknown in ({"nonsense": 1}, {"model_kwargs": {"nonsense": 1}}):
+        with pytest.raises(InvalidRequestError, match="'nonsense' is no"):
+            petals_llm(**unknown)
+    llm = petals_llm()
+    for use in (llm.invoke, llm.batch, lambda prompt, **options: next(llm.stream(prompt, **options))):
+        with pytest.raises(InvalidRequestError, match="'absurd' is no generation option"):
+            use(["Hi"] if use == llm.batch else "Hi", absurd=1)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +238,7 @@ def test_argument_that_generation_does_not_know_is_named_when_it_is_used(petals_
 def test_argument_that_is_given_twice_is_refused(arguments: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(ValidationError, match="given twice"):
+        with pytest.raises(InvalidRequestError, match="given twice"):
             Petals(**arguments)
 
 
@@ -240,7 +266,7 @@ def test_argument_that_is_given_twice_is_refused(arguments: dict[str, Any]) -> N
     ids=str,
 )
 def test_impossible_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(InvalidRequestError, match=message):
         Petals(**arguments)
 
 

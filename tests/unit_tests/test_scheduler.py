@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from langchain_petals.engine.scheduler import LENGTH_SPREAD, Scheduler, _compati
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LONG_WINDOW = Settings(batch_window=60_000)
 NO_WINDOW = Settings(batch_window=0)
@@ -77,6 +78,53 @@ def test_full_batch_does_not_wait_for_the_window_to_end() -> None:
     groups = [run.next()[0], run.next()[0]]
     assert sorted(map(len, groups)) == [2, 4]
     assert {id(each) for group in groups for each in group} == {id(each) for each in generations}
+
+
+class ScriptedCondition:
+    """Stands in for a condition: what happens during each wait is told before."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self._steps = iter(steps)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def notify(self) -> None:
+        pass
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:  # noqa: ARG002 - the interface
+        next(self._steps)()
+        return predicate()
+
+
+def test_requests_wait_for_one_that_is_being_made() -> None:
+    run, settings = Runner(), LONG_WINDOW
+    scheduler = Scheduler(run)
+    scheduler._collecting = True
+    first, second, third = asked(), asked(), asked()
+    being_made = contextlib.ExitStack()
+
+    def put(generation: Generation) -> None:
+        scheduler.put([generation], settings)
+
+    def finish() -> None:
+        put(second)
+        being_made.close()
+
+    nothing_comes: list[Callable[[], object]] = [lambda: None] * 3
+    scheduler._arrived = ScriptedCondition(*nothing_comes, finish, lambda: None)  # type: ignore[assignment]
+    being_made.enter_context(scheduler.expecting())
+    put(first)
+    scheduler._collect(60, 32)
+    assert run.next()[0] == [first, second]
+    scheduler._arrived = ScriptedCondition(lambda: None)  # type: ignore[assignment]
+    scheduler._collecting = True
+    put(third)
+    scheduler._collect(60, 32)
+    assert run.next()[0] == [third]
 
 
 def test_threads_that_ask_at_once_are_all_served() -> None:

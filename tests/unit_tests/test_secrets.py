@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps, loads
 from leaks import CANARY, frames, raised, sings, written_forms
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from langchain_petals import ChatPetals, Petals
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,20 +99,20 @@ def test_no_written_form_holds_the_key(model_class: type[Petals]) -> None:
 )
 def test_no_error_of_the_constructor_holds_the_key(model_class: type[Petals], wrong: dict[str, Any]) -> None:
     error = raised(lambda: model_class(**FIELDS | wrong))
-    assert isinstance(error, ValidationError)
+    assert isinstance(error, InvalidRequestError)
     assert [text for text in frames(error) if sings(text)] == []
 
 
 @both
 @pytest.mark.parametrize("name", ["token", "hf_token", "use_auth_token", "huggingfacehub_api_token"])
 def test_the_key_under_another_name_is_refused(model_class: type[Petals], name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name} is no argument; give the hub's key as huggingface_api_key"):
+    with pytest.raises(InvalidRequestError, match=f"{name} is no argument; give the hub's key as huggingface_api_key"):
         model_class(model="m", **{name: CANARY})
 
 
 @both
 def test_a_key_that_no_header_can_carry_is_refused(model_class: type[Petals]) -> None:
-    with pytest.raises(ValidationError, match="white space or characters outside ASCII"):
+    with pytest.raises(InvalidRequestError, match="white space or characters outside ASCII"):
         model_class(model="m", huggingface_api_key="hf_one\r\nX-Other: two")
 
 
@@ -127,6 +129,32 @@ def test_no_error_of_a_call_holds_the_key(
         lambda: model.invoke(7),
     ):
         assert [text for text in frames(raised(call)) if sings(text)] == []
+
+
+@both
+@pytest.mark.parametrize("name", ["api_key", "huggingface_api_key", "token", "openai_api_key"])
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_no_trace_of_a_call_holds_a_key_that_it_was_given(
+    model_class: type[Petals],
+    name: str,
+    way: str,
+    tiny_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    class Tracer(BaseCallbackHandler):
+        def on_llm_start(self, *told: Any, **more: Any) -> None:
+            seen.append(repr((told, more)))
+
+        on_chat_model_start = on_llm_start
+
+    seen: list[str] = []
+    model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer)
+    config: Any = {"callbacks": [Tracer()]}
+    error = raised(lambda: list(getattr(model, way)("Hi", config, **{name: CANARY})))
+    assert isinstance(error, InvalidRequestError)
+    assert seen
+    assert not sings(seen)
+    assert not sings(str(error))
 
 
 def test_a_model_that_is_saved_holds_no_key(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def test_dictionaries(chat: ChatPetals, method: Any, schema: dict[str, Any]) -> 
     assert traced["properties"] == PLAIN["properties"]
 
 
+@pytest.mark.parametrize("schema", [{"type": "nothing"}, {"$ref": "#/$defs/Gone"}])
+def test_schema_of_an_answer_that_means_nothing_is_refused(chat: ChatPetals, schema: dict[str, Any]) -> None:
+    """Unlike a tool's, it is written by whoever asks."""
+    with pytest.raises(InvalidRequestError, match="#/properties/a"):
+        chat.with_structured_output({"type": "object", "properties": {"a": schema}})
+
+
 @methods
 @pytest.mark.parametrize("schema", [list[Person], {"name": "Person"}, add])
 def test_what_describes_no_object_is_refused(chat: ChatPetals, method: Any, schema: Any) -> None:
@@ -242,6 +249,7 @@ class Place:
 
     name: Annotated[str, Field(max_length=9)]
     founded: dt.date | None = None
+    rivers: list[str] = dataclasses.field(default_factory=list)
 
 
 @pydantic_dataclass
@@ -250,6 +258,19 @@ class Town:
 
     name: Annotated[str, Field(max_length=9)]
     next: Optional[Town] = None  # noqa: UP045 - as people write it
+
+
+@pydantic_dataclass
+class Aliased:
+    """Known by other names."""
+
+    called: Annotated[str, Field(max_length=9)] = Field(alias="name")
+    seed: dataclasses.InitVar[int] = 0
+
+
+def test_dataclass_with_other_names_is_taken(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    structured = saying(byte_tokenizer, '{"name": "Oslo", "seed": 5}').with_structured_output(Aliased)
+    assert structured.invoke("Where?").called == "Oslo"
 
 
 @methods
