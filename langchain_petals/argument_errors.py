@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.hub_key import is_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from pydantic import ValidationError
 
@@ -73,19 +73,29 @@ def unknown(name: str, known: Collection[str], otherwise: str = "") -> str:
     return f"; {otherwise or 'there are ' + ', '.join(sorted(known))}"
 
 
-def explained(error: ValidationError, *, name_unknown: Callable[[str], str], secrets: Collection[str] = ()) -> str:
+def explained(
+    error: ValidationError,
+    *,
+    name_unknown: Callable[[str], str],
+    secrets: Collection[str] = (),
+    given: Mapping[str, str] | None = None,
+) -> str:
     """Return what is wrong with arguments: each by its name, with its value.
 
     Args:
         error: What pydantic says.
         name_unknown: Says what is wrong with a name that there is not.
         secrets: Arguments whose value is not shown.
+        given: The names by which arguments were given that have several.
     """
-    return "; ".join(_explained(problem, name_unknown, secrets) for problem in error.errors(include_url=False))
+    problems = error.errors(include_url=False)
+    return "; ".join(_explained(problem, name_unknown, secrets, given or {}) for problem in problems)
 
 
-def _explained(problem: Any, name_unknown: Callable[[str], str], secrets: Collection[str]) -> str:
-    name = ".".join(map(str, problem["loc"]))
+def _explained(
+    problem: Any, name_unknown: Callable[[str], str], secrets: Collection[str], given: Mapping[str, str]
+) -> str:
+    name = ".".join(str(given.get(each, each)) for each in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return name_unknown(name)
     if problem["type"] == "missing":

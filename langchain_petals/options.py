@@ -220,5 +220,6 @@ def merged(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name
     try:
         return GenerationOptions(**added_up(*layers))
     except ValidationError as error:
-        message = explained(error, name_unknown=name_unknown)
+        given = {OTHER_NAMES[name]: name for layer in layers for name in layer if name in OTHER_NAMES}
+        message = explained(error, name_unknown=name_unknown, given=given)
     raise InvalidRequestError(message)

@@ -204,3 +204,10 @@ def test_prompt_without_room_for_an_answer(options: dict[str, Any], prompt: int,
     with pytest.raises(PromptTooLongError, match=f"{prompt} tokens, but the context holds {limit}") as caught:
         merged(options).budget(prompt, context)
     assert (caught.value.prompt_tokens, caught.value.limit) == (prompt, limit)
+
+
+def test_option_is_called_by_the_name_that_it_was_given_by() -> None:
+    with pytest.raises(InvalidRequestError, match=r"^max_tokens: .*finite number"):
+        merged({"max_new_tokens": 5}, {"max_tokens": float("nan")})
+    with pytest.raises(InvalidRequestError, match=r"^max_new_tokens: .*finite number"):
+        merged({}, {"max_new_tokens": float("nan")})
