@@ -10,7 +10,7 @@ import copy
 import functools
 import time
 from contextvars import ContextVar
-from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -88,8 +88,8 @@ def _reference(validator: Any, reference: str, instance: Any, schema: Mapping[st
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, _: Mapping[str, Any]) -> Iterator[ValidationError]:
-    """Compare decimal numbers, as they are written: in binary ones 19.99 is no multiple of 0.01."""
-    if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(factor)):
+    """Compare numbers as they are written: in binary ones 19.99 is no multiple of 0.01."""
+    if validator.is_type(instance, "number") and Fraction(str(instance)) % Fraction(str(factor)):
         yield ValidationError(f"{instance!r} is not a multiple of {factor}")
 
 

@@ -34,3 +34,13 @@ def write_random_model(tiny_folder: Path, folder: Path) -> LlamaForCausalLM:
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     return model
+
+
+def all_but_a_few(folder: Path) -> list[list[int]]:
+    """Return the tokens of a model's folder that it does not need: what it says in the others comes to ends.
+
+    With all of its tokens, it would hardly ever say the one that ends a string.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+    return [[token] for token, text in enumerate(tokens) if not text or set(text) - set('ab12"{}[]:,. ')]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from chat_suite import ChatSuite
+from random_weights import all_but_a_few
 
 if TYPE_CHECKING:
     from langchain_petals.swarm import LocalSwarm
@@ -32,7 +34,8 @@ class TestRandomWeights(ChatSuite):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return super().chat_model_params | {"max_tokens": 96}
+        few = {"model_kwargs": {"bad_words_ids": all_but_a_few(Path(self._swarm.model))}}
+        return super().chat_model_params | {"max_tokens": 192, "temperature": 3, "seed": 7} | few
 
     @property
     def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Any]]:
