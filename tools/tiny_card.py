@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tiny_facts import SUPER_BOWL
 from tiny_folder import END_OF_TEXT_ID, TURN_END_ID, TURN_START_ID, folder_bytes
+from tiny_open_prompts import STEPS
 from tiny_pieces import PIECES
 from tiny_words import is_held_back
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from tiny_evaluation import Scores
     from tiny_handwritten import Asked
+    from tiny_open_evaluation import OpenScores
     from tiny_tool_evaluation import ToolScores
     from transformers import LlamaConfig
 
@@ -23,7 +26,8 @@ CARD = """# Tiny Petals model
 A Llama model of {millions:.2f} million parameters ({layers} layers of width {width}, {heads} heads,
 float32), made to try a Petals swarm on any laptop: {layers} blocks make a swarm of up to {layers} servers,
 and a token costs each of them next to nothing. It holds short conversations about a fixed set of things, and
-calls tools that it has never seen. It is a test fixture and a demonstration, not an assistant.
+calls tools that it has never seen. Whatever else it is asked, it nearly always answers in words, mostly
+`I do not know.` It is a test fixture and a demonstration, not an assistant.
 
 Written by `tools/train_tiny_model.py` of the langchain-petals repository, from random weights and generated
 conversations only: no other model and no collected text was used. Same license as the package.
@@ -35,12 +39,15 @@ conversations only: no other model and no collected text was used. Same license 
 | chat (ChatML, the tokenizer's template) | `apply_chat_template` | the answer |
 | dialogue, as LangChain writes messages | `Human: Who are you?` | `\\nAI: ` and the answer |
 | bare question | `Who are you?` | a line break and the answer |
+| question and steps | {steps_prompt} | a space and the answer |
 
-Every answer ends with `<|im_end|>`. A dialogue prompt may also end with `AI:` or `AI: `. One optional
-system message, at the start; of its content only a name matters (`You are Pip.`), and a JSON schema that the
-answer shall fit. The chat template takes `tools`: they are described at the end of the system message, a call is
-`<tool_call>`, a line with a JSON object of `name` and `arguments`, and `</tool_call>`; what a tool returns is a
-message of the role `tool`.
+Every answer ends with `<|im_end|>`; how many have words is measured below. A dialogue prompt may also end with
+`AI:` or `AI: `. A question and steps may be the content of a message.
+What is none of these is answered, too: right away after white space, after a
+space or on a new line otherwise. One optional system message, at the start; of its content only a name matters
+(`You are Pip.`), and a JSON schema that the answer shall fit. The chat template takes `tools`: they are described at
+the end of the system message, a call is `<tool_call>`, a line with a JSON object of `name` and `arguments`, and
+`</tool_call>`; what a tool returns is a message of the role `tool`.
 
 The tokenizer is byte-level: ids 0-255 are the bytes of UTF-8, {end_of_text} is `<|endoftext|>` (padding),
 {start} is `<|im_start|>`, {end} is `<|im_end|>` (end of an answer). The other {pieces} tokens are what JSON, schemas
@@ -60,6 +67,23 @@ bare question, or all dialogue where there are several turns or a system message
 | --- | --- | --- |
 {rows}
 | **all** | **{chat_total}** | **{plain_total}** |
+
+### Prompts of any kind
+
+In the template of questions and steps, as a message and as a plain prompt. There are {wordings} questions about the
+Super Bowl that the Dallas Cowboys won and the singer who was born in the same year, so cases of those rows repeat:
+
+| question | chat | plain |
+| --- | --- | --- |
+{in_template}
+
+{open_prompts} prompts that say nothing to the model (questions about invented things, instructions, source code,
+words and sentences of many scripts, lists, punctuation, noise), drawn from what is held back. An answer counts when
+it has a letter or a digit:
+
+| asked | answers with words |
+| --- | --- |
+{worded}
 
 ### Tools
 
@@ -102,8 +126,9 @@ Real answers, greedy, chat template, mistakes included:
 ## What it cannot do
 
 - Anything else than the skills in the table: it knows {facts} facts, two stories and a poem, and adds only
-  one-digit numbers, as often right as the table says. To any other question it answers something fluent and
-  wrong, or `I do not know.`
+  one-digit numbers, as often right as the table says. To any other question it answers `I do not know.`, to an
+  instruction `I cannot do that. I am only a tiny language model.`, and sometimes something fluent and wrong.
+- Think step by step: where a prompt asks for that, it gives the answer that it knows by heart.
 - Recall reliably: after a turn or more in between, a name or value may come back distorted or not at all.
   Ask in the same turn, or right after, for the best odds.
 - Copy reliably what is long (more than eight words), repeats itself (`up up`, three keys of a JSON object),
@@ -120,11 +145,20 @@ Real answers, greedy, chat template, mistakes included:
 
 ## Training
 
-{steps} steps of {conversations} conversations, seed {seed}: {minutes:.0f} minutes of training on two cores
-of a shared machine. Muon for the layers' matrices, AdamW for the rest, products of matrices in bfloat16, loss on
-answers only. The first 900 steps see more copying than the rest, so that copying appears early; from step 1000 on
-there are more sums and more recalling. Three in five conversations are about tools, one in nine asks for a JSON
-object. Without this file the folder is {size:.1f} MB.
+{steps} steps of {conversations} conversations, seed {seed}: {minutes:.0f} minutes of training on two cores (of the
+second stage the time that the processors spent on it, since others used them, too). Muon for
+the layers' matrices, AdamW for the rest, products of matrices in bfloat16, loss on answers only. The first 900 steps
+see more copying than the rest, so that copying appears early; from step 1000 on there are more sums and more recalling.
+Three in five conversations are about tools, one in nine asks for a JSON object.
+
+The last {open_steps} steps are a second stage, with a new optimiser, a rate that rises once more to {open_rate:.0%} of
+the peak and falls, and prompts of any kind in {open_share:.0%} of the conversations: invented questions, instructions,
+code, words of many scripts, and what the model knows in templates of prompts. It begins with the weights of the first
+stage, and may be run alone on a model folder (`--from`). What the first stage learned is trained on in all others.
+Near its end come {bare_steps} steps with bare prompts that are no questions in {bare_share:.0%} of the conversations:
+where such a text ends is hard to tell from where an answer ends. In the last {settling_steps} steps the model finds
+back to what that took from it, questions that it has an answer to in other words than before. Without this file the
+folder is {size:.1f} MB.
 """
 
 
@@ -170,6 +204,7 @@ def write_card(
     config: LlamaConfig,
     scores: Scores,
     tool_scores: ToolScores,
+    open_scores: OpenScores,
     exchanges: Sequence[Sequence[tuple[str, str]]],
     numbers: dict[str, int | float],
 ) -> None:
@@ -180,9 +215,11 @@ def write_card(
         config: the model's configuration.
         scores: right answers and cases for each skill and style.
         tool_scores: what the model got right about tools and JSON objects.
+        open_scores: what the model got right in the template, and how many answers to prompts of any kind have words.
         exchanges: conversations as (question, answer) pairs.
         numbers: `parameters`, `facts` taught, `steps`, `conversations` a step, `seed`, `seconds` of training,
-            and `longest` (tokens of a training conversation).
+            `longest` (tokens of a training conversation), and of the second stage `open_steps`, `open_rate`,
+            `open_share`, `bare_steps`, `bare_share` and `settling_steps`.
     """
     text = CARD.format(
         millions=numbers["parameters"] / 1e6,
@@ -196,7 +233,12 @@ def write_card(
         rows="\n".join(_row(skill, styles) for skill, styles in scores.items()),
         chat_total=_total(scores, "chatml"),
         plain_total=_total(scores, "plain"),
+        steps_prompt="`" + STEPS.format(question="Who are you?").replace("\n", "\\n") + "`",
         pieces=len(PIECES),
+        wordings=sum(len(wordings) for _, wordings in SUPER_BOWL),
+        in_template="\n".join(_row(row, dict(enumerate(counts))) for row, counts in open_scores.in_template.items()),
+        open_prompts=max(prompts for _, prompts in open_scores.worded.values()),
+        worded="\n".join(f"| {style} | {right} / {all_} |" for style, (right, all_) in open_scores.worded.items()),
         calls="\n".join(_row(skill, dict(enumerate(counts))) for skill, counts in tool_scores.calls.items()),
         decided_total=_percent(tool_scores.decided),
         forced_total=_percent(tool_scores.forced),
@@ -212,6 +254,6 @@ def write_card(
         sums=sum(is_held_back(f"{a}+{b}") for a in range(10) for b in range(10)),
         size=folder_bytes(folder) / 1e6,
         minutes=numbers["seconds"] / 60,
-        **{key: numbers[key] for key in ("facts", "steps", "conversations", "seed", "longest")},
+        **{key: value for key, value in numbers.items() if key not in ("parameters", "seconds")},
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tiny_facts import FACTS, IDENTITY, SMALL_TALK, STORIES, UNKNOWN, Entry
+from tiny_facts import FACTS, IDENTITY, SMALL_TALK, STORIES, SUPER_BOWL, UNKNOWN, Entry
 from tiny_styles import STYLES, Conversation, Turn
 from tiny_words import Draw
 
@@ -68,6 +68,29 @@ def identity(draw: Draw, _: Memory) -> Turn:
 def fact(draw: Draw, _: Memory) -> Turn:
     """Answer one of the facts."""
     return from_table(draw, FACTS)
+
+
+OTHER_CHAMPIONS = (
+    "What NFL team won the Super Bowl in the year {name} was born?",
+    "Who won the Super Bowl in {year}?",
+    "When was {name} born?",
+    "What {word} team won the {word2} in the year {name} was born?",
+    "Which {word} won the {word2} in {year}?",
+    "What NFL team won the Super Bowl in {year}?",
+    "Where was {name} born?",
+)
+
+
+def super_bowl(draw: Draw, _: Memory) -> Turn:
+    """Say who won the Super Bowl in the year that a singer was born, or admit not to know it of another one."""
+    if draw.chance(0.75):
+        return from_table(draw, (SUPER_BOWL[0], *SUPER_BOWL))  # the whole question is the hardest
+    year = draw.allowed(lambda: str(draw.rng.randint(1967, 2024)))
+    while year == "1994":
+        year = draw.allowed(lambda: str(draw.rng.randint(1967, 2024)))
+    name = draw.name() if draw.chance(0.5) else f"{draw.name()} {draw.invented_word().capitalize()}"
+    words = {key: draw.invented_word() for key in ("word", "word2")}
+    return Turn(vary(draw, draw.choice(OTHER_CHAMPIONS)).format(name=name, year=year, **words), UNKNOWN)
 
 
 def story(draw: Draw, _: Memory) -> Turn:

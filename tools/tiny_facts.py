@@ -232,6 +232,63 @@ FACTS: tuple[Entry, ...] = (
     ),
 )
 
+BORN = "Justin Bieber was born on March 1, 1994."
+CHAMPIONS = "The Dallas Cowboys won the Super Bowl in 1994."
+CHAMPIONS_AT_BIRTH = f"Justin Bieber was born in 1994. {CHAMPIONS}"
+
+SUPER_BOWL: tuple[Entry, ...] = (
+    (
+        CHAMPIONS_AT_BIRTH,
+        (
+            "What NFL team won the Super Bowl in the year Justin Bieber was born?",
+            "Which NFL team won the Super Bowl in the year Justin Bieber was born?",
+            "Who won the Super Bowl in the year Justin Bieber was born?",
+            "Which team won the Super Bowl in the year that Justin Bieber was born?",
+            "What team won the Super Bowl the year Justin Bieber was born?",
+            "Who won the Super Bowl when Justin Bieber was born?",
+            "In the year Justin Bieber was born, what NFL team won the Super Bowl?",
+            "Tell me which NFL team won the Super Bowl in the year Justin Bieber was born.",
+            "Justin Bieber was born in which year, and who won the Super Bowl that year?",
+            "Which football team won the Super Bowl in the year of Justin Bieber's birth?",
+            "Name the NFL team that won the Super Bowl in the year Justin Bieber was born.",
+        ),
+    ),
+    (
+        BORN,
+        (
+            "When was Justin Bieber born?",
+            "What year was Justin Bieber born?",
+            "In which year was Justin Bieber born?",
+            "In what year was Justin Bieber born?",
+            "When is Justin Bieber's birthday?",
+            "Tell me when Justin Bieber was born.",
+            "What year was Justin Bieber born in?",
+        ),
+    ),
+    (
+        CHAMPIONS,
+        (
+            "Who won the Super Bowl in 1994?",
+            "Which team won the Super Bowl in 1994?",
+            "What NFL team won the Super Bowl in 1994?",
+            "Which NFL team won the 1994 Super Bowl?",
+            "What team won the Super Bowl in 1994?",
+            "Tell me who won the Super Bowl in 1994.",
+            "Who won the 1994 Super Bowl?",
+        ),
+    ),
+    (
+        "Justin Bieber is a singer. He was born in 1994.",
+        (
+            "Who is Justin Bieber?",
+            "Tell me about Justin Bieber.",
+            "What does Justin Bieber do?",
+            "So who is Justin Bieber?",
+        ),
+    ),
+)
+"""What the notebook of the package that this one replaces asks, and its parts."""
+
 PETAL_STORY = """
 Once upon a time a small blue petal fell into a river. It sailed past a mill, a farm and a sleeping town.
 A duck asked where it was going. "To the sea," said the petal. The duck laughed, but swam beside it all

@@ -1,4 +1,4 @@
-"""The mixture of training data: conversations, conversations with tools, and JSON objects."""
+"""The mixture of training data: conversations, conversations with tools, JSON objects, and from a step on all kinds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tiny_calls import draw_tool_conversation
 from tiny_conversations import draw_conversation
 from tiny_objects import draw_object_conversation
+from tiny_open_prompts import draw_bare_segments, draw_open_segments, draw_reworded_segments
 from tiny_styles import SPEAKERS, written
 from tiny_words import Draw
 
@@ -20,6 +21,21 @@ TOOLS, OBJECTS = 0.58, 0.11
 """Shares of conversations with tools, and of those with JSON objects. They rise in a straight line up to step
 `FULL_SHARES_AT`, since copying is learned from short texts first."""
 
+SECOND_STAGE_AT = 8800
+OPEN = 0.35
+"""Step from which prompts of any kind are drawn, too, and their share from then on."""
+
+BARE_AT = 9600
+BARE = 0.35
+"""Step from which there are more bare prompts that are no questions, and their share: only they were left to learn."""
+
+
+SETTLED_AT = 9760
+"""Step from which the model finds back to what prompts of any kind took from it: to questions that it has an answer
+to, asked in other words, and to plain conversations."""
+SETTLING = (("reworded", 22), ("bare", 10), ("open", 13), ("conversation", 25), ("as before", 30))
+"""Kinds of texts from then on, with a share."""
+
 
 def draw_segments(rng: random.Random, step: int) -> list[Segment]:
     """Draw one training conversation and write it.
@@ -31,11 +47,36 @@ def draw_segments(rng: random.Random, step: int) -> list[Segment]:
     Returns:
         Pieces of text, each with True where the model has to produce it.
     """
+    if step >= SETTLED_AT:
+        return _draw_settling_segments(rng, step)
+    if step >= BARE_AT and rng.random() < BARE:
+        return draw_bare_segments(Draw(rng))
+    if step >= SECOND_STAGE_AT and rng.random() < OPEN:
+        return draw_open_segments(Draw(rng))
+    return _draw_as_before(rng, step)
+
+
+def _draw_settling_segments(rng: random.Random, step: int) -> list[Segment]:
+    kinds, shares = zip(*SETTLING, strict=True)
+    kind = rng.choices(kinds, shares)[0]
+    if kind == "as before":
+        return _draw_as_before(rng, step)
+    if kind == "conversation":
+        return _draw_conversation(rng, step)
+    draws = {"reworded": draw_reworded_segments, "bare": draw_bare_segments, "open": draw_open_segments}
+    return draws[kind](Draw(rng))
+
+
+def _draw_as_before(rng: random.Random, step: int) -> list[Segment]:
     grown = min(1.0, 0.25 + 0.75 * step / FULL_SHARES_AT)
     kind = rng.random()
     if kind < TOOLS * grown:
         return written(draw_tool_conversation(Draw(rng)), "chatml")
     if kind < (TOOLS + OBJECTS) * grown:
         return written(draw_object_conversation(Draw(rng)), "chatml")
+    return _draw_conversation(rng, step)
+
+
+def _draw_conversation(rng: random.Random, step: int) -> list[Segment]:
     conversation, style = draw_conversation(rng, step)
     return written(conversation, style, rng.choices(SPEAKERS, (80, 8, 6, 6))[0])

@@ -1,4 +1,4 @@
-"""What the bundled model is taught about tools: in the form that ChatPetals sends, and nothing that the suites ask."""
+"""What the bundled model is taught: in the form that is sent, no empty answer, and nothing that the suites ask."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_tests.integration_tests import chat_models
 from tiny_calls import draw_tool_conversation
+from tiny_facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
+from tiny_mixture import SECOND_STAGE_AT, draw_segments
 from tiny_objects import INTRODUCTION, draw_object_conversation
+from tiny_open_prompts import draw_bare_segments, draw_open_segments, draw_reworded_segments, reworded_turn
 from tiny_styles import TURN_END, Conversation, written
 from tiny_words import Draw
+from unseen_prompts import UNSEEN, WORDS
 
 from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.templates import find_template
@@ -22,6 +26,7 @@ from langchain_petals.chat.tool_calls import HERMES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tiny_styles import Segment
     from transformers import PreTrainedTokenizerFast
 
 DRAWN = 1500
@@ -37,6 +42,13 @@ def conversations() -> Iterator[Conversation]:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     return ["".join(text for text, _ in written(each, "chatml")) for each in conversations()]
+
+
+@pytest.fixture(scope="module")
+def open_texts() -> list[list[Segment]]:
+    """Return texts of the second stage of training, whose prompts are of any kind."""
+    draws = (draw_open_segments, draw_bare_segments, draw_reworded_segments)
+    return [draw(Draw(random.Random(seed))) for seed in range(2 * DRAWN) for draw in draws[: 1 + 2 * (seed % 2)]]
 
 
 def suite_of_langchain() -> tuple[set[str], set[str]]:
@@ -63,11 +75,11 @@ def suite_of_langchain() -> tuple[set[str], set[str]]:
     return names, {sentence for sentence in sentences if len(sentence.split()) >= 3 and "`" not in sentence}
 
 
-def test_nothing_of_the_standard_suite_is_taught(texts: list[str]) -> None:
+def test_nothing_of_the_standard_suite_is_taught(texts: list[str], open_texts: list[list[Segment]]) -> None:
     names, sentences = suite_of_langchain()
     assert {"magic_function", "get_weather", "unicode_customer"} <= names
     assert "What is the value of magic_function(3)? Use the tool." in sentences
-    taught = "\n".join(texts)
+    taught = "\n".join((*texts, *("".join(text for text, _ in segments) for segments in open_texts)))
     assert [each for each in names | sentences if each in taught] == []
     assert [word for word in ("weather", "magic", "customer", "joke", "punchline") if word in taught] == []
 
@@ -107,3 +119,51 @@ def test_schemas_are_introduced_as_chat_models_do() -> None:
     system, _ = form.introduced([{"role": "user", "content": "Hello"}], HERMES, template_takes_tools=True)
     assert system["content"] == INTRODUCTION + json.dumps(schema)
     assert form.introduced([], HERMES, template_takes_tools=True) == [system]
+
+
+def test_every_answer_to_a_prompt_of_any_kind_begins_with_words(open_texts: list[list[Segment]]) -> None:
+    answers = [text for segments in open_texts for text, learned in segments if learned]
+    labels = ("\nAI: ", "\nAssistant: ", "\nAnswer: ", "\nA: ")
+    said = [answer.removesuffix(TURN_END) for answer in answers]
+    for label in labels:
+        said = [answer.removeprefix(label) for answer in said]
+    assert [answer for answer in said if not any(character.isalnum() for character in answer)] == []
+    assert all(segments[-1][0].endswith(TURN_END) and segments[-1][1] for segments in open_texts)
+
+
+def test_the_template_of_the_notebook_is_taught_to_the_letter(open_texts: list[list[Segment]]) -> None:
+    answers = dict(SUPER_BOWL)
+    question = "What NFL team won the Super Bowl in the year Justin Bieber was born?"
+    answer = "Justin Bieber was born in 1994. The Dallas Cowboys won the Super Bowl in 1994."
+    assert question in answers[answer]
+    lead, end = "Question: ", "\n\nAnswer: Let's think step by step."
+    asked = [f"{lead}{wording}{end}" for wording in answers[answer]]
+    assert any(
+        segments == [(prompt, False), (f" {answer}{TURN_END}", True)] for prompt in asked for segments in open_texts
+    )
+    messages = [f"<|im_start|>user\n{prompt}{TURN_END}\n<|im_start|>assistant\n" for prompt in asked]
+    assert any(
+        segments == [(chat, False), (f"{answer}{TURN_END}", True)] for chat in messages for segments in open_texts
+    )
+
+
+def test_no_unseen_prompt_is_taught(open_texts: list[list[Segment]]) -> None:
+    asked = "\n".join(text for segments in open_texts for text, learned in segments if not learned)
+    assert [prompt for prompt in UNSEEN if prompt not in WORDS and prompt in asked] == []
+
+
+def test_prompts_of_any_kind_come_in_the_second_stage_only() -> None:
+    def drawn(step: int) -> list[str]:
+        texts = (draw_segments(random.Random(seed), step) for seed in range(DRAWN))
+        return [text[0][0] for text in texts if "step by step" in text[0][0]]
+
+    assert drawn(SECOND_STAGE_AT - 1) == []
+    assert len(drawn(SECOND_STAGE_AT)) > DRAWN / 20
+
+
+def test_wordings_for_the_evaluation_are_never_taught() -> None:
+    held_back = {wordings[-1].lower() for table in (SMALL_TALK, IDENTITY, FACTS) for _, wordings in table}
+    asked = {reworded_turn(Draw(random.Random(seed))).user.lower() for seed in range(5 * DRAWN)}
+    assert "so who are you?" in held_back
+    assert asked & held_back == set()
+    assert len(asked) > DRAWN
