@@ -104,7 +104,7 @@ def _pattern_properties(
     if validator.is_type(instance, "object"):
         for pattern, schema in patterns.items():
             for key, value in instance.items():
-                if _is_found(pattern, key):
+                if _compiled(pattern) is not None and _is_found(pattern, key):
                     yield from validator.descend(value, schema, path=key, schema_path=pattern)
 
 

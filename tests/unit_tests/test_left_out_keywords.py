@@ -405,6 +405,11 @@ def test_nothing_is_fetched_that_a_schema_refers_to() -> None:
         assert "'not'" in (check_of(schema).problem({"x": 1}) or "")
 
 
+def test_patterns_of_keys_that_python_cannot_read_condemn_no_key() -> None:
+    check = check_of({"patternProperties": {r"^\cA": {"type": "null"}}, "additionalProperties": False})
+    assert check.problem({"a": 1}) is None
+
+
 def test_patterns_that_take_for_ever_count_as_broken() -> None:
     """One bound holds for all of a value's texts; without it this test would not end."""
     check = check_of({"items": {"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"}})
