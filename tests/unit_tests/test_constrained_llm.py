@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
+# whether the bundled model comes to an end within the limit depends on its weights
+pytestmark = pytest.mark.filterwarnings("ignore:The token limit ended an answer")
+
 PROMPT = "Human: Who are you?\nAI:"
 
 
