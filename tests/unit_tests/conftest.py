@@ -56,8 +56,13 @@ THIRD_PARTY_WARNINGS = (
 )
 
 
+# Whether an answer comes to an end within its limit depends on a model's weights, or on a draw; what tests say of this
+# warning they say with pytest.warns.
+OF_CHANCE = "ignore:The token limit ended an answer"
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    for line in ("error", *THIRD_PARTY_WARNINGS):
+    for line in ("error", *THIRD_PARTY_WARNINGS, OF_CHANCE):
         config.addinivalue_line("filterwarnings", line)
 
 

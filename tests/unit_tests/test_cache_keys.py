@@ -186,7 +186,6 @@ def test_all_that_an_answer_depends_on_is_in_it(
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.filterwarnings("ignore:The token limit ended")
 def test_tools_and_forms_of_a_chat_call_are_in_it(key: Callable[..., str]) -> None:
     def tool(a: int) -> int:
         """Do something."""
@@ -218,7 +217,6 @@ def test_tools_and_forms_of_a_chat_call_are_in_it(key: Callable[..., str]) -> No
     )
 
 
-@pytest.mark.filterwarnings("ignore:The token limit ended")
 def test_equal_forms_of_a_text_have_one_key(key: Callable[..., str]) -> None:
     schema = person(int).model_json_schema()
     by_class = key(Petals, {}, {"json_schema": person(int)})

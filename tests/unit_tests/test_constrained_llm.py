@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
-# whether the bundled model comes to an end within the limit depends on its weights
-pytestmark = pytest.mark.filterwarnings("ignore:The token limit ended an answer")
-
 PROMPT = "Human: Who are you?\nAI:"
 
 
@@ -97,7 +94,6 @@ def class_called_same(kind: type) -> type[BaseModel]:
     return create_model("Same", a=(kind, ...))
 
 
-@pytest.mark.filterwarnings("ignore:The token limit ended")
 async def test_cache_tells_classes_of_one_name_apart(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(cache=InMemoryCache(), max_new_tokens=20)
     for kind in (int, bool):
