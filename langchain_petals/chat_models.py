@@ -27,7 +27,7 @@ from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.structured import Method, structured
 from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.chat.tool_calls import find_format
-from langchain_petals.chat.tools import openai_tool
+from langchain_petals.chat.tools import openai_tools
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import hide_key
@@ -318,7 +318,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
                 chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
         """
         bound: dict[str, Any] = {
-            "tools": [openai_tool(tool, strict=strict) for tool in tools],
+            "tools": openai_tools(tools, strict=strict),
             "tool_choice": tool_choice,
             "parallel_tool_calls": parallel_tool_calls,
         }

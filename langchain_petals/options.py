@@ -37,6 +37,9 @@ def stop_sequences(value: Any) -> Any:
 # Beyond these, logits overflow in single precision.
 _COLDEST, _HOTTEST, _STRONGEST = 1e-5, 1e6, 1e3
 
+# Each answer is a row and each beam a copy of the logits: more than these is a slip, and would take all memory.
+_MOST_ANSWERS, _MOST_BEAMS = 10_000, 256
+
 LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
@@ -78,9 +81,9 @@ class GenerationOptions(BaseModel):
     do_sample: bool = True
     max_new_tokens: int | None = Field(default=None, ge=1)
     max_length: int | None = Field(default=None, ge=1)
-    n: int = Field(default=1, ge=1)
+    n: int = Field(default=1, ge=1, le=_MOST_ANSWERS)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    num_beams: int = Field(default=1, ge=1)
+    num_beams: int = Field(default=1, ge=1, le=_MOST_BEAMS)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)
     stop: Annotated[tuple[str, ...], BeforeValidator(stop_sequences)] = ()

@@ -190,7 +190,8 @@ class PetalsParameters(ArgumentChecks):
         """Return what is wrong with the name of a call's option that there is not."""
         if name in cls._argument_names():
             return f"{name!r} is no generation option; it is given to the constructor of {cls.__name__}"
-        return f"{name!r} is no generation option{unknown(name, NAMES | cls._of_calls)}"
+        names, rest = NAMES | cls._of_calls | cls._argument_names(), f"help({cls.__name__}) shows what there is"
+        return f"{name!r} is no generation option{unknown(name, names, rest)}"
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -309,7 +310,7 @@ class PetalsParameters(ArgumentChecks):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Return what traces tell of a call: what it uses, whoever has said so."""
-        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)  # type: ignore[misc]
+        params: LangSmithParams = super()._get_ls_params(**kwargs)  # type: ignore[misc]
         params["ls_provider"] = "petals"
         options = self._traced_options(stop, kwargs)
         if options is not None:

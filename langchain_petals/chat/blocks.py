@@ -42,6 +42,7 @@ _CONTAINERS = {
     "custom_tool_call_output": "output",
     "function_call_output": "output",
     "guard_content": "text",
+    "message": "content",
     "search_result": "content",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
@@ -30,8 +30,6 @@ from langchain_petals.schemas import (
 from langchain_petals.typed_dicts import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from langchain_petals.engine.grammars import Expressed
 
 Tool = dict[str, Any]
@@ -44,7 +42,7 @@ def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
     Raises:
         InvalidRequestError: They are no list, or one of them is no tool.
     """
-    if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
+    if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
         msg = f"tools: a list of tools is needed (got {tools!r})"
         raise InvalidRequestError(msg)
     return [openai_tool(tool, strict=strict) for tool in tools]

@@ -412,3 +412,33 @@ def test_whatever_is_given_brings_an_answer_or_a_documented_error(
                 model.invoke("A", **options)
         except PetalsError:
             pass
+
+
+class ManyTruths(list[Any]):
+    """A list that has no truth value, as arrays of several numbers have none."""
+
+    def __bool__(self) -> bool:
+        msg = "the truth value of several elements is ambiguous"
+        raise ValueError(msg)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("n", 10**30, "n: Input should be less than or equal to"),
+        ("num_beams", 10**6, "num_beams: Input should be less than or equal to"),
+        ("stop", ManyTruths([1, 2]), "stop.0: Input should be a valid string"),
+        ("max_retry", 1, "did you mean max_retries"),
+        ("functions", [], "tools are bound by ChatPetals.bind_tools"),
+    ],
+)
+def test_option_of_a_call_is_refused_at_once(loaded: dict[str, Any], option: str, value: Any, reason: str) -> None:
+    for model_class in (Petals, ChatPetals):
+        with pytest.raises(InvalidRequestError, match=reason):
+            model_class(**loaded).invoke("Hi", **{option: value})
+
+
+@pytest.mark.parametrize("tools", [None, 5, "add", {"name": "add"}])
+def test_what_is_no_list_of_tools_is_refused(loaded: dict[str, Any], tools: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="a list of tools is needed"):
+        ChatPetals(**loaded).bind_tools(tools)

@@ -451,3 +451,8 @@ def test_wrappers_that_never_end_are_not_opened_for_ever() -> None:
     block: dict[str, Any] = {"type": "non_standard"}
     block["value"] = block
     assert inside(*opened(block)) == []
+
+
+def test_text_of_a_message_inside_a_message_stays() -> None:
+    inner = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "inner"}]}
+    assert [turn["content"] for turn in turns([AIMessage([inner])])] == ["inner"]
