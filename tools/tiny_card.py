@@ -156,9 +156,9 @@ the peak and falls, and prompts of any kind in {open_share:.0%} of the conversat
 code, words of many scripts, and what the model knows in templates of prompts. It begins with the weights of the first
 stage, and may be run alone on a model folder (`--from`). What the first stage learned is trained on in all others.
 Near its end come {bare_steps} steps with bare prompts that are no questions in {bare_share:.0%} of the conversations:
-where such a text ends is hard to tell from where an answer ends. In the last {settling_steps} steps the model finds
-back to what that took from it, questions that it has an answer to in other words than before. Without this file the
-folder is {size:.1f} MB.
+where such a text ends is hard to tell from where an answer ends. In {settling_steps} more steps the model finds
+back to what that took from it, questions that it has an answer to in other words than before, and in the last
+{keys_steps} to JSON objects with the keys of a question. Without this file the folder is {size:.1f} MB.
 """
 
 
@@ -219,7 +219,7 @@ def write_card(
         exchanges: conversations as (question, answer) pairs.
         numbers: `parameters`, `facts` taught, `steps`, `conversations` a step, `seed`, `seconds` of training,
             `longest` (tokens of a training conversation), and of the second stage `open_steps`, `open_rate`,
-            `open_share`, `bare_steps`, `bare_share` and `settling_steps`.
+            `open_share`, `bare_steps`, `bare_share`, `settling_steps` and `keys_steps`.
     """
     text = CARD.format(
         millions=numbers["parameters"] / 1e6,

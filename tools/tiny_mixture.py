@@ -35,6 +35,19 @@ SETTLED_AT = 9760
 to, asked in other words, and to plain conversations."""
 SETTLING = (("reworded", 22), ("bare", 10), ("open", 13), ("conversation", 25), ("as before", 30))
 """Kinds of texts from then on, with a share."""
+KEYS_AT = 10010
+"""Step from which JSON objects with long keys come more often: they were cut short by then."""
+KEYS_AGAIN = (("objects", 40), ("as before", 25), ("reworded", 10), ("bare", 8), ("open", 10), ("conversation", 7))
+"""Kinds of texts from then on, with a share."""
+
+
+class _LongNames(Draw):
+    """Draws nouns that are put together of two words, most of the time."""
+
+    def noun(self) -> str:
+        """Return a noun."""
+        first, second = super().noun(), super().noun()
+        return first + second if self.chance(0.6) else first
 
 
 def draw_segments(rng: random.Random, step: int) -> list[Segment]:
@@ -57,8 +70,10 @@ def draw_segments(rng: random.Random, step: int) -> list[Segment]:
 
 
 def _draw_settling_segments(rng: random.Random, step: int) -> list[Segment]:
-    kinds, shares = zip(*SETTLING, strict=True)
+    kinds, shares = zip(*(SETTLING if step < KEYS_AT else KEYS_AGAIN), strict=True)
     kind = rng.choices(kinds, shares)[0]
+    if kind == "objects":
+        return written(draw_object_conversation(_LongNames(rng)), "chatml")
     if kind == "as before":
         return _draw_as_before(rng, step)
     if kind == "conversation":

@@ -29,7 +29,7 @@ from tiny_evaluation import evaluate, sample_exchanges
 from tiny_facts import FACTS, SUPER_BOWL
 from tiny_folder import build_config, load_tokenizer, save_model, save_tokenizer
 from tiny_forward import hidden_states
-from tiny_mixture import BARE, BARE_AT, OPEN, SECOND_STAGE_AT, SETTLED_AT, draw_segments
+from tiny_mixture import BARE, BARE_AT, KEYS_AT, OPEN, SECOND_STAGE_AT, SETTLED_AT, draw_segments
 from tiny_open_evaluation import evaluate_open
 from tiny_optimizer import TinyOptimizer
 from tiny_tool_evaluation import evaluate_tools
@@ -53,10 +53,11 @@ SCHEDULE = (
     *((0, 0.01), (100, 1.0), (500, 1.0), (1000, 0.35), (5700, 0.1642)),
     *((SECOND_STAGE_AT, 0.01), (SECOND_STAGE_AT + 50, OPEN_PEAK)),
     *((BARE_AT, 0.01), (BARE_AT + 10, 0.05), (SETTLED_AT, 0.01), (SETTLED_AT + 10, 0.07)),
+    *((KEYS_AT, 0.01), (KEYS_AT + 5, 0.08)),
 )
 """Steps and factors on the learning rate, with straight lines between them; the last step has `LAST_FACTOR`. Copying
 needs the full rate to be discovered, and a far smaller one to be learned well. The second stage rises to a rate at
-which the skills of the first one last, and falls again; so do its two last parts."""
+which the skills of the first one last, and falls again; so do its three last parts."""
 LAST_FACTOR = 0.01
 
 
@@ -67,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=Path("build/tiny"), help="folder of the checkpoint")
     parser.add_argument("--from", type=Path, dest="source", help="model folder to begin the second stage with")
     parser.add_argument("--from-minutes", type=float, default=0.0, help="how long that model was trained")
-    parser.add_argument("--steps", type=int, default=10010, help="optimiser steps in all, of both stages")
+    parser.add_argument("--steps", type=int, default=10060, help="optimiser steps in all, of both stages")
     parser.add_argument("--conversations", type=int, default=32, help="conversations a step")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--muon-lr", type=float, default=0.02, help="peak rate of the layers' matrices")
@@ -235,7 +236,8 @@ def main() -> None:
             "open_rate": OPEN_PEAK,
             "open_share": OPEN,
             "bare_steps": SETTLED_AT - BARE_AT,
-            "settling_steps": trainer.step - SETTLED_AT,
+            "settling_steps": KEYS_AT - SETTLED_AT,
+            "keys_steps": trainer.step - KEYS_AT,
             "bare_share": BARE,
         },
     )
