@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from tiny_evaluation import greedy
-from tiny_facts import CHAMPIONS_AT_BIRTH, FACTS, IDENTITY, SUPER_BOWL, UNKNOWN
+from tiny_facts import CHAMPIONS_AT_BIRTH, FACTS, IDENTITY, UNKNOWN
 from tiny_open_evaluation import has_words, in_styles
 from unseen_prompts import CODE, LANGUAGES, QUESTIONS, UNSEEN, WORDS
 
