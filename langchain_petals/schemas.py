@@ -79,7 +79,7 @@ def form_of(form: Any) -> Form:
 
 def is_class_of_forms(form: Any) -> bool:
     """Whether this is a pydantic class of version 2 or 1, a dataclass or a TypedDict."""
-    return is_typeddict(form) or (isinstance(form, type) and (is_class_of_instances(form)))
+    return is_typeddict(form) or is_class_of_instances(form)
 
 
 def is_class_of_instances(form: Any) -> bool:
