@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.outputs import ChatResult
-from langchain_core.runnables import run_in_executor
 from pydantic import Field, PrivateAttr, field_validator
 
 from langchain_petals.cache_key import OF_ONE_MODEL, of_form
@@ -31,7 +30,7 @@ from langchain_petals.chat.tools import openai_tools
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import hide_key
-from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.off_loop import added_off_loop, begun_off_loop
 from langchain_petals.options import FORMS
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.tracebacks import short_traceback
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from langchain_petals.engine.client import Client
-    from langchain_petals.engine.generation import Piece
 
 
 _OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
@@ -226,7 +224,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    await _add_off_loop(answer, piece)
+                    await added_off_loop(answer, piece)
         return _result(answers)
 
     @short_traceback
@@ -260,7 +258,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         )
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
-                chunk = await _add_off_loop(answer, piece)
+                chunk = await added_off_loop(answer, piece)
                 _warn([answer])
                 if chunk is not None:
                     if run_manager:
@@ -445,11 +443,6 @@ def _warn(answers: Iterable[ChatAnswer]) -> None:
 
 def _cancel(answer: ChatAnswer) -> None:
     answer.generation.cancel()
-
-
-async def _add_off_loop(answer: ChatAnswer, piece: Piece) -> ChatGenerationChunk | None:
-    """Add a piece to an answer; the last one on another thread: what the whole is worth takes longer to find out."""
-    return answer.add(piece) if piece.finish_reason is None else await run_in_executor(None, answer.add, piece)
 
 
 def _result(answers: Sequence[ChatAnswer]) -> ChatResult:

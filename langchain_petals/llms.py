@@ -21,7 +21,7 @@ from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import KEY_FIELDS, hide_key
 from langchain_petals.logprobs import described
-from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.off_loop import added_off_loop, begun_off_loop
 from langchain_petals.options import CUT_SHORT, FORMS, OTHER_NAMES, JsonSchema
 from langchain_petals.parameters import PetalsParameters
 from langchain_petals.tracebacks import short_traceback
@@ -191,7 +191,7 @@ class Petals(PetalsParameters, BaseLLM):
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    chunk = answer.add(piece)
+                    chunk = await added_off_loop(answer, piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
         return self._result(answers, len(answers) // len(prompts) if prompts else 1)
@@ -226,7 +226,7 @@ class Petals(PetalsParameters, BaseLLM):
         [answer] = await begun_off_loop(begin, _cancel, self._expecting())
         with cancelling([answer.generation]):  # at once, where the loop would get round to it later
             async for piece in answer.generation:
-                chunk = answer.add(piece)
+                chunk = await added_off_loop(answer, piece)
                 _warn([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:

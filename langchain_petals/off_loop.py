@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from langchain_core.runnables import run_in_executor
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from langchain_petals.engine.generation import Piece
+
 _Begun = TypeVar("_Begun")
+_Chunk_co = TypeVar("_Chunk_co", covariant=True)
 
 
 async def begun_off_loop(
@@ -43,3 +46,20 @@ async def begun_off_loop(
         except asyncio.CancelledError:
             outcome.add_done_callback(lambda done: [cancel(item) for item in done.result()])
             raise
+
+
+class _Answer(Protocol[_Chunk_co]):
+    """What pieces come together in."""
+
+    def add(self, piece: Piece) -> _Chunk_co:
+        """Take a piece; return what it adds."""
+
+
+async def added_off_loop(answer: _Answer[_Chunk_co], piece: Piece) -> _Chunk_co:
+    """Add a piece to an answer; the last one on another thread: what the whole is worth takes longer to find out.
+
+    Args:
+        answer: Takes the piece.
+        piece: What one step brought.
+    """
+    return answer.add(piece) if piece.finish_reason is None else await run_in_executor(None, answer.add, piece)

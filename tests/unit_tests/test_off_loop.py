@@ -22,6 +22,7 @@ from langchain_petals.chat.prompts import Prompts
 from langchain_petals.chat.template_sandbox import SandboxedTemplate
 from langchain_petals.engine import client as clients
 from langchain_petals.engine import grammars
+from langchain_petals.engine.schema_check import SchemaCheck
 from langchain_petals.off_loop import begun_off_loop
 
 if TYPE_CHECKING:
@@ -202,3 +203,22 @@ async def test_an_error_on_the_other_thread_is_raised_here() -> None:
 
     with pytest.raises(KeyError):
         await begun_off_loop(fail, str, contextlib.nullcontext())
+
+
+@by_all_ways
+@both
+@pytest.mark.filterwarnings("ignore:In (the schema|json_schema)", "ignore:An answer breaks its")
+async def test_answers_are_checked_on_another_thread(
+    model_class: type[Petals],
+    way: Way,
+    watch: Watch,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    watch.over(SchemaCheck, "problem", "check")
+    schema = {"type": "object", "properties": {"x": {"not": {"type": "integer"}}}, "required": ["x"]}
+    client = SayingModel(tiny_tokenizer, '{"x": 5}')
+    model = model_class(client=client, tokenizer=tiny_tokenizer, model="tiny", temperature=0, max_batch_size=1)
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+    await way(model, "Which?", **({"json_schema": schema} if model_class is Petals else {"response_format": form}))
+    assert "check" in watch.called
+    assert "check" not in watch.on_loop
