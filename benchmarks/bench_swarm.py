@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import Comparison, bounded
 from langchain_petals import Petals
-from langchain_petals.engine.routes import Routes
+from langchain_petals.engine.network.routes import Routes
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from langchain_petals.engine.client import Client
+    from langchain_petals.engine.loading.client import Client
     from langchain_petals.swarm import LocalServer
 
 _CLOSING_SECONDS = 5.0  # a session is closed after its last token was handed over, not before

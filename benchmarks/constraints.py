@@ -10,11 +10,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.bench_swarm import bench_swarm
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.chat.tool_calls import HERMES
-from langchain_petals.engine.constraints import Grammars
-from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.chat.tools.formats import HERMES
+from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.grammars.writing import json_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.engine.client import Client
+from langchain_petals.engine.loading.client import Client
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 

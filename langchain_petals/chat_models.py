@@ -17,23 +17,23 @@ from langchain_core.language_models import BaseChatModel, LangSmithParams, Model
 from langchain_core.outputs import ChatResult
 from pydantic import Field, PrivateAttr, field_validator
 
-from langchain_petals.cache_key import OF_ONE_MODEL, of_form
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.answers import ChatAnswer
+from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
+from langchain_petals.calls.tracebacks import short_traceback
 from langchain_petals.chat.messages import turns
-from langchain_petals.chat.prompts import Prompt, Prompts
+from langchain_petals.chat.prompt import Prompt, Prompts
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.structured import Method, structured
-from langchain_petals.chat.templates import ChatTemplate
-from langchain_petals.chat.tool_calls import find_format
-from langchain_petals.chat.tools import openai_tools
+from langchain_petals.chat.response import ChatAnswer
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.structured_output import Method, structured
+from langchain_petals.chat.templates.chat_template import ChatTemplate
+from langchain_petals.chat.tools.formats import find_format
+from langchain_petals.chat.tools.schema import openai_tools
+from langchain_petals.configuration.cache_key import OF_ONE_MODEL, of_form
+from langchain_petals.configuration.options import FORMS
+from langchain_petals.configuration.parameters import PetalsParameters
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import hide_key
-from langchain_petals.off_loop import added_off_loop, begun_off_loop
-from langchain_petals.options import FORMS
-from langchain_petals.parameters import PetalsParameters
-from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
 
-    from langchain_petals.engine.client import Client
+    from langchain_petals.engine.loading.client import Client
 
 
 _OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")

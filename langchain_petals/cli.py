@@ -62,7 +62,7 @@ def demo(
 
 def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals import Petals  # noqa: PLC0415
-    from langchain_petals.engine.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
+    from langchain_petals.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
     installed_petals_version()

@@ -17,14 +17,14 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
+from langchain_petals.calls.logprobs import described
+from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
+from langchain_petals.calls.tracebacks import short_traceback
+from langchain_petals.configuration.options import CUT_SHORT, FORMS, OTHER_NAMES, JsonSchema
+from langchain_petals.configuration.parameters import PetalsParameters
 from langchain_petals.engine.generation import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub_key import KEY_FIELDS, hide_key
-from langchain_petals.logprobs import described
-from langchain_petals.off_loop import added_off_loop, begun_off_loop
-from langchain_petals.options import CUT_SHORT, FORMS, OTHER_NAMES, JsonSchema
-from langchain_petals.parameters import PetalsParameters
-from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_petals.configuration.options import GenerationOptions
     from langchain_petals.engine.generation import Generation, Piece
-    from langchain_petals.options import GenerationOptions
 
 
 # LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose

@@ -36,7 +36,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_petals.chat.blocks import (
+from langchain_petals.chat.foreign_blocks import (
     LeftOut,
     as_json,
     inside,
@@ -47,7 +47,7 @@ from langchain_petals.chat.blocks import (
     reasoning_of,
     text_of,
 )
-from langchain_petals.chat.invalid_calls import written_in
+from langchain_petals.chat.tools.invalid_calls import written_in
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
-from langchain_petals.engine import hub
-from langchain_petals.engine.petals_compat import (
+from langchain_petals.engine.loading import hub
+from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.hub_key import key_from_environment
+from langchain_petals.petals_compat import (
     default_revision,
     installed_petals_version,
     load_petals,
     original_repository,
 )
-from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.hub_key import key_from_environment
-from langchain_petals.swarm.keeper import KeeperLink
+from langchain_petals.swarm.supervisor import KeeperLink
 
 if TYPE_CHECKING:
     import os
@@ -207,7 +207,7 @@ class LocalSwarm:
         if not self._finalizer.alive or not self._keeper.is_ours:
             return
         try:
-            clients = sys.modules.get("langchain_petals.engine.client")
+            clients = sys.modules.get("langchain_petals.engine.loading.client")
             if clients is not None and self.initial_peers:
                 clients.release(self.initial_peers, self.model if self._joined else None)
         finally:

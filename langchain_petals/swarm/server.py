@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
-from langchain_petals.engine.petals_compat import end_with_parent, load_petals, watch_parent
+from langchain_petals.petals_compat import end_with_parent, load_petals, watch_parent
 from langchain_petals.swarm.delaying_proxy import free_port, start_delaying_proxy
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from langchain_tests.conftest import base_vcr_config
 from local_hub import LocalHub, point_at
 from random_weights import write_random_model
 
-from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.petals_compat import load_petals
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine import session_pool
-from langchain_petals.engine.routes import Routes
+from langchain_petals.engine.network.routes import Routes
+from langchain_petals.engine.sessions import session_pool
 from langchain_petals.swarm import local
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from langchain_petals import Petals
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
-    from langchain_petals.engine.session import SwarmSession
+    from langchain_petals.engine.sessions.session import SwarmSession
 
 PROMPT = "Human: Who was there?\nAI:"
 PEOPLE = {

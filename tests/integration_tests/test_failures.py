@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from langchain_petals.engine.session import SwarmSession
+    from langchain_petals.engine.sessions.session import SwarmSession
 
 PROMPT = "Human: Count from 1 to 20.\nAI:"
 

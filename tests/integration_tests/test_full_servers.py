@@ -8,7 +8,7 @@ import pytest
 from server_cache import free_caches, tokens_in_use
 
 from langchain_petals import Petals
-from langchain_petals.engine.routes import Routes
+from langchain_petals.engine.network.routes import Routes
 from langchain_petals.swarm import local
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from local_hub import LocalHub
 
-    from langchain_petals.engine.hub import Repository
+    from langchain_petals.engine.loading.hub import Repository
 
 READER, STRANGER = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse"
 MEGABYTE = 2**20

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import signal, sys
-from langchain_petals.swarm import LocalSwarm, keeper
+from langchain_petals.swarm import LocalSwarm
+from langchain_petals.swarm import supervisor as keeper
 
 # tests that a shell runs in the background begin with Ctrl-C ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)

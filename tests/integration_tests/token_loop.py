@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_petals.engine.session import SwarmSession
+from langchain_petals.engine.sessions.session import SwarmSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

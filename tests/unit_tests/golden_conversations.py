@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.templates import ChatTemplate
+from langchain_petals.chat.templates import builtin as builtin_templates
 
 FOLDER = Path(__file__).parent / "golden"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.engine.client import Client
+from langchain_petals.engine.loading.client import Client
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.generation import Generation, TokenLogprobs
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.session import ReusableSession
+    from langchain_petals.engine.sessions.session import ReusableSession
 
 
 @dataclass(frozen=True)

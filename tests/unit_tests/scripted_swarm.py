@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals.engine.span_chain import SpanError
+from langchain_petals.engine.network.span_chain import SpanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

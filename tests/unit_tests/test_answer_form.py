@@ -11,17 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_session import answered, text
 
-from langchain_petals.chat.answer_form import AnswerForm
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart
-from langchain_petals.chat.tool_calls import FORMATS, LLAMA
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.tools.formats import FORMATS, LLAMA
+from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
 from langchain_petals.engine.request import Request, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from langchain_petals.chat.tool_call_parser import Part
-    from langchain_petals.chat.tool_calls import ToolFormat
+    from langchain_petals.chat.tools.formats import ToolFormat
+    from langchain_petals.chat.tools.parser import Part
 
 BOB = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]}
 AS_BOB = {"type": "json_schema", "json_schema": {"name": "person", "schema": BOB}}

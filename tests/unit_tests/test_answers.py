@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from langchain_petals.chat.answers import ChatAnswer
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.chat.response import ChatAnswer
+from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.chat.tool_call_parser import ToolCallParser
+    from langchain_petals.chat.tools.parser import ToolCallParser
 
 
 def answer(

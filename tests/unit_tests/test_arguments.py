@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine import client as clients
+from langchain_petals.configuration.options import NAMES
+from langchain_petals.engine.loading import client as clients
 from langchain_petals.errors import (
     HubUnreachableError,
     InvalidRequestError,
@@ -23,7 +24,6 @@ from langchain_petals.errors import (
     SwarmUnreachableError,
     UnsupportedModelError,
 )
-from langchain_petals.options import NAMES
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -13,7 +13,7 @@ from saying_model import SayingModel
 from test_parameters import ADDRESS, PEER_ID
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine import client as clients
+from langchain_petals.engine.loading import client as clients
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.answer_form import AnswerForm
+from langchain_petals.chat.response_format import AnswerForm
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

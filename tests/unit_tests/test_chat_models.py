@@ -17,9 +17,9 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from pydantic import create_model
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat import builtin_templates
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.engine.client import Client
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.engine.loading.client import Client
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.invalid_calls import arguments_of, problem_of
+from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from pydantic.v1 import constr
 from typing_extensions import TypedDict
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.tool_calls import FORMATS
+from langchain_petals.chat.tools.formats import FORMATS
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import langchain_petals
+from langchain_petals import petals_compat
 from langchain_petals import swarm as swarms
 from langchain_petals.cli import app
-from langchain_petals.engine import petals_compat
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, PetalsNotInstalledError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.addresses import check_initial_peer
-from langchain_petals.engine.client import Connection
-from langchain_petals.engine.petals_compat import load_distributed_model, load_petals
+from langchain_petals.engine.loading.client import Connection
 from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
+from langchain_petals.petals_compat import load_distributed_model, load_petals
 
 PEER_ID = "12D3KooWQGTqmM7NKjV6ggU1ZCap8zWiyKR89RViDXiqehSiCpY5"
 OLD_PEER_ID = "QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY"

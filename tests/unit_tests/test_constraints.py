@@ -17,16 +17,16 @@ from scripted_session import ScriptedClient, ScriptedSession
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
-from langchain_petals.engine import constraints as constraints_module
-from langchain_petals.engine.constraints import Grammars
-from langchain_petals.engine.decoding import Row
+from langchain_petals.engine.constraints import guide as constraints_module
+from langchain_petals.engine.constraints.grammar_state import Compiled
+from langchain_petals.engine.constraints.guide import Grammars
+from langchain_petals.engine.decoding.loop import Row
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.generation import Generation
-from langchain_petals.engine.grammar_run import Compiled
-from langchain_petals.engine.grammars import json_grammar, lark_grammar, regex_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling, Trigger
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
+from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

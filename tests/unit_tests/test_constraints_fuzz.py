@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_session import answering, text
 
-from langchain_petals.engine.constraints import Grammars
-from langchain_petals.engine.grammars import check_of, express, json_grammar
+from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
+from langchain_petals.grammars.writing import check_of, express, json_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from saying_model import SayingModel
 from typing_extensions import TypedDict
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.chat.structured import Method
-from langchain_petals.chat.tool_calls import FORMATS
+from langchain_petals.chat.structured_output import Method
+from langchain_petals.chat.tools.formats import FORMATS
 from langchain_petals.errors import OutputLimitError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scripted_session import ScriptedClient, ScriptedSession
 
-from langchain_petals.engine.decoding import Row, decode
+from langchain_petals.engine.decoding.loop import Row, decode
 from langchain_petals.engine.generation import Generation, Piece
 from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.session import CacheLimitError
+from langchain_petals.engine.sessions.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
 from langchain_petals.engine.threads import start_thread
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError

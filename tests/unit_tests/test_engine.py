@@ -13,7 +13,7 @@ from local_client import LocalClient, Outcome, outcome
 from out_of_threads import out_of_threads
 from scripted_session import ScriptedClient, ScriptedSession
 
-from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.engine.settings import Settings
 

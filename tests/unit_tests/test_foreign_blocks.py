@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_petals.chat.blocks import inside, opened
+from langchain_petals.chat.foreign_blocks import inside, opened
 from langchain_petals.chat.messages import turns
 from langchain_petals.errors import InvalidRequestError
 

@@ -14,10 +14,10 @@ import pytest
 from pydantic import UUID4, AnyUrl, Base64Bytes, BaseModel, Field, FilePath, SecretStr
 from random_session import answered, text
 
-from langchain_petals.engine.grammars import json_grammar
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed_schema_of
+from langchain_petals.grammars.writing import json_grammar
+from langchain_petals.schemas.classes import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -18,7 +18,6 @@ from local_hub import LocalHub, point_at
 from pydantic import SecretStr
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
-from langchain_petals.engine.petals_compat import load_petals
 from langchain_petals.errors import (
     AccessDeniedError,
     HubUnreachableError,
@@ -27,11 +26,12 @@ from langchain_petals.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
+from langchain_petals.petals_compat import load_petals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langchain_petals.engine.hub import Repository
+    from langchain_petals.engine.loading.hub import Repository
 
 TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
 CASSETTES = Path(__file__).with_name("cassettes")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import langchain_petals
-from langchain_petals.engine import petals_compat
-from langchain_petals.engine.petals_compat import installed_petals_version
+from langchain_petals import petals_compat
 from langchain_petals.errors import PetalsNotInstalledError
+from langchain_petals.petals_compat import installed_petals_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from langchain_petals.engine.local_session import LocalSession
+from langchain_petals.engine.sessions.local_session import LocalSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

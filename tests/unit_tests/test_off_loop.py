@@ -17,13 +17,13 @@ from saying_model import SayingModel
 from transformers import PreTrainedTokenizerFast
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.prompts import Prompts
-from langchain_petals.chat.template_sandbox import SandboxedTemplate
-from langchain_petals.engine import client as clients
-from langchain_petals.engine import grammars
-from langchain_petals.engine.schema_check import SchemaCheck
-from langchain_petals.off_loop import begun_off_loop
+from langchain_petals.calls.off_loop import begun_off_loop
+from langchain_petals.chat.prompt import Prompts
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.templates.sandbox import SandboxedTemplate
+from langchain_petals.engine.loading import client as clients
+from langchain_petals.grammars import writing as grammars
+from langchain_petals.grammars.check import SchemaCheck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

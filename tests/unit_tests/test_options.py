@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from langchain_petals.configuration.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, merged
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, merged
 
 # ---- layers
 

@@ -16,10 +16,10 @@ from local_client import LocalClient
 from scripted_session import ScriptedClient, ScriptedSession
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine import client as clients
+from langchain_petals.configuration.options import GenerationOptions
+from langchain_petals.engine.loading import client as clients
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.options import GenerationOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

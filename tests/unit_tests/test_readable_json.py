@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_session import answered, text
 
-from langchain_petals.engine.grammars import json_grammar, regex_grammar
-from langchain_petals.engine.readable_json import MOST_CHARACTERS, MOST_DEPTH, Reading
+from langchain_petals.engine.constraints.readable_json import MOST_CHARACTERS, MOST_DEPTH, Reading
 from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.grammars.writing import json_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -12,8 +12,8 @@ import torch
 from local_client import LocalClient
 from transformers import LogitsProcessorList
 
+from langchain_petals.engine.decoding.sampling import MinPWarper, Sampler
 from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.sampling import MinPWarper, Sampler
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

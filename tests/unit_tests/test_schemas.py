@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from random_session import answered, text
 from typing_extensions import TypedDict
 
-from langchain_petals.chat.tools import arguments_schema
-from langchain_petals.engine.grammars import json_grammar
+from langchain_petals.chat.tools.schema import arguments_schema
 from langchain_petals.engine.request import Constraint, Request, Sampling
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import Form, closed, closed_schema_of, form_of, json_schema_of
+from langchain_petals.grammars.writing import json_grammar
+from langchain_petals.schemas.classes import Form, closed, closed_schema_of, form_of, json_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_petals.engine.seen_tokens import SeenTokens
+from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 
 
 @given(steps=st.lists(st.integers(0, 600) | st.just(1), max_size=12), rows=st.integers(1, 3), data=st.data())

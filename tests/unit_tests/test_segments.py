@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 from transformers import LlamaTokenizer
 
-from langchain_petals.chat.segments import Segment, encode, merged
 from langchain_petals.chat.templates import ChatTemplate, find_template
+from langchain_petals.chat.templates.segments import Segment, encode, merged
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import tenacity
 import torch
 from scripted_swarm import ScriptedSwarm
 
-from langchain_petals.engine import session as session_module
-from langchain_petals.engine.session import CacheLimitError, SwarmSession
+from langchain_petals.engine.sessions import session as session_module
+from langchain_petals.engine.sessions.session import CacheLimitError, SwarmSession
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmUnreachableError
 

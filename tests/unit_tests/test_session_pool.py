@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from out_of_threads import out_of_threads
 from scripted_session import ScriptedSession
 
-from langchain_petals.engine.session_pool import SessionPool
+from langchain_petals.engine.sessions.session_pool import SessionPool
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def test_close_waits_for_what_the_timer_is_closing(pool: SessionPool) -> None:
 
 def test_idle_sessions_are_closed_when_the_program_ends() -> None:
     program = """
-from langchain_petals.engine.session_pool import SessionPool
+from langchain_petals.engine.sessions.session_pool import SessionPool
 from langchain_petals.engine.settings import Settings
 
 class Session:

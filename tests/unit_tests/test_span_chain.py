@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from langchain_petals.engine import span_chain
-from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.engine.network import span_chain
+from langchain_petals.engine.network.span_chain import SpanChain, SpanError
 from langchain_petals.engine.settings import Settings
-from langchain_petals.engine.span_chain import SpanChain, SpanError
+from langchain_petals.petals_compat import load_petals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

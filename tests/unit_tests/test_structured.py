@@ -16,11 +16,11 @@ from saying_model import SayingModel
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.structured import Method
-from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.structured_output import Method
+from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas import closed_schema_of
+from langchain_petals.schemas.classes import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

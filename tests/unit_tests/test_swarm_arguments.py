@@ -235,7 +235,7 @@ def test_closing_lets_this_process_clients_go(monkeypatch: pytest.MonkeyPatch) -
         def release(initial_peers: list[str], model: str | None) -> None:
             released.append((initial_peers, model))
 
-    monkeypatch.setitem(sys.modules, "langchain_petals.engine.client", Clients)
+    monkeypatch.setitem(sys.modules, "langchain_petals.engine.loading.client", Clients)
     LocalSwarm().close()
     assert released == [(["/ip4/1.2.3.4"], None)]
 

@@ -6,7 +6,7 @@ import importlib
 import multiprocessing
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.petals_compat import load_petals
+from langchain_petals.petals_compat import load_petals
 from langchain_petals.swarm import server
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import time
 import jinja2
 import pytest
 
-from langchain_petals.chat.template_sandbox import LONGEST_SOURCE, SandboxedTemplate
 from langchain_petals.chat.templates import ChatTemplate
+from langchain_petals.chat.templates.sandbox import LONGEST_SOURCE, SandboxedTemplate
 from langchain_petals.errors import InvalidRequestError
 
 PEEPING = {

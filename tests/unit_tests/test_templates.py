@@ -13,9 +13,9 @@ import golden_conversations as golden
 import mistral_template
 import pytest
 
-from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.templates import ChatTemplate, Segment, find_template
-from langchain_petals.chat.tool_calls import HERMES, MISTRAL
+from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.tools.formats import HERMES, MISTRAL
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_petals.engine.text import Detokenizer, StopMatcher
+from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,9 @@ from tiny_styles import TURN_END, Conversation, written
 from tiny_words import Draw
 from unseen_prompts import UNSEEN, WORDS
 
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.templates import find_template
-from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.templates.chat_template import find_template
+from langchain_petals.chat.tools.formats import HERMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_session import answered, text
 
-from langchain_petals.chat.answer_form import AnswerForm
-from langchain_petals.chat.tool_call_parser import BrokenCall, CallPart, TextPart, ToolCallParser
-from langchain_petals.chat.tool_calls import (
+from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.tools.formats import (
     FORMATS,
     HERMES,
     LLAMA,
@@ -25,8 +24,9 @@ from langchain_petals.chat.tool_calls import (
     find_format,
     is_for_one_call,
 )
-from langchain_petals.chat.tools import arguments_schema
-from langchain_petals.engine.constraints import Grammars
+from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart, ToolCallParser
+from langchain_petals.chat.tools.schema import arguments_schema
+from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
-    from langchain_petals.chat.tool_call_parser import Part
+    from langchain_petals.chat.tools.parser import Part
 
 
 def tool(name: str, parameters: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

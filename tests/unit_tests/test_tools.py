@@ -16,7 +16,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from pydantic.alias_generators import to_camel
 from typing_extensions import NotRequired, TypedDict
 
-from langchain_petals.chat.tools import arguments_schema, openai_tool
+from langchain_petals.chat.tools.schema import arguments_schema, openai_tool
 from langchain_petals.errors import InvalidRequestError
 
 

@@ -15,7 +15,8 @@ from scripted_session import ScriptedClient, ScriptedSession
 
 import langchain_petals
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine import client as clients
+from langchain_petals.calls.tracebacks import short_traceback
+from langchain_petals.engine.loading import client as clients
 from langchain_petals.errors import (
     BlocksMissingError,
     HubUnreachableError,
@@ -28,7 +29,6 @@ from langchain_petals.errors import (
     SwarmUnreachableError,
     reason_of,
 )
-from langchain_petals.tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

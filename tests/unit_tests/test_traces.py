@@ -11,7 +11,7 @@ from langchain_core.messages import HumanMessage
 from local_client import LocalClient
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine import client as clients
+from langchain_petals.engine.loading import client as clients
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

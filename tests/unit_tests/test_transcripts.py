@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_petals.chat.segments import Segment, encode
-from langchain_petals.chat.transcripts import Transcripts
+from langchain_petals.chat.templates.segments import Segment, encode
+from langchain_petals.chat.token_history import Transcripts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

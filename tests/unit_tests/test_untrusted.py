@@ -12,9 +12,9 @@ import golden_conversations as golden
 import pytest
 from tokenizers import AddedToken
 
-from langchain_petals.chat import builtin_templates
 from langchain_petals.chat.templates import ChatTemplate, Segment, encode, find_template
-from langchain_petals.chat.tool_calls import HERMES
+from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.tools.formats import HERMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,260 @@
+"""What the engine says, as LangChain's messages: chunk by chunk, and whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
+
+from langchain_petals.calls.logprobs import described
+from langchain_petals.chat.tools.invalid_calls import BEYOND_REPAIR
+from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
+from langchain_petals.configuration.options import CUT_SHORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Sequence
+
+    from langchain_core.messages.ai import UsageMetadata
+
+    from langchain_petals.chat.reasoning import ReasoningSplitter
+    from langchain_petals.chat.tools.parser import Part, ToolCallParser
+    from langchain_petals.engine.generation import Generation, Piece
+
+PROVIDER = "petals"
+
+
+@dataclass
+class _News:
+    """What one piece, or all of them together, bring to a message."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: dict[int, CallPart] = field(default_factory=dict)
+    broken: list[BrokenCall] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.calls or self.broken or self.logprobs)
+
+    def add(self, part: Part) -> None:
+        if isinstance(part, TextPart):
+            self.text += part.text
+        elif isinstance(part, BrokenCall):
+            self.broken.append(part)
+        elif (call := self.calls.get(part.index)) is None:
+            self.calls[part.index] = part
+        else:
+            arguments = call.arguments + part.arguments
+            self.calls[part.index] = CallPart(part.index, call.id, call.name or part.name, arguments)
+
+    def extend(self, other: _News) -> None:
+        self.text += other.text
+        self.reasoning += other.reasoning
+        self.logprobs += other.logprobs
+        self.broken += other.broken
+        for part in other.calls.values():
+            self.add(part)
+
+    @property
+    def additional_kwargs(self) -> dict[str, Any]:
+        return {"reasoning_content": self.reasoning} if self.reasoning else {}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
+
+    def call_chunks(self, number: Callable[[int], int], told: Container[int]) -> list[ToolCallChunk]:
+        """Return the calls' parts; what follows on a broken one lets LangChain find that it does not parse.
+
+        Args:
+            number: Gives the number of a call in the stream.
+            told: The calls of which there are parts, here or before.
+        """
+        parts = dict(self.calls)
+        for each in self.broken:
+            part = parts.get(each.index, CallPart(each.index))
+            rest = BEYOND_REPAIR if each.index in told else each.text
+            if each.readable:
+                rest += f" {each.error}"
+            parts[each.index] = replace(part, arguments=part.arguments + rest)
+        return [
+            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
+            for part in parts.values()
+        ]
+
+    @property
+    def whole_calls(self) -> list[ToolCall]:
+        broken = {part.index for part in self.broken}
+        return [
+            tool_call(name=part.name or "", args=json.loads(part.arguments or "{}"), id=part.id)
+            for part in self.calls.values()
+            if part.index not in broken
+        ]
+
+    @property
+    def broken_calls(self) -> list[InvalidToolCall]:
+        """The broken calls; what is wrong with them, and what can be read of them, only a whole message can say."""
+        found = {part.index: part for part in self.broken}
+        return [
+            invalid_tool_call(
+                name=chunk["name"],
+                args=self.calls[part.index].arguments if part.readable else chunk["args"],
+                id=chunk["id"],
+                error=part.error,
+            )
+            for chunk in self.call_chunks(int, self.calls)
+            if (part := found.get(chunk["index"] or 0)) is not None
+        ]
+
+
+class ChatAnswer:
+    """Makes messages of one generation's pieces.
+
+    Args:
+        generation: Where the pieces come from.
+        model_name: The model's name, for the response's metadata.
+        splitter: Tells reasoning from the answer; None where a grammar leaves no room for reasoning.
+        parser: Tells tool calls from the text; None if none can be called.
+        token_text: Gives the text of a token id, for log-probabilities.
+        counts_prompt: Whether the prompt's tokens are part of this answer's usage; of several answers to one prompt,
+            they are of the first.
+        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
+            number must then be none of these, or it would be taken for more of the text.
+        remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
+        problem_of: Tells what is wrong with the text of an answer that calls nothing; None if nothing is.
+        is_raw: Whether that text has to be of some form, and nobody makes an object of it and finds what is wrong.
+
+    Attributes:
+        finish_reason: Why the answer ended; None until it has.
+        problem: What is wrong with its text.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        *,
+        model_name: str,
+        splitter: ReasoningSplitter | None,
+        parser: ToolCallParser | None,
+        token_text: Callable[[int], str],
+        counts_prompt: bool,
+        numbers_blocks: bool,
+        remember: Callable[[str, Sequence[int], AIMessage], object],
+        problem_of: Callable[[str], str | None] = lambda _: None,
+        is_raw: bool = False,
+    ) -> None:
+        self.generation = generation
+        self._problem_of, self._is_raw = problem_of, is_raw
+        self.problem: str | None = None
+        self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
+        self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
+        self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
+        self._whole = _News()
+        self._written: list[str] = []
+        self._tokens: list[int] = []
+        self._reasoning_tokens = 0
+        self.finish_reason: str | None = None
+
+    def add(self, piece: Piece) -> ChatGenerationChunk | None:
+        """Take a piece; return what it adds to the message, if anything."""
+        self._written.append(piece.text)
+        self._tokens += piece.tokens
+        news = self._news(piece)
+        self._whole.extend(news)
+        if piece.finish_reason is None:
+            return self._chunk(news) if news else None
+        # a call that the budget cut short is as valid as any: nothing else would tell
+        called = piece.finish_reason == "stop" and self._whole.whole_calls
+        self.finish_reason = "tool_calls" if called else piece.finish_reason
+        if self._is_raw and not self.calls:
+            self.problem = self._problem_of(self._whole.text)
+        self._remember("".join(self._written), self._tokens, self._message())
+        return self._chunk(news, self._metadata, self.usage)
+
+    def _news(self, piece: Piece) -> _News:
+        over = piece.finish_reason is not None
+        news, text = _News(), piece.text
+        if self._splitter is not None:
+            was_inside = self._splitter.inside
+            news.reasoning, text = self._splitter.add(piece.text)
+            if was_inside or self._splitter.inside:
+                self._reasoning_tokens += len(piece.tokens)
+            if over:
+                reasoning, rest = self._splitter.flush()
+                news.reasoning, text = news.reasoning + reasoning, text + rest
+        if self._parser is None:
+            news.text = text
+        else:
+            for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
+                news.add(part)
+        if piece.logprobs is not None:
+            news.logprobs = [described(piece.logprobs, self._token_text)]
+        return news
+
+    def _chunk(
+        self, news: _News, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
+    ) -> ChatGenerationChunk:
+        message = AIMessageChunk(
+            content=news.text,
+            additional_kwargs=news.additional_kwargs,
+            tool_call_chunks=news.call_chunks(self._number_of_call, self._whole.calls),
+            response_metadata=news.metadata | (metadata or {}),
+            usage_metadata=usage,
+            chunk_position="last" if usage else None,
+        )
+        return ChatGenerationChunk(message=message)
+
+    @property
+    def usage(self) -> UsageMetadata:
+        """Tokens read, written, and reused from an idle session."""
+        read = len(self.generation.request.prompt_ids) if self._counts_prompt else 0
+        thought = self._reasoning_tokens
+        return {
+            "input_tokens": read,
+            "output_tokens": len(self._tokens),
+            "total_tokens": read + len(self._tokens),
+            "input_token_details": InputTokenDetails(cache_read=min(self.generation.reused_tokens, read)),
+            "output_token_details": OutputTokenDetails(reasoning=thought) if thought else OutputTokenDetails(),
+        }
+
+    @property
+    def calls(self) -> bool:
+        """Whether it calls tools, or tried to."""
+        return bool(self._whole.calls or self._whole.broken)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with a text of some form, once it has ended."""
+        if not self._is_raw or self.calls or self.finish_reason is None:
+            return []
+        broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
+        return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken
+
+    @property
+    def _metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            "finish_reason": self.finish_reason,
+            "model_name": self._model_name,
+            "model_provider": PROVIDER,
+        }
+        return metadata if self.problem is None else metadata | {"schema_error": self.problem}
+
+    def result(self) -> ChatGeneration:
+        """Return the whole message; all pieces must have been added."""
+        return ChatGeneration(message=self._message(), generation_info={"finish_reason": self.finish_reason})
+
+    def _message(self) -> AIMessage:
+        whole = self._whole
+        return AIMessage(
+            whole.text,
+            additional_kwargs=whole.additional_kwargs,
+            tool_calls=whole.whole_calls,
+            invalid_tool_calls=whole.broken_calls,
+            response_metadata=whole.metadata | self._metadata,
+            usage_metadata=self.usage,
+        )

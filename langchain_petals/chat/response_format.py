@@ -1,0 +1,196 @@
+"""What a call asks an answer to be: free text, tool calls, JSON that fits a schema, or a choice of these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.chat.reasoning import END, START
+from langchain_petals.chat.tools.formats import chosen_tools, is_for_one_call
+from langchain_petals.chat.tools.schema import expressed_arguments, openai_tools
+from langchain_petals.engine.request import Constraint
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.schemas.classes import Form, closed_schema_of, form_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from langchain_petals.chat.messages import Turn
+    from langchain_petals.chat.tools.formats import Mode, ToolFormat
+    from langchain_petals.chat.tools.parser import ToolCallParser
+    from langchain_petals.chat.tools.schema import Tool
+
+_ANY_OBJECT = {"type": "object"}
+
+PARSED = "parsed"
+"""Key of a `response_format` whose answer is made an object of: what is wrong with it is an error there."""
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """The form of one call's answer.
+
+    Attributes:
+        tools: What the model is told that it may call, in OpenAI's form.
+        allowed: What it may call; one, if the call names it.
+        mode: Whether it decides by itself to call something, may not, or must.
+        parallel: Whether one answer may hold several calls.
+        schema: JSON schema of an answer that is no tool call; None for free text.
+        describes_schema: Whether the model is told the schema.
+        strict: Whether a schema is refused of which something cannot be guaranteed while decoding.
+        is_parsed: Whether somebody makes an object of the answer, and tells what is wrong with it.
+    """
+
+    tools: Sequence[Tool] = ()
+    allowed: Sequence[Tool] = ()
+    mode: Mode = "auto"
+    parallel: bool = True
+    schema: dict[str, Any] | None = None
+    describes_schema: bool = False
+    strict: bool = False
+    is_parsed: bool = False
+
+    @classmethod
+    def of_call(cls, kwargs: dict[str, Any]) -> AnswerForm:
+        """Take what is about the answer's form out of a call's keyword arguments.
+
+        Args:
+            kwargs: `tools`, `tool_choice`, `parallel_tool_calls`, `strict` and `response_format` are removed from it.
+
+        Raises:
+            InvalidRequestError: One of them means nothing; says what would.
+        """
+        strict = kwargs.pop("strict", None)
+        tools = openai_tools(kwargs.pop("tools", None) or (), strict=strict)
+        choice = kwargs.pop("tool_choice", None)
+        mode, allowed = chosen_tools(choice, tools)
+        parallel = kwargs.pop("parallel_tool_calls", None)
+        if parallel is None:
+            parallel = not is_for_one_call(choice)
+        response_format = kwargs.pop("response_format", None)
+        form, described = _form(response_format)
+        schema = None if form is None else closed_schema_of(form, strict=strict)
+        is_strict = form is not None and (strict if form.strict is None else form.strict) is True
+        is_parsed = isinstance(response_format, dict) and PARSED in response_format
+        return cls(tools, allowed, mode, parallel, schema, described, is_strict, is_parsed)
+
+    def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
+        """Return what every token has to keep to; None for free text.
+
+        Args:
+            tool_format: How the model writes tool calls.
+            thinking: Whether the prompt ends inside the model's reasoning.
+
+        Raises:
+            InvalidRequestError: A grammar cannot express a schema; says which and what of it.
+        """
+        schema = None if self.schema is None else json_grammar(self.schema, strict=self.strict)
+        if self.tools and (self.mode != "none" or schema is None):
+            wire = self.wire(tool_format)
+            tools = self.allowed or self.tools  # where nothing may be called, none of these
+            constraint = wire.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
+            return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
+        return None if schema is None else Constraint(schema)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a user has to know of the schemas: what the grammar does not keep to, one sentence for each."""
+        for tool in self.allowed:
+            function = tool["function"]
+            warning = expressed_arguments(function).warning
+            if warning is not None:
+                yield f"In the schema of tool {function['name']!r}, {warning}; a call that breaks it is an invalid one."
+        if self.schema is not None:
+            warning = express(self.schema, "json_schema", strict=self.strict).warning
+            if warning is not None:
+                yield f"In the schema of the answer, {warning}."
+
+    def problem_of(self, text: str) -> str | None:
+        """Return what is wrong with an answer that a grammar could not see to; None if nothing is.
+
+        Args:
+            text: Of an answer that calls nothing.
+        """
+        if self.schema is None or not express(self.schema, "json_schema", strict=self.strict).left_out:
+            return None
+        return check_of(self.schema).problem(json.loads(text))
+
+    def wire(self, tool_format: ToolFormat) -> ToolFormat:
+        """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        return tool_format if self.schema is None or self.mode == "any" else tool_format.marked
+
+    def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
+        """Return what takes an answer apart; None where nothing in it can be a call.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        return self.wire(tool_format).parser(self.allowed) if self._may_call else None
+
+    def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
+        """Return what begins a call, wherever it comes; nothing where nothing can be called.
+
+        Args:
+            tool_format: How the model writes tool calls.
+        """
+        return tool_format.markers if self._may_call else ()
+
+    @property
+    def _may_call(self) -> bool:
+        return bool(self.allowed) and self.mode != "none"
+
+    def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
+        """Return a conversation whose system message tells of the schema, and of calls that are not the template's way.
+
+        Args:
+            turns: The conversation.
+            tool_format: How the model writes tool calls.
+            template_takes_tools: Whether the chat template presents tools; otherwise it is told to, with instructions.
+        """
+        sections = []
+        wire = self.wire(tool_format)
+        if template_takes_tools and self._may_call and wire.instructions != tool_format.instructions:
+            sections.append(wire.instructions)
+        if self.describes_schema and self.schema is not None:
+            sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
+        if not sections:
+            return list(turns)
+        first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
+        content = "\n\n".join([*(turn["content"] for turn in first), *sections])
+        return [{"role": "system", "content": content}, *rest]
+
+
+def _one_line(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _form(response_format: Any) -> tuple[Form | None, bool]:
+    """Return the form that a `response_format` stands for, and whether the model shall be told of it.
+
+    Args:
+        response_format: A class, or a dictionary in OpenAI's form.
+    """
+    if response_format is None:
+        return None, False
+    if not isinstance(response_format, dict):
+        return form_of(response_format), True
+    kind = response_format.get("type")
+    if kind == "text":
+        return None, False
+    if kind == "json_object" and "schema" not in response_format:
+        return Form(_ANY_OBJECT), False
+    described = response_format.get("schema" if kind == "json_object" else "json_schema")
+    if kind in ("json_object", "json_schema") and isinstance(described, dict):
+        return form_of(described), True
+    msg = (
+        f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '
+        'stand beside it) and {"type": "text"}'
+    )
+    raise InvalidRequestError(msg)

@@ -1,0 +1,1 @@
+"""Tools: their schemas, how models write calls, and how calls are read."""

@@ -1,0 +1,218 @@
+"""What can be a tool, and how it is written down: in OpenAI's form, with a JSON schema of its arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.tools import Tool as PlainTool
+from langchain_core.tools.base import get_all_basemodel_annotations
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.json_schema import dereference_refs
+from pydantic import BaseModel, create_model
+from pydantic.errors import PydanticUserError
+from typing_extensions import is_typeddict
+
+from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars.writing import check_of, express
+from langchain_petals.schemas.classes import (
+    DEFINITIONS,
+    PARAMETERS,
+    closed,
+    contains_itself,
+    is_class_of_forms,
+    schema_of_class,
+    untitled,
+)
+from langchain_petals.schemas.typed_dicts import class_of
+
+if TYPE_CHECKING:
+    from langchain_petals.grammars.writing import Expressed
+
+Tool = dict[str, Any]
+"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+
+
+def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
+    """Return tools in OpenAI's form; see `openai_tool`.
+
+    Raises:
+        InvalidRequestError: They are no list, or one of them is no tool.
+    """
+    if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
+        msg = f"tools: a list of tools is needed (got {tools!r})"
+        raise InvalidRequestError(msg)
+    return [openai_tool(tool, strict=strict) for tool in tools]
+
+
+def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
+    """Return a tool in OpenAI's form.
+
+    Args:
+        tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
+            in the form of OpenAI, Anthropic or the Model Context Protocol.
+        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
+
+    Raises:
+        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+    """
+    found = _of_dictionary(tool) if isinstance(tool, dict) else _of_object(tool)
+    function = found.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _no_tool(tool)
+    if not isinstance(function.get("parameters") or {}, dict):
+        msg = f"the parameters of tool {function['name']!r} are no JSON schema: {function['parameters']!r}"
+        raise InvalidRequestError(msg)
+    kind = (function.get("parameters") or {}).get("type", "object")
+    if kind != "object" and "object" not in kind:
+        msg = (
+            f"the parameters of tool {function['name']!r} are of type {kind!r}, and arguments are an object; make that "
+            "a property of one"
+        )
+        raise InvalidRequestError(msg)
+    if strict is None:
+        return found
+    said = function.get("strict")
+    if said not in (None, strict):
+        msg = f"strict={strict} contradicts tool {function['name']!r}, which says {said}; leave out one"
+        raise InvalidRequestError(msg)
+    return {**found, "function": {**function, "strict": strict}}
+
+
+def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
+    """Bring a dictionary into OpenAI's form."""
+    if "function" in tool:
+        return tool
+    parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
+    described = {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
+    name = tool.get("name", tool.get("title"))
+    if parameters is None:
+        if tool.get("type", "object") != "object":  # like {"type": "bash", "name": "bash"}
+            raise _no_tool(tool)
+        parameters = {key: value for key, value in tool.items() if key not in ("name", "title", *described)}
+    if name is None:
+        msg = f"{tool!r} has no name; put a top-level 'title' beside the schema, or 'name' beside 'parameters'"
+        raise InvalidRequestError(msg)
+    schema = {"parameters": parameters} if parameters else {}
+    return {"type": "function", "function": {"name": name, **described, **schema}}
+
+
+def _of_object(tool: Any) -> dict[str, Any]:
+    """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
+    described = class_of(tool) if is_typeddict(tool) else tool
+    try:
+        schema = _schema_of(tool)
+        found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
+    except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
+        msg = f"{tool!r} cannot be a tool: {error}"
+        raise InvalidRequestError(msg) from error
+    if schema is not None:
+        if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
+            schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
+        parameters = untitled(schema)
+        parameters.pop("description", None)  # which the tool has itself
+        found["function"]["parameters"] = parameters
+    return found
+
+
+def _of_dataclass(schema: dict[str, Any]) -> dict[str, Any]:
+    """Name and describe a dataclass; LangChain takes it for a function, and its factories of defaults for defaults."""
+    return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
+
+
+def _schema_of(tool: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if only LangChain knows.
+
+    LangChain's own conversion knows neither aliases nor the keys of maps, and allows anything in what contains itself.
+    """
+    if isinstance(tool, BaseTool):
+        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one text
+            return None
+        tool = _arguments_of(tool)
+    elif inspect.isroutine(tool):
+        tool = create_schema_from_function(
+            tool.__name__,
+            tool,
+            filter_args=(),
+            parse_docstring=True,
+            error_on_invalid_docstring=False,
+            include_injected=False,
+        )
+    if isinstance(tool, dict):
+        return tool
+    return schema_of_class(tool) if is_class_of_forms(tool) else None
+
+
+def _arguments_of(tool: BaseTool) -> Any:
+    """Return the class that a tool reads its arguments with, without what LangChain injects."""
+    for_model, complete = tool.tool_call_schema, tool.args_schema
+    if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
+        return for_model
+    # LangChain overlooks fields with a `validation_alias`; what it saw and left out is injected
+    injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
+    fields: Any = {
+        name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
+    }
+    if len(fields) == len(complete.model_fields):
+        return complete
+    return create_model(complete.__name__, __config__=complete.model_config, **fields)
+
+
+def _no_tool(tool: Any) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{tool!r} is no tool that this model could call: give a function, a pydantic class, a TypedDict, a LangChain "
+        'tool, or {"type": "function", "function": {"name": ..., "description": ..., "parameters": <JSON schema>}}'
+    )
+
+
+def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a function's arguments.
+
+    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
+    False, which leaves it as it is.
+
+    Args:
+        function: The `function` of a tool in OpenAI's form.
+    """
+    parameters = (function.get("parameters") or {}) | {"type": "object"}
+    if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
+        parameters = {"properties": {}} | parameters  # no arguments
+    return parameters if function.get("strict") is False else closed(parameters)
+
+
+def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
+    """Return the grammar of a function's arguments, and what it does not keep to.
+
+    Args:
+        function: The `function` of a tool in OpenAI's form; with `strict`, its schema has to be kept to as a whole.
+
+    Raises:
+        InvalidRequestError: It cannot be; names the tool.
+    """
+    strict = function.get("strict") is True
+    return express(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
+
+
+class ArgumentCheck:
+    """Tells what is wrong with a call's arguments that a grammar could not see to.
+
+    Args:
+        tools: What may be called.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._schemas: dict[str, list[dict[str, Any] | None]] = {}
+        for function in (tool["function"] for tool in tools):
+            schema = arguments_schema(function) if expressed_arguments(function).left_out else None
+            self._schemas.setdefault(function["name"], []).append(schema)
+
+    def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """Return why the arguments fit none of the tools of this name; None if they do."""
+        schemas = self._schemas.get(name, [None])
+        if None in schemas:
+            return None
+        problems = [check_of(schema).problem(arguments) for schema in schemas if schema is not None]
+        return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"

@@ -1,0 +1,228 @@
+"""What can be said about one generation, and how constructor, `model_kwargs` and call arguments add up to it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
+from langchain_petals.configuration.argument_errors import explained, unknown
+from langchain_petals.engine.request import Constraint, Sampling
+from langchain_petals.errors import InvalidRequestError, PromptTooLongError
+from langchain_petals.grammars.writing import check_of, express, json_grammar, lark_grammar, regex_grammar
+from langchain_petals.schemas.classes import closed_schema_of, form_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from typing_extensions import Self
+
+DEFAULT_MAX_NEW_TOKENS = 256
+
+OTHER_NAMES = {"max_tokens": "max_new_tokens"}
+"""Further names of options that LangChain's users know."""
+
+FORMS = ("json_schema", "regex", "grammar")
+"""Options that say what an answer looks like; a generation has one of them."""
+
+
+def stop_sequences(value: Any) -> Any:
+    """Return a string as a list of one, an empty one or None as an empty list, and whatever else as it is."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return value
+
+
+# Beyond these, logits overflow in single precision.
+_COLDEST, _HOTTEST, _STRONGEST = 1e-5, 1e6, 1e3
+
+# Each answer is a row and each beam a copy of the logits: more than these is a slip, and would take all memory.
+_MOST_ANSWERS, _MOST_BEAMS = 10_000, 256
+
+LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
+"""A time that can be waited for."""
+
+CUT_SHORT = (
+    "The token limit ended an answer before the model came to its end: it fits its form, but a part of it is cut off "
+    "or made up. Raise max_tokens, or look at finish_reason."
+)
+"""What a user has to know of an answer of a given form that was ended early."""
+
+
+def _schema_of(form: Any) -> dict[str, Any]:
+    found = form_of(form)
+    schema = closed_schema_of(found)
+    if found.strict:
+        json_grammar(schema)  # refuses what it cannot keep to
+    return schema
+
+
+JsonSchema = Annotated[dict[str, Any], BeforeValidator(_schema_of)]
+"""A JSON schema, whose objects have no other properties than it names unless it says so; from whatever has one."""
+
+
+class GenerationOptions(BaseModel):
+    """All that can be said about one generation; the sum of constructor, `model_kwargs` and call arguments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    temperature: float = Field(default=0.7, ge=0, le=_HOTTEST)
+    top_p: float | None = Field(default=0.9, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, gt=0, le=1)
+    typical_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, ge=1 / _STRONGEST, le=_STRONGEST)
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    bad_words_ids: tuple[Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)], ...] | None = None
+    min_new_tokens: int = Field(default=0, ge=0)
+    do_sample: bool = True
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=1)
+    n: int = Field(default=1, ge=1, le=_MOST_ANSWERS)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    num_beams: int = Field(default=1, ge=1, le=_MOST_BEAMS)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0)
+    stop: Annotated[tuple[str, ...], BeforeValidator(stop_sequences)] = ()
+    json_schema: JsonSchema | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    timeout: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_length is not None and self.max_new_tokens is not None:
+            msg = "max_length (prompt and answer together) and max_new_tokens (the answer) are both set; set one"
+            raise ValueError(msg)
+        if "" in self.stop:
+            msg = "a stop sequence is empty, which would end every answer before it begins; remove it"
+            raise ValueError(msg)
+        if self.top_logprobs is not None and not self.logprobs:
+            msg = "top_logprobs needs logprobs=True"
+            raise ValueError(msg)
+        if self.num_beams > 1 and (self.n > 1 or self.logprobs or self.min_p is not None or self.seed is not None):
+            msg = "num_beams > 1 does not go together with n > 1, logprobs, min_p or seed; leave those out"
+            raise ValueError(msg)
+        if self.constraint is not None and self.num_beams > 1:
+            msg = "num_beams > 1 does not go together with json_schema, regex or grammar; set num_beams=1"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer has to look like.
+
+        Raises:
+            InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
+        """
+        if sum(getattr(self, name) is not None for name in FORMS) > 1:
+            msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
+            raise InvalidRequestError(msg)
+        if self.json_schema is not None:
+            return Constraint(json_grammar(self.json_schema, strict=False))
+        if self.regex is not None:
+            return Constraint(regex_grammar(self.regex))
+        return None if self.grammar is None else Constraint(lark_grammar(self.grammar))
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a user has to know of the schema: what the grammar does not keep to."""
+        if self.json_schema is not None:
+            warning = express(self.json_schema, "json_schema", strict=False).warning
+            if warning is not None:
+                yield f"In json_schema, {warning}; an answer that breaks it comes with a warning and a schema_error."
+
+    def problem_of(self, text: str) -> str | None:
+        """Return what is wrong with an answer that a grammar could not see to; None if nothing is."""
+        if self.json_schema is None or not express(self.json_schema, "json_schema", strict=False).left_out:
+            return None
+        return check_of(self.json_schema).problem(json.loads(text))
+
+    def sampling(self, row: int) -> Sampling:
+        """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or None,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repetition_penalty=self.repetition_penalty or 1.0,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            bad_words_ids=self.bad_words_ids or (),
+            min_new_tokens=self.min_new_tokens,
+            greedy=not self.do_sample or self.temperature < _COLDEST,
+            seed=None if self.seed is None else self.seed + row,
+        )
+
+    def budget(self, prompt_tokens: int, context_length: int | None) -> int:
+        """Return how many new tokens there may be after a prompt.
+
+        Args:
+            prompt_tokens: Tokens of the prompt.
+            context_length: Tokens that the model can hold, None for no limit.
+
+        Raises:
+            PromptTooLongError: There is room for none.
+        """
+        limits = [limit for limit in (self.max_length, context_length) if limit is not None]
+        room = min(limits) - prompt_tokens if limits else None
+        if room is not None and room < 1:
+            raise PromptTooLongError(prompt_tokens, min(limits))
+        wanted = self.max_new_tokens or (room if self.max_length else DEFAULT_MAX_NEW_TOKENS)
+        return min(each for each in (wanted, room) if each is not None)
+
+
+OPTION_NAMES = frozenset(GenerationOptions.model_fields)
+NAMES = OPTION_NAMES | set(OTHER_NAMES)
+"""All names under which options are given."""
+
+_NEVER_NONE = frozenset(
+    name for name, field in GenerationOptions.model_fields.items() if type(None) not in get_args(field.annotation)
+)
+
+
+def name_unknown(name: str) -> str:
+    """Return what is wrong with the name of an option that there is not."""
+    return f"{name!r} is no generation option{unknown(name, NAMES)}"
+
+
+def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up options, each layer overriding the ones before it; what is None in a layer is not set there.
+
+    Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts; likewise of
+    `json_schema`, `regex` and `grammar`.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        options = {OTHER_NAMES.get(name, name): value for name, value in layer.items() if value is not None}
+        if "max_length" in options:
+            chosen["max_new_tokens"] = None
+        elif "max_new_tokens" in options:
+            chosen["max_length"] = None
+        if not options.keys().isdisjoint(FORMS):
+            chosen |= dict.fromkeys(FORMS)
+        chosen |= options
+        for name in layer:
+            chosen.setdefault(OTHER_NAMES.get(name, name), None)
+    return {name: value for name, value in chosen.items() if value is not None or name not in _NEVER_NONE}
+
+
+def merged(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
+    """Return what options come to; see `added_up`.
+
+    Args:
+        layers: Options by name.
+        name_unknown: Says what is wrong with a name that there is not.
+
+    Raises:
+        InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
+    """
+    try:
+        return GenerationOptions(**added_up(*layers))
+    except ValidationError as error:
+        given = {OTHER_NAMES[name]: name for layer in layers for name in layer if name in OTHER_NAMES}
+        message = explained(error, name_unknown=name_unknown, given=given)
+    raise InvalidRequestError(message)

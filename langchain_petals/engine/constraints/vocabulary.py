@@ -1,0 +1,141 @@
+"""A tokenizer's tokens as bytes, the way llguidance sees them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llguidance import LLTokenizer, TokenizerWrapper
+
+from langchain_petals.engine.constraints.endings import Alphabet
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_NO_UTF8 = 0xF8  # from here on, no byte is part of a character
+
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+class Vocabulary:
+    """A tokenizer as llguidance sees it.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+
+    Raises:
+        InvalidRequestError: Its tokens cannot be told as bytes.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = _llguidance_tokenizer(tokenizer)
+        self.size: int = self.tokenizer.vocab_size
+        self.ends: list[int] = self.tokenizer.eos_tokens
+        self.bytes = [self.tokenizer.decode_bytes([token]) for token in range(self.size)]
+        specials = {i for i in range(self.size) if self.bytes[i] and self.tokenizer.is_special_token(i)}
+        self.specials = {self.bytes[i].decode(errors="replace"): i for i in specials}
+        names = tokenizer.convert_ids_to_tokens(list(range(min(self.size, len(tokenizer)))))
+        self._ids: dict[bytes, int] = {}
+        for token, (data, name) in enumerate(zip(self.bytes, names, strict=False)):
+            fallback = bool(_BYTE_TOKEN.fullmatch(name or ""))
+            if data and token not in specials and not (fallback and data in self._ids):
+                self._ids[data] = token
+        self._longest = max(map(len, self._ids), default=0)
+        # bytes that are in no token of their own get ids past the end: they may be parts of characters
+        single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
+        self._single = {token: bytes([byte]) for byte, token in single.items()}
+        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, self.tokenizer.eos_token)
+        self.spelling = self._spelled(single, specials)
+        """The alphabet's tokenizer: the ids of single bytes and special tokens, and nothing else."""
+
+    def _spelled(self, single: Mapping[int, int], specials: Iterable[int]) -> LLTokenizer:
+        tokens = [b""] * (self.size + _NO_UTF8)
+        for token, data in (*self._single.items(), *((token, self.bytes[token]) for token in specials)):
+            tokens[token] = data
+        end = self.tokenizer.eos_token
+        wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), dict(single)))
+        return LLTokenizer(wrapper, eos_token=end, slices=[])
+
+    def symbols(self, token: int) -> list[int]:
+        """Return the token in the alphabet."""
+        if self.tokenizer.is_special_token(token):
+            return [token]
+        return self.alphabet.symbols(self.bytes[token])
+
+    def tokens(self, symbols: Sequence[int] | None) -> list[int] | None:
+        """Return few tokens that say the same as these symbols; None for None, or if there are none."""
+        if symbols is None:
+            return None
+        tokens: list[int] = []
+        data = b""
+        try:
+            for symbol in symbols:
+                if symbol in self._single:
+                    data += self._single[symbol]
+                else:
+                    tokens += [*self._spell(data), symbol]
+                    data = b""
+            return tokens + self._spell(data)
+        except KeyError:
+            return None
+
+    def _spell(self, data: bytes) -> list[int]:
+        """Take, from left to right, always the longest token that fits."""
+        tokens, start = [], 0
+        while start < len(data):
+            end = min(start + self._longest, len(data))
+            while end > start + 1 and data[start:end] not in self._ids:
+                end -= 1
+            tokens.append(self._ids[data[start:end]])
+            start = end
+        return tokens
+
+
+@dataclass
+class _Spelling:
+    """What `TokenizerWrapper` asks of a tokenizer."""
+
+    tokens: Sequence[bytes]
+    eos_token_id: int
+    special_token_ids: Sequence[int]
+    ids: Mapping[int, int]
+    bos_token_id: int | None = None
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        data = text if isinstance(text, bytes) else text.encode()
+        return [self.ids[byte] for byte in data if byte in self.ids]
+
+
+def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - petals_compat checks its version first
+    from transformers.convert_slow_tokenizer import convert_slow_tokenizer  # noqa: PLC0415
+
+    try:
+        fast = isinstance(tokenizer, PreTrainedTokenizerFast)
+        backend = tokenizer.backend_tokenizer if fast else convert_slow_tokenizer(tokenizer)
+        return LLTokenizer(_with_readable_spaces(backend.to_str()), eos_token=tokenizer.eos_token_id)
+    except Exception as error:
+        msg = (
+            f"a {type(tokenizer).__name__} cannot be used with a grammar ({error}); take a model with a fast tokenizer "
+            "(tokenizer.json), or leave out tools, json_schema, regex and grammar"
+        )
+        raise InvalidRequestError(msg) from error
+
+
+def _with_readable_spaces(serialized: str) -> str:
+    """Return a serialized tokenizer without padding and truncation, whose decoder names the mark for spaces.
+
+    llguidance learns from a Replace decoder which character stands for a space. A Metaspace decoder, which the
+    tokenizers of T5 and XLM-R have, does not tell it.
+    """
+    content = json.loads(serialized) | {"padding": None, "truncation": None}
+    decoder = content["decoder"] or {}
+    parts = decoder.get("decoders", [decoder])
+    marks = [part["replacement"] for part in parts if part.get("type") == "Metaspace"]
+    if marks:
+        replace = {"type": "Replace", "pattern": {"String": marks[0]}, "content": " "}
+        content["decoder"] = {"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    return json.dumps(content)

@@ -1,0 +1,1 @@
+"""From hidden states to text: the token loop, sampling, detokenizing, beam search."""

@@ -1,0 +1,71 @@
+"""Beam search, by the model's own `generate`: the one way around the token loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
+from langchain_petals.engine.generation import FinishReason, Generation, Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Abandoned(StoppingCriteria):  # type: ignore[misc]
+    """Ends a search that nobody waits for any more."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> bool:  # noqa: ARG002 - the interface
+        return self._generation.cancelled
+
+
+def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Generation) -> None:
+    """Find the likeliest continuation and hand it over in one piece.
+
+    A stop sequence cuts the text but does not end the search: its beams are not known before the end.
+
+    Args:
+        model: A transformers model, or petals' distributed one.
+        tokenizer: Its tokenizer.
+        end_tokens: Ids that end a generation.
+        generation: The request, and where the result goes.
+    """
+    request, sampling = generation.request, generation.request.sampling
+    prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)
+    options: dict[str, Any] = {
+        "repetition_penalty": sampling.repetition_penalty,
+        "no_repeat_ngram_size": sampling.no_repeat_ngram_size,
+        "bad_words_ids": [list(ids) for ids in sampling.bad_words_ids] or None,
+        "min_new_tokens": sampling.min_new_tokens or None,
+    }
+    if not sampling.greedy:
+        options |= {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or 0,
+            "typical_p": sampling.typical_p or 1.0,
+        }
+    with torch.inference_mode():
+        ids = model.generate(
+            torch.tensor([prompt], device=model.device),
+            num_beams=request.num_beams,
+            do_sample=not sampling.greedy,
+            max_new_tokens=request.max_new_tokens,
+            eos_token_id=list(end_tokens) or None,
+            stopping_criteria=StoppingCriteriaList([_Abandoned(generation)]),
+            **options,
+        )[0, len(prompt) :].tolist()
+    # the search pads a sequence that ended before the others
+    end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
+    tokens = tuple(ids if end is None else ids[: end + 1])
+    ids = ids[:end]
+    detokenizer = Detokenizer(tokenizer, prompt)
+    stop = StopMatcher(request.stop)
+    text, stopped = stop.add("".join(map(detokenizer.add, ids)) + detokenizer.flush())
+    reason: FinishReason = "length" if end is None and stopped is None else "stop"
+    generation.put(Piece(text if stopped else text + stop.flush(), len(tokens), reason, tokens=tokens))

@@ -1,0 +1,191 @@
+"""The token loop: rows of one session, stepped together, each with its own sampling, stops and limits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
+from langchain_petals.engine.decoding.sampling import Sampler
+from langchain_petals.engine.generation import FinishReason, Generation, Piece
+from langchain_petals.errors import OutputLimitError, PromptTooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_petals.engine.constraints.guide import Guide
+    from langchain_petals.engine.sessions.session import Session
+
+
+class Row:
+    """One request while it runs.
+
+    Args:
+        generation: Where its pieces go.
+        tokenizer: Turns ids into text.
+        end_tokens: Ids that end a generation.
+        guide: Keeps it within its request's constraint.
+    """
+
+    def __init__(
+        self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int], guide: Guide | None = None
+    ) -> None:
+        request = generation.request
+        end_tokens = (*end_tokens, *request.end_tokens)
+        self._generation, self._request = generation, request
+        self._tokenizer, self._guide = tokenizer, guide
+        self._budget = request.max_new_tokens
+        self._end_tokens = frozenset(end_tokens)
+        self.ids = list(request.prompt_ids)
+        self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
+        self._text = Detokenizer(tokenizer, self.ids)
+        self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
+        self._finished = False
+        self._pending: Piece | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the row needs no further steps."""
+        return self._finished or self._generation.cancelled
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self._request.prompt_ids)
+
+    @property
+    def _generated(self) -> int:
+        return len(self.ids) - self.prompt_length
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the row at the most."""
+        return self.prompt_length + self._budget
+
+    def shorten(self, limit: int) -> None:
+        """Take notice that rows have `limit` tokens at most; a row ends that fills them already."""
+        self._budget = min(self._budget, limit - self.prompt_length)
+        if self._budget < 1:
+            self.fail(PromptTooLongError(self.prompt_length, limit))
+        elif self._generated >= self._budget:
+            if self._guide is not None and not self._guide.complete:
+                self.fail(self._cut_short(self._guide))
+                return
+            text, reason = self._ended("", None, "length")
+            self._generation.put(Piece(text, self._generated, reason))
+
+    def reuse(self, position: int) -> None:
+        """Take notice that the session holds this many tokens of the prompt already."""
+        self._generation.reused_tokens = position
+
+    def tokens(self, start: int, end: int) -> list[int]:
+        """Return the tokens at these positions; past the end of a row that is done its last one."""
+        return self.ids[start:end] or self.ids[-1:]
+
+    def see(self, position: int, logits: torch.Tensor) -> None:
+        """Take the logits that follow the token before `position`, if it was the row's last one."""
+        if self.done or position > len(self.ids):
+            return
+        try:
+            if self._request.on_prefill and position <= self.prompt_length == len(self.ids):
+                self._request.on_prefill(position, self.prompt_length)
+            if position == len(self.ids):
+                self.accept(logits)
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where the row is awaited
+            self.fail(error)
+
+    def accept(self, logits: torch.Tensor) -> None:
+        """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
+        guide, top = self._guide, self._request.top_logprobs
+        if guide is None:
+            token, logprobs = self._sampler.choose(self.ids, logits, top)
+        else:
+            left = self._budget - self._generated
+            token, logprobs = guide.choose(partial(self._sampler.choose, self.ids, logits, top), left)
+        self.ids.append(token)
+        reason: FinishReason | None = "length" if self._generated >= self._budget else None
+        if token in self._end_tokens if guide is None else guide.ended:
+            text, reason = self._ended("", None, "stop")
+            if guide is not None:
+                text = text.removesuffix(guide.unfinished)
+        elif guide is None or not guide.holds:
+            text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
+        elif reason is not None and not guide.complete:
+            raise self._cut_short(guide)
+        else:  # no stop sequence cuts what a grammar rules
+            text = self._stop.flush() + self._read(token, guide)
+            text, reason = self._ended(text, None, "stop" if guide.finished else reason)
+        cut = guide is not None and guide.cut
+        if reason == "stop" and cut:
+            reason = "length"
+        self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
+
+    def _read(self, token: int, guide: Guide) -> str:
+        """Return the text that a token of the grammar makes certain; special tokens may be part of it."""
+        special = guide.visible.get(token)
+        return self._text.add(token) if special is None else self._text.flush() + special
+
+    def _cut_short(self, guide: Guide) -> OutputLimitError:
+        generated = self._tokenizer.decode(
+            self.ids[self.prompt_length :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return OutputLimitError(self._budget, generated=generated, steered=guide.steered)
+
+    def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:
+        """Add what was held back to a step's text if the row ends with it, and return why it ends."""
+        if stopped is None and reason is not None:
+            rest, stopped = self._stop.add(self._text.flush())
+            text += rest
+            if stopped is None:
+                text += self._stop.flush()
+        if stopped is not None:
+            reason = "stop"
+        self._finished = reason is not None
+        return text, reason
+
+    def deliver(self) -> None:
+        """Hand over what the last step brought."""
+        piece, self._pending = self._pending, None
+        if piece is not None:
+            self._generation.put(piece)
+
+    def fail(self, error: BaseException) -> None:
+        """End the row with an error, unless it is done; what the last step brought it still gets."""
+        self.deliver()
+        if not self._finished:
+            self._finished = True
+            self._generation.put(error)
+
+
+def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
+    """Run rows to their ends in lockstep.
+
+    Servers take rectangular input only, and attention is causal. So the tokens up to the end of the shortest prompt
+    are fed together, then one token a row at a time: the row's own prompt while it lasts, what was chosen after it.
+    Each row gets exactly the tokens it would get alone. A row that is done is fed its last token until the others are
+    done too; what comes back for it is not looked at.
+
+    Args:
+        session: A session of as many rows, fresh or with tokens that the prompts begin with.
+        rows: At least one.
+        chunk_tokens: Most tokens (rows times length) of one step; a longer prompt is sent in several.
+        before_last: Called when all rows are done, before the last of them hears of it: what the caller does next
+            then finds the session where this puts it.
+    """
+    shortest = min(row.prompt_length for row in rows)
+    chunk = max(1, chunk_tokens // len(rows))
+    position = session.position
+    for row in rows:
+        row.reuse(position)
+    while not all(row.done for row in rows):
+        end = min(position + chunk, shortest) if position < shortest else position + 1
+        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))
+        position = end
+        for row, scores in zip(rows, logits, strict=True):
+            row.see(position, scores)
+        if all(row.done for row in rows):
+            before_last()
+        for row in rows:
+            row.deliver()

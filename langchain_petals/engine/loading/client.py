@@ -1,0 +1,236 @@
+"""Models and tokenizers, loaded once per process and shared by every object that uses them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_petals import petals_compat
+from langchain_petals.addresses import default_prefix
+from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.loading import hub
+from langchain_petals.engine.network.routes import Routes
+from langchain_petals.engine.sessions.local_session import LocalSession
+from langchain_petals.engine.sessions.session import SwarmSession
+from langchain_petals.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import SecretStr
+
+    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+# A session that will be kept reserves this many times what its first request needs, in whole units of so many tokens:
+# a conversation grows by about one question and answer a turn.
+_HEADROOM, _ROUND = 2, 256
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which model, on which swarm, loaded how. Equal connections share one client.
+
+    Attributes:
+        model: Folder or hub name.
+        initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
+        dht_prefix: The name under which the swarm announces the model's blocks; None for petals' own choice.
+        allowed_servers: Peer ids to use exclusively; empty for any.
+        blocked_servers: Peer ids not to use.
+        active_adapter: LoRA adapter that the servers apply.
+        torch_dtype: Type of embeddings and head: "auto" for the checkpoint's, or "float32", "bfloat16", ...
+        device: Where embeddings and head live.
+        revision: Commit, branch or tag on the hub.
+        cache_dir: Folder for downloaded files.
+        local_files_only: Whether to read the cache only, and not ask the hub.
+        trust_remote_code: Whether code that comes with the model may run in this process.
+        key: Opens gated and private models. No part of what makes connections equal: what one key has loaded,
+            all objects of the process share, as they share the cache on the disk. In no repr.
+    """
+
+    model: str
+    initial_peers: tuple[str, ...] = ()
+    dht_prefix: str | None = None
+    allowed_servers: tuple[str, ...] = ()
+    blocked_servers: tuple[str, ...] = ()
+    active_adapter: str | None = None
+    torch_dtype: str = "auto"
+    device: str = "cpu"
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False, compare=False)
+
+
+class Client:
+    """A model, its tokenizer and the engine over them.
+
+    Args:
+        model: Petals' distributed model, or a plain transformers model.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self._routes = Routes(model) if petals_compat.is_distributed(model) else None
+        self._cache_limit: int | None = None
+        self.engine = Engine(self)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
+        ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]  # the length is checked later, with an error
+        return ids
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Ids that end a generation, from the generation config, the config or the tokenizer, in this order."""
+        for source in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
+            found = getattr(source, "eos_token_id", None)
+            if found is not None:
+                return (found,) if isinstance(found, int) else tuple(found)
+        return ()
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that a row may have, as the config and the servers say; None for no limit (BLOOM, Falcon)."""
+        limits = (getattr(self.model.config, "max_position_embeddings", None), self._cache_limit)
+        return min((limit for limit in limits if limit), default=None)
+
+    @property
+    def can_search_beams(self) -> bool:
+        """Whether `generate` can reorder rows: petals 2.3.0.dev2 refuses to, with a NotImplementedError."""
+        return self._routes is None or not self._routes.can_roll_back
+
+    def learn_limit(self, limit: int) -> None:
+        """Remember how many tokens the servers' attention caches hold for one session."""
+        self._cache_limit = limit
+
+    def open_session(self, rows: int, needed: int, settings: Settings) -> ReusableSession:
+        """Return a fresh session.
+
+        Args:
+            rows: How many rows it will have.
+            needed: Tokens that each row will have at the most.
+            settings: Bounds of its waits. With idle sessions kept, a session of one row gets headroom to grow.
+        """
+        if self._routes is None:
+            return LocalSession(self.model)
+        max_length = needed
+        if rows == 1 and settings.session_cache:
+            roomy = -(-_HEADROOM * needed // _ROUND) * _ROUND
+            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+        return SwarmSession(
+            self.model,
+            self._routes,
+            needed=needed,
+            max_length=max_length,
+            settings=settings,
+            make_room=self.engine.pool.clear,
+        )
+
+    def shut_down(self) -> None:
+        """Leave the swarm."""
+        self.engine.pool.close()
+        if self._routes is not None:
+            petals_compat.shut_down(self.model)
+
+
+_clients: dict[Connection, Client] = {}
+_given: weakref.WeakValueDictionary[tuple[int, int], Client] = weakref.WeakValueDictionary()
+_loading: dict[Connection, threading.Lock] = {}
+_lock = threading.Lock()
+
+
+def get_client(connection: Connection) -> Client:
+    """Return the process's client for `connection`, loading it on the first call.
+
+    Calls for the same connection wait for one another; others do not.
+
+    Raises:
+        InvalidRequestError: There is no such device.
+        PetalsNotInstalledError: Petals is missing or mismatched.
+        ModelLoadError: The files could not be had; the subclass tells why.
+        UnsupportedModelError: Petals has no code for the model's family.
+        SwarmUnreachableError: No initial peer could be reached.
+    """
+    with _lock:
+        loading = _loading.setdefault(connection, threading.Lock())
+    with loading:
+        if connection not in _clients:
+            _clients[connection] = _load(connection)
+        return _clients[connection]
+
+
+def client_of(model: Any, tokenizer: Any) -> Client:
+    """Return the client of a model and a tokenizer that are loaded; objects that are given the same ones share it."""
+    with _lock:
+        key = id(model), id(tokenizer)  # no other objects have these while the client holds on to them
+        client = _given.get(key)
+        if client is None:
+            client = _given[key] = Client(model, tokenizer)
+        return client
+
+
+def release(initial_peers: Sequence[str], model: str | None = None) -> None:
+    """Forget, and disconnect, the clients of the swarm that was joined through these peers; of one model or of all."""
+    with _lock:
+        gone = [
+            connection
+            for connection in _clients
+            if connection.initial_peers == tuple(initial_peers) and model in (None, connection.model)
+        ]
+        clients = [_clients.pop(connection) for connection in gone]
+    for client in clients:
+        client.shut_down()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or a torch that knows none of its kind
+        msg = f"device={device!r} cannot be used: {str(error).splitlines()[0]}"
+        raise InvalidRequestError(msg) from None
+
+
+def _load(connection: Connection) -> Client:
+    _check_device(connection.device)
+    petals_compat.load_petals()
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version
+
+    logger.info("Loading the client part of %s", connection.model)
+    name = petals_compat.original_repository(connection.model)
+    repository = hub.find(
+        name,
+        revision=connection.revision or petals_compat.default_revision(name),
+        cache_dir=connection.cache_dir,
+        local_files_only=connection.local_files_only,
+        trust_remote_code=connection.trust_remote_code,
+        key=connection.key,
+    )
+    petals_compat.check_family(name, repository.read(AutoConfig.from_pretrained))
+    with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # advice for people who fine-tune
+        tokenizer = repository.read(AutoTokenizer.from_pretrained)
+    options: dict[str, Any] = {
+        # transformers 4.34 takes no names of types
+        "torch_dtype": getattr(torch, connection.torch_dtype, connection.torch_dtype),
+        "initial_peers": list(connection.initial_peers),
+        "dht_prefix": connection.dht_prefix or (default_prefix(name) if Path(name).is_dir() else None),
+        "allowed_servers": list(connection.allowed_servers),
+        "blocked_servers": list(connection.blocked_servers),
+        "active_adapter": connection.active_adapter,
+    }
+    options = {key: value for key, value in options.items() if value}
+    # The engine retries, bounds its waits and logs its routes by itself.
+    options |= {"max_retries": 1, "show_route": False}
+    model = repository.read(petals_compat.load_distributed_model, **repository.weights_format(), **options)
+    return Client(model.to(connection.device), tokenizer)

@@ -1,0 +1,225 @@
+"""A model's files: the key that opens them, where they come from, and what it means when they cannot be had.
+
+The first file, the config, tells the commit, and everything after is read at that commit: config, tokenizer and weights
+belong together, and what is in the cache costs no further question. As huggingface_hub does, what is in the cache is
+used when the hub does not answer, or refuses.
+
+The key is a `SecretStr` until the moment of a call, and every error leaves this module without the frames it came
+through: the local variables of transformers and huggingface_hub hold the key, and tools that report errors show them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import traceback
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+from pydantic import SecretStr
+
+from langchain_petals.engine.loading.hub_errors import chain, translated, unexplained
+from langchain_petals.errors import PetalsError
+from langchain_petals.hub_key import checked_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+_RESUMES = Version("0.23")  # the release of huggingface_hub that resumes by itself
+_CONFIG = "config.json"
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The files of one model: a folder, or a repository of the hub at one commit.
+
+    Attributes:
+        name: Folder or hub name.
+        revision: Commit, branch or tag; None for the main branch.
+        cache_dir: Folder that holds, or gets, downloaded files.
+        local_files_only: Whether to read the cache and ask nobody.
+        trust_remote_code: Whether code from the repository may run in this process.
+        key: Opens gated and private repositories.
+    """
+
+    name: str
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False)
+
+    def read(self, load: Callable[..., Any], **options: Any) -> Any:
+        """Call one of transformers' loaders for this repository.
+
+        Args:
+            load: A `from_pretrained`.
+            **options: More keyword arguments for it.
+
+        Raises:
+            ModelLoadError: The files could not be had; the subclass tells why.
+            InvalidRequestError: The files do not fit the arguments.
+        """
+        arguments: dict[str, Any] = {
+            "revision": self.revision,
+            "cache_dir": self.cache_dir,
+            "local_files_only": self.local_files_only,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        return self._guarded(lambda: load(self.name, token=self._token(), **arguments, **_resuming(), **options))
+
+    def weights_format(self) -> dict[str, bool]:
+        """Return the argument that makes transformers read safetensors, or pickles where there is nothing else.
+
+        A pickle is a program. PyTorch runs no code from it any more, but a file that cannot hold code is better.
+        """
+        if any(map(self._has, _SAFETENSORS)):
+            return {"use_safetensors": True}
+        if any(map(self._has, _PICKLES)):
+            warnings.warn(
+                f"{self.name!r} has its weights in pickles only, which can hold harmful code. Use it if you trust its "
+                "authors; better, ask them for safetensors.",
+                stacklevel=2,
+            )
+            return {"use_safetensors": False}
+        return {}  # transformers says what is missing
+
+    def _token(self) -> str | bool:
+        """Return what huggingface_hub takes for a key. False keeps it from looking for another one by itself."""
+        return self.key.get_secret_value() if self.key else False
+
+    def located(self) -> Repository:
+        """Return the repository at the commit that its revision stands for."""
+        config = self._guarded(lambda: self._download(_CONFIG))
+        return replace(self, revision=Path(config).parent.name)
+
+    def _has(self, filename: str) -> bool:
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+        if Path(self.name).is_dir():
+            return (Path(self.name) / filename).is_file()
+        known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
+        if known is not None:
+            return isinstance(known, str)
+        return bool(self._guarded(lambda: self._can_download(filename)))
+
+    def _can_download(self, filename: str) -> bool:
+        from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - heavy
+
+        try:
+            self._download(filename)
+        except LocalEntryNotFoundError:
+            if not self.local_files_only:
+                raise  # the hub could not be asked
+            return False
+        except EntryNotFoundError:
+            return False
+        return True
+
+    def _download(self, filename: str) -> str:
+        """Return the path of a file in the cache, after downloading it if need be."""
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
+
+        path: str = hf_hub_download(
+            self.name,
+            filename,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            token=self._token(),
+            **_resuming(),
+        )
+        return path
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except BaseException as error:  # noqa: BLE001 - raised below, where no frame of the call hangs on it
+            problem = self._explained(error)
+        raise problem
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """Return the error to raise for one that a loader raised, and cut off what hangs on it."""
+        logger.debug("Reading %r failed:\n%s", self.name, self.censored("".join(traceback.format_exception(error))))
+        explained = error
+        if isinstance(error, (OSError, ValueError)) and not isinstance(error, PetalsError):
+            explained = translated(error, self) or self._doubt() or unexplained(error, self)
+        for each in chain(explained):
+            each.__traceback__ = None
+        return explained
+
+    def _doubt(self) -> PetalsError | None:
+        """Ask the hub whether it is to be had: transformers swallows why it found no file of a tokenizer."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - heavy
+
+        try:
+            get_hf_file_metadata(hf_hub_url(self.name, _CONFIG, revision=self.revision), token=self._token())
+        except OSError as error:
+            return translated(error, self)
+        return None
+
+    def censored(self, text: str) -> str:
+        """Return a text without the key."""
+        return text.replace(self.key.get_secret_value(), "**********") if self.key else text
+
+
+def find(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+    trust_remote_code: bool = False,
+    key: SecretStr | None = None,
+) -> Repository:
+    """Return a model's repository at the commit that the hub, or without it the cache, names.
+
+    Args:
+        name: Folder or hub name.
+        revision: Commit, branch or tag; None for the main branch.
+        cache_dir: Folder for downloaded files; None for transformers' own.
+        local_files_only: Read the cache and ask nobody.
+        trust_remote_code: Let code from the repository run in this process.
+        key: The hub's key; None for the one that huggingface_hub has stored, if any.
+
+    Raises:
+        ModelLoadError: The model's config could not be had; the subclass tells why.
+        InvalidRequestError: `name` is neither a folder nor a possible hub name.
+    """
+    if Path(name).is_dir():
+        return Repository(name, trust_remote_code=trust_remote_code)
+    from transformers.utils.hub import TRANSFORMERS_CACHE  # noqa: PLC0415 - heavy
+
+    repository = Repository(
+        name,
+        revision=revision,
+        cache_dir=str(cache_dir or TRANSFORMERS_CACHE),
+        local_files_only=local_files_only,
+        trust_remote_code=trust_remote_code,
+        key=key or stored_key(),
+    )
+    return repository.located()
+
+
+def stored_key() -> SecretStr | None:
+    """Return the key that `huggingface-cli login` has written down, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids."""
+    import huggingface_hub  # noqa: PLC0415 - heavy
+
+    if huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return None
+    # huggingface_hub 0.17, and what replaced it in 0.20
+    get_token = getattr(huggingface_hub, "get_token", None) or huggingface_hub.HfFolder.get_token
+    found = get_token()
+    return checked_key(SecretStr(found)) if found else None
+
+
+def _resuming() -> dict[str, bool]:
+    """Return the argument that lets a download go on where an earlier one broke off."""
+    return {"resume_download": True} if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES else {}

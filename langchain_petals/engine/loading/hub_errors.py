@@ -1,0 +1,163 @@
+"""What it means when a model's files cannot be had, in the words of `errors.py`, and never with the key in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.errors import (
+    AccessDeniedError,
+    HubUnreachableError,
+    InvalidKeyError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PetalsError,
+)
+from langchain_petals.hub_key import KEY_VARIABLES, KEYS_PAGE
+
+if TYPE_CHECKING:
+    from langchain_petals.engine.loading.hub import Repository
+
+_UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
+_SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
+
+
+def translated(error: Exception, repository: Repository) -> PetalsError | None:
+    """Return the error that tells the user what to do about one of transformers' or huggingface_hub's.
+
+    None if it does not tell whether the hub had to do with it.
+    """
+    case = _Case(error, repository)
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return case.misfit()
+    if Path(repository.name).is_dir():
+        return ModelLoadError(f"Could not load the model from the folder {repository.name!r}: {case.said}")
+    return case.refusal() or case.absence()
+
+
+def unexplained(error: Exception, repository: Repository) -> PetalsError:
+    """Return the error for one that the hub has nothing to do with."""
+    return ModelLoadError(f"Could not load {repository.name!r}: {_without_advice(repository.censored(str(error)))}")
+
+
+def stems_from(error: BaseException, *names: str) -> bool:
+    """Tell whether an error or one of its causes is of a class, or a subclass of one, with one of these names.
+
+    By name, as huggingface_hub has moved these classes around.
+    """
+    return any(each.__name__ in names for link in chain(error) for each in type(link).__mro__)
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return an error, its cause and context, those of these, and so on."""
+    found = [error]
+    for link in found:  # which grows
+        found += [each for each in (link.__cause__, link.__context__) if each is not None and each not in found]
+    return list(dict.fromkeys(found))
+
+
+class _Case:
+    """One failure of one repository."""
+
+    def __init__(self, error: Exception, repository: Repository) -> None:
+        self._error, self._repository, self._name = error, repository, repository.name
+        responses = [getattr(each, "response", None) for each in chain(error)]
+        self._response: Any = next((response for response in responses if response is not None), None)
+        self.said = _without_advice(repository.censored(str(error)))
+
+    def misfit(self) -> PetalsError:
+        """Explain files, or a name, that do not fit the arguments."""
+        name = self._name
+        if stems_from(self._error, "HFValidationError"):
+            return InvalidRequestError(
+                f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
+            )
+        if "trust_remote_code" in self.said:
+            return InvalidRequestError(
+                f"{name!r} brings code of its own, which would run in this process. Read it, and set "
+                "trust_remote_code=True if you trust it."
+            )
+        return InvalidRequestError(f"Could not load {name!r}: {self.said}")
+
+    def refusal(self) -> PetalsError | None:
+        """Explain an answer of the hub, if there was one."""
+        name, key = self._name, self._repository.key
+        if stems_from(self._error, "GatedRepoError"):
+            return self._without_access()
+        if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
+            return InvalidKeyError(
+                f"The hub does not know the key that was sent for {name!r}, {self._origin()}. Check it, or {_SET_KEY} "
+                f"one from {KEYS_PAGE}. {self._request()}"
+            )
+        if stems_from(self._error, "RepositoryNotFoundError"):
+            return ModelNotFoundError(
+                f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
+                f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
+            )
+        if stems_from(self._error, "RevisionNotFoundError"):
+            return ModelNotFoundError(
+                f"{name!r} has no revision {self._repository.revision!r}. {self._page()}/tree/main lists its branches "
+                "and tags."
+            )
+        if self._response is not None and self._response.status_code < _SERVER_ERROR:
+            return ModelLoadError(f"Could not load {name!r} from the hub: {self.said}")
+        return None
+
+    def absence(self) -> PetalsError | None:
+        """Explain files that neither the cache nor the hub gave."""
+        name, cache = self._name, self._repository.cache_dir
+        if self._repository.local_files_only:
+            return ModelLoadError(
+                f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
+                f"download them: {self.said}"
+            )
+        if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
+            last = self._repository.censored(str(chain(self._error)[-1]))
+            return HubUnreachableError(
+                f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
+                f"HF_ENDPOINT and HF_HUB_OFFLINE. Without the hub, all files of {name!r} must be in the cache {cache}."
+            )
+        return None
+
+    def _without_access(self) -> AccessDeniedError:
+        if self._repository.key is None:
+            return AccessDeniedError(
+                f"{self._name!r} is gated, and no key was given. {self._request()} Then {_SET_KEY} a key of your "
+                f"account, from {KEYS_PAGE}."
+            )
+        said = "" if self._response is None else self._response.headers.get("X-Error-Message", "")
+        return AccessDeniedError(
+            f"{self._name!r} is gated, and the key that was sent, {self._origin()}, has no access to it. "
+            f"{self._request()} Or {_SET_KEY} a key that has access."
+            + (f" The hub said: {self._repository.censored(said)}" if said else "")
+        )
+
+    def _origin(self) -> str:
+        """Say where the key came from, in words that go on from "the key that was sent"."""
+        key = self._repository.key
+        for name in KEY_VARIABLES:
+            if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
+                return f"the one in {name}"
+        return "the one given as huggingface_api_key, or stored by huggingface-cli login"
+
+    def _request(self) -> str:
+        return f"Access is requested on the model's page, {self._page()}."
+
+    def _page(self) -> str:
+        return f"{_endpoint()}/{self._name}"
+
+
+def _without_advice(text: str) -> str:
+    """Leave out the sentences in which transformers names an address on the hub: it does so for a folder, too."""
+    sentences = _SENTENCE_ENDS.split(text.strip())
+    return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+
+    return str(constants.ENDPOINT)

@@ -1,0 +1,1 @@
+"""The servers of a swarm: which hold which blocks, and the wire to them."""

@@ -1,0 +1,120 @@
+"""Which servers hold which blocks, as petals' sequence manager knows it, with a bound on every wait."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from langchain_petals.errors import BlocksMissingError, SwarmUnreachableError
+from langchain_petals.petals_compat import load_petals
+
+logger = logging.getLogger(__name__)
+
+
+class Routes:
+    """Which servers hold which blocks, as petals' sequence manager knows it; every wait has a bound.
+
+    Args:
+        model: Petals' distributed model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._manager = model.transformer.h.sequence_manager
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether servers can forget the last tokens of a session: those of petals 2.3 can.
+
+        A server of another version than this client's would ignore the request; swarms are of one version.
+        """
+        return bool(load_petals().can_roll_back)
+
+    @property
+    def manager(self) -> Any:
+        """Petals' `RemoteSequenceManager`."""
+        return self._manager
+
+    def refresh(self, timeout: float) -> None:
+        """Ask the DHT again which servers there are.
+
+        Raises:
+            SwarmUnreachableError: No answer within `timeout` seconds.
+        """
+        self._manager.ready.clear()
+        self._wait(timeout)
+
+    def _wait(self, timeout: float) -> None:
+        manager = self._manager
+        with manager._thread_start_lock:  # noqa: SLF001
+            if not manager.is_alive():
+                manager._thread.start()  # noqa: SLF001
+        if not manager.ready.is_set():
+            manager.update(wait=False)
+            if not manager.ready.wait(timeout):
+                msg = (
+                    f"The swarm's DHT gave no routes within {timeout:g} s. Check that the initial peers are still "
+                    "running and reachable."
+                )
+                raise SwarmUnreachableError(msg)
+
+    def choose(self, max_length: int, timeout: float) -> list[Any]:
+        """Return the fastest chain of spans over all blocks.
+
+        Petals' own `make_sequence` may wait for ever for an update, hence the way around it.
+
+        Args:
+            max_length: Tokens of attention cache that each server should have free.
+            timeout: Seconds to wait for the first routes.
+
+        Returns:
+            `RemoteSpanInfo` objects with `peer_id`, `start` and `end`, in the order of the blocks.
+
+        Raises:
+            BlocksMissingError: Some blocks have no server.
+            SwarmUnreachableError: No routes within `timeout` seconds.
+        """
+        self._wait(timeout)
+        manager = self._manager
+        with manager.lock_changes:
+            missing = [i for i, spans in enumerate(manager.state.sequence_info.spans_containing_block) if not spans]
+        if missing:
+            raise BlocksMissingError(missing, manager.config.dht_prefix)
+        spans: list[Any] = manager._make_sequence_with_min_latency(  # noqa: SLF001
+            0, len(manager), cache_tokens_needed=max_length
+        )
+        logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.peer_id}" for s in spans))
+        return spans
+
+    def ban(self, peer_id: Any) -> None:
+        """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
+        self._manager.on_request_failure(peer_id)
+
+    def note_full(self, peer_id: Any) -> None:
+        """Prefer other servers to one whose attention cache is full, until it announces what it has free again."""
+        manager = self._manager
+        with manager.lock_changes:
+            for spans in manager.state.sequence_info.spans_containing_block:
+                for span in spans:
+                    if span.peer_id == peer_id:
+                        span.server_info.cache_tokens_left = 0
+
+    def praise(self, peer_id: Any) -> None:
+        """End a server's series of failures."""
+        self._manager.on_request_success(peer_id)
+
+    def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
+        """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.
+
+        Args:
+            peer_id: The server, in base 58 as in `allowed_servers`.
+            block: One of its blocks.
+            timeout: Seconds to wait for the answer.
+
+        Returns:
+            Tokens of a single block: a session of n tokens on three blocks takes 3 * n.
+        """
+        api, manager = load_petals(), self._manager
+        stub = api.handler.get_stub(manager.state.p2p, api.hivemind.PeerID.from_base58(peer_id))
+        question = api.runtime_pb2.ExpertUID(uid=manager.block_uids[block])
+        answer = api.worker.run_coroutine(stub.rpc_info(question, timeout=timeout))
+        return int(api.hivemind.MSGPackSerializer.loads(answer.serialized_info)["cache_tokens_available"])

@@ -1,0 +1,57 @@
+"""A session on a plain transformers model in this process: for tests, and for a model given as `client`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+from langchain_petals.engine.sessions.seen_tokens import SeenTokens
+
+
+class LocalSession:
+    """Feeds a local model, keeping its attention cache.
+
+    Args:
+        model: A transformers causal language model.
+    """
+
+    max_length = sys.maxsize
+    can_roll_back = False
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: Any = None
+        self._seen = SeenTokens()
+
+    @property
+    def position(self) -> int:
+        """Tokens of each row that the model has seen."""
+        return len(self._seen)
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up."""
+        return self.position
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the model has seen."""
+        return self._seen.first_row
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session again; nothing to do, since it neither forgets nor runs out of room."""
+
+    @torch.inference_mode()
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more tokens; see `Session.extend`."""
+        out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
+        self._cache = out.past_key_values
+        self._seen.add(ids)
+        logits: torch.Tensor = out.logits[:, -1]
+        return logits.float().cpu()
+
+    def close(self) -> None:
+        """Drop the cache."""
+        self._cache = None

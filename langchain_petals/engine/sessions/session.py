@@ -1,0 +1,244 @@
+"""The seam below the token loop: a session holds rows of tokens and gives the logits for what comes next."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import tenacity
+import torch
+
+from langchain_petals.engine.network.span_chain import SpanChain, SpanError
+from langchain_petals.engine.sessions.seen_tokens import SeenTokens
+from langchain_petals.errors import SpanFailedError, SwarmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_petals.engine.network.routes import Routes
+    from langchain_petals.engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """Rows of tokens that a model has seen, all of the same length."""
+
+    @property
+    def position(self) -> int:
+        """Tokens of each row that the model has seen."""
+
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more tokens.
+
+        Args:
+            ids: Token ids, shape (rows, new tokens).
+
+        Returns:
+            Logits for the token after the last one, shape (rows, vocabulary).
+        """
+
+    def close(self) -> None:
+        """Give the memory back; may be called twice."""
+
+
+class ReusableSession(Session, Protocol):
+    """A session of one row that may be kept for a prompt that goes on where it ended."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The tokens that the model has seen."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that it has room for."""
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up while it is kept."""
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether `resume` can forget tokens."""
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session after a rest, forgetting the tokens from `position` on.
+
+        Args:
+            position: Tokens to go on after.
+            needed: Tokens that there will be at the most; not more than `max_length`.
+        """
+
+
+class CacheLimitError(SwarmError):
+    """The servers' attention caches hold fewer tokens than the session needs.
+
+    Attributes:
+        limit: Tokens that they hold for one session.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the servers hold at most {limit} tokens for one session")
+
+
+class SwarmSession:
+    """A session on a chain of servers that outlives them.
+
+    When a server fails, it is banned, the routes are refreshed, a new chain is opened and all tokens are fed again:
+    the caller sees a pause. (Petals' own failover restarts the replacement at position 0 with the old history and
+    fails for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
+
+    Args:
+        model: Petals' distributed model.
+        routes: The model's routes.
+        needed: Tokens that each row will have at the most.
+        max_length: Tokens of attention cache to ask for on each server, for each row; at least `needed`.
+        settings: Bounds of all waits, and how often to try again.
+        make_room: Gives up sessions that are kept without need, called when a server's attention cache is full.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        routes: Routes,
+        *,
+        needed: int,
+        max_length: int,
+        settings: Settings,
+        make_room: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._model, self._routes, self._settings = model, routes, settings
+        self._needed, self.max_length = needed, max_length
+        self._make_room = make_room
+        self._chain: SpanChain | None = None
+        self._seen = SeenTokens()  # everything that was fed
+        self._rested = False  # whether it was idle: if the next step fails, the server may have tidied it up
+        self._routes_are_old = False
+        self._waits_for_room = False  # on servers that are full
+
+    @property
+    def position(self) -> int:
+        """Tokens of each row that the servers have seen."""
+        return len(self._seen)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the servers have seen."""
+        return self._seen.first_row
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it takes up on each server."""
+        return self.max_length
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether the servers can forget tokens: those of petals 2.3 can."""
+        return self._routes.can_roll_back
+
+    def resume(self, position: int, needed: int) -> None:
+        """Take up the session after a rest; see `ReusableSession.resume`."""
+        self._rested, self._needed = True, needed
+        if position < self.position:
+            self._seen.cut(position)
+            if self._chain is not None:
+                self._chain.roll_back(position)
+
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more tokens, again from the start on other servers where one fails.
+
+        Args:
+            ids: Token ids, shape (rows, new tokens).
+
+        Returns:
+            Logits for the token after the last one, shape (rows, vocabulary).
+
+        Raises:
+            SpanFailedError: A span of blocks failed on every attempt.
+            SwarmError: There were no routes.
+            CacheLimitError: The servers' caches are too small for `needed` tokens.
+        """
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
+            wait=lambda state: self._settings.pause(state.attempt_number),
+            retry=tenacity.retry_if_exception(_may_pass),
+            retry_error_callback=_give_up,
+        )
+        logits: torch.Tensor = attempts(self._attempt, ids)
+        self._seen.add(ids)
+        return logits
+
+    def _attempt(self, ids: torch.Tensor) -> torch.Tensor:
+        fed = ids
+        if self._chain is None:
+            if self._routes_are_old:
+                self._routes.refresh(self._settings.connect_timeout)
+            self._chain = SpanChain(self._routes, self.max_length, self._settings, wait_for_room=self._waits_for_room)
+            fed = self._seen.with_more(ids)
+        try:
+            logits = self._feed(self._chain, fed)
+        except SpanError as error:
+            if not self._leave(error):
+                raise
+            return self._attempt(ids)
+        self._rested = self._routes_are_old = self._waits_for_room = False
+        return logits
+
+    def _leave(self, error: SpanError) -> bool:
+        """Close the chain that failed; return whether no server is to blame, and a new chain will do.
+
+        Else the next attempt goes another way: the server is banned, unless it is only full.
+        """
+        self.close()
+        limit = error.cache_limit
+        if limit is not None and limit < self.max_length:
+            if limit < self._needed:
+                raise CacheLimitError(limit) from error
+            self.max_length = limit  # less headroom will do
+            return True
+        if self._rested:
+            self._rested = False
+            return True
+        if error.is_full:  # with the sessions of others, and of ours; it will do again when they end
+            self._routes.note_full(error.peer_id)
+            self._make_room()
+            self.max_length = self._needed
+            waited, self._waits_for_room = self._waits_for_room, True
+            return not waited
+        logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
+        self._routes.ban(error.peer_id)
+        self._routes_are_old = True
+        return False
+
+    def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+        length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
+        for chunk in torch.split(ids, length, dim=1):
+            hidden = self._forward(chain, chunk)
+        with torch.inference_mode():
+            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
+        return logits.float().cpu()
+
+    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+        # petals looks its active session up in a context variable; nothing may yield between here and there
+        with torch.inference_mode(), self._model.transformer.h.use_session(chain):
+            hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
+        return hidden
+
+    def close(self) -> None:
+        """End the servers' sessions; their caches are free again."""
+        chain, self._chain = self._chain, None
+        if chain is not None:
+            chain.close()
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
+
+
+def _give_up(state: tenacity.RetryCallState) -> NoReturn:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, SpanError):
+        cause = error.__cause__ or error
+        raise SpanFailedError(error.start, error.end, state.attempt_number, cause) from cause
+    raise error or RuntimeError

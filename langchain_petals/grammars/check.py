@@ -1,0 +1,235 @@
+"""Whether a value fits a JSON schema, for what a grammar cannot see to.
+
+Schemas come from strangers: nothing is fetched that they refer to, and no check may take for ever. Whatever draft they
+name, all keywords of all drafts count, since the warning that they will be checked does not depend on it either.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from contextvars import ContextVar
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+import regex
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker, ValidationError, validators
+from jsonschema.exceptions import UnknownType, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from langchain_petals.schemas.json_schema import path_of, subschemas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from langchain_petals.schemas.json_schema import Path
+
+_PATTERN_SECONDS = 2.0
+"""How long patterns may look through one value: some take exponential time."""
+
+_MOST_REFERENCES = 20_000
+"""How many references are followed for one value: where branches of `oneOf` overlap, they multiply with its depth."""
+
+_LONGEST = 300  # characters of a reason; jsonschema's show the whole value
+
+_FORMATS = FormatChecker(formats=("email", "ipv4", "ipv6", "uuid"))
+"""Formats that the grammar enforces by itself, so that `oneOf` can tell them apart; the others are patterns by then."""
+
+
+class _TooLongError(Exception):
+    """A check has been given up."""
+
+
+class _Effort:
+    """What one check has cost so far."""
+
+    def __init__(self) -> None:
+        self.ends = time.monotonic() + _PATTERN_SECONDS
+        self.references = 0
+
+
+_effort: ContextVar[_Effort] = ContextVar("effort")
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Any:
+    """Return a pattern of JavaScript's as Python has it; None if it cannot be read."""
+    try:
+        return regex.compile(_EMPTY_CLASS.sub(r"[\\s\\S]", _NAMED_REFERENCE.sub(r"(?P=\1)", pattern)))
+    except (regex.error, OverflowError):
+        return None
+
+
+_NAMED_REFERENCE, _EMPTY_CLASS = regex.compile(r"\\k<(\w+)>"), regex.compile(r"\[\^\]")
+
+
+def _is_found(pattern: str, text: str) -> bool:
+    compiled = _compiled(pattern)
+    if compiled is None:  # `checkable` has told of it
+        return True
+    left = _effort.get().ends - time.monotonic()
+    try:
+        return left > 0 and compiled.search(text, timeout=left) is not None
+    except TimeoutError:
+        return False
+
+
+def _reference(validator: Any, reference: str, instance: Any, schema: Mapping[str, Any]) -> Any:
+    effort = _effort.get()
+    effort.references += 1
+    if effort.references > _MOST_REFERENCES:
+        msg = "comparing it takes too long"
+        raise _TooLongError(msg)
+    return Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+
+
+def _multiple_of(validator: Any, factor: Any, instance: Any, _: Mapping[str, Any]) -> Iterator[ValidationError]:
+    """Compare numbers as they are written: in binary ones 19.99 is no multiple of 0.01."""
+    if validator.is_type(instance, "number") and Fraction(str(instance)) % Fraction(str(factor)):
+        yield ValidationError(f"{instance!r} is not a multiple of {factor}")
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _is_found(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, _: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object"):
+        for pattern, schema in patterns.items():
+            for key, value in instance.items():
+                if _compiled(pattern) is not None and _is_found(pattern, key):
+                    yield from validator.descend(value, schema, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, others: Any, instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    for key, value in instance.items():
+        if key in named or any(_is_found(pattern, key) for pattern in patterns):
+            continue
+        if others is False:
+            yield ValidationError(f"there is no property {key!r}")
+        else:
+            yield from validator.descend(value, others, path=key)
+
+
+_Validator = validators.extend(
+    Draft202012Validator,
+    {
+        "$ref": _reference,
+        "additionalProperties": _additional_properties,
+        "dependencies": Draft7Validator.VALIDATORS["dependencies"],
+        "multipleOf": _multiple_of,
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+    },
+)
+
+
+class SchemaCheck:
+    """Checks values after they were generated.
+
+    Args:
+        schema: JSON schema, a valid one; see `checkable`.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._validator = _Validator(schema, registry=Registry(), format_checker=_FORMATS)
+
+    def problem(self, value: Any) -> str | None:
+        """Return why a value does not fit; None if it does.
+
+        Example:
+            >>> SchemaCheck({"properties": {"x": {"not": {"const": 1}}}}).problem({"x": 1})
+            "keyword 'not' at $.x: 1 should not be valid under {'const': 1}"
+        """
+        token = _effort.set(_Effort())
+        try:
+            error = best_match(self._validator.iter_errors(value))
+        except (Unresolvable, UnknownType, RecursionError, _TooLongError) as failure:
+            return f"it cannot be compared with its schema: {_shortened(str(failure) or type(failure).__name__)}"
+        finally:
+            _effort.reset(token)
+        if error is None:
+            return None
+        return f"keyword {error.validator!r} at {error.json_path}: {_shortened(error.message)}"
+
+
+def checkable(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
+    """Return a schema without what means nothing, so that values can be compared with it.
+
+    Args:
+        schema: JSON schema, perhaps not a valid one.
+
+    Returns:
+        A copy, and why keywords are not in it, by the place of the schema and the keyword.
+    """
+    copied = _modern(schema)
+    parts = dict(subschemas(copied))
+    ignored: dict[tuple[Path, str], str] = {}
+    for error in Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(copied):
+        place = _keyword_at(tuple(map(str, error.absolute_path)), parts)
+        if place is not None:
+            ignored[place] = f"it is no valid JSON schema: {_shortened(error.message)}"
+    for path, keyword in ignored:
+        parts[path].pop(keyword, None)
+    for path, part in parts.items():
+        reference = part.get("$ref")
+        if isinstance(reference, str) and not _leads_somewhere(reference, path, parts):
+            ignored[path, "$ref"] = f"{reference!r} is not in the schema"
+        if isinstance(part.get("pattern"), str) and _compiled(part["pattern"]) is None:
+            ignored[path, "pattern"] = "it is no regular expression that Python knows"
+    for path, keyword in ignored:
+        parts[path].pop(keyword, None)
+    return copied, ignored
+
+
+def _modern(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema as draft 2020-12 says it, with a keyword where it has `false`, for errors to name."""
+    copied: dict[str, Any] = copy.deepcopy(dict(schema))
+    for _, part in subschemas(copied):
+        part.pop("$schema", None)
+        if isinstance(part.get("items"), list):
+            part["prefixItems"], part["items"] = part["items"], part.pop("additionalItems", True)
+        for keyword in ("properties", "patternProperties"):
+            inner = part.get(keyword)
+            if isinstance(inner, dict):
+                part[keyword] = {name: {"not": {}} if each is False else each for name, each in inner.items()}
+    return copied
+
+
+def _keyword_at(path: Path, parts: Mapping[Path, Any]) -> tuple[Path, str] | None:
+    """Return the innermost schema that a place is in, and the keyword of it."""
+    lengths = (length for length in reversed(range(len(path))) if path[:length] in parts)
+    length = next(lengths, None)
+    return None if length is None else (path[:length], path[length])
+
+
+def _leads_somewhere(reference: str, path: Path, parts: Mapping[Path, Any]) -> bool:
+    if reference == "#" or reference.startswith("#/"):
+        return path_of(reference) in parts
+    base = ""
+    for length in range(len(path) + 1):
+        identifier = parts.get(path[:length], {}).get("$id")
+        base = urljoin(base, identifier) if isinstance(identifier, str) else base
+    whole = DRAFT202012.create_resource(parts[()])
+    try:
+        registry = Registry().with_resources({whole.id() or "": whole, "": whole}.items()).crawl()
+        registry.resolver(base).lookup(reference)
+    except (Unresolvable, ValueError):
+        return False
+    return True
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

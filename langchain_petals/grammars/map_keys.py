@@ -1,0 +1,241 @@
+"""Keys of maps (`propertyNames`), which llguidance does not know, said in keywords that it does know."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.grammars.check import SchemaCheck
+from langchain_petals.grammars.exact import is_writable
+from langchain_petals.schemas.json_schema import resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from langchain_petals.schemas.json_schema import Path
+
+_HEX = "[0-9a-fA-F]"
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL}){{0,3}}"
+_FORMATS = {
+    "uuid": f"{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}",
+    "ipv4": rf"{_OCTET}(?:\.{_OCTET}){{3}}",
+    "ipv6": f"(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}",
+    "hostname": _HOST,
+    "email": rf"[a-zA-Z0-9_+-]+(?:\.[a-zA-Z0-9_+-]+){{0,3}}@{_LABEL}(?:\.{_LABEL}){{1,3}}",
+    "uri": rf"[a-z][a-z0-9+.-]{{0,15}}://{_HOST}(?::\d{{1,4}})?(?:/[a-zA-Z0-9._~%-]*)*",
+}
+"""The formats that llguidance knows by itself, for keys. Of addresses there are more than these."""
+
+_WHOLE = re.compile(r"\^(.*)(?<!\\)\$", re.DOTALL)
+_PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
+
+_MOST_NAMED = 50
+"""How many keys are written as properties, of which llguidance looks at all at each step; more are a pattern."""
+
+_OF_TEXTS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
+_ANNOTATIONS = frozenset(
+    {"title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly", "$comment"}
+)
+
+
+def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
+    """Say `propertyNames` as `properties` or `patternProperties`, and take it out.
+
+    Args:
+        part: A schema, changed in place.
+        parts: All schemas of the document.
+
+    Returns:
+        Whether that says all that `propertyNames` said.
+    """
+    names = part.pop("propertyNames", True)
+    others = part.get("additionalProperties", True)
+    named = part.get("properties") or {}
+    keys = _Keys.of(names, parts)
+    if keys.pattern is not None and not is_writable(keys.pattern):
+        return False
+    if keys.are_free or not isinstance(named, dict):
+        return keys.is_exact and isinstance(named, dict)
+    if "patternProperties" in part:
+        return False
+    texts, pattern = keys.texts, keys.pattern
+    if texts is not None and len(texts) > _MOST_NAMED:
+        texts, pattern = None, _pattern_of(keys)
+    allowed = {key: each if keys.may_be(key) else False for key, each in named.items()}
+    if others is not False and texts is not None:
+        allowed |= {key: others for key in texts if key not in named}
+        others = False
+    elif others is not False and pattern is not None:
+        if others is not True and any(each is not False for each in allowed.values()):
+            return False  # a named property may match the pattern too, and would have to be both
+        part["patternProperties"] = {pattern: others}
+        others = False
+    if allowed:
+        part["properties"] = allowed
+    part["additionalProperties"] = others
+    return keys.is_exact
+
+
+class _Keys:
+    """What keys may be.
+
+    Args:
+        names: The schema of the keys.
+        texts: All of them; None if there is no end of them.
+        pattern: A regular expression that finds something in each; None if there is none.
+        is_exact: Whether `texts` or `pattern` say all that the schema does.
+    """
+
+    def __init__(
+        self, names: Any, *, texts: Sequence[str] | None = None, pattern: str | None = None, is_exact: bool = True
+    ) -> None:
+        self._check = SchemaCheck({"not": {}} if names is False else names if isinstance(names, dict) else {})
+        self.texts = None if texts is None else [text for text in texts if self.may_be(text)]
+        self.pattern, self.is_exact = pattern, is_exact
+
+    @classmethod
+    def of(cls, names: Any, parts: Mapping[Path, dict[str, Any]]) -> _Keys:
+        """Return what keys may be that fit a schema."""
+        if names is False:
+            return cls(names, texts=())
+        names = resolved(names, parts)
+        if not isinstance(names, dict):
+            return cls(names)
+        said = names.keys() - _ANNOTATIONS
+        types = names.get("type", "string")
+        if types != "string" and "string" not in types:
+            return cls(names, texts=())
+        for key in ("anyOf", "oneOf"):
+            if isinstance(names.get(key), list):
+                names = {**names, key: [resolved(each, parts) for each in names[key]]}
+        finite = names.get("enum", [names["const"]] if "const" in names else None)
+        is_known = said <= _OF_TEXTS
+        if isinstance(finite, list):
+            return cls(names, texts=[text for text in finite if isinstance(text, str)], is_exact=is_known)
+        wanted = _wanted(names, parts)
+        # of several only one can be said
+        return cls(names, pattern=wanted[0] if wanted else None, is_exact=is_known and len(wanted) <= 1)
+
+    @property
+    def are_free(self) -> bool:
+        """Whether nothing is known of them."""
+        return self.texts is None and self.pattern is None
+
+    def may_be(self, key: str) -> bool:
+        """Whether this may be a key."""
+        return self._check.problem(key) is None
+
+
+def _wanted(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) -> list[str]:
+    """Return regular expressions that all have to find something in a key."""
+    wanted = []
+    if isinstance(names.get("pattern"), str):
+        wanted.append(names["pattern"])
+    form = names.get("format")
+    if isinstance(form, str) and form in _FORMATS:
+        wanted.append(f"^{_FORMATS[form]}$")
+    for key in ("anyOf", "oneOf"):
+        if isinstance(names.get(key), list):
+            found = [_Keys.of(each, parts) for each in names[key]]
+            if any(each.are_free and each.is_exact for each in found):
+                continue  # any text will do
+            wanted.append(_any_of([_pattern_of(each) for each in found]))
+    least, most = names.get("minLength", 0), names.get("maxLength", "")
+    if least or most != "":
+        wanted.append(rf"^[\s\S]{{{least},{most}}}$")
+    return wanted
+
+
+def _pattern_of(keys: _Keys) -> str:
+    if keys.texts is None:
+        return keys.pattern or ""
+    return "^(?:" + "|".join(_literal(text) for text in keys.texts) + ")$"
+
+
+def _any_of(patterns: Sequence[str]) -> str:
+    """Return one pattern for several; llguidance does not take anchors inside of alternatives."""
+    distinct = list(dict.fromkeys(patterns))
+    whole = [_WHOLE.fullmatch(pattern) for pattern in distinct]
+    if all(whole) and not any(_has_alternatives(each[1]) for each in whole if each):
+        return "^(?:" + "|".join(each[1] for each in whole if each) + ")$"
+    return "|".join(f"(?:{pattern})" for pattern in distinct)
+
+
+def _has_alternatives(pattern: str) -> bool:
+    """Whether a pattern has alternatives outside of groups: its anchors then belong to the first and the last one."""
+    depth = 0
+    for part in _PARTS.findall(pattern):
+        depth += (part == "(") - (part == ")")
+        if part == "|" and depth == 0:
+            return True
+    return False
+
+
+def _literal(text: str) -> str:
+    return "".join(character if character.isalnum() else rf"\x{{{ord(character):x}}}" for character in text)
+
+
+def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of the texts that stand for keys of a map in Python: JSON knows no others.
+
+    Args:
+        keys: JSON schema of the keys, as pydantic writes it for values.
+
+    Returns:
+        A schema of texts that pydantic reads as such keys; empty where any text is one.
+
+    Example:
+        >>> key_texts({"type": "boolean"})
+        {'enum': ['true', 'false']}
+    """
+    for key in ("anyOf", "oneOf"):
+        if isinstance(keys.get(key), list):
+            branches = [key_texts(each) for each in keys[key] if each.get("type") != "null"]
+            return {} if {} in branches else {"anyOf": branches} if len(branches) > 1 else branches[0]
+    if "const" in keys or "enum" in keys:
+        values = keys.get("enum", [keys.get("const")])
+        texts = [each for each in values if isinstance(each, str)]
+        # of an enumeration of whole numbers pydantic reads these, but of a mixed one its texts only
+        return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
+    kind = keys.get("type")
+    if kind == "boolean":
+        return {"enum": ["true", "false"]}
+    if kind in ("integer", "number"):
+        return _numbers(keys)
+    return {key: value for key, value in keys.items() if key not in _ANNOTATIONS and (key, value) != ("type", "string")}
+
+
+DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$"
+"""Pattern of numbers that are written as texts."""
+
+_MOST_LISTED = 1024
+
+
+def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = keys.get("minimum"), keys.get("maximum")
+    bounds = {key: value for key, value in keys.items() if key not in _ANNOTATIONS and key != "type"}
+    if keys["type"] == "number":
+        return {"pattern": DECIMAL, **bounds}
+    low = low if "exclusiveMinimum" not in keys else keys["exclusiveMinimum"] + 1
+    high = high if "exclusiveMaximum" not in keys else keys["exclusiveMaximum"] - 1
+    if low is not None and high is not None and 0 <= high - low < _MOST_LISTED:
+        step = keys.get("multipleOf", 1)
+        return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
+    for (lowest, highest), pattern in _SIGNS.items():
+        if (low, high) == (lowest, highest) and "multipleOf" not in keys:
+            return {"pattern": pattern}
+    # texts have no bounds; that they are there tells that something was lost
+    return {"pattern": _SIGNS[None, None], **bounds}
+
+
+_SIGNS: dict[tuple[int | None, int | None], str] = {
+    (None, None): r"^-?(?:0|[1-9]\d{0,17})$",
+    (0, None): r"^(?:0|[1-9]\d{0,17})$",
+    (1, None): r"^[1-9]\d{0,17}$",
+    (None, 0): r"^(?:0|-[1-9]\d{0,17})$",
+    (None, -1): r"^-[1-9]\d{0,17}$",
+}
+"""Patterns of whole numbers by their least and most."""

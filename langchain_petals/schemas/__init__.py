@@ -1,0 +1,1 @@
+"""JSON schemas of whatever describes an object: pydantic classes, dataclasses, TypedDicts, dictionaries."""
