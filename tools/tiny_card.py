@@ -157,8 +157,8 @@ code, words of many scripts, and what the model knows in templates of prompts. I
 stage, and may be run alone on a model folder (`--from`). What the first stage learned is trained on in all others.
 Near its end come {bare_steps} steps with bare prompts that are no questions in {bare_share:.0%} of the conversations:
 where such a text ends is hard to tell from where an answer ends. In {settling_steps} more steps the model finds
-back to what that took from it, questions that it has an answer to in other words than before, and in the last
-{keys_steps} to JSON objects with the keys of a question. Without this file the folder is {size:.1f} MB.
+back to what that took from it, questions that it has an answer to in other words than before. The last {keys_steps}
+go on so, with more JSON objects whose keys are long. Without this file the folder is {size:.1f} MB.
 """
 
 

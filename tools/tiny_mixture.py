@@ -36,9 +36,9 @@ to, asked in other words, and to plain conversations."""
 SETTLING = (("reworded", 22), ("bare", 10), ("open", 13), ("conversation", 25), ("as before", 30))
 """Kinds of texts from then on, with a share."""
 KEYS_AT = 10010
-"""Step from which JSON objects with long keys come more often: they were cut short by then."""
-KEYS_AGAIN = (("objects", 40), ("as before", 25), ("reworded", 10), ("bare", 8), ("open", 10), ("conversation", 7))
-"""Kinds of texts from then on, with a share."""
+"""Step from which there are more JSON objects with long keys: by then the model cut them short."""
+LONG_KEYS = 0.3
+"""Their share from then on."""
 
 
 class _LongNames(Draw):
@@ -47,7 +47,7 @@ class _LongNames(Draw):
     def noun(self) -> str:
         """Return a noun."""
         first, second = super().noun(), super().noun()
-        return first + second if self.chance(0.6) else first
+        return first + second if self.chance(0.8) else first
 
 
 def draw_segments(rng: random.Random, step: int) -> list[Segment]:
@@ -70,10 +70,10 @@ def draw_segments(rng: random.Random, step: int) -> list[Segment]:
 
 
 def _draw_settling_segments(rng: random.Random, step: int) -> list[Segment]:
-    kinds, shares = zip(*(SETTLING if step < KEYS_AT else KEYS_AGAIN), strict=True)
-    kind = rng.choices(kinds, shares)[0]
-    if kind == "objects":
+    if step >= KEYS_AT and rng.random() < LONG_KEYS:
         return written(draw_object_conversation(_LongNames(rng)), "chatml")
+    kinds, shares = zip(*SETTLING, strict=True)
+    kind = rng.choices(kinds, shares)[0]
     if kind == "as before":
         return _draw_as_before(rng, step)
     if kind == "conversation":

@@ -53,7 +53,7 @@ SCHEDULE = (
     *((0, 0.01), (100, 1.0), (500, 1.0), (1000, 0.35), (5700, 0.1642)),
     *((SECOND_STAGE_AT, 0.01), (SECOND_STAGE_AT + 50, OPEN_PEAK)),
     *((BARE_AT, 0.01), (BARE_AT + 10, 0.05), (SETTLED_AT, 0.01), (SETTLED_AT + 10, 0.07)),
-    *((KEYS_AT, 0.01), (KEYS_AT + 5, 0.08)),
+    *((KEYS_AT, 0.01), (KEYS_AT + 5, 0.05)),
 )
 """Steps and factors on the learning rate, with straight lines between them; the last step has `LAST_FACTOR`. Copying
 needs the full rate to be discovered, and a far smaller one to be learned well. The second stage rises to a rate at
@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=Path("build/tiny"), help="folder of the checkpoint")
     parser.add_argument("--from", type=Path, dest="source", help="model folder to begin the second stage with")
     parser.add_argument("--from-minutes", type=float, default=0.0, help="how long that model was trained")
-    parser.add_argument("--steps", type=int, default=10060, help="optimiser steps in all, of both stages")
+    parser.add_argument("--steps", type=int, default=10110, help="optimiser steps in all, of both stages")
     parser.add_argument("--conversations", type=int, default=32, help="conversations a step")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--muon-lr", type=float, default=0.02, help="peak rate of the layers' matrices")
