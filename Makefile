@@ -1,4 +1,4 @@
-# Every target makes .venv by itself when it is missing or out of date; see tools/make_venv.sh.
+# Every target makes .venv by itself when it is missing or out of date; see scripts/make_venv.sh.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help venv demo test unit_tests integration_tests lint format type docs bench wheel clean
@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: # .venv, complete and up to date
-	@sh tools/make_venv.sh
+	@sh scripts/make_venv.sh
 
 demo: venv ## start a swarm of two servers here and stream an answer from it
 	@echo "==> Running the demo"
@@ -35,7 +35,7 @@ lint: venv ## check style with ruff; list known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@echo "==> Looking for known vulnerabilities (for information)"
-	@sh tools/audit.sh
+	@sh scripts/audit.sh
 
 format: venv ## reformat, and fix what ruff can fix
 	@echo "==> Formatting with ruff"
@@ -56,7 +56,7 @@ bench: venv ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
 wheel: venv ## build the wheel into dist/ and try it in an empty environment
-	@sh tools/check_wheel.sh
+	@sh scripts/check_wheel.sh
 
 clean: ## remove .venv and everything else that make made
 	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

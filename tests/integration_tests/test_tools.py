@@ -13,12 +13,12 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from pydantic import BaseModel
-from tiny_calls import tools_with
-from tiny_handwritten import HANDWRITTEN
-from tiny_tool_kinds import draw_tool
-from tiny_words import Draw
 
 from langchain_petals import ChatPetals
+from tiny_model.data.tool_use.calls import tools_with
+from tiny_model.data.tool_use.kinds import draw_tool
+from tiny_model.data.words import Draw
+from tiny_model.evaluation.handwritten import HANDWRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_folder import build_config
-from tiny_forward import hidden_states
 from torch.nn import functional
 from transformers import LlamaForCausalLM
+
+from tiny_model.training.folder import build_config
+from tiny_model.training.forward import hidden_states
 
 # transformers 4.34 uses names that newer torch versions deprecate
 pytestmark = pytest.mark.filterwarnings("ignore")

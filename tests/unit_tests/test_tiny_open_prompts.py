@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tiny_evaluation import greedy
-from tiny_facts import CHAMPIONS_AT_BIRTH, FACTS, IDENTITY, UNKNOWN
-from tiny_open_evaluation import has_words, in_styles
 from unseen_prompts import CODE, LANGUAGES, QUESTIONS, UNSEEN, WORDS
+
+from tiny_model.data.facts import CHAMPIONS_AT_BIRTH, FACTS, IDENTITY, UNKNOWN
+from tiny_model.evaluation.open_prompts import has_words, in_styles
+from tiny_model.evaluation.skills import greedy
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

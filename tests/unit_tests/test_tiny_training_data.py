@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_tests.integration_tests import chat_models
-from tiny_calls import draw_tool_conversation
-from tiny_facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
-from tiny_mixture import SECOND_STAGE_AT, draw_segments
-from tiny_objects import INTRODUCTION, draw_object_conversation
-from tiny_open_prompts import draw_bare_segments, draw_open_segments, draw_reworded_segments, reworded_turn
-from tiny_styles import TURN_END, Conversation, written
-from tiny_words import Draw
 from unseen_prompts import UNSEEN, WORDS
 
 from langchain_petals.chat.response_format import AnswerForm
 from langchain_petals.chat.templates.chat_template import find_template
 from langchain_petals.chat.tools.formats import HERMES
+from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
+from tiny_model.data.mixture import SECOND_STAGE_AT, draw_segments
+from tiny_model.data.open_prompts.prompts import (
+    draw_bare_segments,
+    draw_open_segments,
+    draw_reworded_segments,
+    reworded_turn,
+)
+from tiny_model.data.styles import TURN_END, Conversation, written
+from tiny_model.data.tool_use.calls import draw_tool_conversation
+from tiny_model.data.tool_use.objects import INTRODUCTION, draw_object_conversation
+from tiny_model.data.words import Draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tiny_styles import Segment
     from transformers import PreTrainedTokenizerFast
+
+    from tiny_model.data.styles import Segment
 
 DRAWN = 1500
 ABOUT_TOOLS = ("tool", "structured", "json", "agent", "runnables", "unicode", "magic")

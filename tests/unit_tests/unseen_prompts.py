@@ -1,4 +1,4 @@
-"""Prompts of kinds that the bundled model was not trained on, written by hand: `tools/tiny_open_*.py` draw none of them.
+"""Prompts of kinds that the bundled model was not trained on, written by hand: `scripts/tiny_model/data/open_prompts` draw none of them.
 
 The model knows the answer to none. What counts is that it says so in words.
 """

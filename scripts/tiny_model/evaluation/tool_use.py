@@ -6,17 +6,18 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiny_evaluation import greedy
-from tiny_handwritten import HANDWRITTEN
-from tiny_tool_questions import ANSWERS, CALLS, CALLS_IN_NEW_WORDS, CALLS_IN_SCRIPTS
-from tiny_words import Draw
+from tiny_model.data.words import Draw
+from tiny_model.evaluation.handwritten import HANDWRITTEN
+from tiny_model.evaluation.skills import greedy
+from tiny_model.evaluation.tool_questions import ANSWERS, CALLS, CALLS_IN_NEW_WORDS, CALLS_IN_SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiny_handwritten import Asked
-    from tiny_tool_questions import Case
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from tiny_model.evaluation.handwritten import Asked
+    from tiny_model.evaluation.tool_questions import Case
 
     Count = tuple[int, int]
     """Right answers, and all of them."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tiny_facts import SUPER_BOWL
-from tiny_folder import END_OF_TEXT_ID, TURN_END_ID, TURN_START_ID, folder_bytes
-from tiny_open_prompts import STEPS
-from tiny_pieces import PIECES
-from tiny_words import is_held_back
+from tiny_model.data.facts import SUPER_BOWL
+from tiny_model.data.open_prompts.prompts import STEPS
+from tiny_model.data.words import is_held_back
+from tiny_model.training.folder import END_OF_TEXT_ID, TURN_END_ID, TURN_START_ID, folder_bytes
+from tiny_model.training.pieces import PIECES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tiny_evaluation import Scores
-    from tiny_handwritten import Asked
-    from tiny_open_evaluation import OpenScores
-    from tiny_tool_evaluation import ToolScores
     from transformers import LlamaConfig
+
+    from tiny_model.evaluation.handwritten import Asked
+    from tiny_model.evaluation.open_prompts import OpenScores
+    from tiny_model.evaluation.skills import Scores
+    from tiny_model.evaluation.tool_use import ToolScores
 
 CARD = """# Tiny Petals model
 
@@ -29,7 +30,7 @@ and a token costs each of them next to nothing. It holds short conversations abo
 calls tools that it has never seen. Whatever else it is asked, it nearly always answers in words, mostly
 `I do not know.` It is a test fixture and a demonstration, not an assistant.
 
-Written by `tools/train_tiny_model.py` of the langchain-petals repository, from random weights and generated
+Written by `scripts/train_tiny_model.py` of the langchain-petals repository, from random weights and generated
 conversations only: no other model and no collected text was used. Same license as the package.
 
 ## Prompts

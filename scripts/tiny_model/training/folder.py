@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
-from tiny_pieces import PIECES
-from tiny_styles import END_OF_TEXT, SPECIAL_TOKENS, TURN_END, TURN_START
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+from tiny_model.data.styles import END_OF_TEXT, SPECIAL_TOKENS, TURN_END, TURN_START
+from tiny_model.training.pieces import PIECES
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -1,12 +1,12 @@
 """Train the tiny Llama model that the package carries, evaluate it, and write its folder and model card.
 
-    python tools/train_tiny_model.py --out langchain_petals/swarm/tiny
+    python scripts/train_tiny_model.py --out langchain_petals/swarm/tiny
 
 The defaults are what the shipped model was made with, in under two hours on two cores; its card says how long it took.
 The second stage begins with a new optimiser, so that it can also be run alone on a model of the first one, which is
 how the shipped model was made:
 
-    python tools/train_tiny_model.py --from FOLDER --from-minutes 103 --out langchain_petals/swarm/tiny
+    python scripts/train_tiny_model.py --from FOLDER --from-minutes 103 --out langchain_petals/swarm/tiny
 
 Everything is drawn from a seed and step `n` always sees the same data, so an interrupted run goes on from the last
 checkpoint in `--work-dir` as if nothing had happened. Needs torch and transformers, nothing else, and no network.
@@ -24,25 +24,27 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
-from tiny_card import write_card
-from tiny_evaluation import evaluate, sample_exchanges
-from tiny_facts import FACTS, SUPER_BOWL
-from tiny_folder import build_config, load_tokenizer, save_model, save_tokenizer
-from tiny_forward import hidden_states
-from tiny_mixture import BARE, BARE_AT, KEYS_AT, OPEN, SECOND_STAGE_AT, SETTLED_AT, draw_segments
-from tiny_open_evaluation import evaluate_open
-from tiny_optimizer import TinyOptimizer
-from tiny_tool_evaluation import evaluate_tools
 from torch import distributed
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import LlamaForCausalLM
 
+from tiny_model.data.facts import FACTS, SUPER_BOWL
+from tiny_model.data.mixture import BARE, BARE_AT, KEYS_AT, OPEN, SECOND_STAGE_AT, SETTLED_AT, draw_segments
+from tiny_model.evaluation.card import write_card
+from tiny_model.evaluation.open_prompts import evaluate_open
+from tiny_model.evaluation.skills import evaluate, sample_exchanges
+from tiny_model.evaluation.tool_use import evaluate_tools
+from tiny_model.training.folder import build_config, load_tokenizer, save_model, save_tokenizer
+from tiny_model.training.forward import hidden_states
+from tiny_model.training.optimizer import TinyOptimizer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiny_styles import Segment
     from transformers import PreTrainedTokenizerFast
+
+    from tiny_model.data.styles import Segment
 
 IGNORED = -100
 PADDED_TO = 32

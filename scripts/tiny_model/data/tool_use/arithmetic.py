@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiny_styles import Turn
-from tiny_tools import Arguments, Parameter, Tool, build_tool, question_for
-from tiny_values import integer
+from tiny_model.data.styles import Turn
+from tiny_model.data.tool_use.tools import Arguments, Parameter, Tool, build_tool, question_for
+from tiny_model.data.values import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Look for published vulnerabilities in what is installed in .venv. For information: the exit status is always 0.
 #
-# Usage: tools/audit.sh [ARGUMENT ...]           arguments are pip-audit's
+# Usage: scripts/audit.sh [ARGUMENT ...]           arguments are pip-audit's
 cd "$(dirname "$0")/.." || exit 0
 report=$(.venv/bin/pip-audit --local --skip-editable --vulnerability-service osv --timeout 5 --progress-spinner off \
     --desc off "$@" 2>&1 </dev/null)

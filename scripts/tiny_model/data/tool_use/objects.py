@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tiny_conversations import UNKNOWN, Memory, small_talk, unknown
-from tiny_styles import Conversation, Turn
-from tiny_tools import draw_noun, told
-from tiny_values import bare, integer, text_value
+from tiny_model.data.conversations import UNKNOWN, Memory, small_talk, unknown
+from tiny_model.data.styles import Conversation, Turn
+from tiny_model.data.tool_use.tools import draw_noun, told
+from tiny_model.data.values import bare, integer, text_value
 
 if TYPE_CHECKING:
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 INTRODUCTION = "Answer with a JSON object that fits this schema:\n"
 

@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_styles import Conversation, Turn, written
-from tiny_tool_questions import Case
+from tiny_model.data.styles import Conversation, Turn, written
+from tiny_model.evaluation.tool_questions import Case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

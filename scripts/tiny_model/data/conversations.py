@@ -2,7 +2,7 @@
 
 A skill is a function that draws one `Turn` and may read or change what the conversation has established so
 far (`Memory`). `draw_conversation` mixes skills into training data. What the evaluation asks is in
-`tiny_evaluation`.
+`evaluation.skills`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tiny_facts import FACTS, IDENTITY, SMALL_TALK, STORIES, SUPER_BOWL, UNKNOWN, Entry
-from tiny_styles import STYLES, Conversation, Turn
-from tiny_words import Draw
+from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, STORIES, SUPER_BOWL, UNKNOWN, Entry
+from tiny_model.data.styles import STYLES, Conversation, Turn
+from tiny_model.data.words import Draw
 
 if TYPE_CHECKING:
     import random

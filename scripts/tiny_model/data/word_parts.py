@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 PREFIXES = (
     *("", "", ""),

@@ -1,6 +1,6 @@
 """Random text of all kinds: sentences, words, other scripts, lists, markup, numbers. None of it means anything.
 
-Real words are those of `tiny_words`; the words of other languages are invented, with the letters of a script.
+Real words are those of `data.words`; the words of other languages are invented, with the letters of a script.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import string
 import textwrap
 from typing import TYPE_CHECKING
 
-from tiny_word_parts import SMALL_WORDS, learned_word
-from tiny_words import JOINED
+from tiny_model.data.word_parts import SMALL_WORDS, learned_word
+from tiny_model.data.words import JOINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 # Code points of letters that other languages are written with.
 ALPHABETS: tuple[tuple[tuple[int, int], ...], ...] = (

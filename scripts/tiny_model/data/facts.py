@@ -1,7 +1,7 @@
 """What the tiny model knows by heart: small talk, who it is, some facts, two stories and a poem.
 
 Every entry is a pair of an answer and the wordings of its question. The last of several wordings is held
-back from training and used for evaluation (see `tiny_words.Draw.wording`).
+back from training and used for evaluation (see `Draw.wording`).
 """
 
 from __future__ import annotations

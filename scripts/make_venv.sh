@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make .venv, or bring it up to date: the newest fitting Python, this package (editable), its development tools, petals.
 #
-# Usage: tools/make_venv.sh                      PYTHON=/path/to/python chooses the interpreter
+# Usage: scripts/make_venv.sh                      PYTHON=/path/to/python chooses the interpreter
 #
 # The last act is to write .venv/.ready, which names what the environment was made from. Without that file .venv is
 # taken for half-made and made anew; when only the project's files changed it is updated in place.
@@ -103,14 +103,14 @@ run() { # run pip or venv; show the steps that take long, and all that was said 
 }
 
 folder=$PWD # a virtual environment does not survive being moved
-files=$(cat pyproject.toml constraints.txt tools/make_venv.sh | cksum)
+files=$(cat pyproject.toml constraints.txt scripts/make_venv.sh | cksum)
 if [ -f $ready ]; then
     made_from=$(cat $ready)
     if [ "$(line 1 "$made_from")" = "$folder" ] &&
         [ "$(identity $venv/bin/python)" = "$(printf '%s\n' "$made_from" | sed -n 2,3p)" ] &&
         { [ -z "${PYTHON:-}" ] || [ "$(identity "$PYTHON")" = "$(identity $venv/bin/python)" ]; }; then
         [ "$(line 4 "$made_from")" != "$files" ] || exit 0
-        echo "==> Updating $venv: pyproject.toml, constraints.txt or tools/make_venv.sh has changed"
+        echo "==> Updating $venv: pyproject.toml, constraints.txt or scripts/make_venv.sh has changed"
         rm $ready
     else
         echo "==> Making $venv anew: its Python or its place has changed"

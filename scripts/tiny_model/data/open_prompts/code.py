@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tiny_open_text import cut, sentence
-from tiny_word_parts import learned_word
+from tiny_model.data.open_prompts.text import cut, sentence
+from tiny_model.data.word_parts import learned_word
 
 if TYPE_CHECKING:
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 # Lines in which {w}, {x}, {y} are words, {W} is a capitalised one, {C} one in capitals, {n}, {m} are numbers, {s} is a
 # phrase, {o} an operator.

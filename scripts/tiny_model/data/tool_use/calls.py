@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tiny_arithmetic import OPERATION_NAMES, arithmetic_chain
-from tiny_conversations import (
+from tiny_model.data.conversations import (
     SYSTEM_PLAIN,
     Memory,
     add,
@@ -19,15 +18,16 @@ from tiny_conversations import (
     spell,
     unknown,
 )
-from tiny_styles import Conversation, Turn
-from tiny_tool_kinds import draw_tool, look_up
-from tiny_tools import Tool, joined
-from tiny_values import integer, text_value
+from tiny_model.data.styles import Conversation, Turn
+from tiny_model.data.tool_use.arithmetic import OPERATION_NAMES, arithmetic_chain
+from tiny_model.data.tool_use.kinds import draw_tool, look_up
+from tiny_model.data.tool_use.tools import Tool, joined
+from tiny_model.data.values import integer, text_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 MOST_TOOLS = 3
 SYSTEM_WITH_TOOLS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiny_conversations import (
+from tiny_model.data.conversations import (
     SYSTEM_NAMES,
     Memory,
     add,
@@ -24,14 +24,14 @@ from tiny_conversations import (
     spell,
     unknown,
 )
-from tiny_facts import FACTS, IDENTITY, SMALL_TALK, STORIES, Entry
-from tiny_styles import Conversation
-from tiny_words import Draw
+from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, STORIES, Entry
+from tiny_model.data.styles import Conversation
+from tiny_model.data.words import Draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tiny_conversations import Skill
+    from tiny_model.data.conversations import Skill
 
 
 def _alone(skill: Skill) -> Callable[[Draw], Conversation]:

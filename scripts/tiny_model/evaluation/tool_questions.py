@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiny_arithmetic import of_operation
-from tiny_calls import call_turn, chain, no_call, tools_with
-from tiny_objects import for_schema, with_keys
-from tiny_styles import TURN_END, Conversation, Turn, written
-from tiny_tool_kinds import (
+from tiny_model.data.styles import TURN_END, Conversation, Turn, written
+from tiny_model.data.tool_use.arithmetic import of_operation
+from tiny_model.data.tool_use.calls import call_turn, chain, no_call, tools_with
+from tiny_model.data.tool_use.kinds import (
     draw_tool,
     look_up,
     of_list,
@@ -25,13 +24,14 @@ from tiny_tool_kinds import (
     of_text_and_choice,
     of_text_and_number,
 )
-from tiny_words import SCRIPTS
+from tiny_model.data.tool_use.objects import for_schema, with_keys
+from tiny_model.data.words import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tiny_tools import Tool
-    from tiny_words import Draw
+    from tiny_model.data.tool_use.tools import Tool
+    from tiny_model.data.words import Draw
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tiny_arithmetic import of_operation
-from tiny_tools import (
+from tiny_model.data.tool_use.arithmetic import of_operation
+from tiny_model.data.tool_use.tools import (
     CHANGE,
     LOOK_UP,
     Arguments,
@@ -23,12 +23,12 @@ from tiny_tools import (
     spoken,
     told,
 )
-from tiny_values import bare, integer, quoted, text_value
+from tiny_model.data.values import bare, integer, quoted, text_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
 LOOK_UP_WORDINGS = (
     "what is the {noun} of {value}?",

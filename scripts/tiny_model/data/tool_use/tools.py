@@ -11,12 +11,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_values import quoted, written_value
+from tiny_model.data.values import quoted, written_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tiny_words import Draw
+    from tiny_model.data.words import Draw
 
     Ask = Callable[[Draw], tuple[str, dict[str, Any]]]
 

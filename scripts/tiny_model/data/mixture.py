@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiny_calls import draw_tool_conversation
-from tiny_conversations import draw_conversation
-from tiny_objects import draw_object_conversation
-from tiny_open_prompts import draw_bare_segments, draw_open_segments, draw_reworded_segments
-from tiny_styles import SPEAKERS, written
-from tiny_words import Draw
+from tiny_model.data.conversations import draw_conversation
+from tiny_model.data.open_prompts.prompts import draw_bare_segments, draw_open_segments, draw_reworded_segments
+from tiny_model.data.styles import SPEAKERS, written
+from tiny_model.data.tool_use.calls import draw_tool_conversation
+from tiny_model.data.tool_use.objects import draw_object_conversation
+from tiny_model.data.words import Draw
 
 if TYPE_CHECKING:
     import random
 
-    from tiny_styles import Segment
+    from tiny_model.data.styles import Segment
 
 FULL_SHARES_AT = 600
 TOOLS, OBJECTS = 0.58, 0.11

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tiny_calls import no_call, tools_with
-from tiny_conversations import (
+from tiny_model.data.conversations import (
     SYSTEM_PLAIN,
     Memory,
     add,
@@ -24,9 +23,9 @@ from tiny_conversations import (
     super_bowl,
     unknown,
 )
-from tiny_facts import FACTS, IDENTITY, SMALL_TALK, UNKNOWN
-from tiny_open_code import code, source
-from tiny_open_text import (
+from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, UNKNOWN
+from tiny_model.data.open_prompts.code import code, source
+from tiny_model.data.open_prompts.text import (
     accented_text,
     any_word,
     listing,
@@ -38,14 +37,15 @@ from tiny_open_text import (
     single_word,
     symbols,
 )
-from tiny_styles import SPEAKERS, TURN_END, Conversation, Turn, written
-from tiny_tool_kinds import draw_tool
+from tiny_model.data.styles import SPEAKERS, TURN_END, Conversation, Turn, written
+from tiny_model.data.tool_use.calls import no_call, tools_with
+from tiny_model.data.tool_use.kinds import draw_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tiny_styles import Segment
-    from tiny_words import Draw
+    from tiny_model.data.styles import Segment
+    from tiny_model.data.words import Draw
 
 CANNOT = "I cannot do that. I am only a tiny language model."
 

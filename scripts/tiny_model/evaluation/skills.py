@@ -6,9 +6,10 @@ import random
 from typing import TYPE_CHECKING
 
 import torch
-from tiny_questions import EVALUATIONS
-from tiny_styles import END_OF_TEXT, TURN_END, written
-from tiny_words import Draw
+
+from tiny_model.data.styles import END_OF_TEXT, TURN_END, written
+from tiny_model.data.words import Draw
+from tiny_model.evaluation.questions import EVALUATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

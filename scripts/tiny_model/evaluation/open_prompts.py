@@ -6,12 +6,12 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiny_conversations import Memory, add, fact, from_table, identity
-from tiny_evaluation import greedy
-from tiny_facts import FACTS, SUPER_BOWL
-from tiny_open_prompts import STEPS, open_turn, tool_question
-from tiny_styles import Conversation, Turn, written
-from tiny_words import Draw
+from tiny_model.data.conversations import Memory, add, fact, from_table, identity
+from tiny_model.data.facts import FACTS, SUPER_BOWL
+from tiny_model.data.open_prompts.prompts import STEPS, open_turn, tool_question
+from tiny_model.data.styles import Conversation, Turn, written
+from tiny_model.data.words import Draw
+from tiny_model.evaluation.skills import greedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

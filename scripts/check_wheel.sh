@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the wheel into dist/, install it into an empty environment as a user would, and try it there.
 #
-# Usage: tools/check_wheel.sh                    needs .venv (make venv)
+# Usage: scripts/check_wheel.sh                    needs .venv (make venv)
 set -eu
 cd "$(dirname "$0")/.."
 unset PYTHONHOME PYTHONPATH

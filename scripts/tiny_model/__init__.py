@@ -1,0 +1,1 @@
+"""The bundled model: its training data, its training, and what is measured of it."""

@@ -1,0 +1,1 @@
+"""Training data, drawn at random and repeatable."""

@@ -1,0 +1,1 @@
+"""Prompts of any kind, which get an answer in words."""

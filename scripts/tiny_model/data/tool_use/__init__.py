@@ -1,0 +1,1 @@
+"""Conversations with tools and JSON objects."""

@@ -1,0 +1,1 @@
+"""The model's files, its forward pass and its optimiser."""
