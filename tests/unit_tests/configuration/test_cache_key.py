@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from langchain_core.caches import BaseCache, InMemoryCache
 from local_client import LocalClient
+from peer_addresses import ADDRESS, PEER_ID
 from pydantic import BaseModel, create_model
 from saying_model import SayingModel
-from test_parameters import ADDRESS, PEER_ID
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.engine.loading import client as clients

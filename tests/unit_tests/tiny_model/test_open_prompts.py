@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # transformers 4.34 uses names that newer torch versions deprecate
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-FOLDER = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
+FOLDER = Path(__file__).parents[3] / "langchain_petals" / "swarm" / "tiny"
 NOTEBOOK = "Question: {question}\n\nAnswer: Let's think step by step."
 SUPER_BOWL_QUESTION = "What NFL team won the Super Bowl in the year Justin Bieber was born?"
 WORDS_SUFFICE = 24

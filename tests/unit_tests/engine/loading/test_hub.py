@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.loading.hub import Repository
 
-TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
+TINY = Path(__file__).parents[4] / "langchain_petals" / "swarm" / "tiny"
 CASSETTES = Path(__file__).with_name("cassettes")
 READER, STRANGER, UNKNOWN = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse", "hf_isNoKeyAtAll"
 

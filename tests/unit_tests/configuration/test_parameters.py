@@ -13,6 +13,7 @@ import pytest
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models.llms import BaseLLM
 from local_client import LocalClient
+from peer_addresses import ADDRESS, PEER_ID
 from scripted_session import ScriptedClient, ScriptedSession
 
 from langchain_petals import ChatPetals, Petals
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-PEER_ID = "12D3KooWCPQTeFYCDkru8nza3ZafyfgtWEowE9CS6gS5wMRPyLjA"
-ADDRESS = f"/ip4/10.1.2.3/tcp/4000/p2p/{PEER_ID}"
 
 CONNECTION: dict[str, Any] = {
     "model_name": "some/model",
@@ -80,7 +79,7 @@ def test_no_field_is_left_out_here() -> None:
 
 def rows(page: str) -> Iterator[tuple[str, str]]:
     """Return the options of a page's tables, and their defaults."""
-    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
     for table in re.findall(r"^\| option \|.*\n((?:\|.*\n)+)", text, re.MULTILINE):
         for names, defaults in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, re.MULTILINE):
             options = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", names))

@@ -1,6 +1,7 @@
 """Conversations in which chat templates differ, and how each built-in template renders them.
 
-Run this file to write the renderings anew, and read the difference: `python tests/unit_tests/golden_conversations.py`.
+To write the renderings anew, run this file and read the difference:
+`python tests/unit_tests/shared/golden_conversations.py`.
 """
 
 from __future__ import annotations

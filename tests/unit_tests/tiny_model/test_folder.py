@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # transformers 4.34 uses names that newer torch versions deprecate
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-FOLDER = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
+FOLDER = Path(__file__).parents[3] / "langchain_petals" / "swarm" / "tiny"
 END_OF_TEXT, TURN_START, TURN_END = 256, 257, 258
 
 AWKWARD = {

@@ -166,6 +166,6 @@ def test_checking_names_loads_nothing_heavy() -> None:
         "Petals(model='m', initial_peers=peers, dht_prefix='a', active_adapter='a/b')\n"
         "print({'torch', 'transformers', 'hivemind', 'petals', 'huggingface_hub'} & set(sys.modules))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     run = subprocess.run([sys.executable, "-c", check], cwd=root, check=True, capture_output=True, text=True)
     assert run.stdout == "set()\n"
