@@ -14,7 +14,7 @@ from langchain_petals.swarm import LocalSwarm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from langchain_petals.engine.loading.client import Client
+    from langchain_petals.engine import Engine
     from langchain_petals.swarm import LocalServer
 
 _CLOSING_SECONDS = 5.0  # a session is closed after its last token was handed over, not before
@@ -29,8 +29,8 @@ class BenchSwarm:
 
     def __init__(self, swarm: LocalSwarm) -> None:
         self.swarm = swarm
-        self.client: Client = self.llm()._get_client()  # noqa: SLF001 - the engine's side of the language model
-        self._routes = Routes(self.client.model)
+        self.engine: Engine = self.llm()._get_engine()  # noqa: SLF001 - the engine's side of the language model
+        self._routes = Routes(self.engine.client.model)
         self._untouched = {server.peer_id: self._free(server) for server in swarm.servers}
 
     def llm(self, **options: Any) -> Petals:
@@ -54,7 +54,7 @@ class BenchSwarm:
         Sessions of one and the same client hold the same number of tokens on each server of their chain, so that a
         server cannot make up for another one.
         """
-        pooled = self.client.engine.pool.reserved_tokens
+        pooled = self.engine.pool.reserved_tokens
         deadline = time.monotonic() + _CLOSING_SECONDS
         while (left := max(self.held_tokens().values()) - pooled) and time.monotonic() < deadline:
             pass

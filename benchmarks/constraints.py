@@ -12,8 +12,9 @@ from benchmarks.bench_swarm import bench_swarm
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
 from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import json_grammar
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ def _per_token(bench: BenchSwarm, name: str, rounds: int) -> Comparison:
 
 def _steps(bench: BenchSwarm, constraint: Constraint | None) -> Callable[[], float]:
     """Return what measures the milliseconds for each token after the first."""
-    client = bench.client
+    engine = bench.engine
     sampling = Sampling(greedy=True, min_new_tokens=0 if constraint else TOKENS)
-    request = Request(client.encode(PROMPT), TOKENS, sampling, constraint=constraint)
+    request = Request(engine.client.encode(PROMPT), TOKENS, sampling, constraint=constraint)
 
     def measure() -> float:
-        stream = iter(client.engine.submit([request], Settings(session_cache=0))[0])
+        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
         next(stream)
         steps = 0
 

@@ -65,7 +65,7 @@ def _run(bench: BenchSwarm, groups: Sequence[Sequence[Request]]) -> None:
     for group in groups:
         group_generations = [Generation(request) for request in group]
         generations += group_generations
-        run = bench.client.engine._run  # noqa: SLF001 - past the scheduler, whose rule this is about
+        run = bench.engine._run  # noqa: SLF001 - past the scheduler, whose rule this is about
         threads.append(threading.Thread(target=run, args=(group_generations, settings)))
     for thread in threads:
         thread.start()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.engine.loading.client import Client
+from langchain_petals.engine import Engine
+from langchain_petals.engine.loading import Client
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 
@@ -47,20 +48,20 @@ def long_contexts(effort: Effort) -> Iterator[Comparison]:
     from transformers import AutoTokenizer  # noqa: PLC0415 - after petals' checks
 
     tokenizer = AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny"))
-    client = Client(InstantModel(len(tokenizer)), tokenizer)
+    engine = Engine(Client(InstantModel(len(tokenizer)), tokenizer))
     # a matter of microseconds: many rounds, so that the noise of a shared machine does not decide
-    taken = in_turn({"long": _steps(client, LONG), "short": _steps(client, SHORT)}, rounds=20 * effort.rounds)
+    taken = in_turn({"long": _steps(engine, LONG), "short": _steps(engine, SHORT)}, rounds=20 * effort.rounds)
     name = f"the client's share of a token's time after {LONG:,} tokens of context"
     yield overhead(name, taken["long"], f"after {SHORT}", taken["short"], unit="ms/token", at_most=AT_MOST)
 
 
-def _steps(client: Client, context: int) -> Callable[[], float]:
+def _steps(engine: Engine, context: int) -> Callable[[], float]:
     """Return what measures the milliseconds for each token after the first."""
     sampling = Sampling(temperature=0.7, top_p=0.9, seed=0, min_new_tokens=TOKENS)
     request = Request([65] * context, TOKENS, sampling, stop=["\n\n"])
 
     def measure() -> float:
-        stream = iter(client.engine.submit([request], Settings(session_cache=0))[0])
+        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
         next(stream)
         steps = 0
 

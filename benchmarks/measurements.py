@@ -98,14 +98,14 @@ def _streaming(bench: BenchSwarm, tokens: int) -> Callable[[], float]:
 
 
 def _petals_generate(bench: BenchSwarm, prompt: str, tokens: int) -> Callable[[], float]:
-    model, ids = bench.client.model, torch.tensor([bench.client.encode(prompt)])
+    model, ids = bench.engine.client.model, torch.tensor([bench.engine.client.encode(prompt)])
     options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
     return lambda: seconds(lambda: model.generate(ids, **options))
 
 
 def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
-    model = bench.client.model
-    prompt = torch.randn(1, len(bench.client.encode(PROMPT)), model.config.hidden_size)
+    model = bench.engine.client.model
+    prompt = torch.randn(1, len(bench.engine.client.encode(PROMPT)), model.config.hidden_size)
     token = torch.randn(1, 1, model.config.hidden_size)
 
     def measure() -> float:
@@ -117,11 +117,11 @@ def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
 
 
 def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
-    client = bench.client
-    request = Request(client.encode(PROMPT), TOKENS, Sampling(greedy=True, min_new_tokens=TOKENS))
+    engine = bench.engine
+    request = Request(engine.client.encode(PROMPT), TOKENS, Sampling(greedy=True, min_new_tokens=TOKENS))
 
     def measure() -> float:
-        stream = iter(client.engine.submit([request], Settings(session_cache=0))[0])
+        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
         next(stream)
         return seconds(lambda: list(stream)) * 1000 / (TOKENS - 1)
 
@@ -193,8 +193,8 @@ async def _gather(llm: Petals) -> None:
 
 def _community_llm(bench: BenchSwarm, tokens: int) -> CommunityPetals:
     return CommunityPetals.model_construct(
-        client=bench.client.model,
-        tokenizer=bench.client.tokenizer,
+        client=bench.engine.client.model,
+        tokenizer=bench.engine.client.tokenizer,
         do_sample=False,
         temperature=1.0,
         top_p=1.0,
@@ -214,7 +214,7 @@ def conversations(effort: Effort) -> Iterator[Comparison]:
             kept, fresh = bench.llm(session_cache=1, max_new_tokens=1), bench.llm(max_new_tokens=1)
 
             def in_a_kept_session(bench: BenchSwarm = bench, kept: Petals = kept) -> float:
-                bench.client.engine.pool.clear()
+                bench.engine.pool.clear()
                 prompt = nine_turns + kept.invoke(nine_turns) + question
                 return seconds(lambda: kept.invoke(prompt))
 

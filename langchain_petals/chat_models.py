@@ -26,14 +26,15 @@ from langchain_petals.chat.response import ChatAnswer
 from langchain_petals.chat.response_format import AnswerForm
 from langchain_petals.chat.structured_output import Method, structured
 from langchain_petals.chat.templates.chat_template import ChatTemplate
+from langchain_petals.chat.token_history import history_of
 from langchain_petals.chat.tools.formats import find_format
 from langchain_petals.chat.tools.schema import openai_tools
 from langchain_petals.configuration.cache_key import OF_ONE_MODEL, of_form
 from langchain_petals.configuration.options import FORMS
 from langchain_petals.configuration.parameters import PetalsParameters
-from langchain_petals.engine.generation import cancelling
+from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.hub_key import hide_key
+from langchain_petals.hub import hide_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
 
-    from langchain_petals.engine.loading.client import Client
+    from langchain_petals.engine import Engine
 
 
 _OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
@@ -168,13 +169,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         return _profile(known.get("max_position_embeddings"))
 
-    def _get_client(self) -> Client:
-        """Return the model and tokenizer, loading them on first use; they tell the profile how much can be read."""
-        client = super()._get_client()
-        length = client.context_length
+    def _get_engine(self) -> Engine:
+        """Return the engine over the model, loading it on first use; it tells the profile how much can be read."""
+        engine = super()._get_engine()
+        length = engine.client.context_length
         if self.profile is not None and length is not None:
             self.profile["max_input_tokens"] = min(length, self.profile.get("max_input_tokens", length))
-        return client
+        return engine
 
     @short_traceback
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
@@ -422,10 +423,19 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _prompts(self) -> Prompts:
         """Return what makes prompts; a copy of this object with other fields notices that it needs another one."""
-        key = self._get_client(), self.chat_template, self.tool_format
+        key = self._get_engine(), self.chat_template, self.tool_format
         if self._made is None or self._made[0] != key:
-            client, chat_template, tool_format = key
-            prompts = Prompts(client, model_name=self.model_name, chat_template=chat_template, tool_format=tool_format)
+            engine, chat_template, tool_format = key
+            client = engine.client
+            prompts = Prompts(
+                client.tokenizer,
+                client.end_tokens,
+                history_of(engine),
+                model_name=self.model_name,
+                family=client.family,
+                chat_template=chat_template,
+                tool_format=tool_format,
+            )
             self._made = key, prompts
         return self._made[1]
 

@@ -20,11 +20,12 @@ from langchain_core.runnables import run_in_executor
 from langchain_petals.calls.logprobs import described
 from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
 from langchain_petals.calls.tracebacks import short_traceback
-from langchain_petals.configuration.options import CUT_SHORT, FORMS, OTHER_NAMES, JsonSchema
+from langchain_petals.configuration.options import FORMS, OTHER_NAMES, JsonSchema
 from langchain_petals.configuration.parameters import PetalsParameters
-from langchain_petals.engine.generation import cancelling
+from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.hub_key import KEY_FIELDS, hide_key
+from langchain_petals.hub import KEY_FIELDS, hide_key
+from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_petals.configuration.options import GenerationOptions
-    from langchain_petals.engine.generation import Generation, Piece
+    from langchain_petals.engine.generation import Generation
+    from langchain_petals.pieces import Piece
 
 
 # LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose
@@ -249,7 +251,7 @@ class Petals(PetalsParameters, BaseLLM):
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
         _warn(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
-        prompt_tokens = sum(len(each.generation.request.prompt_ids) for each in answers[::n])
+        prompt_tokens = sum(each.generation.prompt_tokens for each in answers[::n])
         completion_tokens = sum(each.tokens for each in answers)
         usage = {
             "prompt_tokens": prompt_tokens,

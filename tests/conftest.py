@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from langchain_petals.engine.loading.hub import Repository
+    from langchain_petals.hub import Repository
 
 
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[..., Repository]:
     """Return `hub.find` over an empty cache."""
-    from langchain_petals.engine.loading import hub  # noqa: PLC0415 - not every test needs it
+    from langchain_petals import hub  # noqa: PLC0415 - not every test needs it
 
     def find(name: str, key: str | None = None, **options: Any) -> Repository:
         return hub.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)

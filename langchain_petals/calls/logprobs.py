@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_petals.engine.generation import TokenLogprobs
+    from langchain_petals.pieces import TokenLogprobs
 
 
 def described(logprobs: TokenLogprobs, token_text: Callable[[int], str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from langchain_petals.engine.generation import Piece
+    from langchain_petals.pieces import Piece
 
 _Begun = TypeVar("_Begun")
 _Chunk_co = TypeVar("_Chunk_co", covariant=True)

@@ -9,7 +9,7 @@ from langchain_petals.chat.messages import turns as turns_of
 from langchain_petals.chat.reasoning import START
 from langchain_petals.chat.templates.chat_template import find_template
 from langchain_petals.chat.templates.segments import merged
-from langchain_petals.chat.token_history import after_prompt, transcripts_of
+from langchain_petals.chat.token_history import after_prompt
 from langchain_petals.chat.tools.formats import find_format
 from langchain_petals.errors import InvalidRequestError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import AnswerForm
     from langchain_petals.chat.templates.segments import Segment
-    from langchain_petals.engine.loading.client import Client
+    from langchain_petals.chat.token_history import TokenHistory
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,11 @@ class Prompts:
     """Makes the prompts of one model.
 
     Args:
-        client: The model and its tokenizer.
+        tokenizer: The model's tokenizer.
+        end_tokens: Ids that end a generation.
+        history: The tokens of its recent answers.
         model_name: The model's name on the hub, which may tell the template.
+        family: `model_type` of its config, which may, too; None if unknown.
         chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
         tool_format: The name of the model's way to write tool calls; None finds out.
 
@@ -58,17 +61,26 @@ class Prompts:
         MissingChatTemplateError: None was given, and there is none for this model.
     """
 
-    def __init__(self, client: Client, *, model_name: str, chat_template: str | None, tool_format: str | None) -> None:
-        self._client = client
-        family = getattr(client.model.config, "model_type", None)
-        self._template = find_template(chat_template, client.tokenizer, model_name, family)
+    def __init__(
+        self,
+        tokenizer: Any,
+        end_tokens: Sequence[int],
+        history: TokenHistory,
+        *,
+        model_name: str,
+        family: str | None,
+        chat_template: str | None,
+        tool_format: str | None,
+    ) -> None:
+        self._tokenizer, self._end_tokens, self._history = tokenizer, end_tokens, history
+        self._template = find_template(chat_template, tokenizer, model_name, family)
         self.tool_format = find_format(tool_format, self._template.tool_source)
         self._templates_format = find_format(None, self._template.tool_source)
 
     @property
     def end_token(self) -> int | None:
         """The token with which the template ends an answer; None if it ends it with text."""
-        token: int | None = self._client.tokenizer.get_added_vocab().get(self._template.end_of_answer)
+        token: int | None = self._tokenizer.get_added_vocab().get(self._template.end_of_answer)
         return token
 
     @property
@@ -105,7 +117,7 @@ class Prompts:
 
         introduced = form.introduced(turns, self.tool_format, template_takes_tools=takes_tools)
         rendered = render(introduced)
-        ids = transcripts_of(self._client).encode(rendered, self._client.tokenizer)
+        ids = self._history.encode(rendered, self._tokenizer)
         return Prompt(rendered, ids, lambda answer: render([*introduced, *answer], add_generation_prompt=False))
 
     def remember(self, prompt: Prompt, text: str, tokens: Sequence[int], message: AIMessage) -> None:
@@ -117,12 +129,11 @@ class Prompts:
             tokens: The tokens of that, the one that ended it included.
             message: What was made of it.
         """
-        client = self._client
-        said = tokens[:-1] if tokens[-1] in {*client.end_tokens, self.end_token} else tokens
+        said = tokens[:-1] if tokens[-1] in {*self._end_tokens, self.end_token} else tokens
         # what a stop sequence cut off, and a special token that the text does not show, cannot be in a prompt
-        if client.tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
+        if self._tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
             retold = self._retold(prompt, message) if message.tool_calls else ""
-            transcripts_of(client).remember(prompt.rendered, prompt.ids, text, said, retold=retold)
+            self._history.remember(prompt.rendered, prompt.ids, text, said, retold=retold)
 
     def _retold(self, prompt: Prompt, message: AIMessage) -> str:
         """Return how a later prompt will write an answer that makes calls; empty if that cannot be told, or tells less.

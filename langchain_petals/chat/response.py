@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from langchain_petals.calls.logprobs import described
 from langchain_petals.chat.tools.invalid_calls import BEYOND_REPAIR
 from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
-from langchain_petals.configuration.options import CUT_SHORT
+from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.chat.reasoning import ReasoningSplitter
     from langchain_petals.chat.tools.parser import Part, ToolCallParser
-    from langchain_petals.engine.generation import Generation, Piece
+    from langchain_petals.pieces import Piece, Pieces
 
 PROVIDER = "petals"
 
@@ -136,7 +136,7 @@ class ChatAnswer:
 
     def __init__(
         self,
-        generation: Generation,
+        generation: Pieces,
         *,
         model_name: str,
         splitter: ReasoningSplitter | None,
@@ -212,7 +212,7 @@ class ChatAnswer:
     @property
     def usage(self) -> UsageMetadata:
         """Tokens read, written, and reused from an idle session."""
-        read = len(self.generation.request.prompt_ids) if self._counts_prompt else 0
+        read = self.generation.prompt_tokens if self._counts_prompt else 0
         thought = self._reasoning_tokens
         return {
             "input_tokens": read,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.tools.formats import chosen_tools, is_for_one_call
 from langchain_petals.chat.tools.schema import expressed_arguments, openai_tools
-from langchain_petals.engine.request import Constraint
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar
 from langchain_petals.schemas.classes import Form, closed_schema_of, form_of
 

@@ -29,7 +29,7 @@ class _Spoken:
     ids: tuple[int, ...]  # prompt and answer
 
 
-class Transcripts:
+class TokenHistory:
     """The tokens of recent answers; what was not used for longest is forgotten.
 
     Args:
@@ -89,14 +89,15 @@ class Transcripts:
         return [*spoken.ids, *encode(rest, tokenizer, continued=True)]
 
 
-_transcripts: weakref.WeakKeyDictionary[Any, Transcripts] = weakref.WeakKeyDictionary()
+_histories: weakref.WeakKeyDictionary[Any, TokenHistory] = weakref.WeakKeyDictionary()
+"""Kept here and not in the engine, which knows nothing of conversations; a history ends with its engine."""
 _lock = threading.Lock()
 
 
-def transcripts_of(client: Any) -> Transcripts:
-    """Return the transcripts of a client, which all objects that use it share."""
+def history_of(engine: Any) -> TokenHistory:
+    """Return the history of an engine: all objects that share its sessions share it, too."""
     with _lock:
-        return _transcripts.setdefault(client, Transcripts())
+        return _histories.setdefault(engine, TokenHistory())
 
 
 def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tuple[Segment, ...]:

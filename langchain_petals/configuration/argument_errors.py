@@ -6,7 +6,7 @@ import difflib
 import reprlib
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.hub_key import is_key
+from langchain_petals.hub import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

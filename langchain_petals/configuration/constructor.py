@@ -10,9 +10,10 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from langchain_petals.calls.tracebacks import without_frames
 from langchain_petals.configuration.argument_errors import explained, misplaced, unknown
+from langchain_petals.configuration.key_holder import HubKeyHolder
 from langchain_petals.configuration.options import NAMES
 from langchain_petals.errors import InvalidRequestError, PetalsError
-from langchain_petals.hub_key import KEY_FIELDS, HubKeyHolder, check_names, with_hidden_key
+from langchain_petals.hub import KEY_FIELDS, check_names, with_hidden_key
 
 
 class ArgumentChecks(HubKeyHolder):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from langchain_petals.configuration.argument_errors import explained, unknown
-from langchain_petals.engine.request import Constraint, Sampling
+from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar, lark_grammar, regex_grammar
 from langchain_petals.schemas.classes import closed_schema_of, form_of
 
@@ -44,12 +45,6 @@ LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can 
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
 """A time that can be waited for."""
-
-CUT_SHORT = (
-    "The token limit ended an answer before the model came to its end: it fits its form, but a part of it is cut off "
-    "or made up. Raise max_tokens, or look at finish_reason."
-)
-"""What a user has to know of an answer of a given form that was ended early."""
 
 
 def _schema_of(form: Any) -> dict[str, Any]:

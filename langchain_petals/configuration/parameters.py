@@ -28,8 +28,7 @@ from langchain_petals.configuration.options import (
     merged,
     stop_sequences,
 )
-from langchain_petals.engine.request import Request
-from langchain_petals.engine.settings import Settings
+from langchain_petals.engine import Request, Settings
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
 
-    from langchain_petals.engine.generation import Generation
-    from langchain_petals.engine.loading.client import Client, Connection  # noqa: TC004 - a private attribute's type is not read
+    from langchain_petals.engine import Connection, Engine, Generation  # noqa: TC004 - see `_engine`
 
 
 class PetalsParameters(ArgumentChecks):
@@ -160,12 +158,12 @@ class PetalsParameters(ArgumentChecks):
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     """The loaded tokenizer of `client`."""
 
-    _client: Client | None = PrivateAttr(default=None)
+    _engine: Engine | None = PrivateAttr(default=None)
     _told: frozenset[str] = PrivateAttr(default=frozenset())
 
     def _complete(self) -> None:
         if self.preload:
-            self._get_client()
+            self._get_engine()
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -249,7 +247,7 @@ class PetalsParameters(ArgumentChecks):
         """Return a copy, perhaps with other values; it loads what it needs then, since that may be another model."""
         copied = super().model_copy(update=update, deep=deep)
         if update:
-            copied._client = None  # noqa: SLF001 - of this class
+            copied._engine = None  # noqa: SLF001 - of this class
         return copied
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
@@ -341,10 +339,10 @@ class PetalsParameters(ArgumentChecks):
     @short_traceback
     def get_token_ids(self, text: str) -> list[int]:
         """Return the ids that the model's own tokenizer gives for `text`."""
-        return self._get_client().encode(text)
+        return self._get_engine().client.encode(text)
 
     def _token_text(self, token: int) -> str:
-        text: str = self._get_client().tokenizer.decode([token])
+        text: str = self._get_engine().client.tokenizer.decode([token])
         return text
 
     def _settings(self) -> Settings:
@@ -362,23 +360,21 @@ class PetalsParameters(ArgumentChecks):
         shared = {id(each): each for each in loaded}
         return super().__deepcopy__((memo or {}) | shared)
 
-    def _get_client(self) -> Client:
-        """Return the model and tokenizer, loading them on first use; several objects share them."""
-        if self._client is None:
-            from langchain_petals.engine.loading import client as clients  # noqa: PLC0415 - loads torch
+    def _get_engine(self) -> Engine:
+        """Return the engine over the model, loading it on first use; several objects share it."""
+        if self._engine is None:
+            from langchain_petals.engine import engines  # noqa: PLC0415 - loads torch
 
             given = self.client is not None
-            self._client = (
-                clients.client_of(self.client, self.tokenizer) if given else clients.get_client(self._connection())
-            )
-        return self._client
+            self._engine = engines.over(self.client, self.tokenizer) if given else engines.connect(self._connection())
+        return self._engine
 
     def _expecting(self) -> AbstractContextManager[None]:
         """Return what lets requests that wait for companions wait for the one that is being made."""
-        return contextlib.nullcontext() if self._client is None else self._client.engine.expecting()
+        return contextlib.nullcontext() if self._engine is None else self._engine.expecting()
 
     def _connection(self) -> Connection:
-        from langchain_petals.engine.loading.client import Connection  # noqa: PLC0415 - loads torch
+        from langchain_petals.engine import Connection  # noqa: PLC0415 - loads torch
 
         return Connection(
             model=self.model_name,
@@ -408,8 +404,8 @@ class PetalsParameters(ArgumentChecks):
             InvalidRequestError: A prompt is empty.
             PromptTooLongError: A prompt leaves no room for an answer.
         """
-        client = self._get_client()
-        if options.num_beams > 1 and not client.can_search_beams:
+        engine = self._get_engine()
+        if options.num_beams > 1 and not engine.client.can_search_beams:
             msg = "num_beams > 1 needs petals 2.2.0.post1: servers of 2.3.0.dev2 cannot reorder beams. Set num_beams=1."
             raise InvalidRequestError(msg)
         requests = []
@@ -417,7 +413,7 @@ class PetalsParameters(ArgumentChecks):
             if not ids:
                 msg = "A prompt is empty, so there is nothing to continue; give at least one character."
                 raise InvalidRequestError(msg)
-            budget = options.budget(len(ids), client.context_length)
+            budget = options.budget(len(ids), engine.client.context_length)
             requests += [
                 Request(
                     ids,
@@ -432,4 +428,4 @@ class PetalsParameters(ArgumentChecks):
                 )
                 for row in range(options.n)
             ]
-        return client.engine.submit(requests, self._settings())
+        return engine.submit(requests, self._settings())

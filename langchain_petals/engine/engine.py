@@ -30,7 +30,10 @@ class Engine:
     group in a new session and on a thread of its own.
 
     Args:
-        client: The model and its tokenizer.
+        client: The model and its tokenizer, and what opens sessions; the engine owns it.
+
+    Attributes:
+        pool: Idle sessions.
     """
 
     def __init__(self, client: Client) -> None:
@@ -38,6 +41,16 @@ class Engine:
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
+
+    @property
+    def client(self) -> Client:
+        """The model and its tokenizer."""
+        return self._client
+
+    def shut_down(self) -> None:
+        """Close the idle sessions, and leave the swarm."""
+        self.pool.close()
+        self._client.shut_down()
 
     def expecting(self) -> AbstractContextManager[None]:
         """Return what holds requests that wait for companions back, for so long as this one is being made."""
@@ -120,7 +133,8 @@ class Engine:
 
     def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
         if session is None:
-            session = self._client.open_session(len(rows), max(row.longest for row in rows), settings)
+            needed = max(row.longest for row in rows)
+            session = self._client.open_session(len(rows), needed, settings, self.pool.clear)
         keeper = _Keeper(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
         try:
             decode(session, rows, settings.prefill_chunk_tokens, keeper.park)

@@ -7,8 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from langchain_petals.engine.threads import program_ends
 from langchain_petals.errors import DeadlineExceededError
@@ -17,46 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from langchain_petals.engine.request import Request
-
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """How likely a token was, after everything that shapes the distribution it was chosen from.
-
-    Attributes:
-        token: Its id.
-        logprob: Natural logarithm of its probability.
-        top: Ids and log-probabilities of the likeliest tokens, likeliest first.
-    """
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one step of the token loop brought for one row.
-
-    Attributes:
-        text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
-        generated: Tokens generated so far, an end token included.
-        logprobs: How likely the step's token was, when that was asked for.
-        tokens: What was generated in this step, an end token included; one token, but for a beam search's one piece.
-        cut: Whether the budget, and not the model, chose a token, here or before: what the model wanted could not have
-            been ended in time.
-        finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget, also where a
-            grammar made the answer end in time, other than the model would have); else None.
-    """
-
-    text: str
-    generated: int
-    finish_reason: FinishReason | None = None
-    logprobs: TokenLogprobs | None = None
-    tokens: tuple[int, ...] = ()
-    cut: bool = False
+    from langchain_petals.pieces import Piece, Pieces
 
 
 class Generation:
@@ -80,6 +40,11 @@ class Generation:
         self._generated = 0
         self.reused_tokens = 0
         self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_ids)
 
     # ---- the engine's side
 
@@ -169,7 +134,7 @@ def failing(generations: Iterable[Generation]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cancelling(generations: Iterable[Generation]) -> Iterator[None]:
+def cancelling(generations: Iterable[Pieces]) -> Iterator[None]:
     """Cancel what is still running when the block is left, by an error for instance."""
     try:
         yield

@@ -188,16 +188,3 @@ def checked(grammar: str, name: str) -> str:
 def literal(text: str) -> str:
     """Return what stands for a text in a Lark rule."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str:
-    """Return Lark rules, one for each name, that match a marker's text: as a special token where it is one.
-
-    Args:
-        names: The marker's text by the rule's name.
-        specials: Ids of the vocabulary's special tokens by their text.
-    """
-    return "".join(
-        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {literal(text)}"
-        for name, text in names.items()
-    )

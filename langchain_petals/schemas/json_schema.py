@@ -8,12 +8,18 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    Path = tuple[str, ...]
+Path = tuple[str, ...]
+"""Where a part of a schema is: the keys that lead there."""
 
 # keywords whose values are data, not schemas
 _DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired", "discriminator"})
 # the keys of their values are names, not keywords
 _NAMED = ("$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies")
+
+ANNOTATIONS = frozenset(
+    {"title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly", "$comment"}
+)
+"""Keywords that say nothing about a value."""
 
 
 def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from langchain_petals.grammars.map_keys import DECIMAL, key_texts
 from langchain_petals.schemas.json_schema import resolved, subschemas
+from langchain_petals.schemas.key_texts import DECIMAL, key_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals import hub
 from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
-from langchain_petals.engine.loading import hub
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.hub_key import key_from_environment
+from langchain_petals.hub import key_from_environment
 from langchain_petals.petals_compat import (
     default_revision,
     installed_petals_version,
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _BUNDLED_MODEL = Path(__file__).with_name("tiny")
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+_WEIGHTS = (*hub.SAFETENSORS, *hub.PICKLES)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
 _FULL_SESSIONS = 16  # a server has attention cache for this many sessions of that length
@@ -207,9 +202,9 @@ class LocalSwarm:
         if not self._finalizer.alive or not self._keeper.is_ours:
             return
         try:
-            clients = sys.modules.get("langchain_petals.engine.loading.client")
-            if clients is not None and self.initial_peers:
-                clients.release(self.initial_peers, self.model if self._joined else None)
+            registry = sys.modules.get("langchain_petals.engine.registry")
+            if registry is not None and self.initial_peers:
+                registry.engines.release(self.initial_peers, self.model if self._joined else None)
         finally:
             self._finalizer()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError
-from langchain_petals.hub_key import KEY_VARIABLES
+from langchain_petals.hub import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

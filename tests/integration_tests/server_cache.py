@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def tokens_in_use(llm: Petals, swarm: LocalSwarm) -> list[int]:
     """Return how many tokens of attention cache sessions take up on each living server, over all its blocks."""
-    routes = Routes(llm._get_client().model)
+    routes = Routes(llm._get_engine().client.model)
     of_a_block = swarm._longest_session * local._FULL_SESSIONS
     return [
         of_a_block * len(server.blocks) - routes.free_cache_tokens(server.peer_id, server.blocks.start)

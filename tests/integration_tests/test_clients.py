@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_objects_with_one_connection_share_a_client(swarm: LocalSwarm) -> None:
+def test_objects_with_one_connection_share_an_engine(swarm: LocalSwarm) -> None:
     with ThreadPoolExecutor(8) as threads:
         llms = [Petals(**swarm.connection, temperature=index / 10) for index in range(8)]
-        clients = set(threads.map(lambda llm: id(llm._get_client()), llms))
-    assert len(clients) == 1
+        engines = set(threads.map(lambda llm: id(llm._get_engine()), llms))
+    assert len(engines) == 1
 
 
 def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
-    assert Petals(**swarm.connection)._client is None
-    assert Petals(**swarm.connection, preload=True)._client is not None
+    assert Petals(**swarm.connection)._engine is None
+    assert Petals(**swarm.connection, preload=True)._engine is not None
 
 
 def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ QUESTIONS = ["My name is Zorvan.", "What is my name?", "Who are you?", "Hello!"]
 def llm(swarm: LocalSwarm) -> Iterator[Petals]:
     """A greedy model, with no idle sessions from earlier tests."""
     llm = Petals(**swarm.connection, temperature=0, max_new_tokens=40)
-    llm._get_client().engine.pool.clear()
+    llm._get_engine().pool.clear()
     yield llm
-    llm._get_client().engine.pool.clear()
+    llm._get_engine().pool.clear()
 
 
 def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
@@ -54,12 +54,12 @@ def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swa
     free_caches(llm, swarm)
     _converse(llm)
     assert all(tokens_in_use(llm, swarm))
-    llm._get_client().engine.pool.clear()
+    llm._get_engine().pool.clear()
     wait_until_free(llm, swarm)
 
 
 def test_idle_sessions_are_limited_in_number(llm: Petals) -> None:
-    pool = llm._get_client().engine.pool
+    pool = llm._get_engine().pool
     few = llm.model_copy(update={"session_cache": 2})
     for index in range(4):
         few.invoke(f"Human: Count from {index} to 9.\nAI:")
@@ -72,16 +72,16 @@ def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
     brief = llm.model_copy(update={"session_idle_timeout": 0.05})
     brief.invoke("Human: Hello!\nAI:")
     wait_until_free(llm, swarm)
-    assert len(llm._get_client().engine.pool) == 0
+    assert len(llm._get_engine().pool) == 0
 
 
 def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
-    llm._get_client().engine.pool.clear()
+    llm._get_engine().pool.clear()
     prompt, answers, broken = "", [], []
     for question in QUESTIONS:
         prompt += f"Human: {question}\nAI:"
-        idle = [each.session for each in llm._get_client().engine.pool._idle]
+        idle = [each.session for each in llm._get_engine().pool._idle]
         broken.append(sum(map(_break_connections, idle)))
         answers.append(llm.invoke(prompt))
         prompt += f"{answers[-1]}\n"

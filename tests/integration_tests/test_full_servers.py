@@ -38,7 +38,7 @@ def _fill(llm: Petals, swarm: LocalSwarm) -> None:
     free_caches(llm, swarm)
     for index in range(local._FULL_SESSIONS):
         llm.invoke(f"Human: Repeat after me: {index}\nAI:", stop=[" "])
-    assert len(llm._get_client().engine.pool) == local._FULL_SESSIONS
+    assert len(llm._get_engine().pool) == local._FULL_SESSIONS
     every_token = [local._FULL_SESSIONS * swarm._longest_session * len(server.blocks) for server in swarm.servers]
     assert tokens_in_use(llm, swarm) == every_token
 
@@ -48,7 +48,7 @@ def test_idle_sessions_make_room(hoarder: Callable[..., Petals], swarm: LocalSwa
     expected = llm.invoke(PROMPT)
     _fill(llm, swarm)
     assert llm.invoke(PROMPT) == expected
-    assert len(llm._get_client().engine.pool) == 1
+    assert len(llm._get_engine().pool) == 1
 
 
 def test_room_that_others_take_up_is_waited_for(
@@ -57,14 +57,14 @@ def test_room_that_others_take_up_is_waited_for(
     llm = hoarder(max_retries=0)
     expected = llm.invoke(PROMPT)
     other = hoarder(allowed_servers=[server.peer_id for server in swarm.servers])
-    assert other._get_client() is not llm._get_client()
+    assert other._get_engine() is not llm._get_engine()
     _fill(other, swarm)
     note_full, noted = Routes.note_full, []
 
     def note_and_let_the_other_go(routes: Routes, peer_id: Any) -> None:
         noted.append(peer_id.to_base58())
         note_full(routes, peer_id)
-        other._get_client().engine.pool.clear()
+        other._get_engine().pool.clear()
 
     monkeypatch.setattr(Routes, "note_full", note_and_let_the_other_go)
     assert llm.invoke(PROMPT) == expected

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from local_hub import LocalHub
 
-    from langchain_petals.engine.loading.hub import Repository
+    from langchain_petals.hub import Repository
 
 READER, STRANGER = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse"
 MEGABYTE = 2**20
@@ -111,7 +111,7 @@ def test_pickles_are_warned_of_once(
 
 
 def test_the_key_is_not_kept_in_the_model(llm: Callable[..., Petals]) -> None:
-    model = llm("acme/gated", huggingface_api_key=READER)._get_client().model
+    model = llm("acme/gated", huggingface_api_key=READER)._get_engine().client.model
     for kept in (model.config, model.generation_config, model.transformer.h.sequence_manager.config):
         assert READER not in f"{vars(kept)} {kept}"
 
@@ -126,7 +126,7 @@ def test_a_refused_key_does_not_spoil_the_connection(llm: Callable[..., Petals])
     loaded = llm("acme/gated", huggingface_api_key=READER)
     assert loaded.invoke(PROMPT)
     # what one key has loaded, all objects of the process share
-    assert llm("acme/gated")._get_client() is loaded._get_client()
+    assert llm("acme/gated")._get_engine() is loaded._get_engine()
 
 
 def test_servers_get_the_key_but_show_it_to_nobody(

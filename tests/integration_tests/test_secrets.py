@@ -107,7 +107,7 @@ async def test_a_model_in_use_shows_its_key_nowhere(
     written |= {f"trace {number}": sent for number, sent in enumerate(session.sent)}
     written |= {"run tree": f"{tracer.run_map} {tracer.latest_run and vars(tracer.latest_run)}"}
     written |= {f"log of {server.pid}": server.log_path.read_text() for server in swarm.servers}
-    written |= {"config": f"{vars(used._get_client().model.config)}"}
+    written |= {"config": f"{vars(used._get_engine().client.model.config)}"}
     assert any("Hello" in sent for sent in session.sent)
     assert [name for name, text in written.items() if sings(text)] == []
 

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
 from langchain_petals import Petals
-from langchain_petals.hub_key import KEY_VARIABLES
+from langchain_petals.hub import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from pydantic import create_model
 from langchain_petals import ChatPetals
 from langchain_petals.chat.response_format import AnswerForm
 from langchain_petals.chat.templates import builtin as builtin_templates
-from langchain_petals.engine.loading.client import Client
+from langchain_petals.engine.loading import Client
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_another_model_gets_the_options_but_not_what_belongs_to_the_first() -> N
 
 def test_batches_run_together_however_they_are_asked_for(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=16)
-    client, rows = chat._get_client(), []
+    client, rows = chat._get_engine().client, []
     client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
     questions = [f"Say {number:02}." for number in range(16)]
 
@@ -171,7 +171,7 @@ def test_batches_run_together_however_they_are_asked_for(make_chat: Callable[...
 
 def test_a_limit_of_calls_at_a_time_is_kept(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=4)
-    client, rows = chat._get_client(), []
+    client, rows = chat._get_engine().client, []
     client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
     list(chat.batch_as_completed([f"Say {number}." for number in range(8)], {"max_concurrency": 4}))
     assert rows == [4, 4]
@@ -216,11 +216,11 @@ def test_nothing_counts_nothing(make_chat: Callable[..., ChatPetals]) -> None:
     assert trim_messages(QUESTION, max_tokens=3, token_counter=chat, allow_partial=True) == []
 
 
-def test_objects_with_one_given_model_share_a_client(make_chat: Callable[..., ChatPetals]) -> None:
+def test_objects_with_one_given_model_share_an_engine(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat()
     with ThreadPoolExecutor(8) as threads:
-        clients = list(threads.map(lambda _: make_chat()._get_client(), range(8)))
-    assert set(map(id, clients)) == {id(chat._get_client())}
+        engines = list(threads.map(lambda _: make_chat()._get_engine(), range(8)))
+    assert set(map(id, engines)) == {id(chat._get_engine())}
 
 
 def test_a_prompt_that_is_too_long(make_chat: Callable[..., ChatPetals]) -> None:
@@ -333,7 +333,9 @@ def test_each_turn_sends_what_is_new(
         new = chat._prompt([messages[-1], AIMessage(".")], AnswerForm())
         if turn > 1:
             # the question, the marks around it, and the answer's last token, which was chosen but never sent
-            assert sent[-1] <= 1 + len(chat._get_client().encode("".join(segment.text for segment in new.rendered)))
+            assert sent[-1] <= 1 + len(
+                chat._get_engine().client.encode("".join(segment.text for segment in new.rendered))
+            )
         messages.append(answer)
     assert len(set(sent[1:])) <= 2, "no turn sends more because the conversation is longer"
     assert sent[0] > sent[1] > 0

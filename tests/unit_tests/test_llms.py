@@ -14,7 +14,7 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals import Petals
 from langchain_petals.engine.generation import Generation
@@ -129,17 +129,17 @@ async def test_abatch_as_completed(llm: Petals, expected: dict[str, str]) -> Non
 
 def test_batches_as_completed_run_together(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(session_cache=0, batch_window=60_000, max_batch_size=16, max_new_tokens=1)
-    client = ScriptedClient(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
+    llm._engine = engine  # type: ignore[assignment]
 
     async def ask(runnable: Any) -> list[tuple[int, str]]:
         return [each async for each in runnable.abatch_as_completed(["ab"] * 16)]
 
     for runnable in (llm, llm.bind(seed=1)):
-        client.opened.clear()
+        engine.opened.clear()
         assert sorted(runnable.batch_as_completed(["ab"] * 16)) == [(number, "x") for number in range(16)]
         assert sorted(asyncio.run(ask(runnable))) == [(number, "x") for number in range(16)]
-        assert [rows for rows, _ in client.opened] == [16, 16]
+        assert [rows for rows, _ in engine.opened] == [16, 16]
 
 
 async def test_gather(llm: Petals, expected: dict[str, str]) -> None:
@@ -220,7 +220,7 @@ def failing(petals_llm: Callable[..., Petals], failures: int) -> Petals:
             raise SwarmUnreachableError(msg)
         return ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows)
 
-    llm._client = ScriptedClient(llm.tokenizer, open_session)  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, open_session)  # type: ignore[assignment]
     return llm
 
 
@@ -391,7 +391,7 @@ class Gate:
         self.session = ScriptedSession(
             [[*b"Hi"]], [[*b"abcdefghij"]], before_step=lambda _: self._open.acquire(timeout=30)
         )
-        llm._client = ScriptedClient(llm.tokenizer, lambda _: self.session)  # type: ignore[assignment]
+        llm._engine = ScriptedEngine(llm.tokenizer, lambda _: self.session)  # type: ignore[assignment]
 
     def let(self, steps: int) -> None:
         self._open.release(steps)
@@ -496,10 +496,10 @@ def test_it_is_of_the_same_type(community: Any) -> None:
 
 def test_cached_answer_is_not_generated_again(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(cache=InMemoryCache(), max_new_tokens=2)
-    client = ScriptedClient(llm.tokenizer, lambda rows: ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows))
-    llm._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows))
+    llm._engine = engine  # type: ignore[assignment]
     assert [llm.invoke("Hi"), llm.invoke("Hi"), llm.invoke("Hi", stop=["o"])] == ["yo", "yo", "y"]
-    assert len(client.opened) == 2
+    assert len(engine.opened) == 2
 
 
 async def test_cached_answer_is_for_calls_with_the_same_options(petals_llm: Callable[..., Petals]) -> None:

@@ -246,7 +246,7 @@ def test_a_model_that_was_used_can_be_pickled(
     model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer, max_new_tokens=4)
     answers = model.batch(["Hello"])
     again = pickle.loads(pickle.dumps(model))
-    assert again._client is None
+    assert again._engine is None
     texts = [[getattr(answer, "text", answer) for answer in each] for each in (answers, again.batch(["Hello"]))]
     assert texts[0] == texts[1]
 
@@ -272,8 +272,8 @@ def test_copies_have_the_key_and_share_what_is_loaded(
 ) -> None:
     model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer)
     model.invoke("Hello", max_tokens=2)
-    client = model._get_client()
+    engine = model._get_engine()
     twin = copied(model)
     assert twin == model
     assert twin.huggingface_api_key == SecretStr(CANARY)
-    assert (twin.client, twin.tokenizer, twin._get_client()) == (tiny_model, tiny_tokenizer, client)
+    assert (twin.client, twin.tokenizer, twin._get_engine()) == (tiny_model, tiny_tokenizer, engine)

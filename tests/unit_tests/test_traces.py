@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
-from local_client import LocalClient
+from local_engine import LocalEngine
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import engines
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def test_traces_say_which_model_a_call_used(
     tiny_model: LlamaForCausalLM,
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    client, tracer = LocalClient(tiny_model, tiny_tokenizer), Tracer()
-    monkeypatch.setattr(clients, "get_client", lambda _: client)
+    engine, tracer = LocalEngine(tiny_model, tiny_tokenizer), Tracer()
+    monkeypatch.setattr(engines, "connect", lambda _: engine)
     way(ChatPetals(model="a/model", max_tokens=2), {"callbacks": [tracer]}, **{name: "another/model"})
     assert tracer.metadata["ls_model_name"] == "another/model"
     result = ChatPetals(model="a/model", max_tokens=2).generate([[HumanMessage("Hi")]], **{name: "another/model"})

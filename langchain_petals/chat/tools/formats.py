@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_petals.chat.tools.parser import Marks, ToolCallParser
 from langchain_petals.chat.tools.schema import ArgumentCheck, expressed_arguments
-from langchain_petals.engine.request import Constraint, Trigger
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars import Constraint, Trigger
 from langchain_petals.grammars.writing import ITEM_SEPARATOR, checked, literal
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ import torch
 
 from langchain_petals.engine.constraints.grammar_state import Compiled, Run
 from langchain_petals.engine.constraints.opening import Opening
-from langchain_petals.engine.constraints.shared_values import SharedValues
 from langchain_petals.engine.constraints.vocabulary import Vocabulary
+from langchain_petals.engine.shared_values import SharedValues
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.grammars.writing import special_rules
+from langchain_petals.grammars import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from langchain_petals.engine.request import Constraint, Trigger
+    from langchain_petals.grammars import Constraint, Trigger
 
 _T = TypeVar("_T")
 
@@ -219,8 +219,8 @@ class Grammars:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._vocabulary: SharedValues[Vocabulary] = SharedValues(kept=1)
-        self._compiled: SharedValues[Compiled] = SharedValues(_KEPT)
+        self._vocabulary: SharedValues[str, Vocabulary] = SharedValues(kept=1)
+        self._compiled: SharedValues[str, Compiled] = SharedValues(_KEPT)
 
     def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
         """Return a guide for one row.
@@ -233,7 +233,7 @@ class Grammars:
             InvalidRequestError: The tokenizer or a grammar cannot be used; says why.
         """
         vocabulary = self._vocabulary.get("", lambda: Vocabulary(self._tokenizer))
-        rules = special_rules(dict(constraint.markers), vocabulary.specials)
+        rules = _special_rules(dict(constraint.markers), vocabulary.specials)
 
         def compiled(grammar: str | None) -> Compiled | None:
             if grammar is None:
@@ -243,3 +243,16 @@ class Grammars:
         start = compiled(constraint.grammar)
         triggers = [(each, compiled(each.grammar)) for each in constraint.triggers]
         return Guide(vocabulary, constraint, start, triggers, end_tokens)
+
+
+def _special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str:
+    """Return Lark rules, one for each name, that match a marker's text: as a special token where it is one.
+
+    Args:
+        names: The marker's text by the rule's name.
+        specials: Ids of the vocabulary's special tokens by their text.
+    """
+    return "".join(
+        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {literal(text)}"
+        for name, text in names.items()
+    )

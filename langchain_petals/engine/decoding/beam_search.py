@@ -8,10 +8,12 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
-from langchain_petals.engine.generation import FinishReason, Generation, Piece
+from langchain_petals.pieces import FinishReason, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from langchain_petals.engine.generation import Generation
 
 
 class _Abandoned(StoppingCriteria):  # type: ignore[misc]

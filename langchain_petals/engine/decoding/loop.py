@@ -9,13 +9,14 @@ import torch
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 from langchain_petals.engine.decoding.sampling import Sampler
-from langchain_petals.engine.generation import FinishReason, Generation, Piece
 from langchain_petals.errors import OutputLimitError, PromptTooLongError
+from langchain_petals.pieces import FinishReason, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.constraints.guide import Guide
+    from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.sessions.session import Session
 
 

@@ -20,8 +20,8 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from langchain_petals.engine.generation import TokenLogprobs
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.pieces import TokenLogprobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

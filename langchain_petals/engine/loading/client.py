@@ -1,30 +1,24 @@
-"""Models and tokenizers, loaded once per process and shared by every object that uses them."""
+"""A model and its tokenizer in this process, and the sessions that it opens on its swarm."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals import petals_compat
+from langchain_petals import hub, petals_compat
 from langchain_petals.addresses import default_prefix
-from langchain_petals.engine.engine import Engine
-from langchain_petals.engine.loading import hub
 from langchain_petals.engine.network.routes import Routes
 from langchain_petals.engine.sessions.local_session import LocalSession
 from langchain_petals.engine.sessions.session import SwarmSession
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from pydantic import SecretStr
-
+    from langchain_petals.engine.loading.connection import Connection
     from langchain_petals.engine.sessions.session import ReusableSession
     from langchain_petals.engine.settings import Settings
 
@@ -36,44 +30,8 @@ logger = logging.getLogger(__name__)
 _HEADROOM, _ROUND = 2, 256
 
 
-@dataclass(frozen=True)
-class Connection:
-    """Which model, on which swarm, loaded how. Equal connections share one client.
-
-    Attributes:
-        model: Folder or hub name.
-        initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
-        dht_prefix: The name under which the swarm announces the model's blocks; None for petals' own choice.
-        allowed_servers: Peer ids to use exclusively; empty for any.
-        blocked_servers: Peer ids not to use.
-        active_adapter: LoRA adapter that the servers apply.
-        torch_dtype: Type of embeddings and head: "auto" for the checkpoint's, or "float32", "bfloat16", ...
-        device: Where embeddings and head live.
-        revision: Commit, branch or tag on the hub.
-        cache_dir: Folder for downloaded files.
-        local_files_only: Whether to read the cache only, and not ask the hub.
-        trust_remote_code: Whether code that comes with the model may run in this process.
-        key: Opens gated and private models. No part of what makes connections equal: what one key has loaded,
-            all objects of the process share, as they share the cache on the disk. In no repr.
-    """
-
-    model: str
-    initial_peers: tuple[str, ...] = ()
-    dht_prefix: str | None = None
-    allowed_servers: tuple[str, ...] = ()
-    blocked_servers: tuple[str, ...] = ()
-    active_adapter: str | None = None
-    torch_dtype: str = "auto"
-    device: str = "cpu"
-    revision: str | None = None
-    cache_dir: str | None = None
-    local_files_only: bool = False
-    trust_remote_code: bool = False
-    key: SecretStr | None = field(default=None, repr=False, compare=False)
-
-
 class Client:
-    """A model, its tokenizer and the engine over them.
+    """A model and its tokenizer, and what opens sessions for it.
 
     Args:
         model: Petals' distributed model, or a plain transformers model.
@@ -84,12 +42,16 @@ class Client:
         self.model, self.tokenizer = model, tokenizer
         self._routes = Routes(model) if petals_compat.is_distributed(model) else None
         self._cache_limit: int | None = None
-        self.engine = Engine(self)
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
         ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]  # the length is checked later, with an error
         return ids
+
+    @property
+    def family(self) -> str | None:
+        """`model_type` of the model's config; None if it does not say."""
+        return getattr(self.model.config, "model_type", None)
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -115,13 +77,16 @@ class Client:
         """Remember how many tokens the servers' attention caches hold for one session."""
         self._cache_limit = limit
 
-    def open_session(self, rows: int, needed: int, settings: Settings) -> ReusableSession:
+    def open_session(
+        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
+    ) -> ReusableSession:
         """Return a fresh session.
 
         Args:
             rows: How many rows it will have.
             needed: Tokens that each row will have at the most.
             settings: Bounds of its waits. With idle sessions kept, a session of one row gets headroom to grow.
+            make_room: Called where servers have no attention cache left; closes idle sessions.
         """
         if self._routes is None:
             return LocalSession(self.model)
@@ -135,63 +100,13 @@ class Client:
             needed=needed,
             max_length=max_length,
             settings=settings,
-            make_room=self.engine.pool.clear,
+            make_room=make_room,
         )
 
     def shut_down(self) -> None:
         """Leave the swarm."""
-        self.engine.pool.close()
         if self._routes is not None:
             petals_compat.shut_down(self.model)
-
-
-_clients: dict[Connection, Client] = {}
-_given: weakref.WeakValueDictionary[tuple[int, int], Client] = weakref.WeakValueDictionary()
-_loading: dict[Connection, threading.Lock] = {}
-_lock = threading.Lock()
-
-
-def get_client(connection: Connection) -> Client:
-    """Return the process's client for `connection`, loading it on the first call.
-
-    Calls for the same connection wait for one another; others do not.
-
-    Raises:
-        InvalidRequestError: There is no such device.
-        PetalsNotInstalledError: Petals is missing or mismatched.
-        ModelLoadError: The files could not be had; the subclass tells why.
-        UnsupportedModelError: Petals has no code for the model's family.
-        SwarmUnreachableError: No initial peer could be reached.
-    """
-    with _lock:
-        loading = _loading.setdefault(connection, threading.Lock())
-    with loading:
-        if connection not in _clients:
-            _clients[connection] = _load(connection)
-        return _clients[connection]
-
-
-def client_of(model: Any, tokenizer: Any) -> Client:
-    """Return the client of a model and a tokenizer that are loaded; objects that are given the same ones share it."""
-    with _lock:
-        key = id(model), id(tokenizer)  # no other objects have these while the client holds on to them
-        client = _given.get(key)
-        if client is None:
-            client = _given[key] = Client(model, tokenizer)
-        return client
-
-
-def release(initial_peers: Sequence[str], model: str | None = None) -> None:
-    """Forget, and disconnect, the clients of the swarm that was joined through these peers; of one model or of all."""
-    with _lock:
-        gone = [
-            connection
-            for connection in _clients
-            if connection.initial_peers == tuple(initial_peers) and model in (None, connection.model)
-        ]
-        clients = [_clients.pop(connection) for connection in gone]
-    for client in clients:
-        client.shut_down()
 
 
 def _check_device(device: str) -> None:
@@ -202,7 +117,16 @@ def _check_device(device: str) -> None:
         raise InvalidRequestError(msg) from None
 
 
-def _load(connection: Connection) -> Client:
+def load_client(connection: Connection) -> Client:
+    """Return a model's part in this process, connected to its swarm.
+
+    Raises:
+        InvalidRequestError: There is no such device.
+        PetalsNotInstalledError: Petals is missing or mismatched.
+        ModelLoadError: The files could not be had; the subclass tells why.
+        UnsupportedModelError: Petals has no code for the model's family.
+        SwarmUnreachableError: No initial peer could be reached.
+    """
     _check_device(connection.device)
     petals_compat.load_petals()
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import HumanMessage
-from local_client import LocalClient
+from local_engine import LocalEngine
 from pydantic import BaseModel, create_model
 from saying_model import SayingModel
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +21,7 @@ from langchain_petals.calls.off_loop import begun_off_loop
 from langchain_petals.chat.prompt import Prompts
 from langchain_petals.chat.response_format import AnswerForm
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import engines
 from langchain_petals.grammars import writing as grammars
 from langchain_petals.grammars.check import SchemaCheck
 
@@ -154,8 +154,8 @@ async def test_a_model_is_loaded_on_another_thread(
     tiny_model: LlamaForCausalLM,
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    watch, client = Watch(monkeypatch), LocalClient(tiny_model, tiny_tokenizer)
-    monkeypatch.setattr(clients, "get_client", lambda connection: (watch.note(connection.model), client)[1])
+    watch, engine = Watch(monkeypatch), LocalEngine(tiny_model, tiny_tokenizer)
+    monkeypatch.setattr(engines, "connect", lambda connection: (watch.note(connection.model), engine)[1])
     await way(model_class(model="a/model", max_tokens=2), "Hi")
     assert watch.called == {"a/model"}
     assert not watch.on_loop
@@ -170,8 +170,8 @@ async def test_another_model_for_a_call_is_loaded_on_another_thread(
     tiny_model: LlamaForCausalLM,
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    watch, client = Watch(monkeypatch), LocalClient(tiny_model, tiny_tokenizer)
-    monkeypatch.setattr(clients, "get_client", lambda connection: (watch.note(connection.model), client)[1])
+    watch, engine = Watch(monkeypatch), LocalEngine(tiny_model, tiny_tokenizer)
+    monkeypatch.setattr(engines, "connect", lambda connection: (watch.note(connection.model), engine)[1])
     chat = await asyncio.to_thread(ChatPetals, model="a/model", max_tokens=2, preload=preload)
     await way(chat, "Hi", model="another/model")
     assert "another/model" in watch.called
@@ -216,8 +216,8 @@ async def test_answers_are_checked_on_another_thread(
 ) -> None:
     watch.over(SchemaCheck, "problem", "check")
     schema = {"type": "object", "properties": {"x": {"not": {"type": "integer"}}}, "required": ["x"]}
-    client = SayingModel(tiny_tokenizer, '{"x": 5}')
-    model = model_class(client=client, tokenizer=tiny_tokenizer, model="tiny", temperature=0, max_batch_size=1)
+    saying = SayingModel(tiny_tokenizer, '{"x": 5}')
+    model = model_class(client=saying, tokenizer=tiny_tokenizer, model="tiny", temperature=0, max_batch_size=1)
     form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
     await way(model, "Which?", **({"json_schema": schema} if model_class is Petals else {"response_format": form}))
     assert "check" in watch.called

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from leaks import raised
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 
 import langchain_petals
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.calls.tracebacks import short_traceback
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import Connection, engines
 from langchain_petals.errors import (
     BlocksMissingError,
     HubUnreachableError,
@@ -130,9 +130,9 @@ def test_an_error_of_the_swarm_has_one_frame_of_this_package(
         raise caused(error)
 
     model = model_class(**loaded)
-    client = ScriptedClient(model.tokenizer, open_session)
-    client.model = model.client
-    model._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(model.tokenizer, open_session)
+    engine.client.model = model.client
+    model._engine = engine  # type: ignore[assignment]
     found = raised(lambda: way(model, "Hi"))
     assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
     assert is_short(found), "".join(traceback.format_exception(found))
@@ -143,10 +143,10 @@ def test_an_error_of_the_swarm_has_one_frame_of_this_package(
 def test_an_error_of_loading_has_one_frame_of_this_package(
     model_class: type[Petals], way: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(_: clients.Connection) -> Any:
+    def load(_: Connection) -> Any:
         raise caused(HubUnreachableError("the hub"))
 
-    monkeypatch.setattr(clients, "get_client", load)
+    monkeypatch.setattr(engines, "connect", load)
     assert is_short(raised(lambda: way(model_class(model="a/b"), "Hi")))
     assert is_short(raised(lambda: model_class(model="a/b", preload=True)))
     assert is_short(raised(lambda: model_class(model="a/b").get_num_tokens("Hi")))
@@ -186,9 +186,9 @@ def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], load
         raise LookupError(msg)
 
     model = model_class(**loaded)
-    client = ScriptedClient(model.tokenizer, open_session)
-    client.model = model.client
-    model._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(model.tokenizer, open_session)
+    engine.client.model = model.client
+    model._engine = engine  # type: ignore[assignment]
     for way in WAYS.values():
         error = raised(lambda: way(model, "Hi"))  # noqa: B023 - called at once
         assert isinstance(error, LookupError)
@@ -216,9 +216,9 @@ def test_calls_that_one_error_ended_get_one_each(model_class: type[Petals], load
         raise shared
 
     model = model_class(**loaded, batch_window=60_000, max_batch_size=3)
-    client = ScriptedClient(model.tokenizer, open_session)
-    client.model = model.client
-    model._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(model.tokenizer, open_session)
+    engine.client.model = model.client
+    model._engine = engine  # type: ignore[assignment]
     errors = [error for _, error in model.batch_as_completed(["Hi"] * 3, return_exceptions=True)]
     assert [type(error) for error in errors] == [SwarmUnreachableError] * 3
     assert len({id(error) for error in [*errors, shared]}) == 4

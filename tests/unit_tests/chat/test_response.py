@@ -10,8 +10,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.response import ChatAnswer
 from langchain_petals.chat.tools.formats import HERMES
-from langchain_petals.engine.generation import Generation, Piece
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request
+from langchain_petals.pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

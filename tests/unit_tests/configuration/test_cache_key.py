@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from langchain_core.caches import BaseCache, InMemoryCache
-from local_client import LocalClient
+from local_engine import LocalEngine
 from peer_addresses import ADDRESS, PEER_ID
 from pydantic import BaseModel, create_model
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import Connection, engines
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def key(
     monkeypatch: pytest.MonkeyPatch, saying: SayingModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> Callable[..., str]:
     """Return a function that tells the key of a call."""
-    client = LocalClient(saying, tiny_tokenizer)
-    monkeypatch.setattr(clients, "get_client", lambda _: client)
+    engine = LocalEngine(saying, tiny_tokenizer)
+    monkeypatch.setattr(engines, "connect", lambda _: engine)
 
     def ask(model_class: type[Petals], fields: dict[str, Any], options: dict[str, Any] | None = None) -> str:
         cache = Keys()
@@ -261,13 +261,13 @@ def test_a_cache_on_the_disk_survives_a_restart_of_the_swarm(
 ) -> None:
     from langchain_community.cache import SQLiteCache  # noqa: PLC0415 - warns
 
-    opened: list[LocalClient] = []
+    opened: list[LocalEngine] = []
 
-    def load(_: clients.Connection) -> LocalClient:
-        opened.append(LocalClient(tiny_model, tiny_tokenizer))
+    def load(_: Connection) -> LocalEngine:
+        opened.append(LocalEngine(tiny_model, tiny_tokenizer))
         return opened[-1]
 
-    monkeypatch.setattr(clients, "get_client", load)
+    monkeypatch.setattr(engines, "connect", load)
 
     def asked_of(address: str, how: Literal["invoke", "ainvoke"], **fields: Any) -> str:
         cache = SQLiteCache(str(tmp_path / "answers.db"))

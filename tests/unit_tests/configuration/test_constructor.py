@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.configuration.options import NAMES
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import Connection, engines
 from langchain_petals.errors import (
     HubUnreachableError,
     InvalidRequestError,
@@ -339,10 +339,10 @@ def test_long_values_are_not_shown_whole(model_class: type[Petals]) -> None:
 def test_errors_of_loading_early_are_those_of_loading(
     model_class: type[Petals], error: PetalsError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(_: clients.Connection) -> Any:
+    def load(_: Connection) -> Any:
         raise error
 
-    monkeypatch.setattr(clients, "get_client", load)
+    monkeypatch.setattr(engines, "connect", load)
     with pytest.raises(type(error), match=f"^{error}$"):
         model_class(model="m", preload=True)
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models.llms import BaseLLM
-from local_client import LocalClient
+from local_engine import LocalEngine
 from peer_addresses import ADDRESS, PEER_ID
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.configuration.options import GenerationOptions
-from langchain_petals.engine.loading import client as clients
+from langchain_petals.engine import Connection, engines
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError
 
@@ -157,10 +157,10 @@ def test_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
 
 def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(max_batch_size=2, max_new_tokens=1)
-    client = ScriptedClient(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._client = client  # type: ignore[assignment]
+    engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
+    llm._engine = engine  # type: ignore[assignment]
     assert llm.batch(["ab"] * 5) == ["x"] * 5
-    assert sorted(rows for rows, _ in client.opened) == [1, 2, 2]
+    assert sorted(rows for rows, _ in engine.opened) == [1, 2, 2]
 
 
 # ---- loading
@@ -169,10 +169,10 @@ def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
 def test_nothing_is_loaded_before_it_is_used(
     monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    def load(_: clients.Connection) -> Any:
+    def load(_: Connection) -> Any:
         pytest.fail("loaded a model")
 
-    monkeypatch.setattr(clients, "get_client", load)
+    monkeypatch.setattr(engines, "connect", load)
     Petals(client=tiny_model, tokenizer=tiny_tokenizer)
     Petals(model="some/model")
 
@@ -180,14 +180,14 @@ def test_nothing_is_loaded_before_it_is_used(
 def test_preload(
     monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    loaded: list[clients.Connection] = []
-    client = LocalClient(tiny_model, tiny_tokenizer)
+    loaded: list[Connection] = []
+    engine = LocalEngine(tiny_model, tiny_tokenizer)
 
-    def load(connection: clients.Connection) -> LocalClient:
+    def load(connection: Connection) -> LocalEngine:
         loaded.append(connection)
-        return client
+        return engine
 
-    monkeypatch.setattr(clients, "get_client", load)
+    monkeypatch.setattr(engines, "connect", load)
     llm = Petals(model="some/model", preload=True)
     assert [connection.model for connection in loaded] == ["some/model"]
     assert llm.get_token_ids("a") == [97]
@@ -312,6 +312,6 @@ def test_answer_ends_where_the_context_does(
 
 def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm()
-    llm._client = ScriptedClient(llm.tokenizer, lambda _: pytest.fail("opened a session"))  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))  # type: ignore[assignment]
     with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
         llm.invoke("Hi", num_beams=2)

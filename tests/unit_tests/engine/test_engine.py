@@ -9,13 +9,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from local_client import LocalClient, Outcome, outcome
+from local_engine import LocalEngine, Outcome, outcome
 from out_of_threads import out_of_threads
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.grammars import Constraint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +28,8 @@ GREEDY = Sampling(greedy=True)
 
 
 @pytest.fixture
-def client(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalClient:
-    return LocalClient(babbler, endless_tokenizer)
+def engine(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalEngine:
+    return LocalEngine(babbler, endless_tokenizer)
 
 
 def asked(prompt: Sequence[int], new: int = 6, **more: Any) -> Request:
@@ -40,125 +41,125 @@ def grown(prompt: Sequence[int], answer: Outcome) -> list[int]:
     return [*prompt, *answer.tokens, 7, 8]
 
 
-def test_conversation_goes_on_in_its_session(client: LocalClient) -> None:
+def test_conversation_goes_on_in_its_session(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
     alone, together = [], []
     for _ in range(5):
-        [generation] = client.engine.submit([asked(prompt)], KEEPING)
+        [generation] = engine.submit([asked(prompt)], KEEPING)
         together.append(outcome(generation))
-        alone += client.run(asked(prompt))
+        alone += engine.run(asked(prompt))
         assert generation.reused_tokens == (len(prompt) - 3 if len(together) > 1 else 0)
         prompt = grown(prompt, together[-1])
     assert [each.tokens for each in together] == [each.tokens for each in alone]
-    assert client.rows == [1] * 6
-    assert len(client.engine.pool) == 1
+    assert engine.rows == [1] * 6
+    assert len(engine.pool) == 1
 
 
-def test_session_cache_of_0_keeps_none(client: LocalClient) -> None:
-    client.run(asked([5, 11, 42]))
-    assert len(client.engine.pool) == 0
+def test_session_cache_of_0_keeps_none(engine: LocalEngine) -> None:
+    engine.run(asked([5, 11, 42]))
+    assert len(engine.pool) == 0
 
 
-def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(client: LocalClient) -> None:
+def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
-    [first] = client.run(asked(prompt), settings=KEEPING)
+    [first] = engine.run(asked(prompt), settings=KEEPING)
     branches = [grown(prompt, first), [*grown(prompt, first), 9]]
-    generations = client.engine.submit([asked(each) for each in branches], KEEPING)
+    generations = engine.submit([asked(each) for each in branches], KEEPING)
     outcomes = [outcome(each) for each in generations]
     assert sorted(each.reused_tokens > 0 for each in generations) == [False, True]
-    assert [each.tokens for each in outcomes] == [each.tokens for each in client.run_alone(map(asked, branches))]
+    assert [each.tokens for each in outcomes] == [each.tokens for each in engine.run_alone(map(asked, branches))]
 
 
-def test_interleaved_conversations_keep_apart(client: LocalClient) -> None:
+def test_interleaved_conversations_keep_apart(engine: LocalEngine) -> None:
     settings = Settings(max_batch_size=1)  # conversations that begin together would share a session, which is not kept
     prompts = [[5, 11, 42], [6, 12], [7]]
     for turn in range(3):
-        generations = [client.engine.submit([asked(prompt)], settings)[0] for prompt in prompts]
+        generations = [engine.submit([asked(prompt)], settings)[0] for prompt in prompts]
         outcomes = [outcome(each) for each in generations]
         # a turn adds the token that ended the one before, which was never sent, and the two of `grown`
         assert [each.reused_tokens for each in generations] == [len(prompt) - 3 if turn else 0 for prompt in prompts]
-        assert [each.tokens for each in outcomes] == [each.tokens for each in client.run_alone(map(asked, prompts))]
+        assert [each.tokens for each in outcomes] == [each.tokens for each in engine.run_alone(map(asked, prompts))]
         prompts = [grown(prompt, each) for prompt, each in zip(prompts, outcomes, strict=True)]
 
 
-def test_answers_that_were_stopped_can_be_gone_on_from(client: LocalClient) -> None:
+def test_answers_that_were_stopped_can_be_gone_on_from(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
-    [whole] = client.run(asked(prompt))
-    [stopped] = client.run(asked(prompt, stop=[whole.text[2]]), settings=KEEPING)
+    [whole] = engine.run(asked(prompt))
+    [stopped] = engine.run(asked(prompt, stop=[whole.text[2]]), settings=KEEPING)
     prompt = [*prompt, *stopped.tokens, 7, 8]
-    [generation] = client.engine.submit([asked(prompt)], KEEPING)
-    assert outcome(generation).tokens == client.run(asked(prompt))[0].tokens
+    [generation] = engine.submit([asked(prompt)], KEEPING)
+    assert outcome(generation).tokens == engine.run(asked(prompt))[0].tokens
     assert generation.reused_tokens == len(prompt) - 3
 
 
 def test_leased_session_that_fails_is_closed_and_not_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab", failures={1: ConnectionError("gone")})
-    client.engine.pool.park(session, KEEPING)
-    [generation] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    engine.pool.park(session, KEEPING)
+    [generation] = engine.submit([asked(b"abc", 3)], KEEPING)
     with pytest.raises(ConnectionError, match="gone"):
         list(generation)
     assert session.closed.wait(10)
-    assert len(client.engine.pool) == 0
+    assert len(engine.pool) == 0
 
 
 def test_request_that_cannot_be_honoured_gives_its_session_back(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
-    client.engine.pool.park(session, KEEPING)
+    engine.pool.park(session, KEEPING)
     bad = Request(list(b"abc"), 3, Sampling(bad_words_ids=((-1,),)))
-    [generation] = client.engine.submit([bad], KEEPING)
+    [generation] = engine.submit([bad], KEEPING)
     with pytest.raises(ValueError, match="cannot be used"):
         list(generation)
     assert session.closed.wait(10)
 
 
 def test_a_session_that_gets_no_thread_stays_for_the_next_request(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
-    client.engine.pool.park(session, KEEPING)
+    engine.pool.park(session, KEEPING)
     with out_of_threads(named="langchain-petals-decoding"):  # but for the pool's timer
-        [lost] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+        [lost] = engine.submit([asked(b"abc", 3)], KEEPING)
     with pytest.raises(RuntimeError, match="new thread"):
         list(lost)
-    assert len(client.engine.pool) == 1
-    [generation] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+    assert len(engine.pool) == 1
+    [generation] = engine.submit([asked(b"abc", 3)], KEEPING)
     assert outcome(generation).text == "xyz"
     assert generation.reused_tokens == 2
 
 
 def test_a_session_that_gets_no_thread_and_nobody_can_watch_is_closed(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = ScriptedClient(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
-    client.engine.pool.park(session, KEEPING)
+    engine.pool.park(session, KEEPING)
     with out_of_threads():
-        [lost] = client.engine.submit([asked(b"abc", 3)], KEEPING)
+        [lost] = engine.submit([asked(b"abc", 3)], KEEPING)
     with pytest.raises(RuntimeError, match="new thread"):
         list(lost)
     assert session.closed.is_set()
-    assert len(client.engine.pool) == 0
+    assert len(engine.pool) == 0
 
 
 @pytest.mark.parametrize("more", [{}, {"num_beams": 2}], ids=["in a group", "beam search"])
-def test_requests_that_get_no_thread_fail_and_the_next_are_served(client: LocalClient, more: dict[str, Any]) -> None:
+def test_requests_that_get_no_thread_fail_and_the_next_are_served(engine: LocalEngine, more: dict[str, Any]) -> None:
     with out_of_threads():
-        generations = client.engine.submit([asked([5, 11], **more), asked([6, 12], **more)], ALONE)
+        generations = engine.submit([asked([5, 11], **more), asked([6, 12], **more)], ALONE)
     for each in generations:
         with pytest.raises(RuntimeError, match="new thread"):
             list(each)
-    assert len(client.run(asked([5, 11], **more))[0].tokens) == 6
+    assert len(engine.run(asked([5, 11], **more))[0].tokens) == 6
 
 
-def test_a_request_that_gets_no_thread_does_not_touch_one_that_has_its_own(client: LocalClient) -> None:
-    [alone] = client.run(asked([5, 11], num_beams=2))
+def test_a_request_that_gets_no_thread_does_not_touch_one_that_has_its_own(engine: LocalEngine) -> None:
+    [alone] = engine.run(asked([5, 11], num_beams=2))
     with out_of_threads(but=1):
-        searching, lost = client.engine.submit([asked([5, 11], num_beams=2), asked([6, 12])], ALONE)
+        searching, lost = engine.submit([asked([5, 11], num_beams=2), asked([6, 12])], ALONE)
     assert outcome(searching).tokens == alone.tokens
     with pytest.raises(RuntimeError, match="new thread"):
         list(lost)
 
 
-def test_an_error_that_is_no_exception_reaches_who_waits(client: LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_no_exception_reaches_who_waits(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries written in Rust panic with a class of their own below `BaseException`."""
 
     class Panic(BaseException):
@@ -168,23 +169,23 @@ def test_an_error_that_is_no_exception_reaches_who_waits(client: LocalClient, mo
         raise Panic
 
     monkeypatch.setattr(Grammars, "guide", panic)
-    bad, good = client.engine.submit([asked([5], constraint=Constraint("start: /a/")), asked([5])], ALONE)
+    bad, good = engine.submit([asked([5], constraint=Constraint("start: /a/")), asked([5])], ALONE)
     with pytest.raises(Panic):
         list(bad)
     assert len(outcome(good).tokens) == 6
 
 
-def test_requests_of_threads_and_tasks_share_a_session(client: LocalClient) -> None:
+def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> None:
     """Whatever the way in: a batch is full when its last companion comes."""
     settings = Settings(session_cache=0, batch_window=60_000, max_batch_size=4)
     prompts = [[5, 11, 42], [6, 12, 13], [7, 14, 15], [8, 9, 10]]
     found: dict[int, list[int]] = {}
 
     def on_thread(index: int) -> None:
-        found[index] = client.run(asked(prompts[index]), settings=settings)[0].tokens
+        found[index] = engine.run(asked(prompts[index]), settings=settings)[0].tokens
 
     async def as_task(index: int) -> None:
-        [generation] = client.engine.submit([asked(prompts[index])], settings)
+        [generation] = engine.submit([asked(prompts[index])], settings)
         found[index] = [token async for piece in generation for token in piece.tokens]
 
     async def tasks() -> None:
@@ -196,8 +197,8 @@ def test_requests_of_threads_and_tasks_share_a_session(client: LocalClient) -> N
     asyncio.run(tasks())
     for thread in threads:
         thread.join(10)
-    assert client.rows == [4]
-    assert [found[index] for index in range(4)] == [each.tokens for each in client.run_alone(map(asked, prompts))]
+    assert engine.rows == [4]
+    assert [found[index] for index in range(4)] == [each.tokens for each in engine.run_alone(map(asked, prompts))]
 
 
 def test_program_may_end_in_the_middle_of_an_answer(tiny_model: LlamaForCausalLM) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_petals.engine.generation import Generation, Piece
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request
 from langchain_petals.errors import DeadlineExceededError, InvalidRequestError
+from langchain_petals.pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

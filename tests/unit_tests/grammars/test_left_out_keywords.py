@@ -15,8 +15,9 @@ from saying_model import SayingModel
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.chat.tools.formats import FORMATS
 from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar
 
 if TYPE_CHECKING:

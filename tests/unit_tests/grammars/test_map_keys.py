@@ -16,8 +16,9 @@ from pydantic import BaseModel, Field, SecretStr, StringConstraints, create_mode
 from random_session import answered, text
 from typing_extensions import TypedDict
 
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import express, json_grammar
 from langchain_petals.schemas.classes import closed_schema_of
 

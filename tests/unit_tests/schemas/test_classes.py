@@ -12,8 +12,9 @@ from random_session import answered, text
 from typing_extensions import TypedDict
 
 from langchain_petals.chat.tools.schema import arguments_schema
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import json_grammar
 from langchain_petals.schemas.classes import Form, closed, closed_schema_of, form_of, json_schema_of
 

@@ -3,7 +3,7 @@
 Headers are taken over by name, so that a new one cannot bring a secret in; whatever looks like a key of the hub is
 blotted out wherever it stands.
 
-To record anew: .venv/bin/pytest --record-mode=rewrite tests/unit_tests/engine/loading/test_hub.py
+To record anew: .venv/bin/pytest --record-mode=rewrite tests/unit_tests/hub/test_hub.py
 """
 
 from __future__ import annotations

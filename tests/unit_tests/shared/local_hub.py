@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from langchain_petals.hub_key import KEY_VARIABLES
+from langchain_petals.hub import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from langchain_petals.engine.generation import Generation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.generation import Piece
     from langchain_petals.engine.request import Request
+    from langchain_petals.pieces import Piece
 
 
 class RandomSession:

@@ -12,8 +12,6 @@ from langchain_petals.engine.engine import Engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.engine.settings import Settings
-
 TRAP = 0
 """The token that is likeliest where nobody should look: inside a prompt, and after the end of an answer."""
 
@@ -100,7 +98,7 @@ class ScriptedSession:
         self.closed.set()
 
 
-class ScriptedClient:
+class _ScriptedClient:
     """What an engine, and a language model, need of a client.
 
     Args:
@@ -111,10 +109,10 @@ class ScriptedClient:
     Attributes:
         opened: Rows and needed tokens of each session.
         limit: What the engine learned about the servers' caches.
-        engine: An engine over it.
     """
 
     model = None
+    family = None
     context_length = None
     can_search_beams = False
 
@@ -128,14 +126,41 @@ class ScriptedClient:
         self._open_session = open_session
         self.opened: list[tuple[int, int]] = []
         self.limit: int | None = None
-        self.engine = Engine(self)  # type: ignore[arg-type]
 
     def encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text)["input_ids"])
 
-    def open_session(self, rows: int, needed: int, settings: Settings) -> ScriptedSession:  # noqa: ARG002
+    def open_session(self, rows: int, needed: int, *_: object) -> ScriptedSession:
         self.opened.append((rows, needed))
         return self._open_session(rows)
 
     def learn_limit(self, limit: int) -> None:
         self.limit = limit
+
+
+class ScriptedEngine(Engine):
+    """An engine whose sessions follow a script.
+
+    Args:
+        tokenizer: Turns tokens into text.
+        open_session: Makes a session for so many rows.
+        end_tokens: Ids that end a generation.
+
+    Attributes:
+        opened: Rows and needed tokens of each session.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        open_session: Callable[[int], ScriptedSession],
+        end_tokens: Sequence[int] = (),
+    ) -> None:
+        client = _ScriptedClient(tokenizer, open_session, end_tokens)
+        super().__init__(client)  # type: ignore[arg-type]
+        self._scripted, self.opened = client, client.opened
+
+    @property
+    def limit(self) -> int | None:
+        """What the engine learned about the servers' caches."""
+        return self._scripted.limit

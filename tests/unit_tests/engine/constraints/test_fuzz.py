@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from random_session import answering, text
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import torch
 from random_session import answered, answering, text
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
@@ -21,11 +21,11 @@ from langchain_petals.engine.constraints import guide as constraints_module
 from langchain_petals.engine.constraints.grammar_state import Compiled
 from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.decoding.loop import Row
-from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.generation import Generation
-from langchain_petals.engine.request import Constraint, Request, Sampling, Trigger
+from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
+from langchain_petals.grammars import Constraint, Trigger
 from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
@@ -676,10 +676,10 @@ def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrain
 def test_grammar_that_does_not_compile_fails_its_own_row(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     """A Lark grammar may name a special token; whether there is one, only the model's tokenizer says."""
     session = ScriptedSession([b"ab"], [b"xyz"])
-    client = ScriptedClient(byte_tokenizer, lambda _: session, end_tokens=[258])
+    engine = ScriptedEngine(byte_tokenizer, lambda _: session, end_tokens=[258])
     bad = asked(lark_grammar('start: <|nothing|> "a"'), 3)
     good = Request(list(b"ab"), 3, GREEDY)
-    first, second = Engine(client).submit([bad, good], Settings(session_cache=0))  # type: ignore[arg-type]
+    first, second = engine.submit([bad, good], Settings(session_cache=0))
     with pytest.raises(InvalidRequestError, match="nothing"):
         list(first)
     assert text(list(second)) == "xyz"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from random_session import answered, text
 
 from langchain_petals.engine.constraints.readable_json import MOST_CHARACTERS, MOST_DEPTH, Reading
-from langchain_petals.engine.request import Constraint, Request, Sampling
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import json_grammar, regex_grammar
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from local_client import LocalClient
+from local_engine import LocalEngine
 
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
@@ -19,8 +19,8 @@ NEW = 12
 
 
 @pytest.fixture
-def client(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalClient:
-    return LocalClient(babbler, endless_tokenizer)
+def engine(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalEngine:
+    return LocalEngine(babbler, endless_tokenizer)
 
 
 def asked(**more: Any) -> Request:
@@ -44,41 +44,41 @@ def searched(model: LlamaForCausalLM, **options: Any) -> list[int]:
     ],
     ids=str,
 )
-def test_likeliest_answer_is_found(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
-    [ours] = client.run(asked(sampling=Sampling(greedy=True, **options)))
+def test_likeliest_answer_is_found(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
+    [ours] = engine.run(asked(sampling=Sampling(greedy=True, **options)))
     words = options.get("bad_words_ids")
     theirs = searched(babbler, **options | ({"bad_words_ids": [list(word) for word in words]} if words else {}))
     assert ours.tokens == theirs
-    assert ours.text == client.tokenizer.decode(theirs)
+    assert ours.text == engine.client.tokenizer.decode(theirs)
     assert ours.finish_reason == "length"
-    assert not client.rows  # no session of the token loop
+    assert not engine.rows  # no session of the token loop
 
 
-def test_end_token_ends_an_answer(client: LocalClient, babbler: LlamaForCausalLM) -> None:
+def test_end_token_ends_an_answer(engine: LocalEngine, babbler: LlamaForCausalLM) -> None:
     end = searched(babbler)[4]
-    [ours] = client.run(asked(end_tokens=(end,)))
+    [ours] = engine.run(asked(end_tokens=(end,)))
     theirs = searched(babbler, eos_token_id=[end])
     assert ours.tokens == theirs[: theirs.index(end) + 1]
-    assert ours.text == client.tokenizer.decode(ours.tokens[:-1])
+    assert ours.text == engine.client.tokenizer.decode(ours.tokens[:-1])
     assert ours.finish_reason == "stop"
 
 
-def test_stop_sequence_cuts_the_text(client: LocalClient) -> None:
-    [whole] = client.run(asked())
+def test_stop_sequence_cuts_the_text(engine: LocalEngine) -> None:
+    [whole] = engine.run(asked())
     stop = whole.text[4:6]
-    [cut] = client.run(asked(stop=[stop]))
+    [cut] = engine.run(asked(stop=[stop]))
     assert cut.text == whole.text.partition(stop)[0]
     assert cut.finish_reason == "stop"
 
 
-def test_search_that_nobody_waits_for_ends(client: LocalClient) -> None:
+def test_search_that_nobody_waits_for_ends(engine: LocalEngine) -> None:
     request = Request(PROMPT, 200, Sampling(greedy=True), end_tokens=(95,), num_beams=4)
     generation = Generation(request)
     generation.cancel()
-    client.engine._search(generation)
+    engine._search(generation)
     assert len(next(iter(generation)).tokens) < 5
 
 
-def test_what_goes_wrong_is_raised_where_the_result_is_waited_for(client: LocalClient) -> None:
+def test_what_goes_wrong_is_raised_where_the_result_is_waited_for(engine: LocalEngine) -> None:
     with pytest.raises(ValueError, match="penalty"):
-        client.run(asked(sampling=Sampling(greedy=True, repetition_penalty=-1.0)))
+        engine.run(asked(sampling=Sampling(greedy=True, repetition_penalty=-1.0)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scripted_session import ScriptedClient, ScriptedSession
+from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.decoding.loop import Row, decode
-from langchain_petals.engine.generation import Generation, Piece
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.sessions.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerFast
+
+    from langchain_petals.pieces import Piece
 
 GREEDY = Sampling(greedy=True)
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -322,10 +324,10 @@ def test_nobody_hears_of_the_end_before_the_session_is_put_away(tiny_tokenizer: 
 # ---- the session, whatever happens
 
 
-def submitted(client: ScriptedClient, requests: Sequence[Request]) -> list[Generation]:
+def submitted(engine: ScriptedEngine, requests: Sequence[Request]) -> list[Generation]:
     """Start requests as one group, in a session that will not be kept."""
     generations = [Generation(request) for request in requests]
-    start_thread(client.engine._run, generations, Settings(session_cache=0))
+    start_thread(engine._run, generations, Settings(session_cache=0))
     return generations
 
 
@@ -333,9 +335,9 @@ def submitted(client: ScriptedClient, requests: Sequence[Request]) -> list[Gener
 def test_failed_step_reaches_every_row_that_still_runs(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
     prompts, answers = [b"ab", b"abc", b"abcd"], [b"x", b"yz", b"uvw"]
     session = ScriptedSession(prompts, answers, failures={step: ConnectionError("gone")})
-    client = ScriptedClient(tiny_tokenizer, lambda _: session)
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
     requests = [asked(prompt, len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
-    for row, generation in enumerate(submitted(client, requests)):
+    for row, generation in enumerate(submitted(engine, requests)):
         end = (1, 3, 5)[row]  # the number of steps that the row needs
         pieces: list[Piece] = []
         if end <= step:
@@ -362,8 +364,8 @@ def test_cancellation_closes_the_session(tiny_tokenizer: PreTrainedTokenizerFast
                 generation.cancel()
 
     session = ScriptedSession([b"ab", b"abc"], [b"uvwxyz"] * 2, before_step=before_step)
-    client = ScriptedClient(tiny_tokenizer, lambda _: session)
-    generations += submitted(client, [asked(b"ab", 6), asked(b"abc", 6)])
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    generations += submitted(engine, [asked(b"ab", 6), asked(b"abc", 6)])
     handles.set()
     assert session.closed.wait(10)
     assert len(session.steps) == step + 1
@@ -374,34 +376,34 @@ def test_cancelled_row_leaves_its_session_for_what_follows(tiny_tokenizer: PreTr
     """Who stops an answer may well go on talking."""
     generation = Generation(asked(b"ab", 6))
     session = ScriptedSession([b"ab"], [b"uvwxyz"], before_step=lambda n: generation.cancel() if n == step else None)
-    client = ScriptedClient(tiny_tokenizer, lambda _: session)
-    client.engine._run([generation], Settings())
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    engine._run([generation], Settings())
     assert len(session.steps) == step + 1
-    assert client.engine.pool.lease(b"abuvwxyz", 10) is session
+    assert engine.pool.lease(b"abuvwxyz", 10) is session
 
 
 def test_session_that_was_not_used_is_not_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     generation = Generation(asked(b"ab", 6))
     generation.cancel()
     session = ScriptedSession([b"ab"], [b"uvwxyz"])
-    client = ScriptedClient(tiny_tokenizer, lambda _: session)
-    client.engine._run([generation], Settings())
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    engine._run([generation], Settings())
     assert session.closed.is_set()
-    assert len(client.engine.pool) == 0
+    assert len(engine.pool) == 0
 
 
 def test_answer_that_is_complete_is_handed_over_even_if_its_session_cannot_be_put_away(
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    client = ScriptedClient(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
 
     def refuse(session: object, settings: object) -> None:
         msg = "no more threads"
         raise RuntimeError(msg)
 
-    client.engine.pool.park = refuse  # type: ignore[assignment]
+    engine.pool.park = refuse  # type: ignore[assignment]
     generation = Generation(asked(b"ab", 2))
-    client.engine._run([generation], Settings())
+    engine._run([generation], Settings())
     assert text(collected(generation)) == "xy"
 
 
@@ -410,7 +412,7 @@ def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrai
         msg = f"no session for {rows} rows"
         raise ConnectionError(msg)
 
-    generations = submitted(ScriptedClient(tiny_tokenizer, refuse), [asked(b"ab", 2), asked(b"abc", 2)])
+    generations = submitted(ScriptedEngine(tiny_tokenizer, refuse), [asked(b"ab", 2), asked(b"abc", 2)])
     for generation in generations:
         with pytest.raises(ConnectionError, match="no session for 2 rows"):
             list(generation)
@@ -421,25 +423,25 @@ def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrai
 
 def limited(
     tokenizer: PreTrainedTokenizerFast, prompts: Sequence[bytes], answer: bytes, limits: Sequence[tuple[int, int]]
-) -> ScriptedClient:
-    """Return a client whose sessions, one after the other, fail at a step: there is room for so many tokens only."""
+) -> ScriptedEngine:
+    """Return an engine whose sessions, one after the other, fail at a step: there is room for so many tokens only."""
     left = iter(limits)
 
     def open_session(rows: int) -> ScriptedSession:
         step, limit = next(left, (-1, 0))
         return ScriptedSession(prompts[-rows:], [answer] * rows, failures={step: CacheLimitError(limit)})
 
-    return ScriptedClient(tokenizer, open_session)
+    return ScriptedEngine(tokenizer, open_session)
 
 
 def test_answer_is_cut_to_the_room_that_there_is(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(0, 8), (0, 7)])
-    [generation] = submitted(client, [asked(b"abc", 6)])
+    engine = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(0, 8), (0, 7)])
+    [generation] = submitted(engine, [asked(b"abc", 6)])
     pieces = list(generation)
     assert text(pieces) == "uvwx"
     assert pieces[-1].finish_reason == "length"
-    assert client.opened == [(1, 9), (1, 8), (1, 7)]
-    assert client.limit == 7
+    assert engine.opened == [(1, 9), (1, 8), (1, 7)]
+    assert engine.limit == 7
 
 
 @pytest.mark.parametrize(("limit", "said"), [(9, "uvwxyz"), (8, "uvwxy"), (7, "uvwx"), (6, "uvw"), (4, "uvw")])
@@ -447,8 +449,8 @@ def test_room_may_shrink_in_the_middle_of_an_answer(
     tiny_tokenizer: PreTrainedTokenizerFast, limit: int, said: str
 ) -> None:
     """A server failed, and the one that takes its place has less; what was said stays said."""
-    client = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(3, limit)])
-    [generation] = submitted(client, [asked(b"abc", 6)])
+    engine = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(3, limit)])
+    [generation] = submitted(engine, [asked(b"abc", 6)])
     pieces = list(generation)
     assert text(pieces) == said
     assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + ["length"]
@@ -456,8 +458,8 @@ def test_room_may_shrink_in_the_middle_of_an_answer(
 
 
 def test_prompt_without_room_for_an_answer_fails_alone(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    client = limited(tiny_tokenizer, [b"abcdef", b"abc"], b"uv", [(0, 6)])
-    long, short = submitted(client, [asked(b"abcdef", 2), asked(b"abc", 2)])
+    engine = limited(tiny_tokenizer, [b"abcdef", b"abc"], b"uv", [(0, 6)])
+    long, short = submitted(engine, [asked(b"abcdef", 2), asked(b"abc", 2)])
     with pytest.raises(PromptTooLongError, match="6 tokens, but the context holds 6"):
         list(long)
     assert text(list(short)) == "uv"
@@ -479,8 +481,8 @@ def test_request_that_cannot_be_honoured_does_not_fail_its_companions(
     tiny_tokenizer: PreTrainedTokenizerFast, bad: Sampling
 ) -> None:
     """Requests of strangers run together: threads of one program that share a model."""
-    client = ScriptedClient(tiny_tokenizer, lambda rows: ScriptedSession([b"ab"] * rows, [b"xy"] * rows))
-    refused, good = submitted(client, [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)])
+    engine = ScriptedEngine(tiny_tokenizer, lambda rows: ScriptedSession([b"ab"] * rows, [b"xy"] * rows))
+    refused, good = submitted(engine, [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)])
     assert text(list(good)) == "xy"
     with pytest.raises(InvalidRequestError):
         list(refused)

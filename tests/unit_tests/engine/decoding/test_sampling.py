@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from local_client import LocalClient
+from local_engine import LocalEngine
 from transformers import LogitsProcessorList
 
 from langchain_petals.engine.decoding.sampling import MinPWarper, Sampler
@@ -54,8 +54,8 @@ of_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 @pytest.fixture
-def client(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalClient:
-    return LocalClient(babbler, endless_tokenizer)
+def engine(babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast) -> LocalEngine:
+    return LocalEngine(babbler, endless_tokenizer)
 
 
 def asked(*, seed: int | None = None, prompt: Sequence[int] = PROMPT, new: int = NEW, **options: Any) -> Request:
@@ -100,33 +100,33 @@ def generated(model: LlamaForCausalLM, request: Request, **more: Any) -> tuple[l
 
 
 @of_options
-def test_greedy_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
+def test_greedy_tokens(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
     request = asked(greedy=True, **options)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
 
 
 @of_options
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_sampled_tokens(client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int) -> None:
+def test_sampled_tokens(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int) -> None:
     request = asked(seed=seed, **options)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_any_seed(client: LocalClient, babbler: LlamaForCausalLM, seed: int) -> None:
+def test_any_seed(engine: LocalEngine, babbler: LlamaForCausalLM, seed: int) -> None:
     request = asked(seed=seed)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
 
 
-def test_options_make_a_difference(client: LocalClient) -> None:
+def test_options_make_a_difference(engine: LocalEngine) -> None:
     """Else the comparisons above would compare nothing."""
 
     def answers(options: dict[str, Any]) -> list[list[int]]:
         requests = [asked(greedy=True, **options), *(asked(seed=seed, **options) for seed in SEEDS[:3])]
-        return [each.tokens for each in client.run_alone(requests)]
+        return [each.tokens for each in engine.run_alone(requests)]
 
     plain = answers({})
     same = {name for name, options in OPTIONS.items() if answers(options) == plain}
@@ -136,24 +136,24 @@ def test_options_make_a_difference(client: LocalClient) -> None:
 @pytest.mark.parametrize("greedy", [True, False])
 @pytest.mark.parametrize("min_new_tokens", [0, 1, 5, NEW])
 def test_end_tokens_and_min_new_tokens(
-    client: LocalClient, babbler: LlamaForCausalLM, *, min_new_tokens: int, greedy: bool
+    engine: LocalEngine, babbler: LlamaForCausalLM, *, min_new_tokens: int, greedy: bool
 ) -> None:
-    freely = client.run(asked(seed=3, greedy=greedy))[0].tokens
+    freely = engine.run(asked(seed=3, greedy=greedy))[0].tokens
     ends = (freely[1], freely[3])
     request = asked(seed=3, greedy=greedy, end_tokens=ends, min_new_tokens=min_new_tokens)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
     assert min_new_tokens < len(ours.tokens) or ours.finish_reason == "length"
     assert not set(ours.tokens[:-1]) & set(ends)
 
 
 def test_end_tokens_of_the_model_may_be_several(
-    client: LocalClient, babbler: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, babbler: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freely = client.run(asked(greedy=True))[0].tokens
+    freely = engine.run(asked(greedy=True))[0].tokens
     for ends in ([freely[6], freely[2]], [freely[4]], freely[4]):
         monkeypatch.setattr(babbler.generation_config, "eos_token_id", ends)
-        [ours] = client.run(asked(greedy=True))
+        [ours] = engine.run(asked(greedy=True))
         first = min(freely.index(end) for end in (ends if isinstance(ends, list) else [ends]))
         assert ours.tokens == freely[: first + 1]
         assert ours.finish_reason == "stop"
@@ -172,12 +172,12 @@ def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
 
 
 @pytest.mark.parametrize("min_p", [0.1, 0.4])
-def test_sampled_tokens_with_min_p(client: LocalClient, babbler: LlamaForCausalLM, min_p: float) -> None:
+def test_sampled_tokens_with_min_p(engine: LocalEngine, babbler: LlamaForCausalLM, min_p: float) -> None:
     request = asked(seed=2, min_p=min_p)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     theirs, _ = generated(babbler, request, logits_processor=LogitsProcessorList([MinPWarper(min_p)]))
     assert ours.tokens == theirs
-    assert ours.tokens != client.run(asked(seed=2))[0].tokens
+    assert ours.tokens != engine.run(asked(seed=2))[0].tokens
 
 
 # ---- log-probabilities
@@ -186,10 +186,10 @@ def test_sampled_tokens_with_min_p(client: LocalClient, babbler: LlamaForCausalL
 @of_options
 @pytest.mark.parametrize("greedy", [True, False])
 def test_logprobs_are_those_of_the_distribution_sampled_from(
-    client: LocalClient, babbler: LlamaForCausalLM, options: dict[str, Any], *, greedy: bool
+    engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any], *, greedy: bool
 ) -> None:
     request = asked(seed=7, greedy=greedy, top_logprobs=5, **options)
-    [ours] = client.run(request)
+    [ours] = engine.run(request)
     tokens, scores = generated(babbler, request)
     assert [each.token for each in ours.logprobs] == tokens
     for each, step in zip(ours.logprobs, scores, strict=True):
@@ -202,13 +202,13 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(
 
 
 @pytest.mark.parametrize(("top", "reported"), [(None, None), (0, 0), (1, 1), (96, 96), (1000, 96)])
-def test_number_of_top_logprobs(client: LocalClient, top: int | None, reported: int | None) -> None:
-    [ours] = client.run(asked(seed=1, top_logprobs=top))
+def test_number_of_top_logprobs(engine: LocalEngine, top: int | None, reported: int | None) -> None:
+    [ours] = engine.run(asked(seed=1, top_logprobs=top))
     assert [len(each.top) for each in ours.logprobs] == ([] if reported is None else [reported] * NEW)
 
 
-def test_sampled_token_need_not_be_among_the_likeliest(client: LocalClient) -> None:
-    [ours] = client.run(asked(seed=1, temperature=3.0, top_logprobs=1))
+def test_sampled_token_need_not_be_among_the_likeliest(engine: LocalEngine) -> None:
+    [ours] = engine.run(asked(seed=1, temperature=3.0, top_logprobs=1))
     assert any(each.token != each.top[0][0] for each in ours.logprobs)
     assert all(each.logprob <= each.top[0][1] for each in ours.logprobs)
 
@@ -216,27 +216,27 @@ def test_sampled_token_need_not_be_among_the_likeliest(client: LocalClient) -> N
 # ---- seeds
 
 
-def test_seed_makes_an_answer_repeatable(client: LocalClient) -> None:
-    first, again, other = client.run_alone([asked(seed=5), asked(seed=5), asked(seed=6)])
+def test_seed_makes_an_answer_repeatable(engine: LocalEngine) -> None:
+    first, again, other = engine.run_alone([asked(seed=5), asked(seed=5), asked(seed=6)])
     assert first.tokens == again.tokens != other.tokens
 
 
-def test_without_a_seed_answers_differ(client: LocalClient) -> None:
-    first, again = client.run_alone([asked(), asked()])
+def test_without_a_seed_answers_differ(engine: LocalEngine) -> None:
+    first, again = engine.run_alone([asked(), asked()])
     assert first.tokens != again.tokens
 
 
-def test_global_random_state_has_no_influence_and_feels_none(client: LocalClient) -> None:
+def test_global_random_state_has_no_influence_and_feels_none(engine: LocalEngine) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    [first] = client.run(asked(seed=5))
+    [first] = engine.run(asked(seed=5))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    [again] = client.run(asked(seed=5))
+    [again] = engine.run(asked(seed=5))
     assert first.tokens == again.tokens
 
 
-def test_rows_of_a_batch_are_what_they_would_be_alone(client: LocalClient) -> None:
+def test_rows_of_a_batch_are_what_they_would_be_alone(engine: LocalEngine) -> None:
     """With options, seeds, lengths and end tokens of their own; one row has no seed and disturbs nobody."""
     ends = tuple(range(0, 96, 9))
     requests = [
@@ -245,10 +245,10 @@ def test_rows_of_a_batch_are_what_they_would_be_alone(client: LocalClient) -> No
     ]
     requests[3] = replace(requests[3], end_tokens=ends)
     requests.append(asked(greedy=True, end_tokens=ends))
-    alone = client.run_alone(requests)
-    client.rows.clear()
-    together = client.run(asked(), *requests)[1:]
-    assert client.rows == [len(requests) + 1]
+    alone = engine.run_alone(requests)
+    engine.rows.clear()
+    together = engine.run(asked(), *requests)[1:]
+    assert engine.rows == [len(requests) + 1]
     assert [each.tokens for each in together] == [each.tokens for each in alone]
     assert [each.finish_reason for each in together] == [each.finish_reason for each in alone]
 
@@ -267,10 +267,10 @@ def test_setting_out_of_range_is_the_requests_fault(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-def test_when_nothing_may_be_chosen_the_request_is_refused(client: LocalClient, *, greedy: bool) -> None:
+def test_when_nothing_may_be_chosen_the_request_is_refused(engine: LocalEngine, *, greedy: bool) -> None:
     nothing = tuple((token,) for token in range(96))
     with pytest.raises(InvalidRequestError, match="leave no token to choose"):
-        client.run(asked(greedy=greedy, bad_words_ids=nothing))
+        engine.run(asked(greedy=greedy, bad_words_ids=nothing))
 
 
 # ---- what it costs

@@ -16,32 +16,32 @@ from langchain_petals.errors import (
     ModelNotFoundError,
     PetalsError,
 )
-from langchain_petals.hub_key import KEY_VARIABLES, KEYS_PAGE
+from langchain_petals.hub.key import KEY_VARIABLES, KEYS_PAGE
 
 if TYPE_CHECKING:
-    from langchain_petals.engine.loading.hub import Repository
+    from langchain_petals.hub.source import Source
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
-def translated(error: Exception, repository: Repository) -> PetalsError | None:
+def translated(error: Exception, source: Source) -> PetalsError | None:
     """Return the error that tells the user what to do about one of transformers' or huggingface_hub's.
 
     None if it does not tell whether the hub had to do with it.
     """
-    case = _Case(error, repository)
+    case = _Case(error, source)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return case.misfit()
-    if Path(repository.name).is_dir():
-        return ModelLoadError(f"Could not load the model from the folder {repository.name!r}: {case.said}")
+    if Path(source.name).is_dir():
+        return ModelLoadError(f"Could not load the model from the folder {source.name!r}: {case.said}")
     return case.refusal() or case.absence()
 
 
-def unexplained(error: Exception, repository: Repository) -> PetalsError:
+def unexplained(error: Exception, source: Source) -> PetalsError:
     """Return the error for one that the hub has nothing to do with."""
-    return ModelLoadError(f"Could not load {repository.name!r}: {_without_advice(repository.censored(str(error)))}")
+    return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
 def stems_from(error: BaseException, *names: str) -> bool:
@@ -61,13 +61,13 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 class _Case:
-    """One failure of one repository."""
+    """One failure of one source."""
 
-    def __init__(self, error: Exception, repository: Repository) -> None:
-        self._error, self._repository, self._name = error, repository, repository.name
+    def __init__(self, error: Exception, source: Source) -> None:
+        self._error, self._source, self._name = error, source, source.name
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
-        self.said = _without_advice(repository.censored(str(error)))
+        self.said = _without_advice(source.censored(str(error)))
 
     def misfit(self) -> PetalsError:
         """Explain files, or a name, that do not fit the arguments."""
@@ -85,7 +85,7 @@ class _Case:
 
     def refusal(self) -> PetalsError | None:
         """Explain an answer of the hub, if there was one."""
-        name, key = self._name, self._repository.key
+        name, key = self._name, self._source.key
         if stems_from(self._error, "GatedRepoError"):
             return self._without_access()
         if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
@@ -100,7 +100,7 @@ class _Case:
             )
         if stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
-                f"{name!r} has no revision {self._repository.revision!r}. {self._page()}/tree/main lists its branches "
+                f"{name!r} has no revision {self._source.revision!r}. {self._page()}/tree/main lists its branches "
                 "and tags."
             )
         if self._response is not None and self._response.status_code < _SERVER_ERROR:
@@ -109,14 +109,14 @@ class _Case:
 
     def absence(self) -> PetalsError | None:
         """Explain files that neither the cache nor the hub gave."""
-        name, cache = self._name, self._repository.cache_dir
-        if self._repository.local_files_only:
+        name, cache = self._name, self._source.cache_dir
+        if self._source.local_files_only:
             return ModelLoadError(
                 f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
                 f"download them: {self.said}"
             )
         if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
-            last = self._repository.censored(str(chain(self._error)[-1]))
+            last = self._source.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
                 f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
                 f"HF_ENDPOINT and HF_HUB_OFFLINE. Without the hub, all files of {name!r} must be in the cache {cache}."
@@ -124,7 +124,7 @@ class _Case:
         return None
 
     def _without_access(self) -> AccessDeniedError:
-        if self._repository.key is None:
+        if self._source.key is None:
             return AccessDeniedError(
                 f"{self._name!r} is gated, and no key was given. {self._request()} Then {_SET_KEY} a key of your "
                 f"account, from {KEYS_PAGE}."
@@ -133,12 +133,12 @@ class _Case:
         return AccessDeniedError(
             f"{self._name!r} is gated, and the key that was sent, {self._origin()}, has no access to it. "
             f"{self._request()} Or {_SET_KEY} a key that has access."
-            + (f" The hub said: {self._repository.censored(said)}" if said else "")
+            + (f" The hub said: {self._source.censored(said)}" if said else "")
         )
 
     def _origin(self) -> str:
         """Say where the key came from, in words that go on from "the key that was sent"."""
-        key = self._repository.key
+        key = self._source.key
         for name in KEY_VARIABLES:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
                 return f"the one in {name}"

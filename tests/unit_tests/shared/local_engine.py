@@ -1,19 +1,21 @@
-"""A client over a model in this process, and what came of its requests."""
+"""An engine over a model in this process, and what came of its requests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.engine.loading.client import Client
+from langchain_petals.engine import Engine
+from langchain_petals.engine.loading import Client
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.generation import Generation, TokenLogprobs
+    from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.request import Request
     from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.pieces import TokenLogprobs
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,20 @@ def outcome(generation: Generation) -> Outcome:
     )
 
 
-class LocalClient(Client):
-    """A client that tells how many rows its sessions had.
+class _CountingClient(Client):
+    """A client that counts the rows of its sessions."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__(model, tokenizer)
+        self.rows: list[int] = []
+
+    def open_session(self, rows: int, *more: Any) -> ReusableSession:
+        self.rows.append(rows)
+        return super().open_session(rows, *more)
+
+
+class LocalEngine(Engine):
+    """An engine over a model in this process that tells how many rows its sessions had.
 
     Args:
         model: A transformers model.
@@ -49,16 +63,13 @@ class LocalClient(Client):
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        super().__init__(model, tokenizer)
-        self.rows: list[int] = []
-
-    def open_session(self, rows: int, needed: int, settings: Settings) -> ReusableSession:
-        self.rows.append(rows)
-        return super().open_session(rows, needed, settings)
+        client = _CountingClient(model, tokenizer)
+        super().__init__(client)
+        self.rows = client.rows
 
     def run(self, *requests: Request, settings: Settings | None = None) -> list[Outcome]:
         """Run requests that wait together."""
-        return [outcome(each) for each in self.engine.submit(requests, settings or Settings(session_cache=0))]
+        return [outcome(each) for each in self.submit(requests, settings or Settings(session_cache=0))]
 
     def run_alone(self, requests: Sequence[Request]) -> list[Outcome]:
         """Run requests one after the other."""

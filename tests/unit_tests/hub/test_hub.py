@@ -31,9 +31,9 @@ from langchain_petals.petals_compat import load_petals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langchain_petals.engine.loading.hub import Repository
+    from langchain_petals.hub import Repository
 
-TINY = Path(__file__).parents[4] / "langchain_petals" / "swarm" / "tiny"
+TINY = Path(__file__).parents[3] / "langchain_petals" / "swarm" / "tiny"
 CASSETTES = Path(__file__).with_name("cassettes")
 READER, STRANGER, UNKNOWN = "hf_mayReadTheGatedModel", "hf_belongsToSomebodyElse", "hf_isNoKeyAtAll"
 

@@ -10,30 +10,31 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class SharedValues(Generic[Value]):
-    """Values by a text that says what they are made of.
+class SharedValues(Generic[Key, Value]):
+    """Values by a key that says what they are made of.
 
     Whoever asks first makes a value, without holding up those who ask for others; who asks meanwhile waits for it. What
     fails is an error for all who waited, and is made anew for the next.
 
     Args:
-        kept: How many to keep; those not asked for longest are dropped.
+        kept: How many to keep, None for all; those not asked for longest are dropped.
     """
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int | None = None) -> None:
         self._kept = kept
-        self._done: OrderedDict[str, Value] = OrderedDict()
-        self._under_way: dict[str, Future[Value]] = {}
+        self._done: OrderedDict[Key, Value] = OrderedDict()
+        self._under_way: dict[Key, Future[Value]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._done)
 
-    def get(self, key: str, make: Callable[[], Value]) -> Value:
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """Return the value of a key, made here or by another thread if it is not known.
 
         Args:
@@ -59,7 +60,12 @@ class SharedValues(Generic[Value]):
         with self._lock:
             del self._under_way[key]
             self._done[key] = value
-            while len(self._done) > self._kept:
+            while self._kept is not None and len(self._done) > self._kept:
                 self._done.popitem(last=False)
         mine.set_result(value)
         return value
+
+    def take_out(self, is_wanted: Callable[[Key], bool]) -> list[Value]:
+        """Return the values whose keys are wanted, and keep them no longer."""
+        with self._lock:
+            return [self._done.pop(key) for key in list(self._done) if is_wanted(key)]

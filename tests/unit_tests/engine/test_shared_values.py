@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-
 from langchain_petals.engine.constraints.shared_values import SharedValues
 
 

@@ -14,16 +14,17 @@ import importlib.metadata
 import logging
 import traceback
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 from pydantic import SecretStr
 
-from langchain_petals.engine.loading.hub_errors import chain, translated, unexplained
 from langchain_petals.errors import PetalsError
-from langchain_petals.hub_key import checked_key
+from langchain_petals.hub.errors import chain, translated, unexplained
+from langchain_petals.hub.key import checked_key
+from langchain_petals.hub.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,29 +33,13 @@ logger = logging.getLogger(__name__)
 
 _RESUMES = Version("0.23")  # the release of huggingface_hub that resumes by itself
 _CONFIG = "config.json"
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 @dataclass(frozen=True)
-class Repository:
-    """The files of one model: a folder, or a repository of the hub at one commit.
-
-    Attributes:
-        name: Folder or hub name.
-        revision: Commit, branch or tag; None for the main branch.
-        cache_dir: Folder that holds, or gets, downloaded files.
-        local_files_only: Whether to read the cache and ask nobody.
-        trust_remote_code: Whether code from the repository may run in this process.
-        key: Opens gated and private repositories.
-    """
-
-    name: str
-    revision: str | None = None
-    cache_dir: str | None = None
-    local_files_only: bool = False
-    trust_remote_code: bool = False
-    key: SecretStr | None = field(default=None, repr=False)
+class Repository(Source):
+    """The files of one model, as transformers' loaders read them."""
 
     def read(self, load: Callable[..., Any], **options: Any) -> Any:
         """Call one of transformers' loaders for this repository.
@@ -80,9 +65,9 @@ class Repository:
 
         A pickle is a program. PyTorch runs no code from it any more, but a file that cannot hold code is better.
         """
-        if any(map(self._has, _SAFETENSORS)):
+        if any(map(self._has, SAFETENSORS)):
             return {"use_safetensors": True}
-        if any(map(self._has, _PICKLES)):
+        if any(map(self._has, PICKLES)):
             warnings.warn(
                 f"{self.name!r} has its weights in pickles only, which can hold harmful code. Use it if you trust its "
                 "authors; better, ask them for safetensors.",
@@ -164,10 +149,6 @@ class Repository:
         except OSError as error:
             return translated(error, self)
         return None
-
-    def censored(self, text: str) -> str:
-        """Return a text without the key."""
-        return text.replace(self.key.get_secret_value(), "**********") if self.key else text
 
 
 def find(

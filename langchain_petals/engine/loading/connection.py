@@ -1,0 +1,45 @@
+"""Which model, on which swarm, loaded how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which model, on which swarm, loaded how. Equal connections share one engine.
+
+    Attributes:
+        model: Folder or hub name.
+        initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
+        dht_prefix: The name under which the swarm announces the model's blocks; None for petals' own choice.
+        allowed_servers: Peer ids to use exclusively; empty for any.
+        blocked_servers: Peer ids not to use.
+        active_adapter: LoRA adapter that the servers apply.
+        torch_dtype: Type of embeddings and head: "auto" for the checkpoint's, or "float32", "bfloat16", ...
+        device: Where embeddings and head live.
+        revision: Commit, branch or tag on the hub.
+        cache_dir: Folder for downloaded files.
+        local_files_only: Whether to read the cache only, and not ask the hub.
+        trust_remote_code: Whether code that comes with the model may run in this process.
+        key: Opens gated and private models. No part of what makes connections equal: what one key has loaded,
+            all objects of the process share, as they share the cache on the disk. In no repr.
+    """
+
+    model: str
+    initial_peers: tuple[str, ...] = ()
+    dht_prefix: str | None = None
+    allowed_servers: tuple[str, ...] = ()
+    blocked_servers: tuple[str, ...] = ()
+    active_adapter: str | None = None
+    torch_dtype: str = "auto"
+    device: str = "cpu"
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False, compare=False)

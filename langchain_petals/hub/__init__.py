@@ -1,0 +1,33 @@
+"""The model hub: its key, a model's files, and what it means when they cannot be had.
+
+Nothing here knows LangChain or torch; `huggingface_hub` and `transformers` are imported on first use.
+"""
+
+from langchain_petals.hub.key import (
+    KEY_FIELD,
+    KEY_FIELDS,
+    KEY_VARIABLES,
+    check_names,
+    checked_key,
+    hide_key,
+    is_key,
+    key_from_environment,
+    with_hidden_key,
+)
+from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, find
+
+__all__ = [
+    "KEY_FIELD",
+    "KEY_FIELDS",
+    "KEY_VARIABLES",
+    "PICKLES",
+    "SAFETENSORS",
+    "Repository",
+    "check_names",
+    "checked_key",
+    "find",
+    "hide_key",
+    "is_key",
+    "key_from_environment",
+    "with_hidden_key",
+]

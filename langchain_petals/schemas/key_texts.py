@@ -1,0 +1,74 @@
+"""The texts that stand for the keys of a Python map in JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.schemas.json_schema import ANNOTATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of the texts that stand for keys of a map in Python: JSON knows no others.
+
+    Args:
+        keys: JSON schema of the keys, as pydantic writes it for values.
+
+    Returns:
+        A schema of texts that pydantic reads as such keys; empty where any text is one.
+
+    Example:
+        >>> key_texts({"type": "boolean"})
+        {'enum': ['true', 'false']}
+    """
+    for key in ("anyOf", "oneOf"):
+        if isinstance(keys.get(key), list):
+            branches = [key_texts(each) for each in keys[key] if each.get("type") != "null"]
+            return {} if {} in branches else {"anyOf": branches} if len(branches) > 1 else branches[0]
+    if "const" in keys or "enum" in keys:
+        values = keys.get("enum", [keys.get("const")])
+        texts = [each for each in values if isinstance(each, str)]
+        # of an enumeration of whole numbers pydantic reads these, but of a mixed one its texts only
+        return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
+    kind = keys.get("type")
+    if kind == "boolean":
+        return {"enum": ["true", "false"]}
+    if kind in ("integer", "number"):
+        return _numbers(keys)
+    return {key: value for key, value in keys.items() if key not in ANNOTATIONS and (key, value) != ("type", "string")}
+
+
+DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$"
+"""Pattern of numbers that are written as texts."""
+
+_MOST_LISTED = 1024
+
+
+def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = keys.get("minimum"), keys.get("maximum")
+    bounds = {key: value for key, value in keys.items() if key not in ANNOTATIONS and key != "type"}
+    if keys["type"] == "number":
+        return {"pattern": DECIMAL, **bounds}
+    low = low if "exclusiveMinimum" not in keys else keys["exclusiveMinimum"] + 1
+    high = high if "exclusiveMaximum" not in keys else keys["exclusiveMaximum"] - 1
+    if low is not None and high is not None and 0 <= high - low < _MOST_LISTED:
+        step = keys.get("multipleOf", 1)
+        return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
+    for (lowest, highest), pattern in _SIGNS.items():
+        if (low, high) == (lowest, highest) and "multipleOf" not in keys:
+            return {"pattern": pattern}
+    # texts have no bounds; that they are there tells that something was lost
+    return {"pattern": _SIGNS[None, None], **bounds}
+
+
+_SIGNS: dict[tuple[int | None, int | None], str] = {
+    (None, None): r"^-?(?:0|[1-9]\d{0,17})$",
+    (0, None): r"^(?:0|[1-9]\d{0,17})$",
+    (1, None): r"^[1-9]\d{0,17}$",
+    (None, 0): r"^(?:0|-[1-9]\d{0,17})$",
+    (None, -1): r"^-[1-9]\d{0,17}$",
+}
+"""Patterns of whole numbers by their least and most."""
