@@ -20,17 +20,17 @@ from pydantic import Field, PrivateAttr, field_validator
 from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
 from langchain_petals.calls.tracebacks import short_traceback
 from langchain_petals.chat.messages import turns
-from langchain_petals.chat.prompt import Prompt, Prompts
+from langchain_petals.chat.prompt import Prompt, PromptBuilder
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.response import ChatAnswer
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.response import ChatResponse
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.structured_output import Method, structured
 from langchain_petals.chat.templates.chat_template import ChatTemplate
 from langchain_petals.chat.token_history import history_of
 from langchain_petals.chat.tools.formats import find_format
 from langchain_petals.chat.tools.schema import openai_tools
-from langchain_petals.configuration.cache_key import OF_ONE_MODEL, of_form
-from langchain_petals.configuration.options import FORMS
+from langchain_petals.configuration.cache_key import OF_ONE_MODEL, identity_of_response_format
+from langchain_petals.configuration.options import CONSTRAINT_OPTIONS
 from langchain_petals.configuration.parameters import PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine import Engine
 
 
-_OF_THE_FORM = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
+_OF_THE_RESPONSE = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
 
 _OWN_VARIABLES = frozenset(inspect.signature(ChatTemplate.render).parameters) - {"self", "extra"}
 
@@ -87,9 +87,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     tool_format: str | None = None
     """How the model writes tool calls: "hermes", "llama-3.1", "llama-3.1-python-tag" or "mistral"; None finds out."""
 
-    _of_calls: ClassVar[frozenset[str]] = frozenset({*_OF_THE_FORM, "model", "model_name", "stream"})
+    _of_calls: ClassVar[frozenset[str]] = frozenset({*_OF_THE_RESPONSE, "model", "model_name", "stream"})
 
-    _made: tuple[Any, Prompts] | None = PrivateAttr(default=None)
+    _made: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -131,7 +131,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         options = self._traced_options(stop, kwargs)
         if options is None:
             return params
-        used = options.model_dump(exclude=set(FORMS)) | {"stop": list(options.stop) or None}
+        used = options.model_dump(exclude=set(CONSTRAINT_OPTIONS)) | {"stop": list(options.stop) or None}
         used["max_tokens"] = options.max_new_tokens
         return params | {name: used[name] for name in params if name in used}
 
@@ -139,7 +139,9 @@ class ChatPetals(PetalsParameters, BaseChatModel):
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """Return what a cache tells calls apart by."""
         options = {name: value for name, value in kwargs.items() if name not in self._of_calls}
-        identity = self._identity(stop, options) | of_form({name: kwargs.get(name) for name in _OF_THE_FORM})
+        identity = self._identity(stop, options) | identity_of_response_format(
+            {name: kwargs.get(name) for name in _OF_THE_RESPONSE}
+        )
         name = kwargs.get("model") or kwargs.get("model_name")
         if name not in (None, self.model_name):
             identity |= {"model_name": name} | dict.fromkeys(OF_ONE_MODEL)
@@ -187,7 +189,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         """
         if not messages:  # LangChain asks for that where nothing fits
             return 0
-        return len(self._prompt(messages, AnswerForm.of_call({"tools": tools})).ids)
+        return len(self._prompt(messages, ResponseFormat.of_call({"tools": tools})).ids)
 
     # ---- calls
 
@@ -321,7 +323,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             "tool_choice": tool_choice,
             "parallel_tool_calls": parallel_tool_calls,
         }
-        form = AnswerForm.of_call(dict(bound))
+        form = ResponseFormat.of_call(dict(bound))
         form.constraint(find_format(self.tool_format, self.chat_template))  # raises now
         self._tell(form.warnings)
         return self.bind(**{name: value for name, value in bound.items() if value is not None}, **kwargs)
@@ -364,7 +366,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
-    ) -> list[ChatAnswer]:
+    ) -> list[ChatResponse]:
         """Submit a conversation to the engine, with the model that the call names."""
         return self._for_call(kwargs)._start(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
 
@@ -382,7 +384,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
-    ) -> list[ChatAnswer]:
+    ) -> list[ChatResponse]:
         """Submit a conversation to the engine.
 
         Raises:
@@ -390,7 +392,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             PromptTooLongError: The conversation leaves no room for an answer.
         """
         kwargs.pop("stream", None)
-        form = AnswerForm.of_call(kwargs)
+        form = ResponseFormat.of_call(kwargs)
         options = self._call_options(stop, kwargs, streams=streams)
         prompts = self._prompts()
         prompt = self._prompt(messages, form)
@@ -406,7 +408,7 @@ class ChatPetals(PetalsParameters, BaseChatModel):
         generations = self._submit([prompt.ids], options, end_tokens=end_tokens, constraint=constraint)
         ruled, markers = constraint is not None and constraint.grammar is not None, form.markers(prompts.tool_format)
         return [
-            ChatAnswer(
+            ChatResponse(
                 generation,
                 model_name=self.model_name,
                 splitter=None if ruled else ReasoningSplitter(started=prompt.thinking, ends=markers),
@@ -421,13 +423,13 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             for index, generation in enumerate(generations)
         ]
 
-    def _prompts(self) -> Prompts:
+    def _prompts(self) -> PromptBuilder:
         """Return what makes prompts; a copy of this object with other fields notices that it needs another one."""
         key = self._get_engine(), self.chat_template, self.tool_format
         if self._made is None or self._made[0] != key:
             engine, chat_template, tool_format = key
             client = engine.client
-            prompts = Prompts(
+            prompts = PromptBuilder(
                 client.tokenizer,
                 client.end_tokens,
                 history_of(engine),
@@ -439,23 +441,23 @@ class ChatPetals(PetalsParameters, BaseChatModel):
             self._made = key, prompts
         return self._made[1]
 
-    def _prompt(self, messages: list[BaseMessage], form: AnswerForm) -> Prompt:
+    def _prompt(self, messages: list[BaseMessage], form: ResponseFormat) -> Prompt:
         return self._prompts().make(
             turns(messages), form, self.chat_template_kwargs, allow_special_tokens=self.allow_special_tokens
         )
 
 
-def _warn(answers: Iterable[ChatAnswer]) -> None:
+def _warn(answers: Iterable[ChatResponse]) -> None:
     """Say once what is wrong with answers of some form."""
     for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
         warnings.warn(warning, stacklevel=3)
 
 
-def _cancel(answer: ChatAnswer) -> None:
+def _cancel(answer: ChatResponse) -> None:
     answer.generation.cancel()
 
 
-def _result(answers: Sequence[ChatAnswer]) -> ChatResult:
+def _result(answers: Sequence[ChatResponse]) -> ChatResult:
     _warn(answers)
     usages = [answer.usage for answer in answers]
     usage = {

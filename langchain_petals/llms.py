@@ -17,10 +17,10 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls.logprobs import described
+from langchain_petals.calls.logprobs import openai_logprobs
 from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
 from langchain_petals.calls.tracebacks import short_traceback
-from langchain_petals.configuration.options import FORMS, OTHER_NAMES, JsonSchema
+from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema
 from langchain_petals.configuration.parameters import PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -113,7 +113,7 @@ class Petals(PetalsParameters, BaseLLM):
         if options is None:
             return kwargs
         named = {OTHER_NAMES.get(name, name): value for name, value in kwargs.items()}
-        used = options.model_dump(include={*named, "max_new_tokens", "max_length"} - {*FORMS, "stop"})
+        used = options.model_dump(include={*named, "max_new_tokens", "max_length"} - {*CONSTRAINT_OPTIONS, "stop"})
         return {**named, **used, "stop": list(options.stop)}
 
     def save(self, file_path: Path | str) -> None:
@@ -309,7 +309,7 @@ class _Answer:
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(described(piece.logprobs, self._token_text))
+            self._logprobs.append(openai_logprobs(piece.logprobs, self._token_text))
             info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
             info["finish_reason"] = self._finish_reason = piece.finish_reason

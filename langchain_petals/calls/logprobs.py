@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from langchain_petals.pieces import TokenLogprobs
 
 
-def described(logprobs: TokenLogprobs, token_text: Callable[[int], str]) -> dict[str, Any]:
+def openai_logprobs(logprobs: TokenLogprobs, token_text: Callable[[int], str]) -> dict[str, Any]:
     """Return how likely a token was, and which were likeliest: `token`, `logprob` and `top_logprobs`.
 
     Args:

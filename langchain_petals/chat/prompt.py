@@ -1,4 +1,4 @@
-"""From a conversation to token ids, as one model wants it: its template, its way of writing calls, its transcripts."""
+"""From a conversation to token ids, as one model wants it: its template, its way of writing calls, its token history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.chat.messages import turns as turns_of
 from langchain_petals.chat.reasoning import START
 from langchain_petals.chat.templates.chat_template import find_template
-from langchain_petals.chat.templates.segments import merged
+from langchain_petals.chat.templates.segments import join_segments
 from langchain_petals.chat.token_history import after_prompt
 from langchain_petals.chat.tools.formats import find_format
 from langchain_petals.errors import InvalidRequestError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
     from langchain_petals.chat.messages import Turn
-    from langchain_petals.chat.response_format import AnswerForm
+    from langchain_petals.chat.response_format import ResponseFormat
     from langchain_petals.chat.templates.segments import Segment
     from langchain_petals.chat.token_history import TokenHistory
 
@@ -44,7 +44,7 @@ class Prompt:
         return self.rendered[-1].text.rstrip().endswith(START)
 
 
-class Prompts:
+class PromptBuilder:
     """Makes the prompts of one model.
 
     Args:
@@ -89,7 +89,7 @@ class Prompts:
         return (self._template.end_of_answer or None) if self.end_token is None else None
 
     def make(
-        self, turns: Sequence[Turn], form: AnswerForm, variables: Mapping[str, Any], *, allow_special_tokens: bool
+        self, turns: Sequence[Turn], form: ResponseFormat, variables: Mapping[str, Any], *, allow_special_tokens: bool
     ) -> Prompt:
         """Return the prompt of a conversation.
 
@@ -146,7 +146,9 @@ class Prompts:
             rendered = prompt.go_on(turns)
         except InvalidRequestError:  # the template wants the results at once, say
             return ""
-        told = "".join(segment.text for segment in after_prompt(merged(rendered), merged(prompt.rendered)))
+        told = "".join(
+            segment.text for segment in after_prompt(join_segments(rendered), join_segments(prompt.rendered))
+        )
         end = self._template.closing
         if not told.endswith(end):
             return ""

@@ -11,7 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-from langchain_petals.calls.logprobs import described
+from langchain_petals.calls.logprobs import openai_logprobs
 from langchain_petals.chat.tools.invalid_calls import BEYOND_REPAIR
 from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
 from langchain_petals.pieces import CUT_SHORT
@@ -112,7 +112,7 @@ class _News:
         ]
 
 
-class ChatAnswer:
+class ChatResponse:
     """Makes messages of one generation's pieces.
 
     Args:
@@ -193,7 +193,7 @@ class ChatAnswer:
             for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
                 news.add(part)
         if piece.logprobs is not None:
-            news.logprobs = [described(piece.logprobs, self._token_text)]
+            news.logprobs = [openai_logprobs(piece.logprobs, self._token_text)]
         return news
 
     def _chunk(

@@ -12,7 +12,7 @@ from langchain_petals.chat.tools.schema import expressed_arguments, openai_tools
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar
-from langchain_petals.schemas.classes import Form, closed_schema_of, form_of
+from langchain_petals.schemas.classes import ObjectSchema, closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ PARSED = "parsed"
 
 
 @dataclass(frozen=True)
-class AnswerForm:
+class ResponseFormat:
     """The form of one call's answer.
 
     Attributes:
@@ -53,7 +53,7 @@ class AnswerForm:
     is_parsed: bool = False
 
     @classmethod
-    def of_call(cls, kwargs: dict[str, Any]) -> AnswerForm:
+    def of_call(cls, kwargs: dict[str, Any]) -> ResponseFormat:
         """Take what is about the answer's form out of a call's keyword arguments.
 
         Args:
@@ -170,7 +170,7 @@ def _one_line(schema: dict[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False)
 
 
-def _form(response_format: Any) -> tuple[Form | None, bool]:
+def _form(response_format: Any) -> tuple[ObjectSchema | None, bool]:
     """Return the form that a `response_format` stands for, and whether the model shall be told of it.
 
     Args:
@@ -179,15 +179,15 @@ def _form(response_format: Any) -> tuple[Form | None, bool]:
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
-        return form_of(response_format), True
+        return object_schema_of(response_format), True
     kind = response_format.get("type")
     if kind == "text":
         return None, False
     if kind == "json_object" and "schema" not in response_format:
-        return Form(_ANY_OBJECT), False
+        return ObjectSchema(_ANY_OBJECT), False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
-        return form_of(described), True
+        return object_schema_of(described), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
         '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '

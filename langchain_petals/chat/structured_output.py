@@ -16,13 +16,13 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import SkipValidation
 from typing_extensions import is_typeddict
 
-from langchain_petals.chat.response_format import PARSED, AnswerForm
+from langchain_petals.chat.response_format import PARSED, ResponseFormat
 from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
 from langchain_petals.chat.tools.schema import openai_tool
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars.writing import json_grammar
-from langchain_petals.schemas.classes import form_of, instance_of, is_class_of_forms, is_class_of_instances
-from langchain_petals.schemas.typed_dicts import class_of
+from langchain_petals.schemas.classes import instance_of, is_instance_class, is_schema_class, object_schema_of
+from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - of a base class; pydantic's mypy plugin looks here
 
     from langchain_petals.chat.tools.schema import Tool
-    from langchain_petals.schemas.classes import Form
+    from langchain_petals.schemas.classes import ObjectSchema
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -57,11 +57,11 @@ def structured(
     if schema is None and method != "json_mode":
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
-    form = None if schema is None else form_of(schema)
+    form = None if schema is None else object_schema_of(schema)
     if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": _traced(class_of(schema) if is_typeddict(schema) else schema, form),
+            "schema": _traced(class_of_typed_dict(schema) if is_typeddict(schema) else schema, form),
         }
     if method == "function_calling" and form is not None:
         bound, parser = _by_call(model, schema, form, strict=strict, **kwargs)
@@ -86,10 +86,10 @@ def structured(
 _Bound: TypeAlias = "tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]"
 
 
-def _by_call(model: BaseChatModel, schema: Any, form: Form, *, strict: bool | None, **kwargs: Any) -> _Bound:
+def _by_call(model: BaseChatModel, schema: Any, form: ObjectSchema, *, strict: bool | None, **kwargs: Any) -> _Bound:
     """Return a model that has to call a tool which takes the object, and what makes the object of the call."""
     _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), "function_calling")
-    tool = openai_tool(schema) if is_class_of_forms(schema) else _tool(form)
+    tool = openai_tool(schema) if is_schema_class(schema) else _tool(form)
     name = tool["function"]["name"]
     if form.schema.get("type", "object") != "object":
         msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
@@ -103,7 +103,7 @@ def _by_call(model: BaseChatModel, schema: Any, form: Form, *, strict: bool | No
 def _by_answer(
     model: BaseChatModel,
     schema: Any,
-    form: Form | None,
+    form: ObjectSchema | None,
     *,
     method: Method,
     strict: bool | None,
@@ -117,7 +117,7 @@ def _by_answer(
         raise InvalidRequestError(msg)
     response_format = _response_format(form, strict=strict) if method == "json_schema" and form else _ANY_JSON
     response_format = {**response_format, PARSED: True}
-    asked = AnswerForm.of_call({"response_format": response_format})
+    asked = ResponseFormat.of_call({"response_format": response_format})
     if asked.schema is not None:
         json_grammar(asked.schema, strict=asked.strict)  # raises now
         tell(asked.warnings)
@@ -127,7 +127,7 @@ def _by_answer(
 
 def _kind(schema: Any) -> Any:
     """Return the class that answers are made instances of, if they are."""
-    return schema if is_class_of_instances(schema) else None
+    return schema if is_instance_class(schema) else None
 
 
 class _AnswerParser(JsonOutputParser):
@@ -223,21 +223,21 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
         raise InvalidRequestError(msg)
 
 
-def _traced(schema: Any, form: Form) -> dict[str, Any]:
+def _traced(schema: Any, form: ObjectSchema) -> dict[str, Any]:
     """Return the schema as LangChain's tools for tracing expect it."""
-    if is_class_of_forms(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
+    if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
         return convert_to_json_schema(schema)
     described = {} if form.description is None else {"description": form.description}
     return {**form.schema, "title": form.name or _NAME, **described}
 
 
-def _tool(form: Form) -> Tool:
+def _tool(form: ObjectSchema) -> Tool:
     described = {} if form.description is None else {"description": form.description}
     parameters = {key: value for key, value in form.schema.items() if key not in ("title", "description")}
     return {"type": "function", "function": {"name": form.name or _NAME, **described, "parameters": parameters}}
 
 
-def _response_format(form: Form, *, strict: bool | None) -> dict[str, Any]:
+def _response_format(form: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
     strict = form.strict if strict is None else strict
     described = {"name": form.name or _NAME, "schema": form.schema} | ({} if strict is None else {"strict": strict})
     if form.description is not None:

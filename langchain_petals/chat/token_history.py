@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.chat.templates.segments import Segment, encode, merged
+from langchain_petals.chat.templates.segments import Segment, encode, join_segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class TokenHistory:
         """
         spellings = (answer, retold) if retold.strip() else (answer,)
         with self._lock:
-            key = tuple(merged(prompt))
+            key = tuple(join_segments(prompt))
             self._spoken[key] = _Spoken(spellings, (*prompt_ids, *answer_ids))
             self._spoken.move_to_end(key)
             while len(self._spoken) > self._most:
@@ -74,7 +74,7 @@ class TokenHistory:
             prompt: The rendered prompt.
             tokenizer: A transformers tokenizer, fast or slow.
         """
-        segments = tuple(merged(prompt))
+        segments = tuple(join_segments(prompt))
         with self._lock:
             best: tuple[_Spoken, tuple[Segment, ...]] | None = None
             for spoken_prompt, spoken in self._spoken.items():

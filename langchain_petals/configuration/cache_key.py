@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.tools.schema import openai_tools
-from langchain_petals.configuration.options import FORMS, GenerationOptions, added_up, merged
-from langchain_petals.schemas.classes import closed_schema_of, is_class_of_forms, json_schema_of
+from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, GenerationOptions, added_up, resolve_options
+from langchain_petals.schemas.classes import closed_schema_of, is_schema_class, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
 _OF_THE_MODEL = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype", "trust_remote_code")
 
 
-def of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def identity_of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the answers to all prompts depend on, whichever layer says it.
 
     Args:
@@ -35,11 +35,11 @@ def of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> 
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
     """
     chosen = added_up(*layers)
-    forms = {name: chosen.pop(name, None) for name in FORMS}
+    forms = {name: chosen.pop(name, None) for name in CONSTRAINT_OPTIONS}
     own = getattr(model, "json_schema", None)  # is closed already, and may be large
     if forms["json_schema"] is not None and forms["json_schema"] is not own:
         forms["json_schema"] = closed_schema_of(forms["json_schema"])
-    options = merged(chosen).model_dump(exclude={"timeout", *FORMS}, mode="json") | forms
+    options = resolve_options(chosen).model_dump(exclude={"timeout", *CONSTRAINT_OPTIONS}, mode="json") | forms
     fields = type(model).model_fields
     more = {
         name: value
@@ -52,7 +52,7 @@ def of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> 
     return key | {name: value for name, value in options.items() if name in fields} | {"model_kwargs": more}
 
 
-def of_form(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of_response_format(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a chat call says of the form of its answer: of classes the schema, since two may have one name.
 
     Args:
@@ -62,7 +62,7 @@ def of_form(arguments: Mapping[str, Any]) -> dict[str, Any]:
         InvalidRequestError: A tool is none.
     """
     form = {name: value for name, value in arguments.items() if value is not None}
-    if is_class_of_forms(form.get("response_format")):
+    if is_schema_class(form.get("response_format")):
         form["response_format"] = json_schema_of(form["response_format"])
     if "tools" in form:
         form["tools"] = openai_tools(form["tools"])

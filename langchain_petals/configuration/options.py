@@ -12,7 +12,7 @@ from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import check_of, express, json_grammar, lark_grammar, regex_grammar
-from langchain_petals.schemas.classes import closed_schema_of, form_of
+from langchain_petals.schemas.classes import closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ DEFAULT_MAX_NEW_TOKENS = 256
 OTHER_NAMES = {"max_tokens": "max_new_tokens"}
 """Further names of options that LangChain's users know."""
 
-FORMS = ("json_schema", "regex", "grammar")
+CONSTRAINT_OPTIONS = ("json_schema", "regex", "grammar")
 """Options that say what an answer looks like; a generation has one of them."""
 
 
@@ -48,7 +48,7 @@ Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
 
 
 def _schema_of(form: Any) -> dict[str, Any]:
-    found = form_of(form)
+    found = object_schema_of(form)
     schema = closed_schema_of(found)
     if found.strict:
         json_grammar(schema)  # refuses what it cannot keep to
@@ -113,7 +113,7 @@ class GenerationOptions(BaseModel):
         Raises:
             InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
         """
-        if sum(getattr(self, name) is not None for name in FORMS) > 1:
+        if sum(getattr(self, name) is not None for name in CONSTRAINT_OPTIONS) > 1:
             msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
             raise InvalidRequestError(msg)
         if self.json_schema is not None:
@@ -197,15 +197,15 @@ def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
             chosen["max_new_tokens"] = None
         elif "max_new_tokens" in options:
             chosen["max_length"] = None
-        if not options.keys().isdisjoint(FORMS):
-            chosen |= dict.fromkeys(FORMS)
+        if not options.keys().isdisjoint(CONSTRAINT_OPTIONS):
+            chosen |= dict.fromkeys(CONSTRAINT_OPTIONS)
         chosen |= options
         for name in layer:
             chosen.setdefault(OTHER_NAMES.get(name, name), None)
     return {name: value for name, value in chosen.items() if value is not None or name not in _NEVER_NONE}
 
 
-def merged(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
+def resolve_options(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
     """Return what options come to; see `added_up`.
 
     Args:

@@ -14,18 +14,18 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
 from langchain_petals.calls.tracebacks import short_traceback
 from langchain_petals.configuration.argument_errors import unknown
-from langchain_petals.configuration.cache_key import of_answers
+from langchain_petals.configuration.cache_key import identity_of_answers
 from langchain_petals.configuration.constructor import ArgumentChecks
 from langchain_petals.configuration.options import (
+    CONSTRAINT_OPTIONS,
     DEFAULT_MAX_NEW_TOKENS,
-    FORMS,
     LONGEST_WAIT,
     NAMES,
     OPTION_NAMES,
     OTHER_NAMES,
     GenerationOptions,
     Seconds,
-    merged,
+    resolve_options,
     stop_sequences,
 )
 from langchain_petals.engine import Request, Settings
@@ -174,9 +174,9 @@ class PetalsParameters(ArgumentChecks):
         """Return what the answer to one call depends on, apart from its prompt.
 
         Raises:
-            InvalidRequestError: See `merged`.
+            InvalidRequestError: See `resolve_options`.
         """
-        return of_answers(self, [self._own_options(), self.model_kwargs, kwargs, {"stop": stop}])
+        return identity_of_answers(self, [self._own_options(), self.model_kwargs, kwargs, {"stop": stop}])
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -280,9 +280,11 @@ class PetalsParameters(ArgumentChecks):
             streams: Whether the answer is streamed; then there can be one only.
 
         Raises:
-            InvalidRequestError: See `merged`; or several answers would have to be streamed.
+            InvalidRequestError: See `resolve_options`; or several answers would have to be streamed.
         """
-        options = merged(self._own_options(), self.model_kwargs, kwargs, {"stop": stop}, name_unknown=self._no_option)
+        options = resolve_options(
+            self._own_options(), self.model_kwargs, kwargs, {"stop": stop}, name_unknown=self._no_option
+        )
         if streams and options.n > 1:
             msg = f"a stream carries one answer, but n is {options.n}; set n=1, or use invoke, generate or batch"
             raise InvalidRequestError(msg)
@@ -298,11 +300,11 @@ class PetalsParameters(ArgumentChecks):
     def _traced_options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions | None:
         """Return a call's options, apart from the form of its answer; None if they are wrong: the call will say how."""
         layers = [
-            {name: value for name, value in layer.items() if name in NAMES and name not in FORMS}
+            {name: value for name, value in layer.items() if name in NAMES and name not in CONSTRAINT_OPTIONS}
             for layer in (self._own_options(), self.model_kwargs, kwargs, {"stop": stop})
         ]
         try:
-            return merged(*layers)
+            return resolve_options(*layers)
         except InvalidRequestError:
             return None
 

@@ -135,15 +135,15 @@ class Engine:
         if session is None:
             needed = max(row.longest for row in rows)
             session = self._client.open_session(len(rows), needed, settings, self.pool.clear)
-        keeper = _Keeper(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
+        guard = _SessionGuard(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
         try:
-            decode(session, rows, settings.prefill_chunk_tokens, keeper.park)
-            keeper.park()  # a row that was cancelled between two steps has no last one
+            decode(session, rows, settings.prefill_chunk_tokens, guard.park)
+            guard.park()  # a row that was cancelled between two steps has no last one
         finally:
-            keeper.close_unless_parked()
+            guard.close_unless_parked()
 
 
-class _Keeper:
+class _SessionGuard:
     """Sees to it that a session is parked or closed, whatever happens."""
 
     def __init__(self, session: ReusableSession, pool: SessionPool, settings: Settings | None) -> None:

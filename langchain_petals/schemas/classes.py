@@ -14,7 +14,7 @@ from typing_extensions import is_typeddict
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas.json_schema import path_of, subschemas
 from langchain_petals.schemas.pydantic_schemas import WhatJsonHolds, WhatPydanticReads
-from langchain_petals.schemas.typed_dicts import class_of
+from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ PARAMETERS = ("parameters", "input_schema", "inputSchema")
 
 
 @dataclass(frozen=True)
-class Form:
+class ObjectSchema:
     """What somebody wants an object to look like.
 
     Attributes:
@@ -56,7 +56,7 @@ class Form:
     strict: bool | None = None
 
 
-def form_of(form: Any) -> Form:
+def object_schema_of(form: Any) -> ObjectSchema:
     """Return what is known of a form.
 
     Args:
@@ -69,20 +69,20 @@ def form_of(form: Any) -> Form:
     """
     if isinstance(form, dict):
         return _of_dictionary(form)
-    if not is_class_of_forms(form):
+    if not is_schema_class(form):
         given = get_origin(form) or (form if isinstance(form, type) else type(form)).__name__
         msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass will do, too"
         raise InvalidRequestError(msg)
     schema = schema_of_class(form)
-    return Form(schema, schema.get("title"), schema.get("description"))
+    return ObjectSchema(schema, schema.get("title"), schema.get("description"))
 
 
-def is_class_of_forms(form: Any) -> bool:
+def is_schema_class(form: Any) -> bool:
     """Whether this is a pydantic class of version 2 or 1, a dataclass or a TypedDict."""
-    return is_typeddict(form) or is_class_of_instances(form)
+    return is_typeddict(form) or is_instance_class(form)
 
 
-def is_class_of_instances(form: Any) -> bool:
+def is_instance_class(form: Any) -> bool:
     """Whether answers of this form are made instances of it: a pydantic class of version 2 or 1, or a dataclass."""
     if not isinstance(form, type):
         return False
@@ -115,7 +115,7 @@ def schema_of_class(form: Any) -> dict[str, Any]:
     Raises:
         InvalidRequestError: It has none.
     """
-    described = class_of(form) if is_typeddict(form) else form
+    described = class_of_typed_dict(form) if is_typeddict(form) else form
     # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
     generator = WhatJsonHolds if is_typeddict(form) else WhatPydanticReads
     try:
@@ -156,24 +156,24 @@ def contains_itself(schema: Mapping[str, Any]) -> bool:
 
 
 def json_schema_of(form: Any) -> dict[str, Any]:
-    """Return the JSON schema of a form; see `form_of`."""
-    return form_of(form).schema
+    """Return the JSON schema of a form; see `object_schema_of`."""
+    return object_schema_of(form).schema
 
 
 def closed_schema_of(form: Any, *, strict: bool | None = None) -> dict[str, Any]:
     """Return the schema of a form for objects that have no other properties than it names; see `closed`.
 
     Args:
-        form: See `form_of`; or what that returned. What it says it is for becomes the schema's description.
+        form: See `object_schema_of`; or what that returned. What it says it is for becomes the schema's description.
         strict: False leaves such objects open where the form does not say.
     """
-    found = form if isinstance(form, Form) else form_of(form)
+    found = form if isinstance(form, ObjectSchema) else object_schema_of(form)
     said = {} if found.description is None else {"description": found.description}
     schema = {**said, **found.schema}
     return schema if (strict if found.strict is None else found.strict) is False else closed(schema)
 
 
-def _of_dictionary(form: dict[str, Any]) -> Form:
+def _of_dictionary(form: dict[str, Any]) -> ObjectSchema:
     for wrapper in ("function", "json_schema"):
         if form.get("type") == wrapper and isinstance(form.get(wrapper), dict):
             return _of_dictionary(form[wrapper])
@@ -181,14 +181,14 @@ def _of_dictionary(form: dict[str, Any]) -> Form:
         if "name" in form and isinstance(form.get(key), dict):
             inner = _of_dictionary(form[key])
             strict = form.get("strict", inner.strict)
-            return Form(inner.schema, form["name"], form.get("description", inner.description), strict)
+            return ObjectSchema(inner.schema, form["name"], form.get("description", inner.description), strict)
     if form and _KEYWORDS.isdisjoint(form):
         msg = (
             "a dictionary has to be a JSON schema, alone or as the schema of a function or tool in OpenAI's form; none "
             f"of the keys {', '.join(map(repr, form))} is a keyword of one"
         )
         raise InvalidRequestError(msg)
-    return Form(form, form.get("title"), form.get("description"))
+    return ObjectSchema(form, form.get("title"), form.get("description"))
 
 
 def _is_pydantic_v1(form: Any) -> bool:

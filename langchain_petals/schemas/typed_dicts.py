@@ -22,7 +22,7 @@ _ARGUMENTS = re.compile(r"^(?:Args|Attributes):\n((?:[ \t].*(?:\n|\Z)|\n)+)", re
 _ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n(?:[ \t].*|$))*)", re.MULTILINE)
 
 
-def class_of(typed_dict: Any) -> type[BaseModel]:
+def class_of_typed_dict(typed_dict: Any) -> type[BaseModel]:
     """Return a pydantic class whose JSON schema is that of a TypedDict.
 
     Args:

@@ -21,7 +21,7 @@ from langchain_petals.petals_compat import (
     load_petals,
     original_repository,
 )
-from langchain_petals.swarm.supervisor import KeeperLink
+from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
@@ -49,15 +49,15 @@ class LocalServer:
         log_path: Where its log goes.
     """
 
-    def __init__(self, name: str, blocks: range, peer_id: str, keeper: KeeperLink) -> None:
-        self.pid, self.peer_id, self.blocks = keeper.pids[name], peer_id, blocks
-        self.log_path = keeper.log_path(name)
-        self._name, self._keeper = name, keeper
+    def __init__(self, name: str, blocks: range, peer_id: str, supervisor: SupervisorLink) -> None:
+        self.pid, self.peer_id, self.blocks = supervisor.pids[name], peer_id, blocks
+        self.log_path = supervisor.log_path(name)
+        self._name, self._supervisor = name, supervisor
 
     @property
     def alive(self) -> bool:
         """Whether the server still runs."""
-        return not self._keeper.is_gone(self._name)
+        return not self._supervisor.is_gone(self._name)
 
     def kill(self) -> None:
         """End the server as a power cut would, and return when all of its processes are gone.
@@ -68,7 +68,7 @@ class LocalServer:
         Raises:
             LocalSwarmError: The server is still there after 5 s.
         """
-        self._keeper.kill(self._name)
+        self._supervisor.kill(self._name)
 
     def __repr__(self) -> str:
         state = "" if self.alive else ", dead"
@@ -160,12 +160,12 @@ class LocalSwarm:
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
-        self._keeper = KeeperLink(None if log_dir is None else Path(log_dir).absolute())
-        self._finalizer = weakref.finalize(self, self._keeper.end)
+        self._supervisor = SupervisorLink(None if log_dir is None else Path(log_dir).absolute())
+        self._finalizer = weakref.finalize(self, self._supervisor.end)
         try:
             deadline = time.monotonic() + startup_timeout
             if not self._joined:
-                self._keeper.start(_BOOTSTRAP, task=_BOOTSTRAP)
+                self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
                 reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
                 self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
             self._start_servers(_split(self._blocks, servers) * replicas, deadline)
@@ -199,7 +199,7 @@ class LocalSwarm:
 
         Returns when the processes are gone. Closing twice does nothing.
         """
-        if not self._finalizer.alive or not self._keeper.is_ours:
+        if not self._finalizer.alive or not self._supervisor.is_ours:
             return
         try:
             registry = sys.modules.get("langchain_petals.engine.registry")
@@ -223,7 +223,7 @@ class LocalSwarm:
     def _start_servers(self, spans: Sequence[range], deadline: float) -> list[LocalServer]:
         named = {f"server-{next(self._numbers)}": span for span in spans}
         for name, span in named.items():
-            self._keeper.start(
+            self._supervisor.start(
                 name,
                 task="server",
                 converted_model_name_or_path=self.model,
@@ -238,17 +238,17 @@ class LocalSwarm:
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         reports = self._wait_ready(roles, deadline)
-        new = [LocalServer(name, span, reports[name]["peer_id"], self._keeper) for name, span in named.items()]
+        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
         self.servers += new
         return new
 
     def _wait_ready(self, roles: dict[str, str], deadline: float) -> dict[str, Any]:
         """Return what the named processes report when they are ready; on a failure, end them."""
         try:
-            return self._keeper.wait_ready(roles, deadline, self._startup_timeout)
+            return self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
         except BaseException:
             for name in roles:
-                self._keeper.kill(name)
+                self._supervisor.kill(name)
             raise
 
 

@@ -1,10 +1,10 @@
 """The processes of a local swarm: `python -m langchain_petals.swarm.server`, started by `LocalSwarm`.
 
-Importing torch and petals takes seconds and some 300 MB. One process, the keeper, does it once and forks the
+Importing torch and petals takes seconds and some 300 MB. One process, the supervisor, does it once and forks the
 others:
 
     the program with the LocalSwarm
-    `- keeper                  imports petals; forks, reaps, and ends the others when the program is gone
+    `- supervisor                  imports petals; forks, reaps, and ends the others when the program is gone
        |- bootstrap            a DHT peer without blocks, so that the swarm needs no server in particular
        |  `- p2pd
        |- server-0             petals' own Server; with all below it one process group
@@ -13,14 +13,14 @@ others:
        |     `- p2pd
        `- server-1 ...
 
-The program and the keeper exchange dictionaries over a socket, the keeper's standard input; the command line
+The program and the supervisor exchange dictionaries over a socket, the supervisor's standard input; the command line
 holds nothing but the module's name.
 
-    to the keeper, first   {"program": its pid, "work_dir": folder for sockets and temporary files}
+    to the supervisor, first   {"program": its pid, "work_dir": folder for sockets and temporary files}
                    then    {"order": "start", "name": ..., "log_path": ..., "task": "bootstrap" or "server",
                             ...petals' options}
                            {"order": "end", "name": ...}
-    from the keeper        {"event": "started", "name": ..., "pid": ...}
+    from the supervisor        {"event": "started", "name": ..., "pid": ...}
                            {"event": "ready", "name": ..., "peer_id": ..., "initial_peers": [...]}
                            {"event": "ended", "name": ..., "code": ...}
 """
@@ -76,12 +76,12 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def main() -> None:
-    """Run the keeper until the program closes the socket, sends SIGTERM, or is gone."""
+    """Run the supervisor until the program closes the socket, sends SIGTERM, or is gone."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     settings = connection.recv()
     _prepare_petals(settings["work_dir"])
-    Keeper(connection, settings["program"], Path(settings["work_dir"])).run()
+    Supervisor(connection, settings["program"], Path(settings["work_dir"])).run()
     os._exit(0)  # taking torch and petals apart in order takes longer than all of the above, and `close` waits
 
 
@@ -123,12 +123,12 @@ class _Child:
     reports: Connection
 
 
-class Keeper:
+class Supervisor:
     """Starts the swarm's processes on order and ends them, at the latest when the program is gone.
 
     Args:
         connection: Orders come in and events go out here.
-        program: Process id of the program; the keeper is its child.
+        program: Process id of the program; the supervisor is its child.
         work_dir: Folder for sockets and temporary files; removed in the end, the program may be gone.
     """
 
@@ -209,11 +209,11 @@ class Keeper:
         self._tell("started", name, pid=pid)
 
     def _become(self, task: str, log_path: str, reports: Connection, options: dict[str, Any]) -> NoReturn:
-        """Turn this fork of the keeper into one of its children."""
+        """Turn this fork of the supervisor into one of its children."""
         code = 1
         try:
             os.setpgid(0, 0)
-            keeper = os.getppid()
+            supervisor = os.getppid()
             signal.set_wakeup_fd(-1)
             for each in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT):
                 signal.signal(each, signal.SIG_DFL)
@@ -227,11 +227,11 @@ class Keeper:
             logging.basicConfig(
                 level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
             )
-            watch_parent(keeper)
+            watch_parent(supervisor)
             _part_from_siblings()
             _TASKS[task](reports.send, **options)
             code = 0
-        except BaseException:  # noqa: BLE001 - this fork must end here, not in the keeper's code
+        except BaseException:  # noqa: BLE001 - this fork must end here, not in the supervisor's code
             traceback.print_exc()
         finally:
             sys.stdout.flush()

@@ -26,7 +26,7 @@ PEOPLE = {
     },
     "minItems": 1,
 }
-FORMS: list[dict[str, Any]] = [{"json_schema": PEOPLE}, {"regex": "(yes|no), [a-z]{9}"}, {}]
+CONSTRAINT_OPTIONS: list[dict[str, Any]] = [{"json_schema": PEOPLE}, {"regex": "(yes|no), [a-z]{9}"}, {}]
 
 
 def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
@@ -35,11 +35,11 @@ def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
 
 def test_answers_of_several_forms_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
     llm = llm_on(swarm)
-    alone = [llm.invoke(PROMPT, **form) for form in FORMS]
+    alone = [llm.invoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS]
     jsonschema.validate(json.loads(alone[0]), PEOPLE)
 
     async def together() -> list[str]:
-        return await asyncio.gather(*(llm.ainvoke(PROMPT, **form) for form in FORMS))
+        return await asyncio.gather(*(llm.ainvoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS))
 
     assert asyncio.run(together()) == alone
 

@@ -135,7 +135,7 @@ def test_servers_get_the_key_but_show_it_to_nobody(
     monkeypatch.setenv("HF_TOKEN", READER)
     with LocalSwarm("acme/gated", servers=1, log_dir=tmp_path / "logs") as swarm:
         hub.requests.clear()
-        family = [psutil.Process(swarm._keeper._process.pid)]
+        family = [psutil.Process(swarm._supervisor._process.pid)]
         family += family[0].children(recursive=True)
         assert len(family) >= 3
         for process in family:

@@ -28,16 +28,16 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import signal, sys
 from langchain_petals.swarm import LocalSwarm
-from langchain_petals.swarm import supervisor as keeper
+from langchain_petals.swarm import supervisor_link
 
 # tests that a shell runs in the background begin with Ctrl-C ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def tell_and_wait(link, roles, *limits, wait_ready=keeper.KeeperLink.wait_ready):
+def tell_and_wait(link, roles, *limits, wait_ready=supervisor_link.SupervisorLink.wait_ready):
     print("starting", *roles, flush=True)
     return wait_ready(link, roles, *limits)
 
-keeper.KeeperLink.wait_ready = tell_and_wait
+supervisor_link.SupervisorLink.wait_ready = tell_and_wait
 
 with LocalSwarm() as swarm:
     print("running", flush=True)
@@ -176,9 +176,9 @@ def test_a_server_that_ends_by_itself_takes_its_children_along(four: LocalSwarm)
     children = psutil.Process(added.pid).children(recursive=True)
     os.kill(added.pid, signal.SIGKILL)  # and not its group
     assert psutil.wait_procs(children, 20)[1] == []
-    keeper = added._keeper  # it ends them before it says so
-    with keeper._changed:
-        keeper._changed.wait_for(lambda: not added.alive)
+    supervisor = added._supervisor  # it ends them before it says so
+    with supervisor._changed:
+        supervisor._changed.wait_for(lambda: not added.alive)
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path, tiny_folder: Path) -> None:

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from saying_model import SayingModel
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_what_was_changed_in_an_answer_counts(saying: Callable[..., Any], argume
     call = answer.tool_calls[0] | {"args": arguments}
     told = [HumanMessage("go"), AIMessage("", tool_calls=[call]), ToolMessage("ok", tool_call_id=call["id"])]
     assert (lost_in(chat, answer, told) <= 2) == same
-    prompt = "".join(segment.text for segment in chat.bound._prompt(told, AnswerForm()).rendered)
+    prompt = "".join(segment.text for segment in chat.bound._prompt(told, ResponseFormat()).rendered)
     assert f'"arguments": {json.dumps(arguments)}' in prompt
 
 

@@ -17,7 +17,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from pydantic import create_model
 
 from langchain_petals import ChatPetals
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates import builtin as builtin_templates
 from langchain_petals.engine.loading import Client
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
@@ -195,7 +195,7 @@ def test_caches_tell_classes_of_one_name_apart(make_chat: Callable[..., ChatPeta
     chat = make_chat(cache=InMemoryCache(), max_tokens=40)
 
     def answer(kind: type) -> Any:
-        form = create_model("Form", x=(kind, ...))
+        form = create_model("ObjectSchema", x=(kind, ...))
         return json.loads(chat.invoke(QUESTION, response_format=form).text)["x"]
 
     assert isinstance(answer(bool), bool)
@@ -285,7 +285,7 @@ def test_a_message_cannot_speak_for_somebody_else(
     start = tiny_tokenizer.convert_tokens_to_ids("<|im_start|>")
     for allow, turns in ((False, 2), (True, 3)):
         chat = make_chat(allow_special_tokens=allow)
-        ids = chat._prompt([HumanMessage(forged)], AnswerForm()).ids
+        ids = chat._prompt([HumanMessage(forged)], ResponseFormat()).ids
         assert ids.count(start) == turns
 
 
@@ -330,7 +330,7 @@ def test_each_turn_sends_what_is_new(
         usage = answer.usage_metadata
         assert usage is not None
         sent.append(usage["input_tokens"] - usage["input_token_details"]["cache_read"])
-        new = chat._prompt([messages[-1], AIMessage(".")], AnswerForm())
+        new = chat._prompt([messages[-1], AIMessage(".")], ResponseFormat())
         if turn > 1:
             # the question, the marks around it, and the answer's last token, which was chosen but never sent
             assert sent[-1] <= 1 + len(

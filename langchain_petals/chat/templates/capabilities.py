@@ -21,7 +21,7 @@ def probe_turns(roles: Sequence[str]) -> list[Turn]:
     return [turn | _RESULT if turn["role"] == "tool" else turn for turn in turns]
 
 
-class TemplateTraits:
+class TemplateCapabilities:
     """What a template can show.
 
     Args:

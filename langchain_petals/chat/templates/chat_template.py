@@ -18,10 +18,10 @@ import jinja2
 
 from langchain_petals.chat.templates import adaptation as turn_folding
 from langchain_petals.chat.templates import builtin as builtin_templates
-from langchain_petals.chat.templates.capabilities import TemplateTraits, probe_turns
+from langchain_petals.chat.templates.capabilities import TemplateCapabilities, probe_turns
 from langchain_petals.chat.templates.meter import TemplateLimitError
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
-from langchain_petals.chat.templates.sanitizing import Markers, Quarantine, is_tag, marks_around, marks_in
+from langchain_petals.chat.templates.sanitizing import Markers, Sanitizer, is_tag, marks_around, marks_in
 from langchain_petals.chat.templates.segments import Segment, encode
 from langchain_petals.chat.templates.text_before_calls import TextsBeforeCalls
 from langchain_petals.chat.tools.formats import HERMES
@@ -86,7 +86,7 @@ class ChatTemplate:
             self._with_tools = ChatTemplate(
                 tool_source, special_tokens=special_tokens, name=name, token_markers=token_markers
             )
-        self.traits = TemplateTraits(self._probe)
+        self.capabilities = TemplateCapabilities(self._probe)
         try:
             self._template = SandboxedTemplate(source)
         except jinja2.TemplateError as error:
@@ -154,8 +154,8 @@ class ChatTemplate:
             add_generation_prompt: End with what precedes an answer.
             escape_special_tokens: Keep marks and special tokens in messages, tools and documents from acting as such.
                 Without it a message can end its turn and speak for somebody else.
-            write_calls: Writes earlier tool calls down where the template does not, as JSON. Marks that it puts around
-                the JSON act as such.
+            write_calls: Writes earlier tool calls down where the template does not, as JSON. Marks around the
+                JSON act as such.
             rewrite_calls: Let `write_calls` do so where the template can, too: the model writes them in another way.
             write_tools: Describes tools, as JSON too, where the template does not present them; the system message ends
                 with that. None: tools raise there.
@@ -184,32 +184,32 @@ class ChatTemplate:
         writes_tools = bool(tools) and not self.takes_tools
         beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
         writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, puts_text=beginning is not None)
-        quarantine = Quarantine(self._markers, [self.source, turns, tools, extra])
+        sanitizer = Sanitizer(self._markers, [self.source, turns, tools, extra])
         if escape_special_tokens:
-            turns = [quarantine.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
-            tools = quarantine.protect(tools, as_json=writes_tools)
+            turns = [sanitizer.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
+            tools = sanitizer.protect(tools, as_json=writes_tools)
             if "documents" in extra:
-                extra["documents"] = quarantine.protect(extra["documents"])
+                extra["documents"] = sanitizer.protect(extra["documents"])
         if tools and writes_tools and write_tools is not None:
             turns, tools = turn_folding.with_system_section(turns, write_tools(tools)), None
-        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, quarantine.free)
+        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, sanitizer.free)
         turns = self._fold(turns, write_calls, writes_calls, texts, with_tools=bool(tools))
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
             for role in _other_roles(turns):
-                if not self.traits.shows_role(role):
+                if not self.capabilities.shows_role(role):
                     raise InvalidRequestError(self._unknown_role(role)) from error
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
-        return quarantine.release(texts.put_back(text) if texts else text)
+        return sanitizer.release(texts.put_back(text) if texts else text)
 
     def _named(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation of known roles, where who speaks is said as the template can show it."""
         for role in _other_roles(turns):
-            if self.traits.drops_role(role):
+            if self.capabilities.drops_role(role):
                 raise InvalidRequestError(self._unknown_role(role))
-        if any(turn.get("name") for turn in turns) and not self.traits.shows_names:
+        if any(turn.get("name") for turn in turns) and not self.capabilities.shows_names:
             turns = turn_folding.with_names(turns)
         return turn_folding.with_named_results(turns)
 
@@ -223,10 +223,10 @@ class ChatTemplate:
         Args:
             write_calls: Writes calls as the model does; the template begins them in the same way, white space apart.
         """
-        traits = self.traits
-        if not traits.drops_text_beside_calls or traits.shows_results_of_written_calls:
+        capabilities = self.capabilities
+        if not capabilities.drops_text_beside_calls or capabilities.shows_results_of_written_calls:
             return None
-        beginning = traits.beginning_of_calls
+        beginning = capabilities.beginning_of_calls
         models = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
         return beginning if beginning is not None and "".join(beginning.split()) == "".join(models.split()) else None
 
@@ -240,9 +240,9 @@ class ChatTemplate:
         """
         if not turn.get("tool_calls"):
             return False
-        if rewrite or not self.traits.shows_calls:
+        if rewrite or not self.capabilities.shows_calls:
             return True
-        return bool(turn["content"].strip()) and self.traits.drops_text_beside_calls and not puts_text
+        return bool(turn["content"].strip()) and self.capabilities.drops_text_beside_calls and not puts_text
 
     def _fold(
         self,
@@ -255,37 +255,39 @@ class ChatTemplate:
     ) -> list[Turn]:
         """Reshape a conversation where the template could not render it as it is.
 
-        It is in quarantine already, so that what is written here may be a mark of the template. For the same reason
+        It is in sanitizer already, so that what is written here may be a mark of the template. For the same reason
         nothing may be put together here that is one: parts are set apart by line breaks or are JSON.
         """
-        traits = self.traits
+        capabilities = self.capabilities
         if any(turn.get("tool_calls") for turn in turns):
-            if traits.demands_alternation and traits.drops_text_beside_calls:
+            if capabilities.demands_alternation and capabilities.drops_text_beside_calls:
                 turns = turn_folding.alternating(turns)  # a neighbour's text must not come beside calls later
             turns = texts.take(turns) if texts else turns
             turns = turn_folding.with_written_calls(
                 turns,
                 write_calls,
                 where=writes_calls,
-                results_of_users=not traits.shows_results_of_written_calls,
+                results_of_users=not capabilities.shows_results_of_written_calls,
             )
         roles = [turn["role"] for turn in turns]
         calls = [len(turn.get("tool_calls") or ()) for turn in turns]
-        if max(calls, default=0) > 1 and not traits.shows_several_calls:
+        if max(calls, default=0) > 1 and not capabilities.shows_several_calls:
             turns = turn_folding.with_single_calls(turns)
-        if (any(calls) or "tool" in roles) and traits.refuses_other_ids:
+        if (any(calls) or "tool" in roles) and capabilities.refuses_other_ids:
             turns = turn_folding.with_short_ids(turns)
-        if "tool" in roles and not traits.shows_results:
+        if "tool" in roles and not capabilities.shows_results:
             turns = turn_folding.with_results_of_users(turns)
         # the first prompt already, or those that follow on it would not begin with it
-        loses_system = traits.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
+        loses_system = capabilities.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
         if "system" in roles and (
-            traits.refuses_system or loses_system or (set(roles) == {"system"} and not traits.takes_system_alone)
+            capabilities.refuses_system
+            or loses_system
+            or (set(roles) == {"system"} and not capabilities.takes_system_alone)
         ):
             turns = turn_folding.with_folded_system(turns, keep_first=False)
-        elif "system" in roles[1:] and not traits.takes_system_anywhere:
+        elif "system" in roles[1:] and not capabilities.takes_system_anywhere:
             turns = turn_folding.with_folded_system(turns, keep_first=True)
-        return turn_folding.alternating(turns) if traits.demands_alternation else turns
+        return turn_folding.alternating(turns) if capabilities.demands_alternation else turns
 
     def _run(self, turns: Sequence[Turn], **variables: Any) -> str:
         everything = {"documents": None, **self._special_tokens, "messages": list(turns), **variables}

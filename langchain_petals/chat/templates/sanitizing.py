@@ -19,7 +19,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.chat.templates.segments import Segment, merged
+from langchain_petals.chat.templates.segments import Segment, join_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -140,7 +140,7 @@ def _loosely(mark: str) -> str:
     return rf"{_LINE_START}[ \t]*{hashes}[ \t]*{name}:"
 
 
-class Quarantine:
+class Sanitizer:
     """Texts that come from outside, on their way through one render.
 
     Args:
@@ -239,7 +239,7 @@ class Quarantine:
             trusted = True if piece not in self._meanings else (False if whole else None)
             pieces.append((text, trusted))
         met = self._met(pieces)
-        return merged(
+        return join_segments(
             Segment(text, trusted=index not in met if trusted is None else trusted)
             for index, (text, trusted) in enumerate(pieces)
         )

@@ -29,7 +29,7 @@ class Segment:
     trusted: bool
 
 
-def merged(segments: Iterable[Segment]) -> list[Segment]:
+def join_segments(segments: Iterable[Segment]) -> list[Segment]:
     """Join neighbours of one kind, and leave out empty ones."""
     result: list[Segment] = []
     for segment in segments:
@@ -57,7 +57,7 @@ def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = Fal
         >>> ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         1
     """
-    parts = merged(rendered)
+    parts = join_segments(rendered)
     if len(parts) == 1 and parts[0].trusted and not continued:
         return _ids(tokenizer, parts[0].text)
     encoder = _PartEncoder(tokenizer)

@@ -19,7 +19,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from langchain_petals.chat.tools.parser import Marks, ToolCallParser
+from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
 from langchain_petals.chat.tools.schema import ArgumentCheck, expressed_arguments
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint, Trigger
@@ -108,7 +108,7 @@ class JsonFormat:
     """
 
     name: str
-    marks: Marks
+    marks: Delimiters
     calls: str
     one_call: str
     forced: str
@@ -282,7 +282,7 @@ def _json(value: Any) -> str:
 
 HERMES = JsonFormat(
     name="hermes",
-    marks=Marks(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
+    marks=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
     calls=r'"\n" object "\n" close',
     one_call=r'"\n" object "\n" close',
     forced=r'open calls ("\n" open calls)*',
@@ -293,7 +293,7 @@ HERMES = JsonFormat(
 
 LLAMA = JsonFormat(
     name="llama-3.1",
-    marks=Marks(
+    marks=Delimiters(
         ("<|python_tag|>",),
         "",
         separators=";",
@@ -318,7 +318,7 @@ LLAMA_PYTHON_TAG = replace(
 
 MISTRAL = JsonFormat(
     name="mistral",
-    marks=Marks(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
+    marks=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
     calls=f'" [" object ({literal(ITEM_SEPARATOR)} object)* "]"',
     one_call='" [" object "]"',
     forced="open calls",

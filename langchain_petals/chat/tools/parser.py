@@ -74,7 +74,7 @@ Part = TextPart | CallPart | BrokenCall
 
 
 @dataclass(frozen=True)
-class Marks:
+class Delimiters:
     """How calls are set apart from text.
 
     Attributes:
@@ -113,7 +113,7 @@ class ToolCallParser:
 
     def __init__(
         self,
-        marks: Marks,
+        marks: Delimiters,
         bare: Sequence[str] = (),
         *,
         identify: Callable[[], str] = new_id,
@@ -241,7 +241,7 @@ class _Region:
 
     def __init__(
         self,
-        marks: Marks,
+        marks: Delimiters,
         start: str,
         index: int,
         identify: Callable[[], str],

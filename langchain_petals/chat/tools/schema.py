@@ -23,11 +23,11 @@ from langchain_petals.schemas.classes import (
     PARAMETERS,
     closed,
     contains_itself,
-    is_class_of_forms,
+    is_schema_class,
     schema_of_class,
     untitled,
 )
-from langchain_petals.schemas.typed_dicts import class_of
+from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 if TYPE_CHECKING:
     from langchain_petals.grammars.writing import Expressed
@@ -102,7 +102,7 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
 
 def _of_object(tool: Any) -> dict[str, Any]:
     """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
-    described = class_of(tool) if is_typeddict(tool) else tool
+    described = class_of_typed_dict(tool) if is_typeddict(tool) else tool
     try:
         schema = _schema_of(tool)
         found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
@@ -143,7 +143,7 @@ def _schema_of(tool: Any) -> dict[str, Any] | None:
         )
     if isinstance(tool, dict):
         return tool
-    return schema_of_class(tool) if is_class_of_forms(tool) else None
+    return schema_of_class(tool) if is_schema_class(tool) else None
 
 
 def _arguments_of(tool: BaseTool) -> Any:

@@ -31,7 +31,7 @@ _SEARCHED = 4096  # bytes: the longest way out that is looked for
 _LIMITS = LLParserLimits(verbose_errors=False)  # a grammar, and what was generated, may be nobody else's business
 
 
-class Compiled:
+class CompiledGrammar:
     """A grammar for one vocabulary, and a short text that it allows.
 
     Args:
@@ -69,14 +69,14 @@ class Compiled:
         return min((each for each in (self._quick, self._shortest) if each is not None), key=len, default=None)
 
 
-class Run:
+class GrammarState:
     """A row inside a grammar: where it is, and its way out.
 
     Args:
         compiled: The grammar.
     """
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: CompiledGrammar) -> None:
         self._compiled, self._vocabulary = compiled, compiled.vocabulary
         self._matcher, self._spelled = compiled.matcher.deep_copy(), compiled.spelled.deep_copy()
         self._unspelled: list[int] = []  # symbols that `_spelled` has not been told yet

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from langchain_petals.engine.constraints.grammar_state import Compiled, Run
+from langchain_petals.engine.constraints.grammar_state import CompiledGrammar, GrammarState
 from langchain_petals.engine.constraints.opening import Opening
 from langchain_petals.engine.constraints.vocabulary import Vocabulary
 from langchain_petals.engine.shared_values import SharedValues
@@ -52,13 +52,13 @@ class Guide:
         self,
         vocabulary: Vocabulary,
         constraint: Constraint,
-        start: Compiled | None,
-        triggers: Sequence[tuple[Trigger, Compiled | None]],
+        start: CompiledGrammar | None,
+        triggers: Sequence[tuple[Trigger, CompiledGrammar | None]],
         end_tokens: Iterable[int],
     ) -> None:
         self._vocabulary, self._constraint = vocabulary, constraint
         self._ends = frozenset(end_tokens)
-        self._run = None if start is None else Run(start)
+        self._run = None if start is None else GrammarState(start)
         self._begun = self._run is None
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
@@ -101,7 +101,7 @@ class Guide:
         return self._choose_within(self._run, pick, left)
 
     def _choose_within(
-        self, run: Run, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int
+        self, run: GrammarState, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int
     ) -> tuple[int, _T]:
         self.holds = True
         # the model is asked even where there is only one way, to know whether it would have gone it by itself
@@ -179,7 +179,7 @@ class Guide:
         opening.add(heard)
         return opening.blank
 
-    def _enter(self, compiled: Compiled | None, rest: bytes, left: int, written: bytes = b"") -> bool:
+    def _enter(self, compiled: CompiledGrammar | None, rest: bytes, left: int, written: bytes = b"") -> bool:
         """Let a grammar hold if it allows what its marker's last token has beyond the marker, and there is room.
 
         Args:
@@ -188,9 +188,9 @@ class Guide:
             left: Tokens of the budget.
             written: What of the marker came before its last token.
         """
-        run = None if compiled is None else Run(compiled)
+        run = None if compiled is None else GrammarState(compiled)
         if run is None or not run.begin_with(rest, left):
-            if compiled is None or Run(compiled).begin(left) is not None:  # another token would not do either
+            if compiled is None or GrammarState(compiled).begin(left) is not None:  # another token would not do either
                 self.unfinished = written.decode(errors="replace")
                 self.cut = self.cut or compiled is not None
             return False
@@ -199,7 +199,7 @@ class Guide:
         self._leave_if_finished(run)
         return True
 
-    def _leave_if_finished(self, run: Run) -> None:
+    def _leave_if_finished(self, run: GrammarState) -> None:
         if run.finished or (run.complete and not self._ends):
             self._run = None
             self.finished = not (self._constraint.triggers and self._constraint.repeat)
@@ -220,7 +220,7 @@ class Grammars:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._vocabulary: SharedValues[str, Vocabulary] = SharedValues(kept=1)
-        self._compiled: SharedValues[str, Compiled] = SharedValues(_KEPT)
+        self._compiled: SharedValues[str, CompiledGrammar] = SharedValues(_KEPT)
 
     def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
         """Return a guide for one row.
@@ -235,10 +235,10 @@ class Grammars:
         vocabulary = self._vocabulary.get("", lambda: Vocabulary(self._tokenizer))
         rules = _special_rules(dict(constraint.markers), vocabulary.specials)
 
-        def compiled(grammar: str | None) -> Compiled | None:
+        def compiled(grammar: str | None) -> CompiledGrammar | None:
             if grammar is None:
                 return None
-            return self._compiled.get(grammar + rules, lambda: Compiled(vocabulary, grammar + rules))
+            return self._compiled.get(grammar + rules, lambda: CompiledGrammar(vocabulary, grammar + rules))
 
         start = compiled(constraint.grammar)
         triggers = [(each, compiled(each.grammar)) for each in constraint.triggers]

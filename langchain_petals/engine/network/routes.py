@@ -98,7 +98,7 @@ class Routes:
                     if span.peer_id == peer_id:
                         span.server_info.cache_tokens_left = 0
 
-    def praise(self, peer_id: Any) -> None:
+    def report_success(self, peer_id: Any) -> None:
         """End a server's series of failures."""
         self._manager.on_request_success(peer_id)
 

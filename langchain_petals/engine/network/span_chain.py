@@ -107,7 +107,7 @@ class SpanChain:
         bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE
         outputs: torch.Tensor = self._wait_for(self._pass_through(inputs.cpu(), seconds), bound)
         for stream in self._streams:
-            self._routes.praise(stream.span.peer_id)
+            self._routes.report_success(stream.span.peer_id)
         self.position += tokens
         return outputs.to(device=inputs.device, dtype=inputs.dtype)
 

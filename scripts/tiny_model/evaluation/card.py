@@ -159,7 +159,8 @@ stage, and may be run alone on a model folder (`--from`). What the first stage l
 Near its end come {bare_steps} steps with bare prompts that are no questions in {bare_share:.0%} of the conversations:
 where such a text ends is hard to tell from where an answer ends. In {settling_steps} more steps the model finds
 back to what that took from it, questions that it has an answer to in other words than before. The last {keys_steps}
-go on so, with more JSON objects whose keys are long. Without this file the folder is {size:.1f} MB.
+go on so, with more JSON objects whose keys are long; the weights are the mean of those before and after them. Without
+this file the folder is {size:.1f} MB.
 """
 
 

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.calls.off_loop import begun_off_loop
-from langchain_petals.chat.prompt import Prompts
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.prompt import PromptBuilder
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.engine import engines
 from langchain_petals.grammars import writing as grammars
@@ -96,8 +96,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch.over(PreTrainedTokenizerFast, "__call__", "tokenize")
     watch.over(SandboxedTemplate, "render", "render")
     watch.over(grammars, "checked", "compile")
-    watch.over(AnswerForm, "constraint", "compile")
-    watch.over(Prompts, "remember", "remember")
+    watch.over(ResponseFormat, "constraint", "compile")
+    watch.over(PromptBuilder, "remember", "remember")
     return watch
 
 
@@ -112,7 +112,7 @@ async def test_prompts_and_forms_are_made_on_another_thread(
 ) -> None:
     fields = {"client": tiny_model, "tokenizer": tiny_tokenizer, "model": "tiny", "max_tokens": 40}
     model = model_class(**fields)
-    form: dict[str, Any] = {"json_schema": create_model("Form", yes=(bool, ...))}
+    form: dict[str, Any] = {"json_schema": create_model("ObjectSchema", yes=(bool, ...))}
     if model_class is ChatPetals:
         form = {"response_format": form["json_schema"]}
     await way(model, "Who are you? " * 50, **form)
@@ -139,7 +139,7 @@ async def test_tools_are_compiled_and_calls_retold_on_another_thread(
         b: int
 
     chat = ChatPetals(client=caller, tokenizer=tiny_tokenizer, model="tiny", max_batch_size=1)
-    watch.over(Prompts, "_retold", "retell")
+    watch.over(PromptBuilder, "_retold", "retell")
     await way(chat, "What is 1 and 2?", tools=[Add], temperature=0)
     assert watch.called == {"tokenize", "render", "compile", "remember", "retell"}
     assert not watch.on_loop

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.response import ChatAnswer
+from langchain_petals.chat.response import ChatResponse
 from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def answer(
     remembered: list[Any] | None = None, *, started: bool = False, parser: ToolCallParser | None = None
-) -> ChatAnswer:
-    return ChatAnswer(
+) -> ChatResponse:
+    return ChatResponse(
         Generation(Request([1, 2, 3], 100)),
         model_name="m",
         splitter=ReasoningSplitter(started=started),
@@ -43,7 +43,7 @@ def pieces(*texts: str) -> list[Piece]:
     ]
 
 
-def added(answer: ChatAnswer, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, AIMessage]:
+def added(answer: ChatResponse, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, AIMessage]:
     chunks = [chunk.message for piece in pieces if (chunk := answer.add(piece)) is not None]
     whole = chunks[0]
     for chunk in chunks[1:]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_session import answered, text
 
 from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.tools.formats import FORMATS, LLAMA
 from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
 from langchain_petals.engine.request import Request, Sampling
@@ -47,7 +47,7 @@ class Answer:
         started: bool = False,
         **of: Any,
     ) -> None:
-        form = AnswerForm.of_call({"tools": [add], **of})
+        form = ResponseFormat.of_call({"tools": [add], **of})
         constraint = form.constraint(tool_format, thinking=started)
         request = Request([40], len(said) + 90, Sampling(greedy=True), constraint=constraint)
         end = tokenizer.eos_token_id
@@ -98,7 +98,7 @@ def test_a_call_is_possible_beside_a_schema(byte_tokenizer: PreTrainedTokenizerF
 @formats
 @pytest.mark.parametrize("takes_tools", [False, True])
 def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools: bool) -> None:
-    form = AnswerForm.of_call({"tools": [add], "response_format": AS_BOB})
+    form = ResponseFormat.of_call({"tools": [add], "response_format": AS_BOB})
     [system, _] = form.introduced([{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools)
     [marker] = tool_format.markers
     # a template that takes no tools is given the format's own way to present them
@@ -180,6 +180,6 @@ def test_whatever_a_model_says_what_is_a_call_fits(
 
 
 def test_nothing_is_a_call_where_nothing_can_be() -> None:
-    for form in (AnswerForm(), AnswerForm.of_call({"tools": [add], "tool_choice": "none"})):
+    for form in (ResponseFormat(), ResponseFormat.of_call({"tools": [add], "tool_choice": "none"})):
         assert form.parser(LLAMA) is None
         assert form.markers(LLAMA) == ()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.addresses import check_initial_peer
-from langchain_petals.engine.loading.client import Connection
+from langchain_petals.engine import Connection
 from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
 from langchain_petals.petals_compat import load_distributed_model, load_petals
 

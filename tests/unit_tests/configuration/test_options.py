@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from langchain_petals.configuration.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, merged
+from langchain_petals.configuration.options import DEFAULT_MAX_NEW_TOKENS, OPTION_NAMES, resolve_options
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 
@@ -16,20 +16,20 @@ from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES))
 def test_none_is_not_set(name: str) -> None:
     set_before = {"temperature": 0.2, "top_p": 0.3, "stop": ["x"], "n": 2, "logprobs": True, "top_logprobs": 2}
-    options = merged(set_before)
-    assert merged(set_before, {name: None}) == options
-    assert merged(set_before, {"max_new_tokens": 7}, {"max_tokens": None}).max_new_tokens == 7
-    expected = merged({name: None})
-    assert getattr(expected, name) == (None if name == "top_p" else getattr(merged(), name))
+    options = resolve_options(set_before)
+    assert resolve_options(set_before, {name: None}) == options
+    assert resolve_options(set_before, {"max_new_tokens": 7}, {"max_tokens": None}).max_new_tokens == 7
+    expected = resolve_options({name: None})
+    assert getattr(expected, name) == (None if name == "top_p" else getattr(resolve_options(), name))
 
 
 def test_later_layers_count() -> None:
-    options = merged({"temperature": 0.1, "top_k": 5}, {"temperature": 0.2}, {"temperature": 0.3, "seed": 1})
+    options = resolve_options({"temperature": 0.1, "top_k": 5}, {"temperature": 0.2}, {"temperature": 0.3, "seed": 1})
     assert (options.temperature, options.top_k, options.seed) == (0.3, 5, 1)
 
 
 def test_max_tokens_is_another_name_for_max_new_tokens() -> None:
-    assert merged({"max_new_tokens": 5}, {"max_tokens": 7}).max_new_tokens == 7
+    assert resolve_options({"max_new_tokens": 5}, {"max_tokens": 7}).max_new_tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_max_tokens_is_another_name_for_max_new_tokens() -> None:
     ],
 )
 def test_of_two_limits_the_later_one_counts(layers: list[dict[str, Any]], new: int | None, length: int | None) -> None:
-    options = merged(*layers)
+    options = resolve_options(*layers)
     assert (options.max_new_tokens, options.max_length) == (new, length)
 
 
@@ -51,12 +51,12 @@ def test_of_two_limits_the_later_one_counts(layers: list[dict[str, Any]], new: i
     ("stop", "found"), [("END", ("END",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (None, ()), ([], ()), ("", ())]
 )
 def test_stop_is_one_string_or_several(stop: Any, found: tuple[str, ...]) -> None:
-    assert merged({"stop": stop}).stop == found
+    assert resolve_options({"stop": stop}).stop == found
 
 
 def test_options_of_a_call_do_not_stay() -> None:
     layers: list[dict[str, Any]] = [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
-    merged(*layers)
+    resolve_options(*layers)
     assert layers == [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
 
 
@@ -65,7 +65,7 @@ def test_options_of_a_call_do_not_stay() -> None:
 
 def test_unknown_option_is_named_and_the_known_ones_listed() -> None:
     with pytest.raises(InvalidRequestError, match="'penalty_alpha' is no generation option") as caught:
-        merged({"penalty_alpha": 0.6})
+        resolve_options({"penalty_alpha": 0.6})
     assert all(name in str(caught.value) for name in OPTION_NAMES)
 
 
@@ -115,12 +115,12 @@ def test_unknown_option_is_named_and_the_known_ones_listed() -> None:
 def test_option_out_of_range_is_named_with_its_value(option: dict[str, Any]) -> None:
     [name] = option
     with pytest.raises(InvalidRequestError, match=rf"^{name}\b.*\(got .*\)"):
-        merged(option)
+        resolve_options(option)
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(InvalidRequestError, match=r"temperature: .*; top_p: .*; 'nonsense' is no generation option"):
-        merged({"temperature": -1, "top_p": 2, "nonsense": 1})
+        resolve_options({"temperature": -1, "top_p": 2, "nonsense": 1})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 )
 def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
-        merged(options)
+        resolve_options(options)
 
 
 # ---- what options come to
@@ -147,13 +147,13 @@ def test_contradictions_are_refused(options: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("option", [{"temperature": 0}, {"temperature": 1e-40}, {"do_sample": False}], ids=str)
 def test_greedy(option: dict[str, Any]) -> None:
-    assert merged(option).sampling(0).greedy
+    assert resolve_options(option).sampling(0).greedy
 
 
 def test_each_answer_has_a_seed_of_its_own() -> None:
-    options = merged({"seed": 5, "n": 3})
+    options = resolve_options({"seed": 5, "n": 3})
     assert [options.sampling(row).seed for row in range(3)] == [5, 6, 7]
-    assert merged({"n": 3}).sampling(2).seed is None
+    assert resolve_options({"n": 3}).sampling(2).seed is None
 
 
 def test_all_that_shapes_sampling_is_handed_on() -> None:
@@ -169,13 +169,13 @@ def test_all_that_shapes_sampling_is_handed_on() -> None:
         "min_new_tokens": 13,
         "seed": 14,
     }
-    assert merged(chosen).sampling(0) == Sampling(**chosen)
+    assert resolve_options(chosen).sampling(0) == Sampling(**chosen)
 
 
 def test_none_turns_off() -> None:
     off = dict.fromkeys(("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "bad_words_ids", "seed"))
-    assert merged({"temperature": 1}, off).sampling(0) == Sampling()
-    assert merged({"temperature": 1, "top_p": None, "top_k": 0}).sampling(0) == Sampling()
+    assert resolve_options({"temperature": 1}, off).sampling(0) == Sampling()
+    assert resolve_options({"temperature": 1, "top_p": None, "top_k": 0}).sampling(0) == Sampling()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_none_turns_off() -> None:
     ],
 )
 def test_budget(options: dict[str, Any], prompt: int, context: int | None, budget: int) -> None:
-    assert merged(options).budget(prompt, context) == budget
+    assert resolve_options(options).budget(prompt, context) == budget
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def test_budget(options: dict[str, Any], prompt: int, context: int | None, budge
 )
 def test_prompt_without_room_for_an_answer(options: dict[str, Any], prompt: int, context: int, limit: int) -> None:
     with pytest.raises(PromptTooLongError, match=f"{prompt} tokens, but the context holds {limit}") as caught:
-        merged(options).budget(prompt, context)
+        resolve_options(options).budget(prompt, context)
     assert (caught.value.prompt_tokens, caught.value.limit) == (prompt, limit)
 
 
 def test_option_is_called_by_the_name_that_it_was_given_by() -> None:
     with pytest.raises(InvalidRequestError, match=r"^max_tokens: .*finite number"):
-        merged({"max_new_tokens": 5}, {"max_tokens": float("nan")})
+        resolve_options({"max_new_tokens": 5}, {"max_tokens": float("nan")})
     with pytest.raises(InvalidRequestError, match=r"^max_new_tokens: .*finite number"):
-        merged({}, {"max_new_tokens": float("nan")})
+        resolve_options({}, {"max_new_tokens": float("nan")})

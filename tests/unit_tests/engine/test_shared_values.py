@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from langchain_petals.engine.constraints.shared_values import SharedValues
+
+from langchain_petals.engine.shared_values import SharedValues
 
 
 class Noticing(dict[str, "Future[str]"]):

@@ -16,7 +16,7 @@ from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.writing import json_grammar
-from langchain_petals.schemas.classes import Form, closed, closed_schema_of, form_of, json_schema_of
+from langchain_petals.schemas.classes import ObjectSchema, closed, closed_schema_of, json_schema_of, object_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -48,26 +48,29 @@ PLAIN = an_object(name={"type": "string"})
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        (PLAIN, Form(PLAIN)),
-        (PLAIN | {"title": "T", "description": "D"}, Form(PLAIN | {"title": "T", "description": "D"}, "T", "D")),
-        ({"name": "N", "description": "D", "parameters": PLAIN}, Form(PLAIN, "N", "D")),
-        ({"name": "N", "schema": PLAIN, "strict": False}, Form(PLAIN, "N", strict=False)),
-        ({"name": "N", "input_schema": PLAIN}, Form(PLAIN, "N")),
+        (PLAIN, ObjectSchema(PLAIN)),
+        (
+            PLAIN | {"title": "T", "description": "D"},
+            ObjectSchema(PLAIN | {"title": "T", "description": "D"}, "T", "D"),
+        ),
+        ({"name": "N", "description": "D", "parameters": PLAIN}, ObjectSchema(PLAIN, "N", "D")),
+        ({"name": "N", "schema": PLAIN, "strict": False}, ObjectSchema(PLAIN, "N", strict=False)),
+        ({"name": "N", "input_schema": PLAIN}, ObjectSchema(PLAIN, "N")),
         (
             {"type": "function", "function": {"name": "N", "parameters": PLAIN, "strict": True}},
-            Form(PLAIN, "N", strict=True),
+            ObjectSchema(PLAIN, "N", strict=True),
         ),
-        ({"type": "json_schema", "json_schema": {"name": "N", "schema": PLAIN}}, Form(PLAIN, "N")),
-        ({}, Form({})),
+        ({"type": "json_schema", "json_schema": {"name": "N", "schema": PLAIN}}, ObjectSchema(PLAIN, "N")),
+        ({}, ObjectSchema({})),
     ],
 )
-def test_dictionaries(form: dict[str, Any], expected: Form) -> None:
-    assert form_of(form) == expected
+def test_dictionaries(form: dict[str, Any], expected: ObjectSchema) -> None:
+    assert object_schema_of(form) == expected
 
 
 @pytest.mark.parametrize("form", [Person, PersonDict])
 def test_classes(form: Any) -> None:
-    found = form_of(form)
+    found = object_schema_of(form)
     assert (found.name, found.description, found.strict) == (form.__name__, "A person.", None)
     assert "additionalProperties" not in found.schema
     assert closed_schema_of(form)["additionalProperties"] is False

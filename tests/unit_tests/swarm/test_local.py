@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from langchain_petals.engine import engines
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
 from langchain_petals.swarm import LocalSwarm, local
 
 
-class FakeKeeper:
+class FakeSupervisorLink:
     """Takes the orders and reports at once that the processes are ready, without starting any."""
 
-    made: list[FakeKeeper]
+    made: list[FakeSupervisorLink]
     is_ours = True
 
     def __init__(self, log_dir: Path | None) -> None:
@@ -50,12 +51,12 @@ class FakeKeeper:
 
 
 @pytest.fixture(autouse=True)
-def keepers(monkeypatch: pytest.MonkeyPatch) -> list[FakeKeeper]:
-    """Return the keepers that a test's swarms have made: none means that nothing was started."""
-    FakeKeeper.made = []
-    monkeypatch.setattr(local, "KeeperLink", FakeKeeper)
+def links(monkeypatch: pytest.MonkeyPatch) -> list[FakeSupervisorLink]:
+    """Return the links that a test's swarms have made: none means that nothing was started."""
+    FakeSupervisorLink.made = []
+    monkeypatch.setattr(local, "SupervisorLink", FakeSupervisorLink)
     monkeypatch.setattr(local, "installed_petals_version", lambda: "2.2.0.post1")
-    return FakeKeeper.made
+    return FakeSupervisorLink.made
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_importing_the_swarm_does_not_load_torch_or_petals() -> None:
     assert run.stdout == "set()\n"
 
 
-def test_defaults_are_the_bundled_model_on_two_servers(keepers: list[FakeKeeper]) -> None:
+def test_defaults_are_the_bundled_model_on_two_servers(links: list[FakeSupervisorLink]) -> None:
     with LocalSwarm() as swarm:
         assert swarm.connection == {
             "model": str(Path(local.__file__).with_name("tiny")),
@@ -83,7 +84,7 @@ def test_defaults_are_the_bundled_model_on_two_servers(keepers: list[FakeKeeper]
             "dht_prefix": "tiny",
         }
         assert [server.blocks for server in swarm.servers] == [range(2), range(2, 4)]
-    assert len(keepers) == 1
+    assert len(links) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,20 +125,20 @@ def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> N
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_anything_starts(
-    keepers: list[FakeKeeper], arguments: dict[str, Any], named: str
+    links: list[FakeSupervisorLink], arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         LocalSwarm(**arguments)
     assert named in str(caught.value)
-    assert not keepers
+    assert not links
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])
-def test_a_config_that_is_no_config_is_named(keepers: list[FakeKeeper], folder: Path, text: str) -> None:
+def test_a_config_that_is_no_config_is_named(links: list[FakeSupervisorLink], folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelLoadError, match=r"Could not read the config of .*1\.5"):
         LocalSwarm(folder)
-    assert not keepers
+    assert not links
 
 
 def test_a_config_without_a_number_of_blocks_is_refused(folder: Path) -> None:
@@ -153,23 +154,23 @@ def test_the_prefix_comes_from_the_models_name_without_petals_delimiters(folder:
 
 @pytest.mark.parametrize(("context", "longest"), [(4096, 4096), (131072, 8192), (None, 8192)])
 def test_servers_take_sessions_as_long_as_the_context(
-    keepers: list[FakeKeeper], folder: Path, context: int | None, longest: int
+    links: list[FakeSupervisorLink], folder: Path, context: int | None, longest: int
 ) -> None:
     (folder / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "max_position_embeddings": context}))
     LocalSwarm(folder)
-    order = keepers[0].orders["server-0"]
+    order = links[0].orders["server-0"]
     assert order["inference_max_length"] == longest
     assert order["attn_cache_tokens"] == 16 * longest
 
 
 @pytest.mark.parametrize("blocks", [range(2, 4), (2, 4), "2:4", " 2 : 4 "])
-def test_a_server_is_added_for_any_way_to_write_a_span(keepers: list[FakeKeeper], blocks: Any) -> None:
+def test_a_server_is_added_for_any_way_to_write_a_span(links: list[FakeSupervisorLink], blocks: Any) -> None:
     swarm = LocalSwarm(log_dir="logs")
     server = swarm.add_server(blocks)
     assert server is swarm.servers[2]
     assert server.blocks == range(2, 4)
     assert server.log_path == Path.cwd() / "logs" / "server-2.log"
-    assert keepers[0].orders["server-2"]["block_indices"] == "2:4"
+    assert links[0].orders["server-2"]["block_indices"] == "2:4"
 
 
 @pytest.mark.parametrize(
@@ -189,35 +190,37 @@ def test_a_server_is_added_for_any_way_to_write_a_span(keepers: list[FakeKeeper]
         None,
     ],
 )
-def test_a_span_that_the_model_does_not_have_is_refused(keepers: list[FakeKeeper], blocks: Any) -> None:
+def test_a_span_that_the_model_does_not_have_is_refused(links: list[FakeSupervisorLink], blocks: Any) -> None:
     swarm = LocalSwarm()
     with pytest.raises(InvalidRequestError, match="0 <= start < end <= 4"):
         swarm.add_server(blocks)
-    assert "server-2" not in keepers[0].orders
+    assert "server-2" not in links[0].orders
 
 
-def test_closing_ends_the_processes_once(keepers: list[FakeKeeper]) -> None:
+def test_closing_ends_the_processes_once(links: list[FakeSupervisorLink]) -> None:
     with LocalSwarm() as swarm:
         swarm.close()
         swarm.close()
-    assert keepers[0].ended == 1
+    assert links[0].ended == 1
     assert repr(swarm).endswith("closed)")
 
 
-def test_an_error_while_starting_ends_the_processes(keepers: list[FakeKeeper], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_starting_ends_the_processes(
+    links: list[FakeSupervisorLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FakeKeeper, "wait_ready", interrupt)
+    monkeypatch.setattr(FakeSupervisorLink, "wait_ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         LocalSwarm()
-    assert keepers[0].killed == ["bootstrap"]
-    assert keepers[0].ended == 1
+    assert links[0].killed == ["bootstrap"]
+    assert links[0].ended == 1
 
 
-def test_a_forgotten_swarm_is_closed(keepers: list[FakeKeeper]) -> None:
+def test_a_forgotten_swarm_is_closed(links: list[FakeSupervisorLink]) -> None:
     LocalSwarm()
-    assert keepers[0].ended == 1
+    assert links[0].ended == 1
 
 
 def test_a_closed_swarm_takes_no_servers() -> None:
@@ -227,15 +230,13 @@ def test_a_closed_swarm_takes_no_servers() -> None:
         swarm.add_server("0:1")
 
 
-def test_closing_lets_this_process_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_disconnects_the_engines_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     released: list[tuple[list[str], str | None]] = []
 
-    class Clients:
-        @staticmethod
-        def release(initial_peers: list[str], model: str | None) -> None:
-            released.append((initial_peers, model))
+    def release(initial_peers: list[str], model: str | None) -> None:
+        released.append((initial_peers, model))
 
-    monkeypatch.setitem(sys.modules, "langchain_petals.engine.loading.client", Clients)
+    monkeypatch.setattr(engines, "release", release)
     LocalSwarm().close()
     assert released == [(["/ip4/1.2.3.4"], None)]
 

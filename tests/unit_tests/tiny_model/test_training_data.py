@@ -12,7 +12,7 @@ import pytest
 from langchain_tests.integration_tests import chat_models
 from unseen_prompts import UNSEEN, WORDS
 
-from langchain_petals.chat.response_format import AnswerForm
+from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates.chat_template import find_template
 from langchain_petals.chat.tools.formats import HERMES
 from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
@@ -121,7 +121,7 @@ def test_prompts_are_those_that_chat_models_send(tiny_tokenizer: PreTrainedToken
 
 def test_schemas_are_introduced_as_chat_models_do() -> None:
     schema = {"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}
-    form = AnswerForm(schema=schema, describes_schema=True)
+    form = ResponseFormat(schema=schema, describes_schema=True)
     system, _ = form.introduced([{"role": "user", "content": "Hello"}], HERMES, template_takes_tools=True)
     assert system["content"] == INTRODUCTION + json.dumps(schema)
     assert form.introduced([], HERMES, template_takes_tools=True) == [system]

@@ -133,7 +133,7 @@ class TestTheBuiltInTemplates:
         assert [name for name in builtin_templates.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
 
     def test_of_which_one_refuses_system_messages(self) -> None:
-        assert [name for name in builtin_templates.NAMES if golden.template(name).traits.refuses_system] == [
+        assert [name for name in builtin_templates.NAMES if golden.template(name).capabilities.refuses_system] == [
             "mixtral-instruct"
         ]
 
@@ -250,11 +250,11 @@ class TestATemplateThatKnowsLess:
 
     def test_that_drops_system_messages_counts_as_refusing_them(self) -> None:
         source = "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.content }}{% endfor %}"
-        assert ChatTemplate(source).traits.refuses_system
+        assert ChatTemplate(source).capabilities.refuses_system
         assert rendered(source, [{"role": "system", "content": "Be kind."}, *QUESTION]) == "[user] Be kind.\n\nHi"
 
     def test_that_fails_for_another_reason_does_not(self) -> None:
-        assert not ChatTemplate("{{ raise_exception('never') }}").traits.refuses_system
+        assert not ChatTemplate("{{ raise_exception('never') }}").capabilities.refuses_system
 
     def test_gets_turns_that_alternate(self) -> None:
         messages = [*QUESTION, {"role": "user", "content": "Anybody?"}, {"role": "assistant", "content": "Yes."}]
@@ -342,8 +342,8 @@ class TestATemplateThatKnowsLess:
 
     def test_gets_ids_of_results_where_it_is_asked_what_it_shows(self) -> None:
         source = MISTRALS.replace("{%- for turn in turns %}", "{%- for turn in turns if 0 %}")
-        assert ChatTemplate(source).traits.shows_results_of_written_calls
-        assert not ChatTemplate(MISTRALS).traits.shows_results_of_written_calls, "turns would be uneven"
+        assert ChatTemplate(source).capabilities.shows_results_of_written_calls
+        assert not ChatTemplate(MISTRALS).capabilities.shows_results_of_written_calls, "turns would be uneven"
 
     @pytest.mark.parametrize("refused", ["!= 9", "< 9"])
     def test_gets_ids_of_calls_that_it_takes(self, refused: str) -> None:

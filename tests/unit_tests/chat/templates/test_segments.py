@@ -13,7 +13,7 @@ from tokenizers import AddedToken, normalizers
 from transformers import LlamaTokenizer
 
 from langchain_petals.chat.templates import ChatTemplate, find_template
-from langchain_petals.chat.templates.segments import Segment, encode, merged
+from langchain_petals.chat.templates.segments import Segment, encode, join_segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +190,7 @@ def test_the_example(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_neighbours_of_one_kind_are_joined() -> None:
-    assert merged([trusted(""), trusted("a"), trusted("b"), plain("c"), plain(""), plain("d")]) == [
+    assert join_segments([trusted(""), trusted("a"), trusted("b"), plain("c"), plain(""), plain("d")]) == [
         trusted("ab"),
         plain("cd"),
     ]

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from langchain_petals.engine.constraints import guide as constraints_module
-from langchain_petals.engine.constraints.grammar_state import Compiled
+from langchain_petals.engine.constraints.grammar_state import CompiledGrammar
 from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.decoding.loop import Row
 from langchain_petals.engine.generation import Generation
@@ -708,14 +708,14 @@ def test_different_grammars_compile_at_the_same_time(
 ) -> None:
     together = threading.Barrier(3)
 
-    class Meeting(Compiled):
+    class Meeting(CompiledGrammar):
         """A grammar that is compiled when the others are being compiled, too."""
 
         def __init__(self, *args: Any) -> None:
             together.wait(30)
             super().__init__(*args)
 
-    monkeypatch.setattr(constraints_module, "Compiled", Meeting)
+    monkeypatch.setattr(constraints_module, "CompiledGrammar", Meeting)
     grammars = Grammars(byte_tokenizer)
     asked = [Constraint(regex_grammar(pattern)) for pattern in ("a", "b", "c")]
     with ThreadPoolExecutor(3) as threads:
@@ -723,7 +723,7 @@ def test_different_grammars_compile_at_the_same_time(
     assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 3
 
 
-@pytest.mark.parametrize("name", ["Vocabulary", "Compiled"])
+@pytest.mark.parametrize("name", ["Vocabulary", "CompiledGrammar"])
 def test_threads_wait_for_what_another_one_makes(
     byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

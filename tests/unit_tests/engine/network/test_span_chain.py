@@ -86,7 +86,7 @@ class ScriptedRoutes:
 
     def __init__(self, servers: list[ScriptedServer]) -> None:
         self._servers = {server.span.peer_id: server for server in servers}
-        self.praised: list[str] = []
+        self.successes: list[str] = []
         self.manager = SimpleNamespace(
             block_uids=[f"model.{block}" for block in range(2 * len(servers))],
             state=SimpleNamespace(p2p=SimpleNamespace(call_binary_stream_handler=self._connect)),
@@ -101,8 +101,8 @@ class ScriptedRoutes:
         del max_length, timeout
         return [server.span for server in self._servers.values()]
 
-    def praise(self, peer_id: str) -> None:
-        self.praised.append(peer_id)
+    def report_success(self, peer_id: str) -> None:
+        self.successes.append(peer_id)
 
 
 def chain_of(*servers: ScriptedServer, settings: Settings = SETTINGS, **more: Any) -> SpanChain:

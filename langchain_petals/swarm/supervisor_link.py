@@ -1,4 +1,4 @@
-"""The program's end of the keeper, the process that starts and ends all others of a local swarm; see `server`."""
+"""The program's end of the supervisor, the process that starts and ends all others of a local swarm; see `server`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _GRACE_SECONDS = 5.0
 _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
 
 
-class KeeperLink:
-    """This process's end of the keeper, the process that starts and ends all others; see `swarm.server`.
+class SupervisorLink:
+    """This process's end of the supervisor, the process that starts and ends all others; see `swarm.server`.
 
     Args:
         log_dir: Folder for logs that shall stay, or None.
@@ -59,7 +59,7 @@ class KeeperLink:
         self._stopped: str | None = None  # why there is nobody to take orders
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
-        with theirs, self.log_path("keeper").open("wb") as log:
+        with theirs, self.log_path("supervisor").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "langchain_petals.swarm.server"],
                 stdin=theirs.fileno(),
@@ -75,7 +75,7 @@ class KeeperLink:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process started the keeper, and is no fork of the one that did."""
+        """Whether this process started the supervisor, and is no fork of the one that did."""
         return os.getpid() == self._owner
 
     def log_path(self, name: str) -> Path:
@@ -107,11 +107,11 @@ class KeeperLink:
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
             if self._stopped:
-                raise LocalSwarmError(self._describe("keeper", self._stopped))
+                raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
                 if name not in self._reports:
                     late = f"{role} was not ready within startup_timeout={timeout:g} s; allow it more."
-                    raise LocalSwarmError(self._describe(name if name in self.pids else "keeper", late))
+                    raise LocalSwarmError(self._describe(name if name in self.pids else "supervisor", late))
             return {name: self._reports[name] for name in roles}
 
     def is_gone(self, name: str) -> bool:
@@ -159,7 +159,7 @@ class KeeperLink:
             shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def _end_survivors(self) -> None:
-        """End the children of a keeper that was killed; they do so by themselves, but not at once."""
+        """End the children of a supervisor that was killed; they do so by themselves, but not at once."""
         survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
         for survivor in survivors:
             with suppress(ProcessLookupError, PermissionError):
@@ -171,7 +171,7 @@ class KeeperLink:
             self._connection.send(message)
 
     def _listen(self) -> None:
-        """Note what the keeper tells, until it ends."""
+        """Note what the supervisor tells, until it ends."""
         with suppress(EOFError, OSError):
             while True:
                 event = self._connection.recv()
@@ -218,7 +218,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Return the keeper's environment variables."""
+    """Return the supervisor's environment variables."""
     environment = {
         # Others can list it: the key goes over the socket to the servers that need it.
         **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
@@ -226,7 +226,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
         "TOKENIZERS_PARALLELISM": "false",
     }
-    # This package may have been found elsewhere than in site-packages; the keeper must find it, too.
+    # This package may have been found elsewhere than in site-packages; the supervisor must find it, too.
     folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
