@@ -1,4 +1,4 @@
-"""From a conversation to token ids, as one model wants it: its template, its way of writing calls, its token history."""
+"""From a conversation to token ids, as one model wants it: its template, its tool calls, its token history."""
 
 from __future__ import annotations
 
