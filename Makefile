@@ -30,10 +30,12 @@ integration_tests: venv ## run the tests that start local swarms (narrow with TE
 	@echo "==> Running the integration tests"
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TEST_FILE)
 
-lint: venv ## check style with ruff; list known vulnerabilities
+lint: venv ## check style with ruff, imports with import-linter; list known vulnerabilities
 	@echo "==> Checking with ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@echo "==> Checking the arrows of imports"
+	$(BIN)/lint-imports --no-logo
 	@echo "==> Looking for known vulnerabilities (for information)"
 	@sh scripts/audit.sh
 

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from benchmarks import length_spread
-from benchmarks.measurements import MEASUREMENTS, QUICK, Effort
+from benchmarks.effort import QUICK, Effort
+from benchmarks.measurements import MEASUREMENTS
 from benchmarks.report import ROOT, fill, markdown, publish, table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import Comparison, bounded
 from langchain_petals import Petals
-from langchain_petals.engine.network.routes import Routes
+from langchain_petals.engine.network import Routes
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:

@@ -10,12 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.bench_swarm import bench_swarm
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.chat.tools.formats import HERMES
-from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.settings import Settings
-from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar
+from langchain_petals.chat.tools import HERMES
+from langchain_petals.engine import Request, Sampling, Settings
+from langchain_petals.engine.constraints import Grammars
+from langchain_petals.grammars import Constraint, json_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from benchmarks.bench_swarm import BenchSwarm
-    from benchmarks.measurements import Effort
+    from benchmarks.effort import Effort
 
 PROMPT = "Human: Who was there?\nAI:"
 TOKENS = 128

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import in_turn, seconds
+from langchain_petals.engine import Request, Sampling, Settings
 from langchain_petals.engine.generation import Generation
-from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

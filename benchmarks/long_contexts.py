@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.engine import Engine
+from langchain_petals.engine import Engine, Request, Sampling, Settings
 from langchain_petals.engine.loading import Client
-from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.measurements import Effort
+    from benchmarks.effort import Effort
 
 SHORT, LONG = 100, 8_000
 TOKENS = 256

@@ -7,7 +7,6 @@ import gc
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,12 @@ from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
-from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.settings import Settings
+from langchain_petals.engine import Request, Sampling, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.effort import Effort
     from langchain_petals import Petals
     from langchain_petals.swarm import LocalServer
 
@@ -37,29 +36,6 @@ TURN_TOKENS = 200
 QUESTION_TOKENS = 40
 MEGABYTE = 2**20
 DELAYED_TOKENS = 8  # at 100 ms a hop each takes 0.4 s
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How thorough to be.
-
-    Attributes:
-        rounds: How often quick things are measured; slow ones less often.
-        calls: Calls after which the client's memory is looked at, early and late.
-        delays: Seconds by which hops are held up.
-    """
-
-    rounds: int = 5
-    calls: tuple[int, int] = (100, 1000)
-    delays: tuple[float, ...] = (0, 0.025, 0.1)
-
-    @property
-    def few(self) -> int:
-        """How often slow things are measured."""
-        return max(1, self.rounds - 2)
-
-
-QUICK = Effort(rounds=1, calls=(10, 30), delays=(0, 0.025))
 
 
 def fixed_length(tokens: int) -> dict[str, Any]:

@@ -17,21 +17,26 @@ from langchain_core.language_models import BaseChatModel, LangSmithParams, Model
 from langchain_core.outputs import ChatResult
 from pydantic import Field, PrivateAttr, field_validator
 
-from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
-from langchain_petals.calls.tracebacks import short_traceback
-from langchain_petals.chat.messages import turns
-from langchain_petals.chat.prompt import Prompt, PromptBuilder
-from langchain_petals.chat.reasoning import ReasoningSplitter
-from langchain_petals.chat.response import ChatResponse
-from langchain_petals.chat.response_format import ResponseFormat
-from langchain_petals.chat.structured_output import Method, structured
-from langchain_petals.chat.templates.chat_template import ChatTemplate
-from langchain_petals.chat.token_history import history_of
-from langchain_petals.chat.tools.formats import find_format
-from langchain_petals.chat.tools.schema import openai_tools
-from langchain_petals.configuration.cache_key import OF_ONE_MODEL, identity_of_response_format
-from langchain_petals.configuration.options import CONSTRAINT_OPTIONS
-from langchain_petals.configuration.parameters import PetalsParameters
+from langchain_petals.calls import added_off_loop, begun_off_loop, short_traceback
+from langchain_petals.chat import (
+    ChatResponse,
+    Method,
+    Prompt,
+    PromptBuilder,
+    ReasoningSplitter,
+    ResponseFormat,
+    history_of,
+    structured,
+    turns,
+)
+from langchain_petals.chat.templates import ChatTemplate
+from langchain_petals.chat.tools import find_format, openai_tools
+from langchain_petals.configuration import (
+    CONSTRAINT_OPTIONS,
+    OF_ONE_MODEL,
+    PetalsParameters,
+    identity_of_response_format,
+)
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub import hide_key

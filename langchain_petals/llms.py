@@ -17,11 +17,8 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls.logprobs import openai_logprobs
-from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop
-from langchain_petals.calls.tracebacks import short_traceback
-from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema
-from langchain_petals.configuration.parameters import PetalsParameters
+from langchain_petals.calls import added_off_loop, begun_off_loop, openai_logprobs, short_traceback
+from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub import KEY_FIELDS, hide_key
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_petals.configuration.options import GenerationOptions
+    from langchain_petals.configuration import GenerationOptions
     from langchain_petals.engine.generation import Generation
     from langchain_petals.pieces import Piece
 

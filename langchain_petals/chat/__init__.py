@@ -1,1 +1,21 @@
 """Messages in, messages out: the half of the package that knows LangChain's messages, and neither torch nor petals."""
+
+from langchain_petals.chat.messages import turns
+from langchain_petals.chat.prompt import Prompt, PromptBuilder
+from langchain_petals.chat.reasoning import ReasoningSplitter
+from langchain_petals.chat.response import ChatResponse
+from langchain_petals.chat.response_format import ResponseFormat
+from langchain_petals.chat.structured_output import Method, structured
+from langchain_petals.chat.token_history import history_of
+
+__all__ = [
+    "ChatResponse",
+    "Method",
+    "Prompt",
+    "PromptBuilder",
+    "ReasoningSplitter",
+    "ResponseFormat",
+    "history_of",
+    "structured",
+    "turns",
+]

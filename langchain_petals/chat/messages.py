@@ -47,7 +47,7 @@ from langchain_petals.chat.foreign_blocks import (
     reasoning_of,
     text_of,
 )
-from langchain_petals.chat.tools.invalid_calls import written_in
+from langchain_petals.chat.tools import written_in
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.messages import turns as turns_of
 from langchain_petals.chat.reasoning import START
-from langchain_petals.chat.templates.chat_template import find_template
-from langchain_petals.chat.templates.segments import join_segments
+from langchain_petals.chat.templates import find_template, join_segments
 from langchain_petals.chat.token_history import after_prompt
-from langchain_petals.chat.tools.formats import find_format
+from langchain_petals.chat.tools import find_format
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import ResponseFormat
-    from langchain_petals.chat.templates.segments import Segment
+    from langchain_petals.chat.templates import Segment
     from langchain_petals.chat.token_history import TokenHistory
 
 

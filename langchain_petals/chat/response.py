@@ -11,9 +11,8 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-from langchain_petals.calls.logprobs import openai_logprobs
-from langchain_petals.chat.tools.invalid_calls import BEYOND_REPAIR
-from langchain_petals.chat.tools.parser import BrokenCall, CallPart, TextPart
+from langchain_petals.calls import openai_logprobs
+from langchain_petals.chat.tools import BEYOND_REPAIR, BrokenCall, CallPart, TextPart
 from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
     from langchain_petals.chat.reasoning import ReasoningSplitter
-    from langchain_petals.chat.tools.parser import Part, ToolCallParser
+    from langchain_petals.chat.tools import Part, ToolCallParser
     from langchain_petals.pieces import Piece, Pieces
 
 PROVIDER = "petals"

@@ -7,20 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tools.formats import chosen_tools, is_for_one_call
-from langchain_petals.chat.tools.schema import expressed_arguments, openai_tools
+from langchain_petals.chat.tools import chosen_tools, expressed_arguments, is_for_one_call, openai_tools
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
-from langchain_petals.schemas.classes import ObjectSchema, closed_schema_of, object_schema_of
+from langchain_petals.grammars import Constraint, check_of, express, json_grammar
+from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from langchain_petals.chat.messages import Turn
-    from langchain_petals.chat.tools.formats import Mode, ToolFormat
-    from langchain_petals.chat.tools.parser import ToolCallParser
-    from langchain_petals.chat.tools.schema import Tool
+    from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
 
 _ANY_OBJECT = {"type": "object"}
 

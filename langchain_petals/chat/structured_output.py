@@ -17,12 +17,16 @@ from pydantic import SkipValidation
 from typing_extensions import is_typeddict
 
 from langchain_petals.chat.response_format import PARSED, ResponseFormat
-from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
-from langchain_petals.chat.tools.schema import openai_tool
+from langchain_petals.chat.tools import arguments_of, openai_tool, problem_of
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.grammars.writing import json_grammar
-from langchain_petals.schemas.classes import instance_of, is_instance_class, is_schema_class, object_schema_of
-from langchain_petals.schemas.typed_dicts import class_of_typed_dict
+from langchain_petals.grammars import json_grammar
+from langchain_petals.schemas import (
+    class_of_typed_dict,
+    instance_of,
+    is_instance_class,
+    is_schema_class,
+    object_schema_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - of a base class; pydantic's mypy plugin looks here
 
-    from langchain_petals.chat.tools.schema import Tool
-    from langchain_petals.schemas.classes import ObjectSchema
+    from langchain_petals.chat.tools import Tool
+    from langchain_petals.schemas import ObjectSchema
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 

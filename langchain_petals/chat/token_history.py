@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.chat.templates.segments import Segment, encode, join_segments
+from langchain_petals.chat.templates import Segment, encode, join_segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.chat.tools.schema import openai_tools
+from langchain_petals.chat.tools import openai_tools
 from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, GenerationOptions, added_up, resolve_options
-from langchain_petals.schemas.classes import closed_schema_of, is_schema_class, json_schema_of
+from langchain_petals.schemas import closed_schema_of, is_schema_class, json_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from langchain_petals.configuration.parameters import PetalsParameters
+    from pydantic import BaseModel
 
 OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
 """Fields that mean nothing to another model."""
@@ -24,11 +24,11 @@ OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
 _OF_THE_MODEL = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype", "trust_remote_code")
 
 
-def identity_of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def identity_of_answers(model: BaseModel, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the answers to all prompts depend on, whichever layer says it.
 
     Args:
-        model: Where the model is.
+        model: The object that is called; `PetalsParameters` has its fields.
         layers: Options of the constructor, of `model_kwargs` and of a call.
 
     Raises:
@@ -47,8 +47,9 @@ def identity_of_answers(model: PetalsParameters, layers: Sequence[Mapping[str, A
         if name not in fields and value != GenerationOptions.model_fields[name].default
     }
     key = {name: getattr(model, name) for name in _OF_THE_MODEL}
-    if model.client is not None:
-        key["client"] = [getattr(each, "name_or_path", None) for each in (model.client, model.tokenizer)]
+    given = [getattr(model, name) for name in ("client", "tokenizer")]
+    if None not in given:
+        key["client"] = [getattr(each, "name_or_path", None) for each in given]
     return key | {name: value for name, value in options.items() if name in fields} | {"model_kwargs": more}
 
 

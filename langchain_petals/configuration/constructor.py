@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
-from langchain_petals.calls.tracebacks import without_frames
+from langchain_petals.calls import without_frames
 from langchain_petals.configuration.argument_errors import explained, misplaced, unknown
 from langchain_petals.configuration.key_holder import HubKeyHolder
 from langchain_petals.configuration.options import NAMES

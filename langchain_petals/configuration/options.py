@@ -10,9 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from langchain_petals.configuration.argument_errors import explained, unknown
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar, lark_grammar, regex_grammar
-from langchain_petals.schemas.classes import closed_schema_of, object_schema_of
+from langchain_petals.grammars import Constraint, check_of, express, json_grammar, lark_grammar, regex_grammar
+from langchain_petals.schemas import closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

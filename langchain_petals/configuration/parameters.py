@@ -12,7 +12,7 @@ from langchain_core.runnables.config import get_config_list
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
-from langchain_petals.calls.tracebacks import short_traceback
+from langchain_petals.calls import short_traceback
 from langchain_petals.configuration.argument_errors import unknown
 from langchain_petals.configuration.cache_key import identity_of_answers
 from langchain_petals.configuration.constructor import ArgumentChecks

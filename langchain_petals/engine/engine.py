@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.beam_search import search
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.constraints import Grammars
+from langchain_petals.engine.decoding import Row, decode, search
 from langchain_petals.engine.generation import Generation, failing
 from langchain_petals.engine.scheduler import Scheduler
-from langchain_petals.engine.sessions.session import CacheLimitError
-from langchain_petals.engine.sessions.session_pool import SessionPool
+from langchain_petals.engine.sessions import CacheLimitError, SessionPool
 from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from langchain_petals.engine.loading.client import Client
+    from langchain_petals.engine.loading import Client
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.sessions import ReusableSession
     from langchain_petals.engine.settings import Settings
 
 

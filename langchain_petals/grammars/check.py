@@ -21,12 +21,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from langchain_petals.schemas.json_schema import path_of, subschemas
+from langchain_petals.schemas import path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from langchain_petals.schemas.json_schema import Path
+    from langchain_petals.schemas import Path
 
 _PATTERN_SECONDS = 2.0
 """How long patterns may look through one value: some take exponential time."""

@@ -6,12 +6,12 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.schemas.json_schema import resolved
+from langchain_petals.schemas import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from langchain_petals.schemas.json_schema import Path
+    from langchain_petals.schemas import Path
 
 _DEEPEST = 8
 """Objects inside one another that are looked into: a class may contain itself."""

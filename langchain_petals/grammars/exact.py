@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from jsonschema.validators import validator_for
 from llguidance import LLMatcher
 
-from langchain_petals.schemas.json_schema import path_of, subschemas
+from langchain_petals.schemas import path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_petals.schemas.json_schema import Path
+    from langchain_petals.schemas import Path
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _DAY_OF_YEAR = (

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.grammars.disjoint import are_disjoint
 from langchain_petals.grammars.exact import is_writable, refusal, take_any_of
 from langchain_petals.grammars.map_keys import spell_keys_out
-from langchain_petals.schemas.json_schema import path_of, pointer_of, subschemas
+from langchain_petals.schemas import path_of, pointer_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from langchain_petals.schemas.json_schema import Path
+    from langchain_petals.schemas import Path
 
     Parts = dict[Path, dict[str, Any]]
 

@@ -12,7 +12,7 @@ from langchain_petals.schemas import ANNOTATIONS, resolved
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from langchain_petals.schemas.json_schema import Path
+    from langchain_petals.schemas import Path
 
 _HEX = "[0-9a-fA-F]"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"

@@ -24,7 +24,7 @@ from langchain_petals.grammars.exact import (
     take_any_of,
 )
 from langchain_petals.grammars.loosening import LeftOut, leave_out_refused, leave_out_unknown
-from langchain_petals.schemas.json_schema import subschemas
+from langchain_petals.schemas import subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.chat.templates.sanitizing import Markers, Sanitizer, is_tag, marks_around, marks_in
 from langchain_petals.chat.templates.segments import Segment, encode
 from langchain_petals.chat.templates.text_before_calls import TextsBeforeCalls
-from langchain_petals.chat.tools.formats import HERMES
+from langchain_petals.chat.tools import HERMES
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
 from langchain_petals.chat.tools.schema import ArgumentCheck, expressed_arguments
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import Constraint, Trigger
-from langchain_petals.grammars.writing import ITEM_SEPARATOR, checked, literal
+from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, checked, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,20 +17,20 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars.writing import check_of, express
-from langchain_petals.schemas.classes import (
+from langchain_petals.grammars import check_of, express
+from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
+    class_of_typed_dict,
     closed,
     contains_itself,
     is_schema_class,
     schema_of_class,
     untitled,
 )
-from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 if TYPE_CHECKING:
-    from langchain_petals.grammars.writing import Expressed
+    from langchain_petals.grammars import Expressed
 
 Tool = dict[str, Any]
 """A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""

@@ -15,9 +15,9 @@ from langchain_petals.pieces import FinishReason, Piece
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.engine.constraints.guide import Guide
+    from langchain_petals.engine.constraints import Guide
     from langchain_petals.engine.generation import Generation
-    from langchain_petals.engine.sessions.session import Session
+    from langchain_petals.engine.sessions import Session
 
 
 class Row:

@@ -10,16 +10,15 @@ import torch
 
 from langchain_petals import hub, petals_compat
 from langchain_petals.addresses import default_prefix
-from langchain_petals.engine.network.routes import Routes
-from langchain_petals.engine.sessions.local_session import LocalSession
-from langchain_petals.engine.sessions.session import SwarmSession
+from langchain_petals.engine.network import Routes
+from langchain_petals.engine.sessions import LocalSession, SwarmSession
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_petals.engine.loading.connection import Connection
-    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.sessions import ReusableSession
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -1,1 +1,7 @@
 """Sessions: rows of tokens whose attention cache is on the servers, or in this process."""
+
+from langchain_petals.engine.sessions.local_session import LocalSession
+from langchain_petals.engine.sessions.session import CacheLimitError, ReusableSession, Session, SwarmSession
+from langchain_petals.engine.sessions.session_pool import SessionPool
+
+__all__ = ["CacheLimitError", "LocalSession", "ReusableSession", "Session", "SessionPool", "SwarmSession"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import tenacity
 import torch
 
-from langchain_petals.engine.network.span_chain import SpanChain, SpanError
+from langchain_petals.engine.network import SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import SpanFailedError, SwarmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.engine.network.routes import Routes
+    from langchain_petals.engine.network import Routes
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
