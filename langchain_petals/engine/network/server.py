@@ -1,0 +1,49 @@
+"""A server of the swarm, and the span of a chain that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is online.
+
+    Attributes:
+        peer_id: Its peer id, in base 58.
+        start: First block of its span.
+        end: Block after the last one.
+        blocks_per_second: Blocks that it runs in a second, for one token. Petals' own guess where it does not say.
+        can_roll_back: Whether it can forget the last tokens of a session.
+        cache_tokens_left: Free attention cache: tokens times blocks, keys and values counted apart; None if unknown.
+        next_pings: Round trips from there to other servers, in seconds, by peer id.
+        adapters: Names of the LoRA adapters that it can apply.
+    """
+
+    peer_id: str
+    start: int
+    end: int
+    blocks_per_second: float = 300.0
+    can_roll_back: bool = False
+    cache_tokens_left: int | None = None
+    next_pings: Mapping[str, float] = field(default_factory=dict)
+    adapters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Blocks of a chain that one server runs.
+
+    Attributes:
+        server: The server.
+        start: First block.
+        end: Block after the last one.
+    """
+
+    server: Server
+    start: int
+    end: int
