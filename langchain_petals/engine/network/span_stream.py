@@ -1,0 +1,186 @@
+"""The stream to one server of a chain, in the frames of the swarm's protocol.
+
+hivemind's own client for streams waits, once the server has closed the connection, for the *requests* to end: a server
+that died in mid-session would show only as a time-out. So frames are read and written here. What a frame says of itself
+is checked before it is read into memory, and what it holds before anybody computes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_petals.engine.network.hivemind_parts import (
+    CompressionType,
+    ExpertRequest,
+    ExpertResponse,
+    MSGPackSerializer,
+    RPCError,
+    deserialize_torch_tensor,
+    serialize_torch_tensor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_petals.engine.network.network import Network
+    from langchain_petals.engine.network.server import Span
+
+logger = logging.getLogger(__name__)
+
+HANDLER = "TransformerConnectionHandler."  # the name of petals' class is part of the protocol
+
+_MESSAGE, _ERROR = b"\x00", b"\x01"
+_LENGTH_BYTES = 8
+_FRAME_OVERHEAD = 65_536  # bytes that an answer may have beside its numbers
+_LONGEST_ERROR = 1_048_576
+_WIDEST_NUMBER = 4  # bytes
+_GOODBYE_SECONDS = 1.0
+
+_NO_PROMPTS = torch.empty(0)  # the protocol's mark for "no deep prompts"
+_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
+_TYPES = frozenset({"float32", "float16", "bfloat16"})
+
+
+class InvalidAnswerError(Exception):
+    """A server sent what cannot be an answer to what it was asked."""
+
+
+class RefusedError(Exception):
+    """A server answered with an error."""
+
+
+class SpanStream:
+    """A stream to one server; used on the network's event loop only.
+
+    Args:
+        network: The swarm.
+        span: The server and its blocks.
+        uids: The names of the model's blocks in the swarm.
+        session: What the server has to know of the session: `max_length` and the like.
+    """
+
+    def __init__(self, network: Network, span: Span, uids: list[str], session: Mapping[str, Any]) -> None:
+        self.span = span
+        self._network = network
+        self._uid = " ".join(uids[span.start : span.end])
+        self._first_metadata: dict[str, Any] | None = {**session, "session_id": str(uuid.uuid4())}
+        self._rolled_back_to: int | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server is connected to."""
+        return self._writer is not None
+
+    async def open(self) -> None:
+        """Connect to the server."""
+        stream = await self._network.open_stream(self.span.server.peer_id, HANDLER + "rpc_inference")
+        self._reader, self._writer = stream
+
+    def roll_back(self, position: int) -> None:
+        """Let the next exchange go on at an earlier position."""
+        self._rolled_back_to = position
+
+    async def exchange(self, hidden: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Send hidden states, and wait for those after the span's last block.
+
+        Several exchanges may be under way: they are answered in their order.
+
+        Args:
+            hidden: Shape (rows, tokens, hidden size).
+            order: For each row the one whose attention cache it goes on from, shape (rows,); None for its own.
+
+        Raises:
+            RefusedError: The server answered with an error.
+            InvalidAnswerError: The answer is none to this request.
+            OSError, asyncio.IncompleteReadError: The connection ended.
+        """
+        async with self._sending:
+            await self._send(self._request(hidden, order))
+        async with self._receiving:
+            return await self._receive(hidden)
+
+    def _request(self, hidden: torch.Tensor, order: torch.Tensor | None) -> bytes:
+        metadata, self._first_metadata = self._first_metadata or {}, None
+        if self._rolled_back_to is not None:
+            metadata["start_from_position"], self._rolled_back_to = self._rolled_back_to, None
+        tensors = (hidden, _NO_PROMPTS, _NO_REORDERING if order is None else order)
+        message: bytes = ExpertRequest(
+            uid=self._uid,
+            tensors=[serialize_torch_tensor(tensor, CompressionType.NONE) for tensor in tensors],
+            metadata=MSGPackSerializer.dumps(metadata),
+        ).SerializeToString()
+        return message
+
+    async def _send(self, message: bytes) -> None:
+        # in one write: marker, length and message would be three packets on each leg of the way
+        if self._writer is None:
+            msg = "the stream is not open"
+            raise ConnectionError(msg)
+        self._writer.write(_MESSAGE + len(message).to_bytes(_LENGTH_BYTES, "big") + message)
+        await self._writer.drain()
+
+    async def _receive(self, sent: torch.Tensor) -> torch.Tensor:
+        if self._reader is None:
+            msg = "the stream is not open"
+            raise ConnectionError(msg)
+        kind = await self._reader.readexactly(1)
+        length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
+        longest = _LONGEST_ERROR if kind == _ERROR else sent.numel() * _WIDEST_NUMBER + _FRAME_OVERHEAD
+        if kind not in (_MESSAGE, _ERROR) or length > longest:
+            msg = f"a frame of kind {kind!r} with {length} bytes, where at most {longest} make sense"
+            raise InvalidAnswerError(msg)
+        frame = await self._reader.readexactly(length)
+        if kind == _ERROR:
+            raise RefusedError(RPCError.FromString(frame).message)
+        return _hidden_states(ExpertResponse.FromString(frame), sent)
+
+    async def close(self) -> None:
+        """Say goodbye and wait until the server hangs up, by which time its attention cache is free again."""
+        reader, writer = self._reader, self._writer
+        self._reader = self._writer = None
+        if reader is None or writer is None:
+            return
+        try:
+            if self._first_metadata is None:
+                writer.write(_MESSAGE + bytes(_LENGTH_BYTES))  # an empty request: no more tensors
+                await writer.drain()
+                await asyncio.wait_for(_drop_rest(reader), _GOODBYE_SECONDS)
+        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
+        except (OSError, RuntimeError, asyncio.TimeoutError) as error:
+            logger.debug("The stream to %s broke before it was closed: %r", self.span.server.peer_id, error)
+        finally:
+            writer.close()
+
+
+async def _drop_rest(reader: asyncio.StreamReader) -> None:
+    """Read to the end: an answer that nobody waited for may come first."""
+    while await reader.read(_FRAME_OVERHEAD):
+        pass
+
+
+def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
+    """Return the hidden states of an answer, checked: shape, type, size, and that every number is finite."""
+    if len(answer.tensors) != 1:
+        msg = f"{len(answer.tensors)} tensors instead of one"
+        raise InvalidAnswerError(msg)
+    [tensor] = answer.tensors
+    if tuple(tensor.size) != tuple(sent.shape) or tensor.dtype not in _TYPES:
+        msg = f"a tensor of shape {tuple(tensor.size)} and type {tensor.dtype!r:.40} for one of {tuple(sent.shape)}"
+        raise InvalidAnswerError(msg)
+    width = getattr(torch, tensor.dtype).itemsize
+    if tensor.compression != CompressionType.NONE or len(tensor.buffer) != sent.numel() * width or tensor.chunks > 1:
+        msg = f"{len(tensor.buffer)} bytes, compressed by method {tensor.compression}, for {sent.numel()} numbers"
+        raise InvalidAnswerError(msg)
+    hidden: torch.Tensor = deserialize_torch_tensor(tensor)
+    if not torch.isfinite(hidden).all():
+        msg = "hidden states that are not finite"
+        raise InvalidAnswerError(msg)
+    return hidden
