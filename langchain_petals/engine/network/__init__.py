@@ -1,6 +1,7 @@
 """The servers of a swarm: which hold which blocks, and the wire to them."""
 
+from langchain_petals.engine.network.network import Network
 from langchain_petals.engine.network.routes import Routes
 from langchain_petals.engine.network.span_chain import SpanChain, SpanError
 
-__all__ = ["Routes", "SpanChain", "SpanError"]
+__all__ = ["Network", "Routes", "SpanChain", "SpanError"]

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_petals.engine.network.hivemind_parts import DHTNode, P2P, P2PDaemonError, PeerID, PingRequest
+from langchain_petals.engine.network.hivemind_parts import P2P, DHTNode, P2PDaemonError, PeerID, PingRequest
 from langchain_petals.errors import SwarmUnreachableError, reason_of
 
 if TYPE_CHECKING:

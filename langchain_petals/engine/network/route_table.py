@@ -50,10 +50,10 @@ class RouteTable:
     Args:
         servers: Those that are online.
         blocks: Number of blocks of the model.
-        prefix: The name under which the blocks are announced, for the error.
+        prefix: The name under which the blocks are announced; for errors.
     """
 
-    def __init__(self, servers: Sequence[Server], blocks: int, prefix: str | None = None) -> None:
+    def __init__(self, servers: Sequence[Server], blocks: int, prefix: str) -> None:
         self.servers, self._blocks, self._prefix = list(servers), blocks, prefix
         starts = np.array([server.start for server in servers], dtype=np.int64)
         ends = np.array([min(server.end, blocks) for server in servers], dtype=np.int64)
@@ -95,6 +95,11 @@ class RouteTable:
     def missing(self) -> list[int]:
         """Blocks that no server holds."""
         return [block for block, holders in enumerate(self._holders) if not len(holders)]
+
+    def is_covered_without(self, span: Span) -> bool:
+        """Whether other servers hold all blocks of a span."""
+        numbers = [number for number, server in enumerate(self.servers) if server.peer_id == span.server.peer_id]
+        return all(np.setdiff1d(self._holders[block], numbers).size for block in range(span.start, span.end))
 
     def choose(
         self,

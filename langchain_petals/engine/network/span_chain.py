@@ -1,9 +1,7 @@
-"""The servers of one session, in the order of their blocks, and the wire between them and us.
+"""One session on a chain of servers: hidden states go in before the first block and come out after the last one.
 
-A `SpanChain` stands in for petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol
-with the same servers, and differs in what the client does: each wait has a bound, the failing span is named, nothing
-is retried in secret, no history of hidden states is copied at every step, all hops of a step are made in one visit to
-the network's event loop, and the servers work on different pieces of a long prompt at the same time.
+Each wait has a bound, and an error names the span that failed. Nothing is retried here. All hops of a step are made in
+one visit to the network's event loop, and the servers work on different pieces of a long prompt at the same time.
 """
 
 from __future__ import annotations
@@ -12,49 +10,45 @@ import asyncio
 import concurrent.futures
 import logging
 import re
-import uuid
 from typing import TYPE_CHECKING, Any
 
-import async_timeout
 import torch
 
-from langchain_petals.petals_compat import load_petals
+from langchain_petals.engine.network.span_stream import RefusedError, SpanStream
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
 
     from langchain_petals.engine.network.routes import Routes
+    from langchain_petals.engine.network.server import Span
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_NO_PROMPTS = torch.empty(0)  # petals' mark for "no deep prompts"
-_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
-_CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
+_CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d{1,12} tokens, max = (\d{1,12})\b")
 _NO_ROOM = re.compile(r"Could not allocate \d+")
 # A longer step is cut into pieces that follow one another through the chain: a server starts on the second piece while
 # the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
 _PIECE_TOKENS = 128
-_GRACE = 1.0  # seconds that the event loop gets beyond a bound, and that closing a session may take
+_GRACE_SECONDS = 1.0  # that the event loop gets beyond a bound, and that closing a session may take
 
 
 class SpanError(Exception):
     """A server could not be reached, or did not answer a step.
 
     Attributes:
-        start: First block of its span.
-        end: Block after the last one.
-        peer_id: The server.
+        span: The server and its blocks.
         cache_limit: Tokens that its attention cache holds for one session, when it refused because of that.
-        is_full: Whether it refused because the sessions of others take up its attention cache.
+        is_full: Whether it refused because other sessions take up its attention cache.
     """
 
-    def __init__(self, span: Any, cause: BaseException) -> None:
-        super().__init__(f"blocks {span.start}:{span.end} on {span.peer_id}: {cause!r}")
-        self.start, self.end, self.peer_id = span.start, span.end, span.peer_id
-        refused = _CACHE_LIMIT.search(str(cause))
+    def __init__(self, span: Span, cause: BaseException) -> None:
+        super().__init__(f"blocks {span.start}:{span.end} on {span.server.peer_id}: {cause!r}")
+        self.span = span
+        said = str(cause) if isinstance(cause, RefusedError) else ""
+        refused = _CACHE_LIMIT.search(said)
         self.cache_limit = int(refused[1]) if refused else None
-        self.is_full = _NO_ROOM.search(str(cause)) is not None
+        self.is_full = _NO_ROOM.search(said) is not None
 
 
 class SpanChain:
@@ -72,53 +66,61 @@ class SpanChain:
     """
 
     def __init__(self, routes: Routes, max_length: int, settings: Settings, *, wait_for_room: bool = False) -> None:
-        self._api = load_petals()
-        self._routes, self._max_length, self._settings = routes, max_length, settings
-        spans = routes.choose(max_length, settings.connect_timeout)
-        reservation = {"max_length": max_length, "alloc_timeout": settings.step_timeout / 2 if wait_for_room else 0.0}
-        self._streams = [_SpanStream(self._api, span, routes.manager, reservation) for span in spans]
+        self._routes, self._network, self._settings = routes, routes.network, settings
+        session: dict[str, Any] = {
+            "max_length": max_length,
+            "points": 0.0,
+            "alloc_timeout": settings.step_timeout / 2 if wait_for_room else 0.0,
+        }
+        if routes.adapter is not None:
+            session["active_adapter"] = routes.adapter
+        self.spans = routes.choose(max_length, settings.connect_timeout)
+        self._streams = [SpanStream(self._network, span, routes.uids, session) for span in self.spans]
         self.position = 0
 
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether all of its servers can forget tokens."""
+        return all(span.server.can_roll_back for span in self.spans)
+
     def roll_back(self, position: int) -> None:
-        """Let the next step go on at an earlier position; only servers of petals 2.3 know how to."""
+        """Let the next step go on at an earlier position; see `can_roll_back`."""
         self.position = position
         for stream in self._streams:
             stream.roll_back(position)
 
-    def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
-        """Run hidden states through all blocks; petals' models call this in their forward pass.
+    def step(self, hidden: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Run hidden states through all blocks.
 
         Args:
-            inputs: Hidden states, shape (rows, new tokens, hidden size).
-            prompts: Deep prompts; none are supported.
-            hypo_ids: An order of the rows; none is supported.
+            hidden: Hidden states, shape (rows, new tokens, hidden size).
+            order: For each row the one that it goes on from, shape (rows,); None for its own.
 
         Returns:
-            Hidden states after the last block, in the shape, on the device and in the type of `inputs`.
+            Hidden states after the last block, in the shape, on the device and in the type of `hidden`.
 
         Raises:
             SpanError: A server failed or took too long.
         """
-        if prompts is not None or hypo_ids is not None:
-            msg = "deep prompts and reordered rows are not supported by this session"
-            raise ValueError(msg)
-        rows, tokens, _ = inputs.shape
+        rows, tokens, _ = hidden.shape
         seconds = self._settings.step_bound(rows * tokens)
-        bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE
-        outputs: torch.Tensor = self._wait_for(self._pass_through(inputs.cpu(), seconds), bound)
-        for stream in self._streams:
-            self._routes.report_success(stream.span.peer_id)
+        bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE_SECONDS
+        outputs = self._network.wait_for(self._pass_through(hidden.cpu(), order, seconds), bound)
+        for span in self.spans:
+            self._routes.report_success(span.server.peer_id)
         self.position += tokens
-        return outputs.to(device=inputs.device, dtype=inputs.dtype)
+        return outputs.to(device=hidden.device, dtype=hidden.dtype)
 
-    async def _pass_through(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
+    async def _pass_through(self, hidden: torch.Tensor, order: torch.Tensor | None, seconds: float) -> torch.Tensor:
         if not self._streams[-1].is_open:
             await self._open_streams()
         rows, tokens, _ = hidden.shape
-        length = max(1, _PIECE_TOKENS // rows) if len(self._streams) > 1 else tokens
+        length = max(1, _PIECE_TOKENS // rows) if len(self._streams) > 1 and order is None else tokens
         if tokens <= length:
-            return await self._walk(hidden, seconds)
-        walks = [asyncio.ensure_future(self._walk(piece, seconds)) for piece in torch.split(hidden, length, dim=1)]
+            return await self._walk(hidden, order, seconds)
+        walks = [
+            asyncio.ensure_future(self._walk(piece, None, seconds)) for piece in torch.split(hidden, length, dim=1)
+        ]
         try:
             return torch.cat(await asyncio.gather(*walks), dim=1)
         finally:
@@ -128,7 +130,7 @@ class SpanChain:
     async def _open_streams(self) -> None:
         """Connect to all servers at once; when this returns or raises, none is still being connected to."""
         openings = [
-            self._bounded(stream, stream.open(), self._settings.connect_timeout)
+            _bounded(stream, stream.open(), self._settings.connect_timeout)
             for stream in self._streams
             if not stream.is_open
         ]
@@ -136,127 +138,33 @@ class SpanChain:
             if error is not None:
                 raise error
 
-    async def _walk(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
+    async def _walk(self, hidden: torch.Tensor, order: torch.Tensor | None, seconds: float) -> torch.Tensor:
         """Take a piece from server to server.
 
         The pieces of a step come to each server in their order: the locks of a stream are fair, and a piece that is
         through with one server stands in line for the next one before anything else can happen.
         """
         for stream in self._streams:
-            hidden = await self._bounded(stream, stream.exchange(hidden), seconds)
+            hidden = await _bounded(stream, stream.exchange(hidden, order), seconds)
         return hidden
-
-    async def _bounded(self, stream: _SpanStream, work: Coroutine[Any, Any, Any], seconds: float) -> Any:
-        try:
-            async with async_timeout.timeout(seconds):
-                return await work
-        except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
-            raise SpanError(stream.span, error) from error
 
     def close(self) -> None:
         """End the sessions on all servers, which frees their caches; never raises, never blocks for long."""
         streams, self._streams = self._streams, []
+        if not self._network.is_open:
+            return
         try:
-            self._wait_for(_close_all(streams), 2 * _GRACE)
+            self._network.wait_for(_close_all(streams), 2 * _GRACE_SECONDS)
         except (concurrent.futures.TimeoutError, TimeoutError):
             logger.debug("Closing a session took too long; its servers will notice that the connection is gone.")
 
-    def _wait_for(self, work: Coroutine[Any, Any, Any], bound: float) -> Any:
-        future = self._api.worker.run_coroutine(work, return_future=True)
-        try:
-            return future.result(bound)
-        except BaseException:
-            future.cancel()
-            raise
+
+async def _bounded(stream: SpanStream, work: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
+        raise SpanError(stream.span, error) from error
 
 
-async def _close_all(streams: list[_SpanStream]) -> None:
+async def _close_all(streams: list[SpanStream]) -> None:
     await asyncio.gather(*(stream.close() for stream in streams))
-
-
-class _SpanStream:
-    """The stream to one server; lives on hivemind's event loop.
-
-    It reads and writes hivemind's frames itself. hivemind's own client for streams waits, once the server has closed
-    the connection, for the *requests* to end: a server that died in mid-session would show only as a time-out.
-    """
-
-    def __init__(self, api: Any, span: Any, manager: Any, reservation: Mapping[str, float]) -> None:
-        self._api, self.span, self._manager = api, span, manager
-        self._uid = api.chain_delimiter.join(manager.block_uids[span.start : span.end])
-        self._session_id = str(uuid.uuid4())
-        self._reservation = reservation
-        self._reader: Any = None
-        self._writer: Any = None
-        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        self._unchanging: list[Any] | None = None  # the tensors of a request after the first one; None before a request
-        self._rolled_back_to: int | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._writer is not None
-
-    async def open(self) -> None:
-        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the name on the wire
-        p2p = self._manager.state.p2p
-        _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
-
-    def roll_back(self, position: int) -> None:
-        self._rolled_back_to = position
-
-    async def exchange(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
-        api = self._api
-        async with self._sending:
-            await self._send(self._request(hidden))
-        async with self._receiving:
-            answer, error = await api.p2p.receive_protobuf(api.runtime_pb2.ExpertResponse, self._reader)
-        if error is not None:
-            raise RuntimeError(error.message)
-        outputs: torch.Tensor = api.hivemind.deserialize_torch_tensor(answer.tensors[0])
-        if outputs.shape != hidden.shape:
-            msg = f"sent hidden states of shape {tuple(hidden.shape)}, got back {tuple(outputs.shape)}"
-            raise ValueError(msg)
-        return outputs
-
-    async def _send(self, request: Any) -> None:
-        """Do as hivemind's `send_protobuf` does, in one write: its three are three packets on each leg of the way."""
-        p2p, message = self._api.p2p, request.SerializeToString()
-        self._writer.write(p2p.MESSAGE_MARKER + len(message).to_bytes(p2p.HEADER_LEN, p2p.BYTEORDER) + message)
-        await self._writer.drain()
-
-    def _request(self, hidden: torch.Tensor) -> Any:
-        """Return the next message; what a server has to know about the session is in the first one only."""
-        metadata: dict[str, Any] = {}
-        if self._unchanging is None:
-            tensors, structure = self._api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
-            self._unchanging = [self._serialized(tensor) for tensor in tensors[1:]]
-            metadata |= self._manager.get_request_metadata("rpc_inference", structure, self._uid) or {}
-            metadata |= {"session_id": self._session_id, "args_structure": structure, **self._reservation}
-        if self._rolled_back_to is not None:
-            metadata["start_from_position"] = self._rolled_back_to
-            self._rolled_back_to = None
-        return self._api.runtime_pb2.ExpertRequest(
-            uid=self._uid,
-            tensors=[self._serialized(hidden), *self._unchanging],
-            metadata=self._api.hivemind.MSGPackSerializer.dumps(metadata),
-        )
-
-    def _serialized(self, tensor: torch.Tensor) -> Any:
-        return self._api.hivemind.serialize_torch_tensor(tensor, self._api.runtime_pb2.CompressionType.NONE)
-
-    async def close(self) -> None:
-        """Say goodbye and wait until the server hangs up, by which time its cache is free again."""
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        try:
-            if self._unchanging is not None:
-                await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
-                # to the end: an answer that nobody waited for may come first
-                await asyncio.wait_for(self._reader.read(), _GRACE)
-        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
-        except (OSError, RuntimeError, asyncio.TimeoutError) as error:
-            logger.debug("The stream to %s broke before it was closed: %r", self.span.peer_id, error)
-        finally:
-            writer.close()

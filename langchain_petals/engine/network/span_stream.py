@@ -179,7 +179,7 @@ def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
     if tensor.compression != CompressionType.NONE or len(tensor.buffer) != sent.numel() * width or tensor.chunks > 1:
         msg = f"{len(tensor.buffer)} bytes, compressed by method {tensor.compression}, for {sent.numel()} numbers"
         raise InvalidAnswerError(msg)
-    hidden: torch.Tensor = deserialize_torch_tensor(tensor)
+    hidden: torch.Tensor = deserialize_torch_tensor(tensor).detach()
     if not torch.isfinite(hidden).all():
         msg = "hidden states that are not finite"
         raise InvalidAnswerError(msg)
