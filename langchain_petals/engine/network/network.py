@@ -17,7 +17,7 @@ from langchain_petals.engine.network.hivemind_parts import P2P, DHTNode, P2PDaem
 from langchain_petals.errors import SwarmUnreachableError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Sequence
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from langchain_petals.engine.network.announcements import online_servers
 from langchain_petals.engine.network.hivemind_parts import ExpertInfo, ExpertUID, MSGPackSerializer
 from langchain_petals.engine.network.route_table import RouteTable
 from langchain_petals.engine.network.span_stream import HANDLER
-from langchain_petals.errors import BlocksMissingError, SwarmUnreachableError
+from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,124 @@
+"""The part of a model that runs in this process: embeddings before the first block, last norm and head after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from langchain_petals.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_petals.engine.loading.families import Family
+
+    _Weights = tuple[torch.Tensor, torch.Tensor | None]
+
+_CHUNK = 16_384  # rows of the head that are converted at a time, as in petals
+_NARROW = frozenset({torch.bfloat16, torch.float16})
+
+
+class ModelParts:
+    """Embeddings, last norm and head.
+
+    In narrow types on a processor without fast instructions for them, the head computes in float32, some rows at a
+    time: petals' own client does the same.
+
+    Args:
+        config: What config.json holds.
+        family: Where the family keeps these parts.
+        read: Returns a tensor of the checkpoint by its name; None if there is none.
+        dtype: Type of the parts; None for the config's, or else the checkpoint's.
+        device: Where they live.
+
+    Raises:
+        ModelLoadError: A tensor is missing, or has another shape than the config says.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        family: Family,
+        read: Callable[[str], torch.Tensor | None],
+        *,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.config, self._family = config, family
+        self._read, self._dtype, self._device = read, dtype, device
+        self.blocks = _whole_number(config, family.blocks)
+        self.hidden_size = _whole_number(config, family.hidden_size)
+        self._epsilon = float(config.get(family.epsilon, family.default_epsilon))
+        self._embeddings = self._tensor(family.embeddings + ".weight", 2)
+        self._norm = self._weights(family.norm)
+        self._embeddings_norm = None if family.embeddings_norm is None else self._weights(family.embeddings_norm)
+        tied = config.get("tie_word_embeddings", family.is_tied)
+        self._head = self._embeddings if tied else self._tensor("lm_head.weight", 2)
+        slow = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+        self._is_head_slow = slow and self._head.dtype in _NARROW
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of logits."""
+        return self._head.shape[0]
+
+    def _weights(self, name: str) -> _Weights:
+        bias = None if self._family.is_rms else self._tensor(name + ".bias", 1)
+        return self._tensor(name + ".weight", 1), bias
+
+    def _tensor(self, name: str, dimensions: int) -> torch.Tensor:
+        names = (name,) if name.startswith("lm_head") else tuple(prefix + name for prefix in self._family.prefixes)
+        found = next((tensor for tensor in map(self._read, names) if tensor is not None), None)
+        if found is None:
+            msg = f"the checkpoint has no tensor {names[0]!r}; its files are incomplete, or of another kind of model"
+            raise ModelLoadError(msg)
+        if found.dim() != dimensions or found.shape[-1] != self.hidden_size or not found.is_floating_point():
+            msg = f"the checkpoint's tensor {names[0]!r} has shape {tuple(found.shape)}, the config another hidden size"
+            raise ModelLoadError(msg)
+        return found.to(device=self._device, dtype=self._dtype or found.dtype)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return hidden states for the first block.
+
+        Args:
+            ids: Token ids, shape (rows, tokens).
+
+        Returns:
+            Shape (rows, tokens, hidden size).
+        """
+        hidden = functional.embedding(ids.to(self._device), self._embeddings)
+        return hidden if self._embeddings_norm is None else self._layer_norm(hidden, *self._embeddings_norm)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return logits for the next token.
+
+        Args:
+            hidden: Hidden states of one position after the last block, shape (rows, hidden size).
+
+        Returns:
+            Shape (rows, vocabulary), float32, on the CPU.
+        """
+        weight, bias = self._norm
+        hidden = self._rms_norm(hidden, weight) if bias is None else self._layer_norm(hidden, weight, bias)
+        if not self._is_head_slow:
+            return functional.linear(hidden.to(self._head.dtype), self._head).float().cpu()
+        wide = hidden.float()
+        return torch.cat([functional.linear(wide, part.float()) for part in self._head.split(_CHUNK)], dim=-1)
+
+    def _layer_norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, self._epsilon)
+
+    def _rms_norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """See Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019); in float32, as transformers does."""
+        wide = hidden.float()
+        return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._epsilon)).to(hidden.dtype)
+
+
+def _whole_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    value = next((config[name] for name in names if name in config), None)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        msg = f"config.json says {value!r} for {names[0]}, which has to be a whole number above 0"
+        raise ModelLoadError(msg)
+    return value
