@@ -1,53 +1,20 @@
-"""Logits to a token, by transformers' own logits processors, one row at a time."""
+"""Logits to a token, one row at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
+from langchain_petals.engine.decoding.logit_filters import LogitFilters
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.pieces import TokenLogprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from langchain_petals.engine.request import Sampling
-
-
-# the others look at the scores, and at most at how many tokens there are
-_READING_IDS = (RepetitionPenaltyLogitsProcessor, NoRepeatNGramLogitsProcessor, NoBadWordsLogitsProcessor)
-
-
-class MinPWarper(LogitsProcessor):  # type: ignore[misc]
-    """Drop tokens less likely than `min_p` times the likeliest one (Nguyen et al., 2024; in transformers from 4.39).
-
-    Args:
-        min_p: Fraction of the highest probability, in (0, 1].
-    """
-
-    def __init__(self, min_p: float) -> None:
-        self.min_p = min_p
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
-        """Mask `scores`, shape (rows, vocabulary); `input_ids` is not looked at."""
-        probabilities = scores.softmax(-1)
-        too_rare = probabilities < self.min_p * probabilities.amax(-1, keepdim=True)
-        return scores.masked_fill(too_rare, -math.inf)
 
 
 class Sampler:
@@ -65,13 +32,11 @@ class Sampler:
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
         self._generator = torch.Generator()
-        with _refusals():
-            self._processors = _processors(sampling, prompt_length, list(end_tokens))
-            self._reads_ids = any(isinstance(each, _READING_IDS) for each in self._processors)
-            if sampling.seed is None:
-                self._generator.seed()
-            else:
-                self._generator.manual_seed(sampling.seed)
+        self._filters = LogitFilters(sampling, prompt_length, end_tokens)
+        if sampling.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(sampling.seed)
 
     @torch.inference_mode()
     def choose(
@@ -97,15 +62,14 @@ class Sampler:
         Raises:
             InvalidRequestError: A setting does not fit the vocabulary, or nothing may be chosen.
         """
-        scores = logits.float()[None].clone()  # some processors write into it
+        scores = logits.float()[None].clone()  # some filters write into it
         if allowed is not None:
             known = min(len(allowed), scores.shape[-1])
             scores[:, known:] = -math.inf
             scores[:, :known].masked_fill_(~allowed[:known], -math.inf)
-        if self._processors:
+        if self._filters:
             possible = scores if allowed is None else scores.clone()
-            with _refusals():
-                scores = self._processors(torch.tensor([ids]) if self._reads_ids else _only_as_long(ids), scores)
+            scores = self._filters(ids, scores)
             if scores.amax() == -math.inf:
                 if allowed is None:
                     msg = "these sampling options leave no token to choose from; forbid or penalise fewer"
@@ -118,49 +82,8 @@ class Sampler:
         return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
 
 
-def _only_as_long(ids: Sequence[int]) -> torch.Tensor:
-    """Return what stands for a row whose tokens nobody reads, shape (1, tokens); a long one costs no more."""
-    return torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Say that it is the request's fault when transformers or torch refuse an argument."""
-    try:
-        yield
-    except (ValueError, IndexError) as error:
-        msg = f"these sampling options cannot be used: {error}"
-        raise InvalidRequestError(msg) from error
-
-
 def _logprobs(token: int, logprobs: torch.Tensor, top: int) -> TokenLogprobs:
     values, tokens = logprobs.topk(min(top, len(logprobs)))
     likeliest = zip(tokens.tolist(), values.tolist(), strict=True)
     possible = tuple((each, value) for each, value in likeliest if value > -math.inf)
     return TokenLogprobs(token, float(logprobs[token]), possible)
-
-
-def _processors(sampling: Sampling, prompt_length: int, end_tokens: list[int]) -> Any:  # noqa: C901 - a flat list
-    """Build the list in the order in which `transformers.GenerationMixin` applies it."""
-    chosen = LogitsProcessorList()
-    if sampling.repetition_penalty != 1:
-        chosen.append(RepetitionPenaltyLogitsProcessor(penalty=sampling.repetition_penalty))
-    if sampling.no_repeat_ngram_size:
-        chosen.append(NoRepeatNGramLogitsProcessor(sampling.no_repeat_ngram_size))
-    if sampling.bad_words_ids:
-        chosen.append(NoBadWordsLogitsProcessor([list(ids) for ids in sampling.bad_words_ids], end_tokens))
-    if sampling.min_new_tokens and end_tokens:
-        chosen.append(MinNewTokensLengthLogitsProcessor(prompt_length, sampling.min_new_tokens, end_tokens))
-    if sampling.greedy:
-        return chosen
-    if sampling.temperature != 1:
-        chosen.append(TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k is not None:
-        chosen.append(TopKLogitsWarper(top_k=sampling.top_k))
-    if sampling.top_p < 1:
-        chosen.append(TopPLogitsWarper(top_p=sampling.top_p))
-    if sampling.min_p is not None:
-        chosen.append(MinPWarper(sampling.min_p))
-    if sampling.typical_p is not None and sampling.typical_p < 1:
-        chosen.append(TypicalLogitsWarper(mass=sampling.typical_p))
-    return chosen

@@ -12,7 +12,8 @@ import torch
 from local_engine import LocalEngine
 from transformers import LogitsProcessorList
 
-from langchain_petals.engine.decoding.sampling import MinPWarper, Sampler
+from langchain_petals.engine.decoding.logit_filters import keep_min_p
+from langchain_petals.engine.decoding.sampling import Sampler
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 
@@ -165,7 +166,7 @@ def test_end_tokens_of_the_model_may_be_several(
 @pytest.mark.parametrize("min_p", [0.001, 0.1, 0.5, 1.0])
 def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(5)) * 3
-    kept = MinPWarper(min_p)(torch.zeros(3, 1, dtype=torch.int64), scores)
+    kept = keep_min_p(min_p, scores)
     for row, left in zip(scores.tolist(), kept.tolist(), strict=True):
         least = max(row) + math.log(min_p)
         assert left == [pytest.approx(score) if score >= least else -math.inf for score in row]
@@ -175,7 +176,9 @@ def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
 def test_sampled_tokens_with_min_p(engine: LocalEngine, babbler: LlamaForCausalLM, min_p: float) -> None:
     request = asked(seed=2, min_p=min_p)
     [ours] = engine.run(request)
-    theirs, _ = generated(babbler, request, logits_processor=LogitsProcessorList([MinPWarper(min_p)]))
+    theirs, _ = generated(
+        babbler, request, logits_processor=LogitsProcessorList([lambda _, scores: keep_min_p(min_p, scores)])
+    )
     assert ours.tokens == theirs
     assert ours.tokens != engine.run(asked(seed=2))[0].tokens
 
