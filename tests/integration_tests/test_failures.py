@@ -157,7 +157,7 @@ def test_a_row_that_is_cancelled_does_not_touch_its_companions(swarm: LocalSwarm
 
 
 def test_three_hundred_generations_do_not_hang(swarm: LocalSwarm) -> None:
-    """Petals' own client deadlocks within some 200 of them; see `_never_block_when_collected`."""
+    """Petals' own client deadlocks within some 200 of them; see `_never_wait_when_collected`."""
     llm = _greedy(swarm, max_new_tokens=8)
     for index in range(300):
         count = 1 + index % 16

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from langchain_petals.chat.templates.adaptation import Turn, WriteCalls
+    from langchain_petals.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate", "Rendered", "Segment", "encode", "find_template"]
 
@@ -311,7 +312,7 @@ def _turn(message: Mapping[str, Any]) -> Turn:
 
 
 def find_template(
-    chat_template: str | None, tokenizer: Any, model_name: str, config_model_type: str | None
+    chat_template: str | None, tokenizer: Tokenizer, model_name: str, config_model_type: str | None
 ) -> ChatTemplate:
     """Return the chat template to use for a model.
 
@@ -374,7 +375,7 @@ def _own_sources(own: Any, model_name: str) -> tuple[str, str | None]:
     return named["default"], named.get("tool_use")
 
 
-def _token_markers(tokenizer: Any, source: str) -> frozenset[str]:
+def _token_markers(tokenizer: Tokenizer, source: str) -> frozenset[str]:
     """Return the added tokens that could act in a prompt; a word that was added to the vocabulary could not."""
     special = frozenset(map(str, tokenizer.all_special_tokens))
     return special | {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in source}

@@ -6,10 +6,12 @@ import itertools
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from langchain_petals.tokenizer import Tokenizer
 
 # Text in front of a part, so that it is not taken for the beginning: SentencePiece puts a space there. Its tokens are
 # cut off again. Several, since a tokenizer may merge one with what follows, or a special token may swallow the space.
@@ -40,7 +42,7 @@ def join_segments(segments: Iterable[Segment]) -> list[Segment]:
     return result
 
 
-def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = False) -> list[int]:
+def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool = False) -> list[int]:
     """Return the token ids of a rendered prompt.
 
     No tokens are added: a chat template writes the first one itself. Special tokens in trusted parts become what they
@@ -70,7 +72,7 @@ def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = Fal
 class _PartEncoder:
     """Encodes parts of a text one by one."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
@@ -128,12 +130,10 @@ class _PartEncoder:
         return ids
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     # verbose: the length is checked later, with an error
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _text(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
+def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
