@@ -8,7 +8,8 @@ from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row, decode, search
 from langchain_petals.engine.generation import Generation, failing
 from langchain_petals.engine.scheduler import Scheduler
-from langchain_petals.engine.sessions import CacheLimitError, SessionPool
+from langchain_petals.engine.network import CacheLimitError
+from langchain_petals.engine.sessions import SessionPool
 from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:

@@ -81,3 +81,22 @@ def family_of(config: Mapping[str, Any], model: str) -> Family:
         )
         raise UnsupportedModelError(msg)
     return family
+
+
+def hub_prefix(model: str, kind: str) -> str:
+    """Return the name under which petals' servers announce the blocks of a model of the hub.
+
+    Args:
+        model: Its name on the hub.
+        kind: `model_type` of its config.
+    """
+    own = model.rpartition("/")[2]
+    if kind == "bloom":
+        name = f"{model}-petals"
+    elif kind == "mixtral":
+        name = model
+    elif kind == "falcon":
+        name = own
+    else:
+        name = own if own.replace(".", "-").endswith("-hf") else f"{own}-hf"
+    return name.replace(".", "-")

@@ -18,15 +18,16 @@ from langchain_petals.engine.network.server import Server, Span
 from langchain_petals.errors import BlocksMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     _Costs = NDArray[np.float64]
 
 # Seconds, as in petals' sequence manager.
-_UNKNOWN, _LONGEST, _OVERHEAD, _NO_ROOM = 0.15, 5.0, 0.018, 10.0
-_BANNED = 1e6  # so that a chain has as few banned servers as possible
+_UNKNOWN, _LONGEST, _OVERHEAD = 0.15, 5.0, 0.018
+NO_ROOM = 10.0
+"""Seconds that a server without room in its attention cache seems slower."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,14 @@ class RouteTable:
         self,
         max_length: int,
         round_trips: Mapping[str, float],
-        banned: Collection[str] = (),
-        full: Collection[str] = (),
+        penalties: Mapping[str, float] | None = None,
     ) -> list[Span]:
         """Return the fastest chain.
 
         Args:
             max_length: Tokens of attention cache that each server should have free.
             round_trips: Seconds from here to servers and back, by peer id; infinite for those that gave no answer.
-            banned: Peer ids of servers to avoid; where nobody else holds a block, they are used all the same.
-            full: Peer ids of servers whose attention cache is taken.
+            penalties: Seconds that servers seem slower, by peer id, so that others are preferred.
 
         Returns:
             Spans in the order of the blocks, which hold all of them.
@@ -126,12 +125,9 @@ class RouteTable:
             raise BlocksMissingError(self.missing, self._prefix)
         servers, last = self.servers, self._blocks
         own = np.array([_delay(round_trips.get(server.peer_id)) for server in servers])
-        entering = _OVERHEAD + _NO_ROOM * (self._longest < max_length)
-        for number, server in enumerate(servers):
-            if server.peer_id in full:
-                entering[number] += _NO_ROOM
-            if server.peer_id in banned:
-                entering[number] += _BANNED
+        entering = _OVERHEAD + NO_ROOM * (self._longest < max_length)
+        if penalties:
+            entering += np.array([penalties.get(server.peer_id, 0.0) for server in servers])
         # for each server, the cheapest way to the end of its span: its cost, where it is entered, and from which server
         finished = np.full(len(servers), math.inf)
         entered = np.zeros(len(servers), dtype=np.int64)

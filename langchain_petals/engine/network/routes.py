@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from langchain_petals.engine.network.announcements import online_servers
 from langchain_petals.engine.network.hivemind_parts import ExpertInfo, ExpertUID, MSGPackSerializer
-from langchain_petals.engine.network.route_table import RouteTable
+from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
 from langchain_petals.engine.network.span_stream import HANDLER
-from langchain_petals.errors import SwarmUnreachableError
+from langchain_petals.errors import SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +27,21 @@ logger = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 60.0  # servers announce themselves every minute
 _BAN_SECONDS, _LONGEST_BAN = 15.0, 3600.0
+_BANNED, _TOO_SMALL = 1e6, 1e4  # seconds: as few banned servers as possible, then as few as possible of too little cache
 _MOST_PINGED = 30  # servers at either end of the model, at each refresh
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
+
+
+class CacheLimitError(SwarmError):
+    """The servers' attention caches hold fewer tokens than a session needs.
+
+    Attributes:
+        limit: Most tokens that they hold for one session.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the servers hold at most {limit} tokens for one session")
 
 
 class Routes:
@@ -66,6 +79,7 @@ class Routes:
         self._round_trips: dict[str, float] = {}
         self._banned: dict[str, tuple[float, int]] = {}  # until when, and how many times in a row
         self._full: set[str] = set()
+        self._limits: dict[str, int] = {}  # tokens of one session that a server has room for
 
     def refresh(self, timeout: float) -> None:
         """Ask the DHT again which servers there are.
@@ -124,15 +138,20 @@ class Routes:
                 known = math.isfinite(before) and math.isfinite(seconds)
                 self._round_trips[peer_id] = _SMOOTHING * seconds + (1 - _SMOOTHING) * before if known else seconds
 
-    def choose(self, max_length: int, timeout: float) -> list[Span]:
+    def choose(self, max_length: int, needed: int, timeout: float) -> tuple[list[Span], int]:
         """Return the fastest chain of servers over all blocks.
 
         Args:
             max_length: Tokens of attention cache that each server should have free.
+            needed: Tokens that will do.
             timeout: Seconds to wait for the DHT where there is nothing to choose from.
+
+        Returns:
+            The chain, and how many tokens to reserve: `max_length`, or less where a server is known to have less.
 
         Raises:
             BlocksMissingError: Some blocks have no server.
+            CacheLimitError: No chain has room for the tokens that are needed.
             SwarmUnreachableError: The DHT gave no answer.
         """
         if self._table.missing:
@@ -142,11 +161,20 @@ class Routes:
             self.network.start(self._refresh_in_background())
         with self._lock:
             now = time.monotonic()
-            banned = {peer_id for peer_id, (until, _) in self._banned.items() if until > now}
-            table, round_trips, full = self._table, dict(self._round_trips), set(self._full)
-        chain = table.choose(max_length, round_trips, banned, full)
+            penalties = dict.fromkeys(self._full, NO_ROOM)
+            for peer_id, limit in self._limits.items():
+                if limit < needed:
+                    penalties[peer_id] = _TOO_SMALL
+            for peer_id, (until, _) in self._banned.items():
+                if until > now:
+                    penalties[peer_id] = _BANNED
+            table, round_trips, limits = self._table, dict(self._round_trips), dict(self._limits)
+        chain = table.choose(max_length, round_trips, penalties)
         logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.server.peer_id}" for s in chain))
-        return chain
+        room = min(limits.get(span.server.peer_id, max_length) for span in chain)
+        if room < needed:
+            raise CacheLimitError(room)
+        return chain, min(room, max_length)
 
     def has_way_around(self, span: Span) -> bool:
         """Whether other servers hold the blocks of a span."""
@@ -176,6 +204,11 @@ class Routes:
         """Prefer other servers to one whose attention cache is full, until the routes are read again."""
         with self._lock:
             self._full.add(peer_id)
+
+    def note_limit(self, peer_id: str, limit: int) -> None:
+        """Remember how many tokens of one session a server has room for."""
+        with self._lock:
+            self._limits[peer_id] = limit
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
         """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.

@@ -30,6 +30,7 @@ _NO_ROOM = re.compile(r"Could not allocate \d+")
 # A longer step is cut into pieces that follow one another through the chain: a server starts on the second piece while
 # the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
 _PIECE_TOKENS = 128
+_LEAST_LIMIT = 64  # tokens; petals' own least is 2048, and private swarms may have less
 _GRACE_SECONDS = 1.0  # that the event loop gets beyond a bound, and that closing a session may take
 
 
@@ -38,7 +39,8 @@ class SpanError(Exception):
 
     Attributes:
         span: The server and its blocks.
-        cache_limit: Tokens that its attention cache holds for one session, when it refused because of that.
+        cache_limit: Tokens that its attention cache holds for one session, when it refused because of that; None also
+            for a number that no real server has.
         is_full: Whether it refused because other sessions take up its attention cache.
     """
 
@@ -47,7 +49,8 @@ class SpanError(Exception):
         self.span = span
         said = str(cause) if isinstance(cause, RefusedError) else ""
         refused = _CACHE_LIMIT.search(said)
-        self.cache_limit = int(refused[1]) if refused else None
+        limit = int(refused[1]) if refused else 0
+        self.cache_limit = limit if limit >= _LEAST_LIMIT else None
         self.is_full = _NO_ROOM.search(said) is not None
 
 
@@ -57,24 +60,27 @@ class SpanChain:
     Args:
         routes: The model's routes.
         max_length: Tokens of attention cache to reserve on each server for each row.
+        needed: Tokens that will do where a server is known to have room for less.
         settings: Bounds of all waits.
         wait_for_room: Whether a server whose attention cache is full waits until there is room: for half of the time
             that a step may take.
 
     Raises:
-        SwarmError: There is no chain of servers over all blocks.
+        SwarmError: There is no chain of servers over all blocks, or none with room for the tokens that are needed.
     """
 
-    def __init__(self, routes: Routes, max_length: int, settings: Settings, *, wait_for_room: bool = False) -> None:
+    def __init__(
+        self, routes: Routes, max_length: int, needed: int, settings: Settings, *, wait_for_room: bool = False
+    ) -> None:
         self._routes, self._network, self._settings = routes, routes.network, settings
+        self.spans, self.max_length = routes.choose(max_length, needed, settings.connect_timeout)
         session: dict[str, Any] = {
-            "max_length": max_length,
+            "max_length": self.max_length,
             "points": 0.0,
             "alloc_timeout": settings.step_timeout / 2 if wait_for_room else 0.0,
         }
         if routes.adapter is not None:
             session["active_adapter"] = routes.adapter
-        self.spans = routes.choose(max_length, settings.connect_timeout)
         self._streams = [SpanStream(self._network, span, routes.uids, session) for span in self.spans]
         self.position = 0
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import tenacity
 import torch
 
-from langchain_petals.engine.network import SpanChain, SpanError
+from langchain_petals.engine.network import CacheLimitError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
-from langchain_petals.errors import SpanFailedError, SwarmError
+from langchain_petals.errors import SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.engine.causal_model import DistributedModel
+    from langchain_petals.engine.model_parts import ModelParts
     from langchain_petals.engine.network import Routes
     from langchain_petals.engine.settings import Settings
 
@@ -71,18 +71,6 @@ class ReusableSession(Session, Protocol):
         """
 
 
-class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than a session needs.
-
-    Attributes:
-        limit: Most tokens that they hold for one session.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        super().__init__(f"the servers hold at most {limit} tokens for one session")
-
-
 class SwarmSession:
     """A session on a chain of servers that continues on other servers when one fails.
 
@@ -91,7 +79,7 @@ class SwarmSession:
     for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
 
     Args:
-        model: Petals' distributed model.
+        parts: What of the model runs in this process.
         routes: The model's routes.
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
@@ -101,7 +89,7 @@ class SwarmSession:
 
     def __init__(
         self,
-        model: DistributedModel,
+        parts: ModelParts,
         routes: Routes,
         *,
         needed: int,
@@ -109,13 +97,14 @@ class SwarmSession:
         settings: Settings,
         make_room: Callable[[], object] = lambda: None,
     ) -> None:
-        self._model, self._routes, self._settings = model, routes, settings
+        self._parts, self._routes, self._settings = parts, routes, settings
         self._needed, self.max_length = needed, max_length
         self._make_room = make_room
         self._chain: SpanChain | None = None
         self._seen = SeenTokens()
         self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
         self._routes_are_old = False
+        self._limited: set[str] = set()  # servers that have told how much room they have
         self._waits_for_room = False  # whether to ask full servers to wait
 
     @property
@@ -135,8 +124,8 @@ class SwarmSession:
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; those of petals 2.3 can."""
-        return self._routes.can_roll_back
+        """Whether the servers can forget tokens; where there are none, all tokens are fed again anyway."""
+        return self._chain is None or self._chain.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `ReusableSession.resume`."""
@@ -163,7 +152,7 @@ class SwarmSession:
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
-            retry=tenacity.retry_if_exception(_may_pass),
+            retry=tenacity.retry_if_exception(self._may_pass),
             retry_error_callback=_give_up,
         )
         logits: torch.Tensor = attempts(self._attempt, ids)
@@ -175,7 +164,10 @@ class SwarmSession:
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
-            self._chain = SpanChain(self._routes, self.max_length, self._settings, wait_for_room=self._waits_for_room)
+            self._chain = SpanChain(
+                self._routes, self.max_length, self._needed, self._settings, wait_for_room=self._waits_for_room
+            )
+            self.max_length = self._chain.max_length
             fed = self._seen.with_more(ids)
         try:
             logits = self._feed(self._chain, fed)
@@ -192,39 +184,38 @@ class SwarmSession:
         If not, the next attempt uses another route: the server is banned, or other servers are preferred if it is full.
         """
         self.close()
-        limit = error.cache_limit
-        if limit is not None and limit < self.max_length:
-            if limit < self._needed:
-                raise CacheLimitError(limit) from error
-            self.max_length = limit  # a smaller reservation suffices
-            return True
+        peer_id, limit = error.span.server.peer_id, error.cache_limit
+        if limit is not None and limit < self.max_length and peer_id not in self._limited:
+            self._limited.add(peer_id)  # believed once
+            self._routes.note_limit(peer_id, limit)
+            return True  # with a smaller reservation, or other servers
         if self._rested:
             self._rested = False
             return True
         if error.is_full:  # of other clients' sessions and of ours; there is room again when they end
-            self._routes.note_full(error.peer_id)
+            self._routes.note_full(peer_id)
             self._make_room()
             self.max_length = self._needed
             waited, self._waits_for_room = self._waits_for_room, True
             return not waited
-        logger.warning("Blocks %d:%d failed, avoiding that server: %r", error.start, error.end, error.__cause__)
-        self._routes.ban(error.peer_id)
+        if self._routes.ban(peer_id):
+            way = "going around it" if self._routes.has_way_around(error.span) else "and nobody else holds them"
+            span = error.span
+            logger.warning("Blocks %d:%d on %s failed, %s: %r", span.start, span.end, peer_id, way, error.__cause__)
         self._routes_are_old = True
         return False
 
+    def _may_pass(self, error: BaseException) -> bool:
+        if isinstance(error, SwarmUnreachableError) and not self._routes.network.is_open:
+            return False
+        return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
+
     def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
-        for chunk in torch.split(ids, length, dim=1):
-            hidden = self._forward(chain, chunk)
         with torch.inference_mode():
-            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
-        return logits.float().cpu()
-
-    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
-        # petals reads its active session from a context variable: do not yield inside the block
-        with torch.inference_mode(), self._model.transformer.h.use_session(chain):
-            hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
-        return hidden
+            for chunk in torch.split(ids, length, dim=1):
+                hidden = chain.step(self._parts.embed(chunk))
+            return self._parts.logits(hidden[:, -1])
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""
@@ -233,13 +224,9 @@ class SwarmSession:
             chain.close()
 
 
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
-
-
 def _give_up(state: tenacity.RetryCallState) -> NoReturn:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, SpanError):
         cause = error.__cause__ or error
-        raise SpanFailedError(error.start, error.end, state.attempt_number, cause) from cause
+        raise SpanFailedError(error.span.start, error.span.end, state.attempt_number, cause) from cause
     raise error or RuntimeError

@@ -1,0 +1,182 @@
+"""What an engine runs on: a model on a swarm, or a plain transformers model in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_petals.engine.sessions import LocalSession, SwarmSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_petals.engine.causal_model import CausalModel
+    from langchain_petals.engine.model_parts import ModelParts
+    from langchain_petals.engine.network import Routes
+    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.settings import Settings
+    from langchain_petals.tokenizer import Tokenizer
+
+# A session that will be kept reserves a multiple of what its first request needs, in units of some tokens: a
+# conversation grows by about one question and answer a turn.
+_HEADROOM, _RESERVATION_UNIT = 2, 256
+
+
+class Client(Protocol):
+    """A model and its tokenizer, and what opens sessions for its `Engine`, which owns it."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    @property
+    def family(self) -> str | None:
+        """`model_type` of the model's config; None if it has none."""
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Ids that end a generation."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sessions can be opened: its swarm has not been left."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
+
+    def open_session(
+        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
+    ) -> ReusableSession:
+        """Return a fresh session.
+
+        Args:
+            rows: Rows of the session.
+            needed: Most tokens that each row will have.
+            settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
+            make_room: Closes idle sessions; called when a server's attention cache is full.
+        """
+
+    def shut_down(self) -> None:
+        """Leave the swarm."""
+
+
+class SwarmClient:
+    """A model whose blocks are on a swarm.
+
+    Args:
+        parts: What of the model runs in this process.
+        tokenizer: Its tokenizer.
+        routes: The servers that hold its blocks.
+        generation_config: What generation_config.json holds.
+        leave: Leaves the swarm.
+    """
+
+    is_distributed = True
+
+    def __init__(
+        self,
+        parts: ModelParts,
+        tokenizer: Tokenizer,
+        routes: Routes,
+        generation_config: Mapping[str, Any],
+        leave: Callable[[], object],
+    ) -> None:
+        self.parts, self.tokenizer, self.routes = parts, tokenizer, routes
+        self._generation_config, self._leave = generation_config, leave
+
+    @property
+    def family(self) -> str | None:
+        """`model_type` of the model's config."""
+        kind: str = self.parts.config["model_type"]
+        return kind
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
+        own = {"eos_token_id": self.tokenizer.eos_token_id}
+        return _end_tokens(source.get("eos_token_id") for source in (self._generation_config, self.parts.config, own))
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of a row, by the model's config."""
+        return _whole(self.parts.config.get("max_position_embeddings"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its swarm has not been left."""
+        return self.routes.network.is_open
+
+    def encode(self, text: str) -> list[int]:
+        """Return the text's token ids; see `Client.encode`."""
+        return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
+
+    def open_session(
+        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
+    ) -> ReusableSession:
+        """Return a fresh session; see `Client.open_session`."""
+        max_length = needed
+        if rows == 1 and settings.session_cache:
+            roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
+            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+        return SwarmSession(
+            self.parts, self.routes, needed=needed, max_length=max_length, settings=settings, make_room=make_room
+        )
+
+    def shut_down(self) -> None:
+        """Leave the swarm."""
+        self._leave()
+
+
+class LocalClient:
+    """A plain transformers model in this process.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+    """
+
+    is_open = True
+
+    def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def family(self) -> str | None:
+        """`model_type` of the model's config; None if it has none."""
+        return getattr(self.model.config, "model_type", None)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
+        sources = (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer)
+        return _end_tokens(getattr(source, "eos_token_id", None) for source in sources)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of a row, by the model's config."""
+        return _whole(getattr(self.model.config, "max_position_embeddings", None))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the text's token ids; see `Client.encode`."""
+        return self.tokenizer(text, verbose=False)["input_ids"]
+
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
+        """Return a fresh session; see `Client.open_session`."""
+        return LocalSession(self.model)
+
+    def shut_down(self) -> None:
+        """Do nothing: there is no swarm."""
+
+
+def _end_tokens(candidates: Any) -> tuple[int, ...]:
+    for found in candidates:
+        if found is not None:
+            return (found,) if isinstance(found, int) else tuple(found)
+    return ()
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
