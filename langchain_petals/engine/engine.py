@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Row, decode, search
 from langchain_petals.engine.generation import Generation, failing
-from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.network import CacheLimitError
+from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.sessions import SessionPool
 from langchain_petals.engine.threads import start_thread
 
@@ -111,7 +111,6 @@ class Engine:
                 try:
                     self._decode(rows, settings, session)
                 except CacheLimitError as error:
-                    self._client.learn_limit(error.limit)
                     for row in rows:
                         row.shorten(error.limit)
                 session, rows = None, [row for row in rows if not row.done]

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.engine import Engine
-from langchain_petals.engine.loading import Client, load_client
+from langchain_petals.engine.loading import client_over, load_client
 from langchain_petals.engine.shared_values import SharedValues
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Engines:
             key = id(model), id(tokenizer)  # unique while the engine refers to them
             engine = self._given.get(key)
             if engine is None:
-                engine = self._given[key] = Engine(Client(model, tokenizer))
+                engine = self._given[key] = Engine(client_over(model, tokenizer))
             return engine
 
     def release(self, initial_peers: Sequence[str], model: str | None = None) -> None:

@@ -3,6 +3,7 @@
 Nothing here knows LangChain or torch; `huggingface_hub` and `transformers` are imported on first use.
 """
 
+from langchain_petals.hub.files import Files, read_json
 from langchain_petals.hub.key import (
     KEY_FIELD,
     KEY_FIELDS,
@@ -22,6 +23,7 @@ __all__ = [
     "KEY_VARIABLES",
     "PICKLES",
     "SAFETENSORS",
+    "Files",
     "Repository",
     "check_names",
     "checked_key",
@@ -29,5 +31,6 @@ __all__ = [
     "hide_key",
     "is_key",
     "key_from_environment",
+    "read_json",
     "with_hidden_key",
 ]

@@ -76,6 +76,17 @@ class Repository(Source):
             return {"use_safetensors": False}
         return {}  # transformers says what is missing
 
+    def file(self, filename: str) -> Path | None:
+        """Return the path of a file, downloaded if need be; None if the model has no such file.
+
+        Raises:
+            ModelLoadError: The file could not be had; the subclass tells why.
+        """
+        if Path(self.name).is_dir():
+            path = Path(self.name) / filename
+            return path if path.is_file() else None
+        return Path(self._guarded(lambda: self._download(filename))) if self._has(filename) else None
+
     def _token(self) -> str | bool:
         """Return what huggingface_hub takes for a key. False keeps it from looking for another one by itself."""
         return self.key.get_secret_value() if self.key else False

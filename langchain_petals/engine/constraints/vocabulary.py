@@ -110,12 +110,12 @@ class _Spelling:
 
 
 def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - petals_compat checks its version first
-    from transformers.convert_slow_tokenizer import convert_slow_tokenizer  # noqa: PLC0415
-
     try:
-        fast = isinstance(tokenizer, PreTrainedTokenizerFast)
-        backend = tokenizer.backend_tokenizer if fast else convert_slow_tokenizer(tokenizer)
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:  # one of transformers' slow ones
+            from transformers.convert_slow_tokenizer import convert_slow_tokenizer  # noqa: PLC0415 - heavy, and rare
+
+            backend = convert_slow_tokenizer(tokenizer)
         return LLTokenizer(_with_readable_spaces(backend.to_str()), eos_token=tokenizer.eos_token_id)
     except Exception as error:
         msg = (

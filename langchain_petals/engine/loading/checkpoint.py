@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,14 +13,7 @@ from langchain_petals.errors import ModelLoadError
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-class _Files(Protocol):
-    """A model's files."""
-
-    name: str
-
-    def file(self, filename: str) -> Path | None:
-        """Return the path of a file, fetched if need be; None if the model has no such file."""
+    from langchain_petals.hub import Files
 
 
 class Checkpoint:
@@ -33,7 +26,7 @@ class Checkpoint:
         ModelLoadError: It has no weights, or an index that cannot be read.
     """
 
-    def __init__(self, files: _Files) -> None:
+    def __init__(self, files: Files) -> None:
         self._files = files
         self._opened: dict[str, Any] = {}
         for whole, read in (("model.safetensors", self._read_safetensors), ("pytorch_model.bin", self._read_pickle)):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, Tokenizer as Backend
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
 
 from langchain_petals.errors import ModelLoadError
+from langchain_petals.hub import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+    from langchain_petals.hub import Files
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _SPACES = re.compile(r" (?=[.?!,])| (?='(?:m|s|ve|re)\b)| (?=n't)")
@@ -78,7 +80,9 @@ class FastTokenizer:
     @property
     def all_special_ids(self) -> list[int]:
         """Ids of the special tokens, in the same order."""
-        return [number for number in map(self.backend_tokenizer.token_to_id, self.all_special_tokens) if number is not None]
+        return [
+            number for number in map(self.backend_tokenizer.token_to_id, self.all_special_tokens) if number is not None
+        ]
 
     def _id_of(self, role: str) -> int | None:
         text = self.special_tokens_map.get(role)
@@ -145,7 +149,11 @@ def load_tokenizer(files: Files) -> FastTokenizer:
     """
     path = files.file("tokenizer.json")
     if path is None:
-        path = _converted(files)
+        msg = (
+            f"{files.name!r} has no tokenizer.json. Convert its tokenizer with transformers: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder), and give the folder."
+        )
+        raise ModelLoadError(msg)
     try:
         backend = Backend.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - the library raises plain Exceptions
@@ -177,5 +185,9 @@ def _text(token: Any) -> str | None:
 
 
 def _added(token: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: bool(token[name]) for name in ("special", "lstrip", "rstrip", "single_word", "normalized") if name in token}
+    kept = {
+        name: bool(token[name])
+        for name in ("special", "lstrip", "rstrip", "single_word", "normalized")
+        if name in token
+    }
     return {"content": token["content"], **kept}

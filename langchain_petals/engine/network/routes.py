@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 60.0  # servers announce themselves every minute
 _BAN_SECONDS, _LONGEST_BAN = 15.0, 3600.0
-_BANNED, _TOO_SMALL = 1e6, 1e4  # seconds: as few banned servers as possible, then as few as possible of too little cache
+_BANNED, _TOO_SMALL = (
+    1e6,
+    1e4,
+)  # seconds: as few banned servers as possible, then as few as possible of too little cache
 _MOST_PINGED = 30  # servers at either end of the model, at each refresh
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
 
