@@ -94,6 +94,9 @@ def _read(peer_id: Any, value: Any) -> _Announcement:
         TypeError, ValueError: The value has another shape.
     """
     state, throughput, details = value[:3]
+    if not isinstance(details, dict):
+        msg = "the details are no dictionary"
+        raise TypeError(msg)
     if isinstance(details.get("adapters"), list):
         details = {**details, "adapters": tuple(details["adapters"])}
     if details.get("next_pings") is None:
