@@ -11,8 +11,9 @@ import tenacity
 import torch
 from scripted_swarm import ScriptedSwarm
 
+from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.sessions import session as session_module
-from langchain_petals.engine.sessions.session import CacheLimitError, SwarmSession
+from langchain_petals.engine.sessions.session import SwarmSession
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmUnreachableError
 
