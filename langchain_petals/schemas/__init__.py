@@ -16,7 +16,6 @@ from langchain_petals.schemas.classes import (
     untitled,
 )
 from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
-from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 __all__ = [
     "ANNOTATIONS",
@@ -24,7 +23,6 @@ __all__ = [
     "PARAMETERS",
     "ObjectSchema",
     "Path",
-    "class_of_typed_dict",
     "closed",
     "closed_schema_of",
     "contains_itself",

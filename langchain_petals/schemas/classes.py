@@ -14,7 +14,7 @@ from typing_extensions import is_typeddict
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas.json_schema import path_of, subschemas
 from langchain_petals.schemas.pydantic_schemas import WhatJsonHolds, WhatPydanticReads
-from langchain_petals.schemas.typed_dicts import class_of_typed_dict
+from langchain_petals.schemas.typed_dicts import described_typed_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,17 +115,17 @@ def schema_of_class(form: Any) -> dict[str, Any]:
     Raises:
         InvalidRequestError: It has none.
     """
-    described = class_of_typed_dict(form) if is_typeddict(form) else form
     # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
     generator = WhatJsonHolds if is_typeddict(form) else WhatPydanticReads
     try:
+        described = described_typed_dict(form) if is_typeddict(form) else form
         if not issubclass(described, BaseModel) and _is_pydantic_v1(described):
             schema = described.schema()
             for _, part in subschemas(schema):
                 part.pop("uniqueItems", None)  # of a set; of a list, the class itself refuses duplicates
         else:
             schema = TypeAdapter(described).json_schema(schema_generator=generator)
-    except (PydanticUserError, ValueError, AttributeError) as error:  # what pydantic 2 and 1 raise
+    except (PydanticUserError, ValueError, AttributeError, NameError, TypeError) as error:
         msg = f"no JSON schema can be made of {form.__name__}: {error}"
         raise InvalidRequestError(msg) from error
     reference = schema.get("$ref")

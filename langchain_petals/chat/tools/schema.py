@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
-from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import check_of, express
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
-    class_of_typed_dict,
     closed,
     contains_itself,
     is_schema_class,
@@ -102,10 +99,9 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
 
 def _of_object(tool: Any) -> dict[str, Any]:
     """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
-    described = class_of_typed_dict(tool) if is_typeddict(tool) else tool
     try:
         schema = _schema_of(tool)
-        found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
+        found = _from_class(schema or {}) if is_schema_class(tool) else convert_to_openai_tool(tool)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
@@ -118,8 +114,8 @@ def _of_object(tool: Any) -> dict[str, Any]:
     return found
 
 
-def _of_dataclass(schema: dict[str, Any]) -> dict[str, Any]:
-    """Name and describe a dataclass; LangChain takes it for a function, and its factories of defaults for defaults."""
+def _from_class(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool with the name and the description of a class; LangChain takes a dataclass for a function."""
     return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
 
@@ -112,6 +113,9 @@ class AddDict(TypedDict):
     b: int
 
 
+OldAddDict = typing.TypedDict("OldAddDict", {"a": int, "b": int})  # pydantic refuses these before Python 3.12
+OldAddDict.__doc__ = "Add two numbers."
+
 ADD = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -120,7 +124,7 @@ ADD = {
 }
 
 
-@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict])
+@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict, OldAddDict])
 def test_objects_of_every_kind_are_brought_into_one(given: Any) -> None:
     function = openai_tool(given)["function"]
     assert function["description"] == "Add two numbers."
