@@ -97,7 +97,7 @@ class JsonFormat:
 
     Attributes:
         name: What users call it.
-        marks: How calls are set apart.
+        delimiters: The texts that separate calls from other text.
         calls: Fragment for what comes after the start marker if there may be several calls.
         one_call: Fragment for what comes after the start marker if there may be one.
         forced: Fragment for an answer that is several calls.
@@ -107,7 +107,7 @@ class JsonFormat:
     """
 
     name: str
-    marks: Delimiters
+    delimiters: Delimiters
     calls: str
     one_call: str
     forced: str
@@ -119,12 +119,12 @@ class JsonFormat:
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
     ) -> Constraint:
         """Return what an answer has to keep to; see `ToolFormat.constraint`."""
-        marks = self.marks
+        delimiters = self.delimiters
         if mode == "none":
             return Constraint(triggers=self._forbidden(tools))
-        markers = {"open": marks.starts[0]}
-        if len(marks.end) > 1:
-            markers["close"] = marks.end
+        markers = {"open": delimiters.starts[0]}
+        if len(delimiters.end) > 1:
+            markers["close"] = delimiters.end
         rules = self._rules(tools)
         after = self.calls if parallel else self.one_call
         if mode == "any" or otherwise is not None:
@@ -132,8 +132,8 @@ class JsonFormat:
             if mode != "any" and otherwise is not None:
                 start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
-        triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in marks.starts)
-        for tool in tools if marks.bare else ():
+        triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in delimiters.starts)
+        for tool in tools if delimiters.bare else ():
             rest = f"start: {literal(self._after_name)} arguments {literal('}')}\narguments: {_arguments_rule(tool)}"
             triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
@@ -144,17 +144,17 @@ class JsonFormat:
         Args:
             tools: What might be called.
         """
-        starts = [Trigger(start, None) for start in self.marks.starts]
+        starts = [Trigger(start, None) for start in self.delimiters.starts]
         return (*starts, *(Trigger(marker, None, at_start=True) for marker in self._bare(tools)))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
         """Return how calls of these tools may begin without a marker; other JSON is text."""
         names = [_json(tool["function"]["name"]) for tool in tools]
-        return [begin + name for begin in self.marks.bare for name in names]
+        return [begin + name for begin in self.delimiters.bare for name in names]
 
     @property
     def _after_name(self) -> str:
-        return f', "{self.marks.arguments}": '
+        return f', "{self.delimiters.arguments}": '
 
     def _rules(self, tools: Sequence[Tool]) -> str:
         arguments, objects = [], []
@@ -167,13 +167,13 @@ class JsonFormat:
     @property
     def markers(self) -> tuple[str, ...]:
         """What begins a call; see `ToolFormat.markers`."""
-        return self.marks.starts
+        return self.delimiters.starts
 
     @property
     def instructions(self) -> str:
         """How to write a call; see `ToolFormat.instructions`."""
         before, _, after = self.wrapping
-        call = f'{before}{{"name": <name>, "{self.marks.arguments}": <arguments>}}{after}'
+        call = f'{before}{{"name": <name>, "{self.delimiters.arguments}": <arguments>}}{after}'
         return (
             f"To call a function, answer with\n{call}\nwhere <name> is the name of the function and <arguments> is a "
             "JSON object that gives its arguments by name."
@@ -182,13 +182,13 @@ class JsonFormat:
     @property
     def marked(self) -> JsonFormat:
         """The format for answers that are calls or an object; see `ToolFormat.marked`."""
-        marks = replace(self.marks, bare=(), leading=True)
-        if not self.marks.bare:
-            return replace(self, marks=marks)
-        marker, (_, between, after) = self.marks.starts[0], self.wrapping
+        delimiters = replace(self.delimiters, bare=(), leading=True)
+        if not self.delimiters.bare:
+            return replace(self, delimiters=delimiters)
+        marker, (_, between, after) = self.delimiters.starts[0], self.wrapping
         return replace(
             self,
-            marks=marks,
+            delimiters=delimiters,
             forced="open calls",
             forced_once="open calls",
             wrapping=(marker, between, after),
@@ -196,17 +196,17 @@ class JsonFormat:
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
         """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks, self._bare(tools), check=ArgumentCheck(tools).problem)
+        return ToolCallParser(self.delimiters, self._bare(tools), check=ArgumentCheck(tools).problem)
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text; see `ToolFormat.render`."""
-        key = self.marks.arguments
+        key = self.delimiters.arguments
         objects = [f'{{"name": {_json(call["name"])}, "{key}": {_json(call["args"])}}}' for call in calls]
         if not objects:
             return content
         before, between, after = self.wrapping
         if content:  # without a marker it would be text: only a whole answer can do without
-            before = self.marks.before + (self.marks.starts[0] if self.marks.bare else before)
+            before = self.delimiters.before + (self.delimiters.starts[0] if self.delimiters.bare else before)
         return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
@@ -281,7 +281,7 @@ def _json(value: Any) -> str:
 
 HERMES = JsonFormat(
     name="hermes",
-    marks=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
+    delimiters=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
     calls=r'"\n" object "\n" close',
     one_call=r'"\n" object "\n" close',
     forced=r'open calls ("\n" open calls)*',
@@ -292,7 +292,7 @@ HERMES = JsonFormat(
 
 LLAMA = JsonFormat(
     name="llama-3.1",
-    marks=Delimiters(
+    delimiters=Delimiters(
         ("<|python_tag|>",),
         "",
         separators=";",
@@ -317,7 +317,7 @@ LLAMA_PYTHON_TAG = replace(
 
 MISTRAL = JsonFormat(
     name="mistral",
-    marks=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
+    delimiters=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
     calls=f'" [" object ({literal(ITEM_SEPARATOR)} object)* "]"',
     one_call='" [" object "]"',
     forced="open calls",

@@ -72,8 +72,8 @@ def parts_of(
 ) -> list[Part]:
     """Feed a text in pieces of these sizes, and return what came of it; neighbours that say the same are joined."""
     numbers = itertools.count()
-    bare = [f"{begin}{json.dumps(name, ensure_ascii=False)}" for begin in wire.marks.bare for name in names]
-    parser = ToolCallParser(wire.marks, bare, identify=lambda: f"id{next(numbers)}")
+    bare = [f"{begin}{json.dumps(name, ensure_ascii=False)}" for begin in wire.delimiters.bare for name in names]
+    parser = ToolCallParser(wire.delimiters, bare, identify=lambda: f"id{next(numbers)}")
     found: list[Part] = []
     at = 0
     for size in [*cuts, len(said) or 1]:
@@ -129,9 +129,9 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
 
 @formats
 def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
-    for start in (*wire.marks.starts, *bare):
-        before = "" if start in bare else f"Well.{wire.marks.before}"
+    bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
+    for start in (*wire.delimiters.starts, *bare):
+        before = "" if start in bare else f"Well.{wire.delimiters.before}"
         request = Request(
             [40], 160, Sampling(greedy=True), constraint=wire.constraint([WEATHER, AWKWARD], parallel=False)
         )
@@ -164,8 +164,8 @@ def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizer
 
 @formats
 def test_no_call_is_written_where_none_may_be(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
-    for start in (*wire.marks.starts, *bare):
+    bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
+    for start in (*wire.delimiters.starts, *bare):
         request = Request([40], len(start) + 9, Sampling(greedy=True), constraint=wire.constraint(TOOLS, "none"))
         said = text(answered(byte_tokenizer, request, said=[*start.encode()]))
         assert not said.strip()  # what the model began is not shown either
@@ -435,7 +435,7 @@ def test_parts_do_not_depend_on_how_the_text_is_cut(wire: JsonFormat, words: lis
     whole = parts_of(wire, said)
     assert parts_of(wire, said, cuts) == whole
     told = content_of(whole)
-    assert not any(start in told for start in wire.marks.starts)
+    assert not any(start in told for start in wire.delimiters.starts)
 
 
 ARGUMENTS = st.dictionaries(

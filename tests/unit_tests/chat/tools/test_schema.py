@@ -113,8 +113,12 @@ class AddDict(TypedDict):
     b: int
 
 
-OldAddDict = typing.TypedDict("OldAddDict", {"a": int, "b": int})  # pydantic refuses these before Python 3.12
-OldAddDict.__doc__ = "Add two numbers."
+class PlainAddDict(typing.TypedDict):  # which pydantic refuses before Python 3.12
+    """Add two numbers."""
+
+    a: int
+    b: int
+
 
 ADD = {
     "type": "object",
@@ -124,7 +128,7 @@ ADD = {
 }
 
 
-@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict, OldAddDict])
+@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict, PlainAddDict])
 def test_objects_of_every_kind_are_brought_into_one(given: Any) -> None:
     function = openai_tool(given)["function"]
     assert function["description"] == "Add two numbers."
