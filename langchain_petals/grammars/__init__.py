@@ -1,7 +1,6 @@
 """Schemas, regular expressions and Lark rules as grammars, and what else an answer has to look like."""
 
-from langchain_petals.grammars.constraint import Constraint, Trigger
-from langchain_petals.grammars.writing import (
+from langchain_petals.grammars.builders import (
     ITEM_SEPARATOR,
     Expressed,
     check_of,
@@ -12,6 +11,7 @@ from langchain_petals.grammars.writing import (
     literal,
     regex_grammar,
 )
+from langchain_petals.grammars.constraint import Constraint, Trigger
 
 __all__ = [
     "ITEM_SEPARATOR",

@@ -18,7 +18,7 @@ from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.grammars.builders import check_of, express, json_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import express, json_grammar
+from langchain_petals.grammars.builders import express, json_grammar
 from langchain_petals.schemas.classes import closed_schema_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from langchain_petals.chat.tools.schema import arguments_schema
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar
+from langchain_petals.grammars.builders import json_grammar
 from langchain_petals.schemas.classes import ObjectSchema, closed, closed_schema_of, json_schema_of, object_schema_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.grammars.builders import check_of, express, json_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from random_session import answered, text
 from langchain_petals.engine.constraints.readable_json import MOST_CHARACTERS, MOST_DEPTH, Reading
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -17,7 +17,7 @@ from random_session import answered, text
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar
+from langchain_petals.grammars.builders import json_grammar
 from langchain_petals.schemas.classes import closed_schema_of
 
 if TYPE_CHECKING:
