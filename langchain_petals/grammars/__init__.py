@@ -2,27 +2,27 @@
 
 from langchain_petals.grammars.builders import (
     ITEM_SEPARATOR,
-    Expressed,
-    check_of,
-    checked,
-    express,
+    SchemaRule,
     json_grammar,
     lark_grammar,
-    literal,
+    lark_string,
     regex_grammar,
+    schema_check,
+    schema_rule,
+    validated,
 )
 from langchain_petals.grammars.constraint import Constraint, Trigger
 
 __all__ = [
     "ITEM_SEPARATOR",
     "Constraint",
-    "Expressed",
+    "SchemaRule",
     "Trigger",
-    "check_of",
-    "checked",
-    "express",
     "json_grammar",
     "lark_grammar",
-    "literal",
+    "lark_string",
     "regex_grammar",
+    "schema_check",
+    "schema_rule",
+    "validated",
 ]

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from llguidance import LLMatcher
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars.check import SchemaCheck, checkable
+from langchain_petals.grammars.check import SchemaCheck, checkable_schema
 from langchain_petals.grammars.exact import (
-    decided_by_discriminator,
+    compile_error,
+    format_to_pattern,
+    has_discriminator,
     make_exact,
-    reason_of,
-    refusal,
-    spell_format_out,
-    take_any_of,
+    reason_in,
+    relax_one_of,
 )
-from langchain_petals.grammars.loosening import LeftOut, leave_out_refused, leave_out_unknown
+from langchain_petals.grammars.loosening import LeftOut, remove_refused, remove_unsupported
 from langchain_petals.schemas import subschemas
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _JSON_STYLE = {
 
 
 @dataclass(frozen=True)
-class Expressed:
+class SchemaRule:
     """A JSON schema as a grammar.
 
     Attributes:
@@ -66,7 +66,7 @@ class Expressed:
         return "; ".join(parts) or None
 
 
-def express(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> Expressed:
+def schema_rule(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> SchemaRule:
     """Return what stands for a JSON schema in a Lark rule.
 
     Args:
@@ -80,8 +80,8 @@ def express(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> Exp
     return _expressed(_as_json(schema, name), name, strict)
 
 
-def check_of(schema: Mapping[str, Any]) -> SchemaCheck:
-    """Return what tells whether a value fits a JSON schema, but for what of that `express` says to be ignored."""
+def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
+    """Return what tells whether a value fits a JSON schema, but for what of that `schema_rule` says to be ignored."""
     return _check_of(_as_json(schema, "json_schema"))
 
 
@@ -90,16 +90,16 @@ def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
 
     Args:
         schema: JSON schema, draft 2020-12; see llguidance's docs/json_schema.md for the keywords it knows.
-        strict: Whether to refuse a schema that the grammar cannot express as a whole; see `express`.
+        strict: Whether to refuse a schema that the grammar cannot express as a whole; see `schema_rule`.
 
     Raises:
         InvalidRequestError: The grammar cannot express the schema, or a part of it means nothing; says what of it.
     """
-    expressed = express(schema, "json_schema", strict=strict)
+    expressed = schema_rule(schema, "json_schema", strict=strict)
     if expressed.ignored:
         msg = f"json_schema cannot be used to constrain an answer: {expressed.ignored[0]}"
         raise InvalidRequestError(msg)
-    return checked(f"start: {expressed.rule}", "json_schema")
+    return validated(f"start: {expressed.rule}", "json_schema")
 
 
 def _as_json(schema: Mapping[str, Any], name: str) -> str:
@@ -111,18 +111,18 @@ def _as_json(schema: Mapping[str, Any], name: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _expressed(text: str, name: str, strict: bool) -> Expressed:  # noqa: FBT001 - a cache's key
+def _expressed(text: str, name: str, strict: bool) -> SchemaRule:  # noqa: FBT001 - a cache's key
     schema = json.loads(text)
     make_exact(schema)
-    left_out = leave_out_unknown(schema)
-    if refusal(_styled(schema)) is not None:
-        left_out += leave_out_refused(schema)
+    left_out = remove_unsupported(schema)
+    if compile_error(_styled(schema)) is not None:
+        left_out += remove_refused(schema)
     if strict and left_out:
         msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be kept to: {left_out[0].reason}"
         raise InvalidRequestError(msg)
-    _, ignored = checkable(json.loads(text)) if left_out else (None, {})
+    _, ignored = checkable_schema(json.loads(text)) if left_out else (None, {})
     places = {(each.path, each.keyword): each for each in left_out}
-    return Expressed(
+    return SchemaRule(
         f"%json {json.dumps(_styled(schema))}",
         tuple(each for place, each in places.items() if place not in ignored),
         tuple(f"{each} ({ignored[place]})" for place, each in places.items() if place in ignored),
@@ -135,11 +135,11 @@ def _styled(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def _check_of(text: str) -> SchemaCheck:
-    schema, _ = checkable(json.loads(text))
+    schema, _ = checkable_schema(json.loads(text))
     for _, part in subschemas(schema):
-        spell_format_out(part)  # two branches of `oneOf` may differ in nothing else
-        if decided_by_discriminator(part):
-            take_any_of(part)
+        format_to_pattern(part)  # two branches of `oneOf` may differ in nothing else
+        if has_discriminator(part):
+            relax_one_of(part)
     return SchemaCheck(schema)
 
 
@@ -152,7 +152,7 @@ def regex_grammar(pattern: str) -> str:
     Raises:
         InvalidRequestError: It does not compile.
     """
-    return checked(LLMatcher.grammar_from_regex(pattern), "regex")
+    return validated(LLMatcher.grammar_from_regex(pattern), "regex")
 
 
 def lark_grammar(grammar: str) -> str:
@@ -164,11 +164,11 @@ def lark_grammar(grammar: str) -> str:
     Raises:
         InvalidRequestError: It does not compile.
     """
-    return checked(grammar, "grammar")
+    return validated(grammar, "grammar")
 
 
 @functools.lru_cache(maxsize=256)
-def checked(grammar: str, name: str) -> str:
+def validated(grammar: str, name: str) -> str:
     """Return the grammar if it compiles.
 
     Args:
@@ -180,11 +180,11 @@ def checked(grammar: str, name: str) -> str:
     """
     is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if is_error:
-        msg = f"{name} cannot be used to constrain an answer: {reason_of(messages[0])}"
+        msg = f"{name} cannot be used to constrain an answer: {reason_in(messages[0])}"
         raise InvalidRequestError(msg)
     return grammar
 
 
-def literal(text: str) -> str:
+def lark_string(text: str) -> str:
     """Return what stands for a text in a Lark rule."""
     return json.dumps(text, ensure_ascii=False)

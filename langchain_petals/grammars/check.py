@@ -69,7 +69,7 @@ _NAMED_REFERENCE, _EMPTY_CLASS = regex.compile(r"\\k<(\w+)>"), regex.compile(r"\
 
 def _is_found(pattern: str, text: str) -> bool:
     compiled = _compiled(pattern)
-    if compiled is None:  # `checkable` has told of it
+    if compiled is None:  # `checkable_schema` has told of it
         return True
     left = _effort.get().ends - time.monotonic()
     try:
@@ -140,7 +140,7 @@ class SchemaCheck:
     """Checks values after they were generated.
 
     Args:
-        schema: JSON schema, a valid one; see `checkable`.
+        schema: JSON schema, a valid one; see `checkable_schema`.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ class SchemaCheck:
         return f"keyword {error.validator!r} at {error.json_path}: {_shortened(error.message)}"
 
 
-def checkable(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
+def checkable_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
     """Return a schema without what means nothing, so that values can be compared with it.
 
     Args:

@@ -64,11 +64,11 @@ def make_exact(schema: dict[str, Any]) -> None:
         if validator_for(part, default=None) is None:
             part.pop("$schema", None)  # llguidance would look for it elsewhere
         _write_sizes_as_integers(part)
-        spell_format_out(part)
+        format_to_pattern(part)
         _close_bounds(part)
-        if decided_by_discriminator(part):
+        if has_discriminator(part):
             _require(part["discriminator"]["propertyName"], part, parts)
-            take_any_of(part)
+            relax_one_of(part)
 
 
 def _write_sizes_as_integers(part: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def _write_sizes_as_integers(part: dict[str, Any]) -> None:
             part[key] = int(part[key])
 
 
-def spell_format_out(part: dict[str, Any]) -> None:
+def format_to_pattern(part: dict[str, Any]) -> None:
     """Say a format as a pattern where this module knows it better than llguidance, and drop one that nobody knows."""
     form = part.get("format")
     if isinstance(form, str) and form in PATTERNS and "pattern" not in part:
@@ -90,22 +90,22 @@ def spell_format_out(part: dict[str, Any]) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _is_known(form: str) -> bool:
-    return refusal({"type": "string", "format": form}) is None
+    return compile_error({"type": "string", "format": form}) is None
 
 
 @functools.lru_cache(maxsize=256)
-def is_writable(pattern: str) -> bool:
+def is_supported_pattern(pattern: str) -> bool:
     """Whether llguidance can make a grammar of a regular expression: it knows no look-around, for instance."""
-    return refusal({"type": "string", "pattern": pattern}) is None
+    return compile_error({"type": "string", "pattern": pattern}) is None
 
 
-def refusal(schema: Mapping[str, Any]) -> str | None:
+def compile_error(schema: Mapping[str, Any]) -> str | None:
     """Return why llguidance cannot make a grammar of a schema; None if it can."""
     is_error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {json.dumps(schema)}")
-    return reason_of(messages[0]) if is_error else None
+    return reason_in(messages[0]) if is_error else None
 
 
-def reason_of(message: str) -> str:
+def reason_in(message: str) -> str:
     """Return what a message of llguidance's says, without the grammar that follows: nobody else wrote that."""
     reason = message.partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip()
     return reason.removeprefix("failed to compile JSON schema: ")
@@ -141,7 +141,7 @@ def _next_to(bound: float, other: float) -> float:
     return math.nextafter(bound, other) if near == bound else near
 
 
-def take_any_of(part: dict[str, Any]) -> None:
+def relax_one_of(part: dict[str, Any]) -> None:
     """Say `anyOf` for `oneOf`, if there is any."""
     if part.get("oneOf"):
         branches = part.pop("oneOf")
@@ -151,7 +151,7 @@ def take_any_of(part: dict[str, Any]) -> None:
             part["anyOf"] = branches
 
 
-def decided_by_discriminator(part: Mapping[str, Any]) -> bool:
+def has_discriminator(part: Mapping[str, Any]) -> bool:
     """Whether OpenAPI's `discriminator` tells which branch of `oneOf` a value is of, though it may fit others too."""
     discriminator = part.get("discriminator")
     return isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.disjoint import are_disjoint
-from langchain_petals.grammars.exact import is_writable, refusal, take_any_of
-from langchain_petals.grammars.map_keys import spell_keys_out
+from langchain_petals.grammars.exact import compile_error, is_supported_pattern, relax_one_of
+from langchain_petals.grammars.map_keys import rewrite_property_names
 from langchain_petals.schemas import path_of, pointer_of, subschemas
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class LeftOut:
         return f"{self.keyword!r} at {pointer_of(self.path)}"
 
 
-def leave_out_unknown(schema: dict[str, Any]) -> list[LeftOut]:
+def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
     """Take out of a schema what no grammar can express, and say the rest in other words where llguidance needs those.
 
     Args:
@@ -90,7 +90,7 @@ def leave_out_unknown(schema: dict[str, Any]) -> list[LeftOut]:
         _drop_what_says_nothing(part)
         for keyword, companions in _COMPANIONS.items():
             if keyword in part:
-                left_out.append(LeftOut(keyword, path, refusal({keyword: part[keyword]}) or _NOT_GUARANTEED))
+                left_out.append(LeftOut(keyword, path, compile_error({keyword: part[keyword]}) or _NOT_GUARANTEED))
                 for each in (keyword, *companions):
                     part.pop(each, None)
                     gone.append((*path, each))
@@ -101,7 +101,7 @@ def leave_out_unknown(schema: dict[str, Any]) -> list[LeftOut]:
         if part.get("oneOf") and not any(path[: len(each)] == each for each in gone):
             if not are_disjoint(part["oneOf"], parts):
                 left_out.append(LeftOut("oneOf", path, "its branches may overlap"))
-            take_any_of(part)
+            relax_one_of(part)
     return left_out
 
 
@@ -119,10 +119,10 @@ def _drop_what_says_nothing(part: dict[str, Any]) -> None:
 
 def _reworded(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     """Say keywords in other words; yield those of which something was lost, and why."""
-    if "propertyNames" in part and not spell_keys_out(part, parts):
+    if "propertyNames" in part and not rewrite_property_names(part, parts):
         yield "propertyNames", _NOT_GUARANTEED
-    if isinstance(part.get("pattern"), str) and not is_writable(part["pattern"]):
-        yield "pattern", refusal({"type": "string", "pattern": part.pop("pattern")}) or ""
+    if isinstance(part.get("pattern"), str) and not is_supported_pattern(part["pattern"]):
+        yield "pattern", compile_error({"type": "string", "pattern": part.pop("pattern")}) or ""
     if isinstance(part.get("patternProperties"), dict) and (reason := _merge_patterns(part)):
         yield "patternProperties", reason
     least, required = part.get("minProperties"), part.get("required")
@@ -137,8 +137,8 @@ def _reworded(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
 def _merge_patterns(part: dict[str, Any]) -> str | None:
     """Let other properties be what those of patterns may be that cannot be told apart; return why, if there are any."""
     patterns: dict[str, Any] = part["patternProperties"]
-    lost = [pattern for pattern in patterns if not is_writable(pattern)]
-    reason = refusal({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
+    lost = [pattern for pattern in patterns if not is_supported_pattern(pattern)]
+    reason = compile_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
     if reason is None:
         return None
     values = [patterns[pattern] for pattern in lost or patterns]
@@ -149,7 +149,7 @@ def _merge_patterns(part: dict[str, Any]) -> str | None:
     return reason
 
 
-def leave_out_refused(schema: dict[str, Any]) -> list[LeftOut]:
+def remove_refused(schema: dict[str, Any]) -> list[LeftOut]:
     """Take out of a schema whatever llguidance refuses for another reason, as little as possible.
 
     Args:
@@ -162,7 +162,7 @@ def leave_out_refused(schema: dict[str, Any]) -> list[LeftOut]:
     parts = dict(subschemas(schema))
     for path, part in parts.items():
         left_out += [LeftOut(keyword, path, reason) for keyword, reason in _refused_alone(part, parts)]
-    while (reason := refusal(schema)) is not None:
+    while (reason := compile_error(schema)) is not None:
         path = _innermost_refused((), parts, schema)
         gone = _emptied(parts[path], is_root=not path) or _emptied(schema, is_root=True)
         if not gone:
@@ -176,7 +176,7 @@ def _innermost_refused(path: Path, parts: Parts, schema: dict[str, Any]) -> Path
     seen = {path}
     while True:
         inner = (each for each in _next(path, parts) if each not in seen)
-        refused = next((each for each in inner if refusal(_in_context(parts[each], schema)) is not None), None)
+        refused = next((each for each in inner if compile_error(_in_context(parts[each], schema)) is not None), None)
         if refused is None:
             return path
         path = refused
@@ -198,14 +198,14 @@ def _next(path: Path, parts: Parts) -> Iterator[Path]:
 
 def _refused_alone(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     """Take out keywords that llguidance refuses whatever is inside of them; yield them, and why."""
-    while (reason := refusal(_shallow(part, parts))) is not None:
+    while (reason := compile_error(_shallow(part, parts))) is not None:
         narrowing = sorted(part.keys() - _NOT_NARROWING, key=lambda keyword: (keyword == "type", keyword))
         if not narrowing:
             return
         culprits = (
             keyword
             for keyword in narrowing
-            if refusal(_shallow({key: value for key, value in part.items() if key != keyword}, parts)) is None
+            if compile_error(_shallow({key: value for key, value in part.items() if key != keyword}, parts)) is None
         )
         keyword = next(culprits, narrowing[0])
         del part[keyword]

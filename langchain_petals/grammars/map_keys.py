@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.grammars.exact import is_writable
+from langchain_petals.grammars.exact import is_supported_pattern
 from langchain_petals.schemas import ANNOTATIONS, resolved
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MOST_NAMED = 50
 _OF_TEXTS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
 
 
-def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
+def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
     """Say `propertyNames` as `properties` or `patternProperties`, and take it out.
 
     Args:
@@ -51,7 +51,7 @@ def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -
     others = part.get("additionalProperties", True)
     named = part.get("properties") or {}
     keys = _Keys.of(names, parts)
-    if keys.pattern is not None and not is_writable(keys.pattern):
+    if keys.pattern is not None and not is_supported_pattern(keys.pattern):
         return False
     if keys.are_free or not isinstance(named, dict):
         return keys.is_exact and isinstance(named, dict)

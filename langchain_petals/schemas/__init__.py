@@ -13,7 +13,7 @@ from langchain_petals.schemas.classes import (
     json_schema_of,
     object_schema_of,
     schema_of_class,
-    untitled,
+    without_titles,
 )
 from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
 
@@ -36,5 +36,5 @@ __all__ = [
     "resolved",
     "schema_of_class",
     "subschemas",
-    "untitled",
+    "without_titles",
 ]

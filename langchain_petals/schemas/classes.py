@@ -13,7 +13,7 @@ from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas.json_schema import path_of, subschemas
-from langchain_petals.schemas.pydantic_schemas import WhatJsonHolds, WhatPydanticReads
+from langchain_petals.schemas.pydantic_schemas import ExactJsonSchema, InputJsonSchema
 from langchain_petals.schemas.typed_dicts import described_typed_dict
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def schema_of_class(form: Any) -> dict[str, Any]:
         InvalidRequestError: It has none.
     """
     # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
-    generator = WhatJsonHolds if is_typeddict(form) else WhatPydanticReads
+    generator = ExactJsonSchema if is_typeddict(form) else InputJsonSchema
     try:
         described = described_typed_dict(form) if is_typeddict(form) else form
         if not issubclass(described, BaseModel) and _is_pydantic_v1(described):
@@ -219,7 +219,7 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
+def without_titles(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema without the titles that pydantic gives everything."""
     result: dict[str, Any] = _copied(schema)
     for _, part in subschemas(result):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class WhatJsonHolds(GenerateJsonSchema):
+class ExactJsonSchema(GenerateJsonSchema):
     """Writes JSON schemas as pydantic does, and says what texts the keys of maps and decimal numbers are."""
 
     def generate(self, schema: Any, mode: Any = "validation") -> dict[str, Any]:
@@ -46,7 +46,7 @@ class WhatJsonHolds(GenerateJsonSchema):
         return described
 
 
-class WhatPydanticReads(WhatJsonHolds):
+class InputJsonSchema(ExactJsonSchema):
     """Writes JSON schemas of what pydantic makes an object of."""
 
     def set_schema(self, schema: Any) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
-from langchain_petals.chat.tools.schema import ArgumentCheck, expressed_arguments
+from langchain_petals.chat.tools.schema import ArgumentCheck, arguments_rule
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, checked, literal
+from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string, validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,7 +134,7 @@ class JsonFormat:
             return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
         triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in delimiters.starts)
         for tool in tools if delimiters.bare else ():
-            rest = f"start: {literal(self._after_name)} arguments {literal('}')}\narguments: {_arguments_rule(tool)}"
+            rest = f"start: {lark_string(self._after_name)} arguments {lark_string('}')}\narguments: {_lark_rule(tool)}"
             triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
 
@@ -160,8 +160,8 @@ class JsonFormat:
         arguments, objects = [], []
         for number, tool in enumerate(tools):
             begin = f'{{"name": {_json(tool["function"]["name"])}{self._after_name}'
-            arguments.append(f"arguments_{number}: {_arguments_rule(tool)}")
-            objects.append(f'{literal(begin)} arguments_{number} "}}"')
+            arguments.append(f"arguments_{number}: {_lark_rule(tool)}")
+            objects.append(f'{lark_string(begin)} arguments_{number} "}}"')
         return "\n".join(["object: " + " | ".join(objects), *arguments])
 
     @property
@@ -268,10 +268,10 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
     return matching
 
 
-def _arguments_rule(tool: Tool) -> str:
+def _lark_rule(tool: Tool) -> str:
     """Return what stands for a tool's arguments in a Lark rule."""
-    rule = expressed_arguments(tool["function"]).rule
-    checked(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
+    rule = arguments_rule(tool["function"]).rule
+    validated(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
     return rule
 
 
@@ -318,7 +318,7 @@ LLAMA_PYTHON_TAG = replace(
 MISTRAL = JsonFormat(
     name="mistral",
     delimiters=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
-    calls=f'" [" object ({literal(ITEM_SEPARATOR)} object)* "]"',
+    calls=f'" [" object ({lark_string(ITEM_SEPARATOR)} object)* "]"',
     one_call='" [" object "]"',
     forced="open calls",
     forced_once="open calls",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import check_of, express
+from langchain_petals.grammars import schema_check, schema_rule
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
@@ -23,11 +23,11 @@ from langchain_petals.schemas import (
     contains_itself,
     is_schema_class,
     schema_of_class,
-    untitled,
+    without_titles,
 )
 
 if TYPE_CHECKING:
-    from langchain_petals.grammars import Expressed
+    from langchain_petals.grammars import SchemaRule
 
 Tool = dict[str, Any]
 """A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
@@ -108,7 +108,7 @@ def _of_object(tool: Any) -> dict[str, Any]:
     if schema is not None:
         if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
-        parameters = untitled(schema)
+        parameters = without_titles(schema)
         parameters.pop("description", None)  # which the tool has itself
         found["function"]["parameters"] = parameters
     return found
@@ -179,7 +179,7 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     return parameters if function.get("strict") is False else closed(parameters)
 
 
-def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
+def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
     """Return the grammar of a function's arguments, and what it does not keep to.
 
     Args:
@@ -189,7 +189,7 @@ def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
         InvalidRequestError: It cannot be; names the tool.
     """
     strict = function.get("strict") is True
-    return express(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
+    return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
 class ArgumentCheck:
@@ -202,7 +202,7 @@ class ArgumentCheck:
     def __init__(self, tools: Iterable[Tool]) -> None:
         self._schemas: dict[str, list[dict[str, Any] | None]] = {}
         for function in (tool["function"] for tool in tools):
-            schema = arguments_schema(function) if expressed_arguments(function).left_out else None
+            schema = arguments_schema(function) if arguments_rule(function).left_out else None
             self._schemas.setdefault(function["name"], []).append(schema)
 
     def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
@@ -210,5 +210,5 @@ class ArgumentCheck:
         schemas = self._schemas.get(name, [None])
         if None in schemas:
             return None
-        problems = [check_of(schema).problem(arguments) for schema in schemas if schema is not None]
+        problems = [schema_check(schema).problem(arguments) for schema in schemas if schema is not None]
         return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"

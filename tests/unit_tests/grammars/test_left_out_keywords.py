@@ -18,7 +18,7 @@ from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.builders import check_of, express, json_grammar
+from langchain_petals.grammars.builders import json_grammar, schema_check, schema_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,7 +338,7 @@ def test_what_the_grammar_is_left_with_lets_right_values_through(
         said = written({"x": value})
         request = Request([40], 100, Sampling(greedy=True), constraint=constraint)
         assert text(answered(byte_tokenizer, request, said=[*said.encode()])) == said
-    assert check_of(schema).problem(right) is None
+    assert schema_check(schema).problem(right) is None
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_what_the_grammar_is_left_with_lets_right_values_through(
     ],
 )
 def test_schema_of_which_nothing_is_lost_is_strict(schema: dict[str, Any]) -> None:
-    found = express(schema, "json_schema", strict=True)
+    found = schema_rule(schema, "json_schema", strict=True)
     assert (found.left_out, found.warning) == ((), None)
 
 
@@ -403,17 +403,17 @@ def test_nothing_is_fetched_that_a_schema_refers_to() -> None:
     schema = {"not": {"$ref": "https://example.com/schema.json"}, "properties": {"x": {"$ref": "http://localhost/x"}}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "'not'" in (check_of(schema).problem({"x": 1}) or "")
+        assert "'not'" in (schema_check(schema).problem({"x": 1}) or "")
 
 
 def test_patterns_of_keys_that_python_cannot_read_condemn_no_key() -> None:
-    check = check_of({"patternProperties": {r"^\cA": {"type": "null"}}, "additionalProperties": False})
+    check = schema_check({"patternProperties": {r"^\cA": {"type": "null"}}, "additionalProperties": False})
     assert check.problem({"a": 1}) is None
 
 
 def test_patterns_that_take_for_ever_count_as_broken() -> None:
     """One bound holds for all of a value's texts; without it this test would not end."""
-    check = check_of({"items": {"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"}})
+    check = schema_check({"items": {"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"}})
     assert check.problem(["aaa"]) is None
     assert "'pattern'" in (check.problem(["a" * 200 + "b"] * 50) or "")
 
@@ -421,7 +421,7 @@ def test_patterns_that_take_for_ever_count_as_broken() -> None:
 def test_branches_that_overlap_at_every_depth_are_given_up() -> None:
     """Without a bound this test would not end."""
     node = [an_object(v={"$ref": "#/$defs/N"}), an_object(v={"$ref": "#/$defs/N"}) | {"minProperties": 1}, NUMBER]
-    check = check_of({"$ref": "#/$defs/N", "$defs": {"N": {"oneOf": node}}})
+    check = schema_check({"$ref": "#/$defs/N", "$defs": {"N": {"oneOf": node}}})
     value: Any = 1
     for _ in range(60):
         value = {"v": value}
@@ -438,7 +438,7 @@ def test_branches_that_overlap_at_every_depth_are_given_up() -> None:
 )
 def test_references_are_followed_within_the_document(schema: dict[str, Any], value: Any, problem: str | None) -> None:
     definitions = {"A": {"type": "string", "not": {"const": "n"}, "$anchor": "a"}}
-    found = check_of(schema | {"definitions": definitions, "$defs": definitions}).problem(value)
+    found = schema_check(schema | {"definitions": definitions, "$defs": definitions}).problem(value)
     assert (found or "").startswith(problem or "")
     assert (found is None) == (problem is None)
 
@@ -461,7 +461,7 @@ def test_discriminator_decides_between_branches_that_both_fit(saying: Callable[.
 def test_one_lost_keyword_does_not_cost_the_others_of_a_large_schema() -> None:
     parts = {f"p{number}": {"type": "string", "maxLength": 5} for number in range(100)}
     schema = an_object(**parts, odd={"type": "any"}, both={"allOf": [TEXT, NUMBER]}, inner=an_object(x={"type": "any"}))
-    found = express(schema, "json_schema", strict=False)
+    found = schema_rule(schema, "json_schema", strict=False)
     assert [str(each) for each in found.left_out] == ["'allOf' at #/properties/both"]
     assert len(found.ignored) == 2
     assert found.rule.count('"maxLength": 5') == 100

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.builders import express, json_grammar
+from langchain_petals.grammars.builders import json_grammar, schema_rule
 from langchain_petals.schemas.classes import closed_schema_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: st
 def test_keys_are_those_that_pydantic_reads(byte_tokenizer: PreTrainedTokenizerFast, key: Any, seed: int) -> None:
     model = create_model("Model", by=(dict[key, int], ...))
     schema = closed_schema_of(model)
-    assert express(schema, "json_schema").left_out == ()
+    assert schema_rule(schema, "json_schema").left_out == ()
     answer = written(byte_tokenizer, schema, '{"by": {"', temperature=1, seed=seed)
     model.model_validate_json(answer)
     model.model_validate(json.loads(answer))  # as a tool of LangChain's reads its arguments
@@ -109,7 +109,7 @@ def test_bounds_that_texts_cannot_have_are_told_of(key: Any) -> None:
     schema = closed_schema_of(create_model("Model", by=(dict[key, int], ...)))
     with pytest.raises(InvalidRequestError, match="propertyNames"):
         json_grammar(schema)
-    assert "propertyNames" in (express(schema, "json_schema", strict=False).warning or "")
+    assert "propertyNames" in (schema_rule(schema, "json_schema", strict=False).warning or "")
 
 
 def a_map(names: Any, **more: Any) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def test_what_is_said_of_keys_is_kept_to(
     ],
 )
 def test_what_cannot_be_said_of_keys_is_left_to_be_checked(schema: dict[str, Any]) -> None:
-    assert [each.keyword for each in express(schema, "json_schema", strict=False).left_out] == ["propertyNames"]
+    assert [each.keyword for each in schema_rule(schema, "json_schema", strict=False).left_out] == ["propertyNames"]
 
 
 class ByDay(TypedDict):
