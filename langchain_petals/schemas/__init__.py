@@ -1,6 +1,7 @@
 """JSON schemas of whatever describes an object: pydantic classes, dataclasses, TypedDicts, dictionaries."""
 
-from langchain_petals.schemas.classes import (
+from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
+from langchain_petals.schemas.object_schema import (
     DEFINITIONS,
     PARAMETERS,
     ObjectSchema,
@@ -15,7 +16,6 @@ from langchain_petals.schemas.classes import (
     schema_of_class,
     without_titles,
 )
-from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
 
 __all__ = [
     "ANNOTATIONS",

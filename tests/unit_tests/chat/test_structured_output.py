@@ -20,7 +20,7 @@ from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.structured_output import Method
 from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -20,7 +20,7 @@ from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.builders import json_grammar, schema_rule
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

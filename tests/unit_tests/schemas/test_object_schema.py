@@ -16,7 +16,13 @@ from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
 from langchain_petals.grammars.builders import json_grammar
-from langchain_petals.schemas.classes import ObjectSchema, closed, closed_schema_of, json_schema_of, object_schema_of
+from langchain_petals.schemas.object_schema import (
+    ObjectSchema,
+    closed,
+    closed_schema_of,
+    json_schema_of,
+    object_schema_of,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
