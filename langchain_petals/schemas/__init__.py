@@ -1,17 +1,23 @@
-"""JSON schemas of whatever describes an object: pydantic classes, dataclasses, TypedDicts, dictionaries."""
+"""JSON schemas: of pydantic classes, dataclasses, TypedDicts and dictionaries, and as trees."""
 
-from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
-from langchain_petals.schemas.object_schema import (
+from langchain_petals.schemas.closing import closed
+from langchain_petals.schemas.json_schema import (
+    ANNOTATIONS,
     DEFINITIONS,
+    Path,
+    path_of,
+    pointer_of,
+    resolved,
+    subschemas,
+)
+from langchain_petals.schemas.object_schema import (
     PARAMETERS,
     ObjectSchema,
-    closed,
     closed_schema_of,
     contains_itself,
     instance_of,
     is_instance_class,
     is_schema_class,
-    json_schema_of,
     object_schema_of,
     schema_of_class,
     without_titles,
@@ -29,7 +35,6 @@ __all__ = [
     "instance_of",
     "is_instance_class",
     "is_schema_class",
-    "json_schema_of",
     "object_schema_of",
     "path_of",
     "pointer_of",

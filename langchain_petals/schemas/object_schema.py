@@ -1,4 +1,4 @@
-"""The JSON schema of whatever describes a form: a pydantic class, a dataclass, a TypedDict, a schema itself."""
+"""The JSON schema of an object from any source: a pydantic class, a dataclass, a TypedDict, or a schema."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
+from langchain_petals.schemas.closing import closed, copied
 from langchain_petals.schemas.json_schema import path_of, subschemas
 from langchain_petals.schemas.pydantic_schemas import ExactJsonSchema, InputJsonSchema
 from langchain_petals.schemas.typed_dicts import described_typed_dict
@@ -28,26 +29,21 @@ _KEYWORDS = frozenset(
     | {"pattern", "format", "minLength", "maxLength"}
     | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
-"""Keywords of JSON schema that say something about a value."""
-
-DEFINITIONS = ("$defs", "definitions")
-"""Keywords that hold schemas for others to refer to."""
-_IN_PLACE = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
-_CONDITIONS = frozenset({"not", "if", "contains"})  # closed, they would say something else
+"""Keywords of JSON schema that restrict values."""
 
 PARAMETERS = ("parameters", "input_schema", "inputSchema")
-"""What OpenAI, Anthropic and the Model Context Protocol call the schema of a tool's arguments."""
+"""The keys of a tool's schema in the formats of OpenAI, Anthropic and the Model Context Protocol."""
 
 
 @dataclass(frozen=True)
 class ObjectSchema:
-    """What somebody wants an object to look like.
+    """The schema of an object, and what its source says about it.
 
     Attributes:
         schema: JSON schema, as it was given.
-        name: What the form is called; None if nothing says.
-        description: What it is for; None if nothing says.
-        strict: Whether objects have no other properties than the schema names; None if nothing says.
+        name: Name of the object; None if the source has none.
+        description: Purpose of the object; None if the source has none.
+        strict: Whether objects have no other properties than the schema names; None if the source does not say.
     """
 
     schema: dict[str, Any]
@@ -56,77 +52,79 @@ class ObjectSchema:
     strict: bool | None = None
 
 
-def object_schema_of(form: Any) -> ObjectSchema:
-    """Return what is known of a form.
+def object_schema_of(source: Any) -> ObjectSchema:
+    """Return the schema of an object with its name and description.
 
     Args:
-        form: A JSON schema, alone or inside of OpenAI's `{"name": ..., "schema": ...}`, an OpenAI function or tool or
-            a tool of Anthropic's or the Model Context Protocol's; a pydantic class of version 2 or 1; a TypedDict; or
-            a dataclass.
+        source: A JSON schema, alone or inside of OpenAI's `{"name": ..., "schema": ...}`; a function or tool of
+            OpenAI, or a tool of Anthropic or the Model Context Protocol; a pydantic class of version 2 or 1; a
+            TypedDict; or a dataclass.
 
     Raises:
         InvalidRequestError: It is none of these.
     """
-    if isinstance(form, dict):
-        return _of_dictionary(form)
-    if not is_schema_class(form):
-        given = get_origin(form) or (form if isinstance(form, type) else type(form)).__name__
+    if isinstance(source, dict):
+        return _from_dictionary(source)
+    if not is_schema_class(source):
+        given = get_origin(source) or (source if isinstance(source, type) else type(source)).__name__
         msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass will do, too"
         raise InvalidRequestError(msg)
-    schema = schema_of_class(form)
+    schema = schema_of_class(source)
     return ObjectSchema(schema, schema.get("title"), schema.get("description"))
 
 
-def is_schema_class(form: Any) -> bool:
+def is_schema_class(source: Any) -> bool:
     """Whether this is a pydantic class of version 2 or 1, a dataclass or a TypedDict."""
-    return is_typeddict(form) or is_instance_class(form)
+    return is_typeddict(source) or is_instance_class(source)
 
 
-def is_instance_class(form: Any) -> bool:
-    """Whether answers of this form are made instances of it: a pydantic class of version 2 or 1, or a dataclass."""
-    if not isinstance(form, type):
+def is_instance_class(source: Any) -> bool:
+    """Whether `instance_of` can make instances of this: of a pydantic class of version 2 or 1, or of a dataclass."""
+    if not isinstance(source, type):
         return False
-    return issubclass(form, BaseModel) or _is_pydantic_v1(form) or dataclasses.is_dataclass(form)
+    return issubclass(source, BaseModel) or _is_pydantic_v1(source) or dataclasses.is_dataclass(source)
 
 
-def instance_of(kind: Any, value: Any) -> Any:
+def _is_pydantic_v1(cls: type) -> bool:
+    # by its interface, since importing pydantic.v1 warns on Python 3.14; those of version 2 warn of `__fields__`
+    return not issubclass(cls, BaseModel) and hasattr(cls, "__fields__") and hasattr(cls, "parse_obj")
+
+
+def instance_of(cls: Any, value: Any) -> Any:
     """Return an instance of a pydantic class of version 2 or 1, or of a dataclass.
 
-    Pydantic reads it as JSON: where a class is strict, a date may be a text in JSON, but not in Python.
+    Pydantic reads the value as JSON: strict classes accept a string for a date in JSON, but not in Python.
 
     Args:
-        kind: The class.
-        value: What JSON has for it.
+        cls: The class.
+        value: The JSON value.
 
     Raises:
-        ValueError: It does not fit; pydantic's own error says where.
+        ValueError: The value does not fit; this is pydantic's own error, which says where.
     """
-    if not issubclass(kind, BaseModel) and _is_pydantic_v1(kind):
-        return kind.parse_obj(value)
-    return TypeAdapter(kind).validate_json(json.dumps(value))
+    return cls.parse_obj(value) if _is_pydantic_v1(cls) else TypeAdapter(cls).validate_json(json.dumps(value))
 
 
-def schema_of_class(form: Any) -> dict[str, Any]:
+def schema_of_class(cls: Any) -> dict[str, Any]:
     """Return the JSON schema of a pydantic class of version 2 or 1, a dataclass or a TypedDict.
 
-    Unlike LangChain's own conversion it keeps definitions, so that a class may contain itself, and says of maps what
-    their keys may be. What pydantic sees to itself is not in it: it takes the duplicates out of a set.
+    Unlike LangChain's conversion it keeps definitions, so that a class may contain itself, and it restricts the keys of
+    maps. It does not restrict what pydantic corrects: duplicates in sets.
 
     Raises:
-        InvalidRequestError: It has none.
+        InvalidRequestError: The class has no JSON schema.
     """
-    # keys of a TypedDict's values are the caller's to convert, and so are the duplicates of a set
-    generator = ExactJsonSchema if is_typeddict(form) else InputJsonSchema
     try:
-        described = described_typed_dict(form) if is_typeddict(form) else form
-        if not issubclass(described, BaseModel) and _is_pydantic_v1(described):
-            schema = described.schema()
+        if is_typeddict(cls):  # nothing converts its values: no duplicates are removed from its sets
+            schema = TypeAdapter(described_typed_dict(cls)).json_schema(schema_generator=ExactJsonSchema)
+        elif _is_pydantic_v1(cls):
+            schema = cls.schema()
             for _, part in subschemas(schema):
                 part.pop("uniqueItems", None)  # of a set; of a list, the class itself refuses duplicates
         else:
-            schema = TypeAdapter(described).json_schema(schema_generator=generator)
+            schema = TypeAdapter(cls).json_schema(schema_generator=InputJsonSchema)
     except (PydanticUserError, ValueError, AttributeError, NameError, TypeError) as error:
-        msg = f"no JSON schema can be made of {form.__name__}: {error}"
+        msg = f"no JSON schema can be made of {cls.__name__}: {error}"
         raise InvalidRequestError(msg) from error
     reference = schema.get("$ref")
     if reference is None:
@@ -136,142 +134,59 @@ def schema_of_class(form: Any) -> dict[str, Any]:
 
 
 def contains_itself(schema: Mapping[str, Any]) -> bool:
-    """Whether a value that fits a JSON schema may contain another one that fits the same definition."""
+    """Whether a value that fits a definition of a JSON schema may contain another one that fits it."""
     references = [
         (path, path_of(part["$ref"])) for path, part in subschemas(schema) if str(part.get("$ref")).startswith("#")
     ]
 
-    def within(target: Path) -> set[Path]:
-        return {inner for path, inner in references if path[: len(target)] == target}
+    def targets_in(place: Path) -> set[Path]:
+        return {target for path, target in references if path[: len(place)] == place}
 
     def leads_back(target: Path) -> bool:
         reached: set[Path] = set()
-        coming = within(target)
-        while coming:
-            reached |= coming
-            coming = set().union(*map(within, coming)) - reached
+        pending = targets_in(target)
+        while pending:
+            reached |= pending
+            pending = set().union(*map(targets_in, pending)) - reached
         return target in reached
 
     return any(leads_back(target) for _, target in references)
 
 
-def json_schema_of(form: Any) -> dict[str, Any]:
-    """Return the JSON schema of a form; see `object_schema_of`."""
-    return object_schema_of(form).schema
-
-
-def closed_schema_of(form: Any, *, strict: bool | None = None) -> dict[str, Any]:
-    """Return the schema of a form for objects that have no other properties than it names; see `closed`.
+def closed_schema_of(source: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Return the schema of an object that has no other properties than the schema names; see `closed`.
 
     Args:
-        form: See `object_schema_of`; or what that returned. What it says it is for becomes the schema's description.
-        strict: False leaves such objects open where the form does not say.
+        source: An `ObjectSchema`, or a source of one; see `object_schema_of`. Its description becomes the schema's.
+        strict: Used where the source does not say whether it is strict. False leaves objects open.
     """
-    found = form if isinstance(form, ObjectSchema) else object_schema_of(form)
-    said = {} if found.description is None else {"description": found.description}
-    schema = {**said, **found.schema}
+    found = source if isinstance(source, ObjectSchema) else object_schema_of(source)
+    description = {} if found.description is None else {"description": found.description}
+    schema = {**description, **found.schema}
     return schema if (strict if found.strict is None else found.strict) is False else closed(schema)
 
 
-def _of_dictionary(form: dict[str, Any]) -> ObjectSchema:
-    for wrapper in ("function", "json_schema"):
-        if form.get("type") == wrapper and isinstance(form.get(wrapper), dict):
-            return _of_dictionary(form[wrapper])
-    for key in ("schema", *PARAMETERS):
-        if "name" in form and isinstance(form.get(key), dict):
-            inner = _of_dictionary(form[key])
-            strict = form.get("strict", inner.strict)
-            return ObjectSchema(inner.schema, form["name"], form.get("description", inner.description), strict)
-    if form and _KEYWORDS.isdisjoint(form):
-        msg = (
-            "a dictionary has to be a JSON schema, alone or as the schema of a function or tool in OpenAI's form; none "
-            f"of the keys {', '.join(map(repr, form))} is a keyword of one"
-        )
-        raise InvalidRequestError(msg)
-    return ObjectSchema(form, form.get("title"), form.get("description"))
-
-
-def _is_pydantic_v1(form: Any) -> bool:
-    # by its interface, since pydantic.v1 warns on Python 3.14 when it is imported
-    return isinstance(form, type) and hasattr(form, "__fields__") and hasattr(form, "parse_obj")
-
-
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema whose objects have no other properties than it names, where it does not say whether they may.
-
-    Where a schema is put together of several that each name properties of the same object (a base class in `allOf`, for
-    instance), none of them can be closed, since it would forbid the others' properties. All that such a schema
-    consists of stays as it is.
-
-    Args:
-        schema: JSON schema.
-    """
-    result: dict[str, Any] = _copied(schema)
-    parts = dict(subschemas(result))
-    left_open = _left_open(parts)
-    for path, part in parts.items():
-        is_closed = not any(_consists_of(each, path) for each in left_open)
-        named = part.get("properties")
-        if not is_closed or not isinstance(named, dict) or "patternProperties" in part:
-            continue
-        if all(key in named for key in _members_of(part, "required")):  # else it has more than it names
-            part.setdefault("additionalProperties", False)
-    return result
-
-
 def without_titles(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema without the titles that pydantic gives everything."""
-    result: dict[str, Any] = _copied(schema)
+    """Return a copy of a schema without the titles that pydantic adds everywhere."""
+    result: dict[str, Any] = copied(schema)
     for _, part in subschemas(result):
         part.pop("title", None)
     return result
 
 
-def _copied(value: Any) -> Any:
-    # unlike copy.deepcopy, also where one dictionary is in two places, of which only one may be closed
-    if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value
-
-
-def _left_open(parts: Mapping[Path, dict[str, Any]]) -> set[Path]:
-    """Return where the schemas are that are put together of several, and those that they refer to."""
-    left_open: set[Path] = set()
-    coming = [path for path, part in parts.items() if _is_composed(part)]
-    coming += [(*path, key) for path, part in parts.items() for key in _CONDITIONS & part.keys()]
-    while coming:
-        path = coming.pop()
-        if path not in left_open:
-            left_open.add(path)
-            references = [part.get("$ref") for inner, part in parts.items() if _consists_of(path, inner)]
-            coming += [path_of(each) for each in references if isinstance(each, str) and each.startswith("#")]
-    return left_open
-
-
-def _is_composed(schema: Mapping[str, Any]) -> bool:
-    """Whether more than one part of a schema may name properties of the same object."""
-    members = [("properties" in schema), ("$ref" in schema)]
-    members += [True for _ in _members_of(schema, "allOf")]
-    for key in ("anyOf", "oneOf"):
-        each_of = _members_of(schema, key)
-        members.append(any(isinstance(each, dict) and not _IN_PLACE.isdisjoint(each) for each in each_of))
-    more = [
-        schema.get("then"),
-        schema.get("else"),
-        *_members_of(schema, "dependentSchemas"),
-        *_members_of(schema, "dependencies"),
-    ]
-    members += [True for each in more if isinstance(each, dict) and not _IN_PLACE.isdisjoint(each)]
-    return sum(members) > 1
-
-
-def _members_of(schema: Mapping[str, Any], keyword: str) -> list[Any]:
-    """Return the schemas that a keyword has in a list or by names; none where it has something else."""
-    value = schema.get(keyword)
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _consists_of(path: Path, inner: Path) -> bool:
-    """Whether a schema is a part of another; what stands among its definitions only is none."""
-    rest = inner[len(path) :]
-    return inner[: len(path)] == path and not (rest and rest[0] in DEFINITIONS)
+def _from_dictionary(source: dict[str, Any]) -> ObjectSchema:
+    for wrapper in ("function", "json_schema"):
+        if source.get("type") == wrapper and isinstance(source.get(wrapper), dict):
+            return _from_dictionary(source[wrapper])
+    for key in ("schema", *PARAMETERS):
+        if "name" in source and isinstance(source.get(key), dict):
+            inner = _from_dictionary(source[key])
+            strict = source.get("strict", inner.strict)
+            return ObjectSchema(inner.schema, source["name"], source.get("description", inner.description), strict)
+    if source and _KEYWORDS.isdisjoint(source):
+        msg = (
+            "a dictionary must be a JSON schema, or an OpenAI function or tool that contains one; none of the keys "
+            f"{', '.join(map(repr, source))} is a keyword of JSON schema"
+        )
+        raise InvalidRequestError(msg)
+    return ObjectSchema(source, source.get("title"), source.get("description"))
