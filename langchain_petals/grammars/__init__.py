@@ -1,4 +1,4 @@
-"""Schemas, regular expressions and Lark rules as grammars, and what else an answer has to look like."""
+"""Constraints on answers: grammars of schemas, regular expressions and Lark rules, and their triggers."""
 
 from langchain_petals.grammars.builders import (
     ITEM_SEPARATOR,

@@ -1,7 +1,7 @@
-"""Schemas, regular expressions and Lark grammars as text for llguidance, checked without a model.
+"""Builds grammars for llguidance from JSON schemas, regular expressions and Lark rules, and validates them.
 
-A grammar is a string that `llguidance.LLMatcher` takes: Lark, with JSON schemas inline. Importing this module loads
-neither torch nor transformers, so whoever writes a constraint down hears at once that it cannot be kept.
+A grammar is a string that `llguidance.LLMatcher` takes: Lark, with JSON schemas inline. This needs no model, neither
+torch nor transformers, so users get the error for a wrong constraint at once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 ITEM_SEPARATOR, KEY_SEPARATOR = ", ", ": "
 
-# One way to write a value down, which is how `json.dumps(value, ensure_ascii=False)` writes it: there is no white space
-# for a weak model to get lost in, and what was parsed can be written down again as it was (numbers like 1.50 apart).
+# Each value has one JSON text, that of `json.dumps(value, ensure_ascii=False)`. So weak models cannot write white space
+# without end, and a parsed value can be written again with the same tokens (except numbers like 1.50).
 _JSON_STYLE = {
     "whitespace_flexible": False,
     "item_separator": ITEM_SEPARATOR,
@@ -43,12 +43,12 @@ _JSON_STYLE = {
 
 @dataclass(frozen=True)
 class SchemaRule:
-    """A JSON schema as a grammar.
+    """A JSON schema as an expression in a Lark rule.
 
     Attributes:
-        rule: What stands for it in a Lark rule.
-        left_out: What the grammar does not keep to, and has to be checked when the text is there.
-        ignored: What cannot be checked either, and why.
+        rule: The expression.
+        left_out: Keywords that the grammar does not enforce; the answer must be checked against them.
+        ignored: Keywords that cannot be checked either, each with its reason.
     """
 
     rule: str
@@ -57,49 +57,49 @@ class SchemaRule:
 
     @property
     def warning(self) -> str | None:
-        """What a user has to know of it; None if the grammar keeps to all of the schema."""
+        """A warning about keywords that the grammar does not enforce; None if it enforces the whole schema."""
         parts = []
         if self.left_out:
-            kept = ", ".join(map(str, self.left_out))
-            parts.append(f"{kept} cannot be guaranteed while decoding, and will be checked after generation")
-        parts += [f"{each} cannot be checked either, and is ignored" for each in self.ignored]
+            keywords = ", ".join(map(str, self.left_out))
+            parts.append(f"{keywords} cannot be guaranteed while decoding, and will be checked after generation")
+        parts += [f"{each} can be neither guaranteed nor checked and is ignored" for each in self.ignored]
         return "; ".join(parts) or None
 
 
 def schema_rule(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> SchemaRule:
-    """Return what stands for a JSON schema in a Lark rule.
+    """Return a JSON schema as an expression in a Lark rule.
 
     Args:
         schema: JSON schema.
-        name: How the caller knows it, for messages.
-        strict: Whether to refuse a schema of which something cannot be guaranteed while decoding.
+        name: Name of the schema in error messages.
+        strict: Whether to refuse a schema that the grammar cannot enforce as a whole.
 
     Raises:
-        InvalidRequestError: The schema is no JSON, or it is strict and asks for what cannot be guaranteed.
+        InvalidRequestError: The schema is no JSON, or it is strict and the grammar cannot enforce a keyword.
     """
-    return _expressed(_as_json(schema, name), name, strict)
+    return _schema_rule(_as_json(schema, name), name, strict)
 
 
 def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
-    """Return what tells whether a value fits a JSON schema, but for what of that `schema_rule` says to be ignored."""
+    """Return a check of values against a JSON schema, without the keywords that `schema_rule` ignores."""
     return _check_of(_as_json(schema, "json_schema"))
 
 
 def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
-    """Return a grammar of the JSON texts that fit a schema, each in the one form that `json.dumps` would give it.
+    """Return a grammar of the JSON texts that fit a schema, as `json.dumps` writes them.
 
     Args:
         schema: JSON schema, draft 2020-12; see llguidance's docs/json_schema.md for the keywords it knows.
-        strict: Whether to refuse a schema that the grammar cannot express as a whole; see `schema_rule`.
+        strict: Whether to refuse a schema that the grammar cannot enforce as a whole; see `schema_rule`.
 
     Raises:
-        InvalidRequestError: The grammar cannot express the schema, or a part of it means nothing; says what of it.
+        InvalidRequestError: The grammar cannot enforce a keyword, or a keyword is invalid; names the keyword.
     """
-    expressed = schema_rule(schema, "json_schema", strict=strict)
-    if expressed.ignored:
-        msg = f"json_schema cannot be used to constrain an answer: {expressed.ignored[0]}"
+    found = schema_rule(schema, "json_schema", strict=strict)
+    if found.ignored:
+        msg = f"json_schema cannot be used to constrain an answer: {found.ignored[0]}"
         raise InvalidRequestError(msg)
-    return validated(f"start: {expressed.rule}", "json_schema")
+    return validated(f"start: {found.rule}", "json_schema")
 
 
 def _as_json(schema: Mapping[str, Any], name: str) -> str:
@@ -111,14 +111,14 @@ def _as_json(schema: Mapping[str, Any], name: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _expressed(text: str, name: str, strict: bool) -> SchemaRule:  # noqa: FBT001 - a cache's key
+def _schema_rule(text: str, name: str, strict: bool) -> SchemaRule:  # noqa: FBT001 - a cache's key
     schema = json.loads(text)
     make_exact(schema)
     left_out = remove_unsupported(schema)
     if compile_error(_styled(schema)) is not None:
         left_out += remove_refused(schema)
     if strict and left_out:
-        msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be kept to: {left_out[0].reason}"
+        msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be enforced: {left_out[0].reason}"
         raise InvalidRequestError(msg)
     _, ignored = checkable_schema(json.loads(text)) if left_out else (None, {})
     places = {(each.path, each.keyword): each for each in left_out}
@@ -144,7 +144,7 @@ def _check_of(text: str) -> SchemaCheck:
 
 
 def regex_grammar(pattern: str) -> str:
-    """Return a grammar of the texts that match a regular expression as a whole.
+    """Return a grammar of the texts that a regular expression matches from beginning to end.
 
     Args:
         pattern: In the syntax of Rust's regex crate: no look-around, no back-references.
@@ -156,7 +156,7 @@ def regex_grammar(pattern: str) -> str:
 
 
 def lark_grammar(grammar: str) -> str:
-    """Return a Lark grammar, checked.
+    """Return a Lark grammar if it compiles.
 
     Args:
         grammar: Rules in llguidance's variant of Lark, with a rule named `start`.
@@ -172,11 +172,11 @@ def validated(grammar: str, name: str) -> str:
     """Return the grammar if it compiles.
 
     Args:
-        grammar: What llguidance takes.
-        name: How the caller knows it, for the message.
+        grammar: Any grammar that llguidance takes.
+        name: Name of the grammar in the error message.
 
     Raises:
-        InvalidRequestError: It does not compile; carries llguidance's reason.
+        InvalidRequestError: It does not compile; has llguidance's reason.
     """
     is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if is_error:
@@ -186,5 +186,5 @@ def validated(grammar: str, name: str) -> str:
 
 
 def lark_string(text: str) -> str:
-    """Return what stands for a text in a Lark rule."""
+    """Return a string literal for a Lark rule that matches a text."""
     return json.dumps(text, ensure_ascii=False)

@@ -9,6 +9,7 @@ from langchain_petals.schemas.json_schema import (
     pointer_of,
     resolved,
     subschemas,
+    target_of,
 )
 from langchain_petals.schemas.object_schema import (
     PARAMETERS,
@@ -41,5 +42,6 @@ __all__ = [
     "resolved",
     "schema_of_class",
     "subschemas",
+    "target_of",
     "without_titles",
 ]

@@ -56,6 +56,13 @@ def path_of(reference: str) -> Path:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
 
 
+def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None:
+    """Return the path that a schema's `$ref` points to; None if it is not one of the document's `parts`."""
+    reference = part.get("$ref")
+    path = path_of(reference) if isinstance(reference, str) and reference.startswith("#") else None
+    return path if path in parts else None
+
+
 def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
     """Return a schema with its references replaced by their targets, not those inside of it.
 
@@ -63,11 +70,8 @@ def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
         part: A schema, or any other value in place of one.
         parts: All schemas of the document, from `subschemas`.
     """
-    seen: list[str] = []
-    while isinstance(part, dict) and isinstance(reference := part.get("$ref"), str) and reference not in seen:
-        target = parts.get(path_of(reference)) if reference.startswith("#") else None
-        if target is None:
-            break
-        seen.append(reference)
-        part = {**target, **{key: value for key, value in part.items() if key != "$ref"}}
+    seen: set[Path] = set()
+    while isinstance(part, dict) and (target := target_of(part, parts)) is not None and target not in seen:
+        seen.add(target)
+        part = {**parts[target], **{key: value for key, value in part.items() if key != "$ref"}}
     return part

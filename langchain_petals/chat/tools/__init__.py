@@ -1,4 +1,4 @@
-"""Tools: their schemas, how models write calls, and how calls are read."""
+"""Tools: their schemas, the formats of tool calls, and the parser of calls."""
 
 from langchain_petals.chat.tools.formats import HERMES, Mode, ToolFormat, chosen_tools, find_format, is_for_one_call
 from langchain_petals.chat.tools.invalid_calls import BEYOND_REPAIR, arguments_of, problem_of, written_in

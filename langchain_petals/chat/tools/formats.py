@@ -1,16 +1,16 @@
-r"""How models write tool calls: the wire formats, and what decoding must keep to.
+r"""The formats in which models write tool calls.
 
-A format knows how the model was trained to write a call. From the tools it makes a constraint for the engine, so that
-what is written parses and fits the tool's schema; it parses answers, and renders calls as they were written, so that a
-conversation goes on from tokens that the servers have seen already.
+A format describes how a model was trained to write calls. It makes a constraint for the engine, so that calls can be
+parsed and fit the schemas of their tools. It parses answers. And it renders calls exactly as they were written, so that
+the servers can reuse the tokens of a conversation.
 
     "hermes"     <tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>, once for each call (Hermes, Qwen)
-    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, or comes behind a text and
-                 `<|python_tag|>`; "llama-3.1-python-tag" where the tag is always there
+    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, or comes after text and
+                 `<|python_tag|>`; in "llama-3.1-python-tag", always after the tag
     "mistral"    [TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, ...]
 
-A call that could be written in two ways is read in both, but rendered in one: "llama-3.1" takes a tag that no text
-precedes, and leaves it out.
+A call that can be written in two ways is parsed in both, but rendered in one: "llama-3.1" parses a tag at the
+beginning of an answer, and renders none there.
 """
 
 from __future__ import annotations
@@ -32,78 +32,78 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tools.schema import Tool
 
 Mode = Literal["auto", "none", "any"]
-"""Whether the model decides by itself to call tools, may not, or must."""
+"""Whether the model may ("auto"), must not ("none") or must ("any") call tools."""
 
 
 class ToolFormat(Protocol):
-    """One way to write tool calls."""
+    """A format of tool calls."""
 
     @property
     def name(self) -> str:
-        """What users call it."""
+        """Name of the format, as users give it."""
 
     def constraint(
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
     ) -> Constraint:
-        """Return what an answer has to keep to.
+        """Return the constraint on an answer.
 
         Args:
-            tools: What may be called.
-            mode: Whether something may, must or must not be called.
-            parallel: Whether one answer may hold several calls, where the format can.
-            otherwise: Grammar of an answer that calls nothing, where something may be called; None for free text. It
-                must not begin as a call does, since a lexer cannot look ahead: take the `marked` format.
+            tools: The tools that may be called.
+            mode: Whether the model may, must or must not call tools.
+            parallel: Whether an answer may contain several calls, if the format can.
+            otherwise: Grammar of an answer without calls; None for free text. No call may begin like such an answer,
+                since the lexer cannot look ahead: use the `marked` format.
 
         Raises:
-            InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
+            InvalidRequestError: No grammar can enforce a tool's schema; names the tool.
         """
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """What begins a call, wherever it comes."""
+        """Start markers, which begin a call anywhere in an answer."""
 
     @property
     def instructions(self) -> str:
-        """How to write a call, for models whose template does not say."""
+        """Instructions for models whose template does not tell them how to write a call."""
 
     @property
     def marked(self) -> ToolFormat:
-        """The format for answers that are calls, with a marker before each or all, or an object that is none."""
+        """The same format, but calls always have a start marker, so that an object without one is no call."""
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return what takes one answer apart.
+        """Return a parser of one answer.
 
         Args:
-            tools: What may be called.
+            tools: The tools that may be called.
         """
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return an answer's text as the model writes it.
 
         Args:
-            calls: Its tool calls.
-            content: Its text.
+            calls: Tool calls of the answer.
+            content: Text of the answer.
         """
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return what tells a model about tools when its template does not."""
+        """Return a system prompt about tools, for models whose template does not render them."""
 
 
 @dataclass(frozen=True)
 class JsonFormat:
     """A format whose calls are JSON objects between markers.
 
-    The Lark fragments may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
+    The Lark expressions may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
 
     Attributes:
-        name: What users call it.
+        name: Name of the format, as users give it.
         delimiters: The texts that separate calls from other text.
-        calls: Fragment for what comes after the start marker if there may be several calls.
-        one_call: Fragment for what comes after the start marker if there may be one.
-        forced: Fragment for an answer that is several calls.
-        forced_once: Fragment for an answer that is one call.
-        goes_on: Whether text and further calls may come after the end marker.
-        wrapping: What is put before, between and after the objects of an answer.
+        calls: Lark expression of the text after a start marker, with several calls.
+        one_call: Lark expression of the text after a start marker, with one call.
+        forced: Lark expression of an answer that consists of several calls.
+        forced_once: Lark expression of an answer that consists of one call.
+        goes_on: Whether text and further calls may follow the end marker.
+        wrapping: Texts before, between and after the objects of an answer.
     """
 
     name: str
@@ -118,7 +118,7 @@ class JsonFormat:
     def constraint(
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
     ) -> Constraint:
-        """Return what an answer has to keep to; see `ToolFormat.constraint`."""
+        """Return the constraint on an answer; see `ToolFormat.constraint`."""
         delimiters = self.delimiters
         if mode == "none":
             return Constraint(triggers=self._forbidden(tools))
@@ -139,16 +139,12 @@ class JsonFormat:
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
 
     def _forbidden(self, tools: Sequence[Tool]) -> tuple[Trigger, ...]:
-        """Return what must not be written where nothing may be called; an object that names no tool is as good as any.
-
-        Args:
-            tools: What might be called.
-        """
+        """Return triggers that forbid calls of these tools; objects with other names are allowed."""
         starts = [Trigger(start, None) for start in self.delimiters.starts]
         return (*starts, *(Trigger(marker, None, at_start=True) for marker in self._bare(tools)))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
-        """Return how calls of these tools may begin without a marker; other JSON is text."""
+        """Return the beginnings of these tools' calls without a marker; other JSON is text."""
         names = [_json(tool["function"]["name"]) for tool in tools]
         return [begin + name for begin in self.delimiters.bare for name in names]
 
@@ -166,12 +162,12 @@ class JsonFormat:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """What begins a call; see `ToolFormat.markers`."""
+        """Start markers; see `ToolFormat.markers`."""
         return self.delimiters.starts
 
     @property
     def instructions(self) -> str:
-        """How to write a call; see `ToolFormat.instructions`."""
+        """Instructions how to write a call; see `ToolFormat.instructions`."""
         before, _, after = self.wrapping
         call = f'{before}{{"name": <name>, "{self.delimiters.arguments}": <arguments>}}{after}'
         return (
@@ -181,7 +177,7 @@ class JsonFormat:
 
     @property
     def marked(self) -> JsonFormat:
-        """The format for answers that are calls or an object; see `ToolFormat.marked`."""
+        """The same format, always with a start marker; see `ToolFormat.marked`."""
         delimiters = replace(self.delimiters, bare=(), leading=True)
         if not self.delimiters.bare:
             return replace(self, delimiters=delimiters)
@@ -195,7 +191,7 @@ class JsonFormat:
         )
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return what takes one answer apart; see `ToolFormat.parser`."""
+        """Return a parser of one answer; see `ToolFormat.parser`."""
         return ToolCallParser(self.delimiters, self._bare(tools), check=ArgumentCheck(tools).problem)
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
@@ -205,12 +201,12 @@ class JsonFormat:
         if not objects:
             return content
         before, between, after = self.wrapping
-        if content:  # without a marker it would be text: only a whole answer can do without
+        if content:  # after text, an object without a marker would be text, too
             before = self.delimiters.before + (self.delimiters.starts[0] if self.delimiters.bare else before)
         return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return what tells a model about tools; see `ToolFormat.system_prompt`."""
+        """Return a system prompt about tools; see `ToolFormat.system_prompt`."""
         described = "\n".join(_json(tool) for tool in tools)
         return (
             "# Tools\n\nYou may call functions to assist with the user's request. Their signatures are:\n"
@@ -219,25 +215,25 @@ class JsonFormat:
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
-    """Return what a `tool_choice` of LangChain's, OpenAI's or Anthropic's kind means.
+    """Return the mode and the tools of a `tool_choice` in the format of LangChain, OpenAI or Anthropic.
 
     Args:
         choice: None or "auto"; "none" or False; "any", "required" or True; a tool's name;
             `{"type": "function", "function": {"name": ...}}`, `{"type": "tool", "name": ...}`, `{"type": "any"}`, ...
-        tools: What is bound.
+        tools: The bound tools.
 
     Returns:
         The mode, and the tools that may be called.
 
     Raises:
-        InvalidRequestError: It names a tool that is not bound, or is nothing of these.
+        InvalidRequestError: It names a tool that is not bound, or is none of these.
     """
     if isinstance(choice, dict):
         described = choice.get("function", choice)
         if not isinstance(described, dict) or not (described.get("name") or choice.get("type")):
             msg = f'tool_choice={choice!r} names no tool; write {{"type": "function", "function": {{"name": ...}}}}'
             raise InvalidRequestError(msg)
-        if described.get("name") is not None:  # a tool, even one that is called "any"
+        if described.get("name") is not None:  # a tool, even if its name is "any"
             return "any", _named(described["name"], tools)
         choice = choice.get("type")
     if choice is None or choice == "auto":
@@ -253,7 +249,7 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
 
 
 def is_for_one_call(choice: Any) -> bool:
-    """Return whether a `tool_choice` asks for one call: of a certain tool, or since Anthropic's kind says so."""
+    """Whether a `tool_choice` asks for one call: it names a tool, or disables parallel calls as Anthropic's can."""
     if isinstance(choice, dict):
         return bool(choice.get("disable_parallel_tool_use", "name" in choice.get("function", choice)))
     return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
@@ -269,7 +265,7 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
 
 
 def _lark_rule(tool: Tool) -> str:
-    """Return what stands for a tool's arguments in a Lark rule."""
+    """Return a tool's arguments as an expression in a Lark rule, validated."""
     rule = arguments_rule(tool["function"]).rule
     validated(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
     return rule
@@ -331,15 +327,15 @@ FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LL
 
 
 def find_format(name: str | None, template: str | None) -> ToolFormat:
-    """Return the format of a model.
+    """Return the tool format of a model.
 
     Args:
-        name: The one to use; None to find out.
-        template: The source of the chat template that the model's tools are rendered with, where a format leaves its
-            marks; None if there is none.
+        name: Name of the format; None to detect it.
+        template: Source of the chat template that renders the model's tools; None if there is none. A format is
+            detected by its markers in it.
 
     Returns:
-        The format that was named, or the one of the template; Hermes' where nothing points to another.
+        The named or detected format, or else that of Hermes.
 
     Raises:
         InvalidRequestError: There is no format of this name.

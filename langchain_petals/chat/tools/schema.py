@@ -1,4 +1,4 @@
-"""What can be a tool, and how it is written down: in OpenAI's form, with a JSON schema of its arguments."""
+"""Conversion of tools to OpenAI's format, and the JSON schemas of their arguments."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from langchain_petals.grammars import SchemaRule
 
 Tool = dict[str, Any]
-"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+"""A tool in OpenAI's format: `{"type": "function", "function": {"name": ..., "parameters": <JSON schema>}}`."""
 
 
 def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
-    """Return tools in OpenAI's form; see `openai_tool`.
+    """Return tools in OpenAI's format; see `openai_tool`.
 
     Raises:
-        InvalidRequestError: They are no list, or one of them is no tool.
+        InvalidRequestError: This is not a list, or one of them is not a tool.
     """
     if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
         msg = f"tools: a list of tools is needed (got {tools!r})"
@@ -46,17 +46,17 @@ def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
 
 
 def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
-    """Return a tool in OpenAI's form.
+    """Return a tool in OpenAI's format.
 
     Args:
         tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
-            in the form of OpenAI, Anthropic or the Model Context Protocol.
+            in the format of OpenAI, Anthropic or the Model Context Protocol.
         strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
 
     Raises:
-        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+        InvalidRequestError: It is none of these. Tools that only run on a provider's servers are refused, too.
     """
-    found = _of_dictionary(tool) if isinstance(tool, dict) else _of_object(tool)
+    found = _from_dictionary(tool) if isinstance(tool, dict) else _from_object(tool)
     function = found.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise _no_tool(tool)
@@ -79,8 +79,8 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
     return {**found, "function": {**function, "strict": strict}}
 
 
-def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
-    """Bring a dictionary into OpenAI's form."""
+def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
+    """Convert a dictionary to OpenAI's format."""
     if "function" in tool:
         return tool
     parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
@@ -97,8 +97,8 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **described, **schema}}
 
 
-def _of_object(tool: Any) -> dict[str, Any]:
-    """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
+def _from_object(tool: Any) -> dict[str, Any]:
+    """Convert a function, a class or a LangChain tool to OpenAI's format."""
     try:
         schema = _schema_of(tool)
         found = _from_class(schema or {}) if is_schema_class(tool) else convert_to_openai_tool(tool)
@@ -106,10 +106,10 @@ def _of_object(tool: Any) -> dict[str, Any]:
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
     if schema is not None:
-        if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
+        if not contains_itself(schema):  # easier to read, and the same as LangChain does
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
         parameters = without_titles(schema)
-        parameters.pop("description", None)  # which the tool has itself
+        parameters.pop("description", None)  # the tool has it
         found["function"]["parameters"] = parameters
     return found
 
@@ -120,12 +120,13 @@ def _from_class(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if only LangChain knows.
+    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if LangChain's is used.
 
-    LangChain's own conversion knows neither aliases nor the keys of maps, and allows anything in what contains itself.
+    LangChain's own conversion ignores aliases and the keys of maps, and allows anything in classes that contain
+    themselves.
     """
     if isinstance(tool, BaseTool):
-        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one text
+        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one string
             return None
         tool = _arguments_of(tool)
     elif inspect.isroutine(tool):
@@ -143,11 +144,11 @@ def _schema_of(tool: Any) -> dict[str, Any] | None:
 
 
 def _arguments_of(tool: BaseTool) -> Any:
-    """Return the class that a tool reads its arguments with, without what LangChain injects."""
+    """Return the class that validates a tool's arguments, without the arguments that LangChain injects."""
     for_model, complete = tool.tool_call_schema, tool.args_schema
     if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
         return for_model
-    # LangChain overlooks fields with a `validation_alias`; what it saw and left out is injected
+    # LangChain ignores fields with a `validation_alias`; the fields that it knows but leaves out are injected
     injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
     fields: Any = {
         name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
@@ -167,11 +168,10 @@ def _no_tool(tool: Any) -> InvalidRequestError:
 def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of a function's arguments.
 
-    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
-    False, which leaves it as it is.
+    Objects in it are closed (see `closed`), unless `strict` is False.
 
     Args:
-        function: The `function` of a tool in OpenAI's form.
+        function: The `function` of a tool in OpenAI's format.
     """
     parameters = (function.get("parameters") or {}) | {"type": "object"}
     if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
@@ -180,23 +180,23 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
-    """Return the grammar of a function's arguments, and what it does not keep to.
+    """Return a function's arguments as an expression in a Lark rule, with the keywords that it does not enforce.
 
     Args:
-        function: The `function` of a tool in OpenAI's form; with `strict`, its schema has to be kept to as a whole.
+        function: The `function` of a tool in OpenAI's format.
 
     Raises:
-        InvalidRequestError: It cannot be; names the tool.
+        InvalidRequestError: It is strict, and no grammar can enforce its whole schema; names the tool.
     """
     strict = function.get("strict") is True
     return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
 class ArgumentCheck:
-    """Tells what is wrong with a call's arguments that a grammar could not see to.
+    """Checks the arguments of calls against the keywords that the grammar does not enforce.
 
     Args:
-        tools: What may be called.
+        tools: The tools that may be called.
     """
 
     def __init__(self, tools: Iterable[Tool]) -> None:
@@ -206,7 +206,7 @@ class ArgumentCheck:
             self._schemas.setdefault(function["name"], []).append(schema)
 
     def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """Return why the arguments fit none of the tools of this name; None if they do."""
+        """Return why the arguments fit no tool of this name; None if they fit one."""
         schemas = self._schemas.get(name, [None])
         if None in schemas:
             return None

@@ -102,7 +102,7 @@ def test_strict_schema_that_no_grammar_expresses_is_refused_at_once(
 ) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"x": {"not": {}}}}
     strict = None if named else True
-    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be kept to"):
+    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be enforced"):
         chat.with_structured_output(
             {"name": "N", "schema": schema, "strict": True} if named else schema, method=method, strict=strict
         )
