@@ -243,9 +243,7 @@ def test_model_sees_the_keywords_that_the_grammar_leaves_out(saying: Callable[..
 
 
 @pytest.mark.parametrize("tool_format", FORMATS)
-def test_invalid_call_leaves_other_calls_of_the_answer_valid(
-    saying: Callable[..., ChatPetals], tool_format: str
-) -> None:
+def test_invalid_call_leaves_the_other_calls_valid(saying: Callable[..., ChatPetals], tool_format: str) -> None:
     wire = FORMATS[tool_format]
     calls = [{"name": "f", "args": {"x": value}, "id": None} for value in ("yes", "no", "perhaps")]
     said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])  # type: ignore[arg-type]
