@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
-from langchain_petals.chat.tools.schema import ArgumentCheck, arguments_rule
+from langchain_petals.chat.tools.schema import argument_problem, arguments_rule
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string, validated
 
@@ -35,12 +36,31 @@ Mode = Literal["auto", "none", "any"]
 """Whether the model may ("auto"), must not ("none") or must ("any") call tools."""
 
 
-class ToolFormat(Protocol):
-    """A format of tool calls."""
+@dataclass(frozen=True)
+class ToolFormat:
+    """A format whose calls are JSON objects between markers.
 
-    @property
-    def name(self) -> str:
-        """Name of the format, as users give it."""
+    The Lark expressions may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
+
+    Attributes:
+        name: Name of the format, as users give it.
+        delimiters: The texts that separate calls from other text.
+        calls: Lark expression of the text after a start marker, with several calls.
+        one_call: Lark expression of the text after a start marker, with one call.
+        wrapping: Texts before, between and after the objects of an answer.
+        forced: Lark expression of an answer that consists of several calls.
+        forced_once: Lark expression of an answer that consists of one call.
+        goes_on: Whether text and further calls may follow the end marker.
+    """
+
+    name: str
+    delimiters: Delimiters
+    calls: str
+    one_call: str
+    wrapping: tuple[str, str, str]
+    forced: str = "open calls"
+    forced_once: str = "open calls"
+    goes_on: bool = False
 
     def constraint(
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
@@ -57,71 +77,11 @@ class ToolFormat(Protocol):
         Raises:
             InvalidRequestError: No grammar can enforce a tool's schema; names the tool.
         """
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Start markers, which begin a call anywhere in an answer."""
-
-    @property
-    def instructions(self) -> str:
-        """Instructions for models whose template does not tell them how to write a call."""
-
-    @property
-    def marked(self) -> ToolFormat:
-        """The same format, but calls always have a start marker, so that an object without one is no call."""
-
-    def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return a parser of one answer.
-
-        Args:
-            tools: The tools that may be called.
-        """
-
-    def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
-        """Return an answer's text as the model writes it.
-
-        Args:
-            calls: Tool calls of the answer.
-            content: Text of the answer.
-        """
-
-    def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return a system prompt about tools, for models whose template does not render them."""
-
-
-@dataclass(frozen=True)
-class JsonFormat:
-    """A format whose calls are JSON objects between markers.
-
-    The Lark expressions may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
-
-    Attributes:
-        name: Name of the format, as users give it.
-        delimiters: The texts that separate calls from other text.
-        calls: Lark expression of the text after a start marker, with several calls.
-        one_call: Lark expression of the text after a start marker, with one call.
-        forced: Lark expression of an answer that consists of several calls.
-        forced_once: Lark expression of an answer that consists of one call.
-        goes_on: Whether text and further calls may follow the end marker.
-        wrapping: Texts before, between and after the objects of an answer.
-    """
-
-    name: str
-    delimiters: Delimiters
-    calls: str
-    one_call: str
-    forced: str
-    forced_once: str
-    goes_on: bool
-    wrapping: tuple[str, str, str]
-
-    def constraint(
-        self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
-    ) -> Constraint:
-        """Return the constraint on an answer; see `ToolFormat.constraint`."""
         delimiters = self.delimiters
-        if mode == "none":
-            return Constraint(triggers=self._forbidden(tools))
+        if mode == "none":  # objects that call none of the tools are allowed
+            forbidden = [Trigger(start, None) for start in delimiters.starts]
+            forbidden += [Trigger(begin, None, at_start=True) for begin in self._bare(tools)]
+            return Constraint(triggers=tuple(forbidden))
         markers = {"open": delimiters.starts[0]}
         if len(delimiters.end) > 1:
             markers["close"] = delimiters.end
@@ -137,11 +97,6 @@ class JsonFormat:
             rest = f"start: {lark_string(self._after_name)} arguments {lark_string('}')}\narguments: {_lark_rule(tool)}"
             triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
         return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
-
-    def _forbidden(self, tools: Sequence[Tool]) -> tuple[Trigger, ...]:
-        """Return triggers that forbid calls of these tools; objects with other names are allowed."""
-        starts = [Trigger(start, None) for start in self.delimiters.starts]
-        return (*starts, *(Trigger(marker, None, at_start=True) for marker in self._bare(tools)))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
         """Return the beginnings of these tools' calls without a marker; other JSON is text."""
@@ -162,12 +117,12 @@ class JsonFormat:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Start markers; see `ToolFormat.markers`."""
+        """Start markers, which begin a call anywhere in an answer."""
         return self.delimiters.starts
 
     @property
     def instructions(self) -> str:
-        """Instructions how to write a call; see `ToolFormat.instructions`."""
+        """Instructions for models whose template does not tell them how to write a call."""
         before, _, after = self.wrapping
         call = f'{before}{{"name": <name>, "{self.delimiters.arguments}": <arguments>}}{after}'
         return (
@@ -176,26 +131,20 @@ class JsonFormat:
         )
 
     @property
-    def marked(self) -> JsonFormat:
-        """The same format, always with a start marker; see `ToolFormat.marked`."""
+    def marked(self) -> ToolFormat:
+        """The same format, but calls always have a start marker, so that an object without one is no call."""
         delimiters = replace(self.delimiters, bare=(), leading=True)
         if not self.delimiters.bare:
             return replace(self, delimiters=delimiters)
-        marker, (_, between, after) = self.delimiters.starts[0], self.wrapping
-        return replace(
-            self,
-            delimiters=delimiters,
-            forced="open calls",
-            forced_once="open calls",
-            wrapping=(marker, between, after),
-        )
+        wrapping = (self.delimiters.starts[0], *self.wrapping[1:])
+        return replace(self, delimiters=delimiters, forced="open calls", forced_once="open calls", wrapping=wrapping)
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return a parser of one answer; see `ToolFormat.parser`."""
-        return ToolCallParser(self.delimiters, self._bare(tools), check=ArgumentCheck(tools).problem)
+        """Return a parser of one answer, in which these tools may be called."""
+        return ToolCallParser(self.delimiters, self._bare(tools), check=partial(argument_problem, tools))
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
-        """Return an answer's text; see `ToolFormat.render`."""
+        """Return the text of an answer with these calls and this content, as the model writes it."""
         key = self.delimiters.arguments
         objects = [f'{{"name": {_json(call["name"])}, "{key}": {_json(call["args"])}}}' for call in calls]
         if not objects:
@@ -206,7 +155,7 @@ class JsonFormat:
         return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return a system prompt about tools; see `ToolFormat.system_prompt`."""
+        """Return a system prompt about tools, for models whose template does not render them."""
         described = "\n".join(_json(tool) for tool in tools)
         return (
             "# Tools\n\nYou may call functions to assist with the user's request. Their signatures are:\n"
@@ -275,18 +224,17 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-HERMES = JsonFormat(
+HERMES = ToolFormat(
     name="hermes",
     delimiters=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
     calls=r'"\n" object "\n" close',
     one_call=r'"\n" object "\n" close',
-    forced=r'open calls ("\n" open calls)*',
-    forced_once="open calls",
-    goes_on=True,
     wrapping=("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+    forced=r'open calls ("\n" open calls)*',
+    goes_on=True,
 )
 
-LLAMA = JsonFormat(
+LLAMA = ToolFormat(
     name="llama-3.1",
     delimiters=Delimiters(
         ("<|python_tag|>",),
@@ -297,10 +245,9 @@ LLAMA = JsonFormat(
     ),
     calls="object",
     one_call="object",
+    wrapping=("", "; ", ""),
     forced="calls",
     forced_once="calls",
-    goes_on=False,
-    wrapping=("", "; ", ""),
 )
 
 LLAMA_PYTHON_TAG = replace(
@@ -311,14 +258,11 @@ LLAMA_PYTHON_TAG = replace(
     wrapping=("<|python_tag|>", "; ", ""),
 )
 
-MISTRAL = JsonFormat(
+MISTRAL = ToolFormat(
     name="mistral",
     delimiters=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
     calls=f'" [" object ({lark_string(ITEM_SEPARATOR)} object)* "]"',
     one_call='" [" object "]"',
-    forced="open calls",
-    forced_once="open calls",
-    goes_on=False,
     wrapping=("[TOOL_CALLS] [", ITEM_SEPARATOR, "]"),
 )
 

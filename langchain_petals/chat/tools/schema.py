@@ -192,23 +192,16 @@ def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
     return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
-class ArgumentCheck:
-    """Checks the arguments of calls against the keywords that the grammar does not enforce.
+def argument_problem(tools: Iterable[Tool], name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return why the arguments of a call break a keyword that the grammar does not enforce; None if they do not.
 
     Args:
         tools: The tools that may be called.
+        name: Name of the called tool; if several have it, the arguments must fit one of them.
+        arguments: The arguments.
     """
-
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self._schemas: dict[str, list[dict[str, Any] | None]] = {}
-        for function in (tool["function"] for tool in tools):
-            schema = arguments_schema(function) if arguments_rule(function).left_out else None
-            self._schemas.setdefault(function["name"], []).append(schema)
-
-    def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """Return why the arguments fit no tool of this name; None if they fit one."""
-        schemas = self._schemas.get(name, [None])
-        if None in schemas:
-            return None
-        problems = [schema_check(schema).problem(arguments) for schema in schemas if schema is not None]
-        return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"
+    problems: list[str | None] = []
+    for function in (tool["function"] for tool in tools if tool["function"]["name"] == name):
+        check = schema_check(arguments_schema(function)) if arguments_rule(function).left_out else None
+        problems.append(None if check is None else check.problem(arguments))
+    return None if not problems or None in problems else f"its arguments break the schema of the tool: {problems[0]}"

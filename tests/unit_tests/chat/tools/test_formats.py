@@ -19,7 +19,7 @@ from langchain_petals.chat.tools.formats import (
     LLAMA,
     LLAMA_PYTHON_TAG,
     MISTRAL,
-    JsonFormat,
+    ToolFormat,
     chosen_tools,
     find_format,
     is_for_one_call,
@@ -68,7 +68,7 @@ formats = pytest.mark.parametrize("wire", FORMATS.values(), ids=FORMATS.keys())
 
 
 def parts_of(
-    wire: JsonFormat, said: str, cuts: Sequence[int] = (), names: Sequence[str] = ("f", "g", *BY_NAME)
+    wire: ToolFormat, said: str, cuts: Sequence[int] = (), names: Sequence[str] = ("f", "g", *BY_NAME)
 ) -> list[Part]:
     """Feed a text in pieces of these sizes; return the parts, with those of one text or call joined."""
     numbers = itertools.count()
@@ -108,7 +108,7 @@ def content_of(parts: Sequence[Part]) -> str:
 @pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer", "llama_tokenizer"])
 def test_forced_calls_parse_fit_their_schemas_and_render_back(
-    wire: JsonFormat, name: str, request: pytest.FixtureRequest, *, parallel: bool
+    wire: ToolFormat, name: str, request: pytest.FixtureRequest, *, parallel: bool
 ) -> None:
     tokenizer = request.getfixturevalue(name)
     grammars, numbers = Grammars(tokenizer), set()
@@ -128,7 +128,7 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
 
 
 @formats
-def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_free_text_may_turn_into_calls(wire: ToolFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
     bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
     for start in (*wire.delimiters.starts, *bare):
         before = "" if start in bare else f"Well.{wire.delimiters.before}"
@@ -163,7 +163,7 @@ def test_text_may_come_between_calls(byte_tokenizer: PreTrainedTokenizerFast) ->
 
 
 @formats
-def test_mode_none_forbids_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mode_none_forbids_calls(wire: ToolFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
     bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
     for start in (*wire.delimiters.starts, *bare):
         request = Request([40], len(start) + 9, Sampling(greedy=True), constraint=wire.constraint(TOOLS, "none"))
@@ -182,7 +182,7 @@ def test_mode_none_allows_objects_that_are_no_calls(byte_tokenizer: PreTrainedTo
 @pytest.mark.parametrize(
     ("schema", "reason"), [({"not": {}}, "not"), ({"minProperties": 3}, "twice"), ({"const": float("nan")}, "JSON")]
 )
-def test_error_for_a_strict_schema_names_its_tool(wire: JsonFormat, schema: Any, reason: str) -> None:
+def test_error_for_a_strict_schema_names_its_tool(wire: ToolFormat, schema: Any, reason: str) -> None:
     odd = tool("odd", {"type": "object", "properties": {"x": schema}})
     odd["function"]["strict"] = True
     with pytest.raises(InvalidRequestError, match=rf"the schema of tool 'odd' .*{reason}"):
@@ -275,7 +275,7 @@ def test_call_cannot_be_forced_without_tools() -> None:
         (None, HERMES),
     ],
 )
-def test_format_is_detected_in_the_template(template: str | None, expected: JsonFormat) -> None:
+def test_format_is_detected_in_the_template(template: str | None, expected: ToolFormat) -> None:
     assert find_format(None, template) is expected
 
 
@@ -286,7 +286,7 @@ def test_format_can_be_named() -> None:
 
 
 @formats
-def test_system_prompt_has_tools_and_instructions(wire: JsonFormat) -> None:
+def test_system_prompt_has_tools_and_instructions(wire: ToolFormat) -> None:
     prompt = wire.system_prompt(TOOLS)
     assert all(json.dumps(each, ensure_ascii=False) in prompt for each in TOOLS)
     example = wire.render([{"name": "N", "args": {}, "id": None}])
@@ -356,7 +356,7 @@ CALL = '{"name": "f", "arguments": {"x": 1}}'
         ),
     ],
 )
-def test_answer_is_split_into_text_and_calls(wire: JsonFormat, said: str, expected: list[Part]) -> None:
+def test_answer_is_split_into_text_and_calls(wire: ToolFormat, said: str, expected: list[Part]) -> None:
     assert parts_of(wire, said) == expected
 
 
@@ -374,7 +374,7 @@ def test_answer_is_split_into_text_and_calls(wire: JsonFormat, said: str, expect
         (LLAMA, '{"name": "f", "parameters": 1}', "parameters are no JSON object", ""),
     ],
 )
-def test_unparsable_call_is_broken(wire: JsonFormat, said: str, error: str, after: str) -> None:
+def test_unparsable_call_is_broken(wire: ToolFormat, said: str, error: str, after: str) -> None:
     parts = parts_of(wire, said + after)
     [broken] = [part for part in parts if isinstance(part, BrokenCall)]
     rest = parts[parts.index(broken) + 1 :]
@@ -398,7 +398,7 @@ def test_arguments_are_returned_as_they_are_written() -> None:
 
 
 @formats
-def test_object_without_marker_is_text_in_the_marked_format(wire: JsonFormat) -> None:
+def test_object_without_marker_is_text_in_the_marked_format(wire: ToolFormat) -> None:
     said = '{"name": "f", "parameters": {}}'
     assert parts_of(wire.marked, said) == [TextPart(said)]
     written = wire.marked.render([{"name": "f", "args": {}, "id": None}])
@@ -430,7 +430,7 @@ WORDS = st.lists(
 
 @formats
 @given(words=WORDS, cuts=st.lists(st.integers(1, 9), max_size=60))
-def test_parts_do_not_depend_on_how_the_text_is_cut(wire: JsonFormat, words: list[str], cuts: list[int]) -> None:
+def test_parts_do_not_depend_on_how_the_text_is_cut(wire: ToolFormat, words: list[str], cuts: list[int]) -> None:
     said = "".join(words)
     whole = parts_of(wire, said)
     assert parts_of(wire, said, cuts) == whole
@@ -461,7 +461,7 @@ ARGUMENTS = st.dictionaries(
     content=st.sampled_from(["", "One moment.", "One\n"]),
     cuts=st.lists(st.integers(1, 9), max_size=60),
 )
-def test_rendered_answer_is_parsed_back(wire: JsonFormat, calls: Any, content: str, cuts: list[int]) -> None:
+def test_rendered_answer_is_parsed_back(wire: ToolFormat, calls: Any, content: str, cuts: list[int]) -> None:
     said = wire.render(calls, content)
     parts = parts_of(wire, said, cuts, [call["name"] for call in calls])
     assert calls_in(parts) == calls
