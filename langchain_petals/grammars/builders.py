@@ -16,12 +16,12 @@ from llguidance import LLMatcher
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars.check import SchemaCheck, checkable_schema
 from langchain_petals.grammars.exact import (
-    compile_error,
     format_to_pattern,
+    grammar_error,
     has_discriminator,
     make_exact,
-    reason_in,
     relax_one_of,
+    schema_error,
 )
 from langchain_petals.grammars.loosening import LeftOut, remove_refused, remove_unsupported
 from langchain_petals.schemas import subschemas
@@ -115,7 +115,7 @@ def _schema_rule(text: str, name: str, strict: bool) -> SchemaRule:  # noqa: FBT
     schema = json.loads(text)
     make_exact(schema)
     left_out = remove_unsupported(schema)
-    if compile_error(_styled(schema)) is not None:
+    if schema_error(_styled(schema)) is not None:
         left_out += remove_refused(schema)
     if strict and left_out:
         msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be enforced: {left_out[0].reason}"
@@ -178,9 +178,9 @@ def validated(grammar: str, name: str) -> str:
     Raises:
         InvalidRequestError: It does not compile; has llguidance's reason.
     """
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
-    if is_error:
-        msg = f"{name} cannot be used to constrain an answer: {reason_in(messages[0])}"
+    reason = grammar_error(grammar)
+    if reason is not None:
+        msg = f"{name} cannot be used to constrain an answer: {reason}"
         raise InvalidRequestError(msg)
     return grammar
 

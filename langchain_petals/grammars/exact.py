@@ -90,25 +90,25 @@ def format_to_pattern(part: dict[str, Any]) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _is_known(name: str) -> bool:
-    return compile_error({"type": "string", "format": name}) is None
+    return schema_error({"type": "string", "format": name}) is None
 
 
 @functools.lru_cache(maxsize=256)
 def is_supported_pattern(pattern: str) -> bool:
     """Whether llguidance supports a regular expression; it has no look-around, for instance."""
-    return compile_error({"type": "string", "pattern": pattern}) is None
+    return schema_error({"type": "string", "pattern": pattern}) is None
 
 
-def compile_error(schema: Mapping[str, Any]) -> str | None:
+def schema_error(schema: Mapping[str, Any]) -> str | None:
     """Return why llguidance refuses a schema; None if it does not."""
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {json.dumps(schema)}")
-    return reason_in(messages[0]) if is_error else None
+    return grammar_error(f"start: %json {json.dumps(schema)}")
 
 
-def reason_in(message: str) -> str:
-    """Return the reason in an error message of llguidance, without the generated grammar that follows it."""
-    reason = message.partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip()
-    return reason.removeprefix("failed to compile JSON schema: ")
+def grammar_error(grammar: str) -> str | None:
+    """Return why llguidance refuses a grammar, without the grammar that follows in its message; None if it does not."""
+    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    reason = messages[0].partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip() if is_error else None
+    return reason and reason.removeprefix("failed to compile JSON schema: ")
 
 
 def _close_bounds(part: dict[str, Any]) -> None:

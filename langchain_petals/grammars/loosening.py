@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.disjoint import are_disjoint
-from langchain_petals.grammars.exact import compile_error, is_supported_pattern, relax_one_of
+from langchain_petals.grammars.exact import is_supported_pattern, relax_one_of, schema_error
 from langchain_petals.grammars.map_keys import rewrite_property_names
 from langchain_petals.schemas import DEFINITIONS, pointer_of, subschemas, target_of
 
@@ -90,7 +90,7 @@ def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
         _drop_without_effect(part)
         for keyword, companions in _COMPANIONS.items():
             if keyword in part:
-                left_out.append(LeftOut(keyword, path, compile_error({keyword: part[keyword]}) or _NOT_EXPRESSIBLE))
+                left_out.append(LeftOut(keyword, path, schema_error({keyword: part[keyword]}) or _NOT_EXPRESSIBLE))
                 for each in (keyword, *companions):
                     part.pop(each, None)
                     removed.append((*path, each))
@@ -122,7 +122,7 @@ def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     if "propertyNames" in part and not rewrite_property_names(part, parts):
         yield "propertyNames", _NOT_EXPRESSIBLE
     if isinstance(part.get("pattern"), str) and not is_supported_pattern(part["pattern"]):
-        yield "pattern", compile_error({"type": "string", "pattern": part.pop("pattern")}) or ""
+        yield "pattern", schema_error({"type": "string", "pattern": part.pop("pattern")}) or ""
     if isinstance(part.get("patternProperties"), dict) and (reason := _merge_patterns(part)):
         yield "patternProperties", reason
     least, required = part.get("minProperties"), part.get("required")
@@ -138,7 +138,7 @@ def _merge_patterns(part: dict[str, Any]) -> str | None:
     """Merge patterns that llguidance cannot distinguish into `additionalProperties`; return why, if there are any."""
     patterns: dict[str, Any] = part["patternProperties"]
     lost = [pattern for pattern in patterns if not is_supported_pattern(pattern)]
-    reason = compile_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
+    reason = schema_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
     if reason is None:
         return None
     values = [patterns[pattern] for pattern in lost or patterns]
@@ -162,7 +162,7 @@ def remove_refused(schema: dict[str, Any]) -> list[LeftOut]:
     parts = dict(subschemas(schema))
     for path, part in parts.items():
         left_out += [LeftOut(keyword, path, reason) for keyword, reason in _refused_alone(part, parts)]
-    while (reason := compile_error(schema)) is not None:
+    while (reason := schema_error(schema)) is not None:
         path = _innermost_refused((), parts, schema)
         removed = _removed_restrictions(parts[path]) or _removed_restrictions(schema)
         if not removed:
@@ -176,7 +176,7 @@ def _innermost_refused(path: Path, parts: Parts, schema: dict[str, Any]) -> Path
     seen = {path}
     while True:
         inner = (each for each in _next(path, parts) if each not in seen)
-        refused = next((each for each in inner if compile_error(_in_context(parts[each], schema)) is not None), None)
+        refused = next((each for each in inner if schema_error(_in_context(parts[each], schema)) is not None), None)
         if refused is None:
             return path
         path = refused
@@ -198,14 +198,14 @@ def _next(path: Path, parts: Parts) -> Iterator[Path]:
 
 def _refused_alone(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     """Remove keywords that llguidance refuses whatever schemas are inside of them; yield them, and why."""
-    while (reason := compile_error(_shallow(part, parts))) is not None:
+    while (reason := schema_error(_shallow(part, parts))) is not None:
         restricting = sorted(part.keys() - _NOT_RESTRICTING, key=lambda keyword: (keyword == "type", keyword))
         if not restricting:
             return
         culprits = (
             keyword
             for keyword in restricting
-            if compile_error(_shallow({key: value for key, value in part.items() if key != keyword}, parts)) is None
+            if schema_error(_shallow({key: value for key, value in part.items() if key != keyword}, parts)) is None
         )
         keyword = next(culprits, restricting[0])
         del part[keyword]

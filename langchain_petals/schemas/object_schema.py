@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import BaseModel, TypeAdapter
@@ -13,14 +14,12 @@ from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.schemas.closing import closed, copied
-from langchain_petals.schemas.json_schema import path_of, subschemas
+from langchain_petals.schemas.json_schema import path_of, subschemas, target_of
 from langchain_petals.schemas.pydantic_schemas import ExactJsonSchema, InputJsonSchema
 from langchain_petals.schemas.typed_dicts import described_typed_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas.json_schema import Path
 
 _KEYWORDS = frozenset(
     {"$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if"}
@@ -135,22 +134,14 @@ def schema_of_class(cls: Any) -> dict[str, Any]:
 
 def contains_itself(schema: Mapping[str, Any]) -> bool:
     """Whether a value that fits a definition of a JSON schema may contain another one that fits it."""
-    references = [
-        (path, path_of(part["$ref"])) for path, part in subschemas(schema) if str(part.get("$ref")).startswith("#")
-    ]
-
-    def targets_in(place: Path) -> set[Path]:
-        return {target for path, target in references if path[: len(place)] == place}
-
-    def leads_back(target: Path) -> bool:
-        reached: set[Path] = set()
-        pending = targets_in(target)
-        while pending:
-            reached |= pending
-            pending = set().union(*map(targets_in, pending)) - reached
-        return target in reached
-
-    return any(leads_back(target) for _, target in references)
+    parts = dict(subschemas(schema))
+    references = [(path, target) for path, part in parts.items() if (target := target_of(part, parts)) is not None]
+    graph = {target: {inner for path, inner in references if path[: len(target)] == target} for _, target in references}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def closed_schema_of(source: Any, *, strict: bool | None = None) -> dict[str, Any]:
