@@ -1,7 +1,8 @@
 """Builds grammars for llguidance from JSON schemas, regular expressions and Lark rules, and validates them.
 
 A grammar is a string that `llguidance.LLMatcher` takes: Lark, with JSON schemas inline. This needs no model, neither
-torch nor transformers, so users get the error for a wrong constraint at once.
+torch nor transformers, so users get the error for a wrong constraint at once. Results depend on the arguments only, so
+the functions cache them for the process.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def schema_rule(schema: Mapping[str, Any], name: str, *, strict: bool = True) ->
 
 def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
     """Return a check of values against a JSON schema, without the keywords that `schema_rule` ignores."""
-    return _check_of(_as_json(schema, "json_schema"))
+    return _schema_check(_as_json(schema, "json_schema"))
 
 
 def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
@@ -134,7 +135,7 @@ def _styled(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _check_of(text: str) -> SchemaCheck:
+def _schema_check(text: str) -> SchemaCheck:
     schema, _ = checkable_schema(json.loads(text))
     for _, part in subschemas(schema):
         format_to_pattern(part)  # two branches of `oneOf` may differ in nothing else

@@ -53,6 +53,7 @@ class _Effort:
 
 
 _effort: ContextVar[_Effort] = ContextVar("effort")
+"""The cost of the current check; jsonschema calls functions of keywords without any argument for it."""
 
 
 @functools.lru_cache(maxsize=256)

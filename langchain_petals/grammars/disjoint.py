@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.schemas import resolved
+from langchain_petals.schemas import listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: i
     types = _types(one), _types(other)
     if None not in types and not types[0] & types[1]:  # type: ignore[operator]
         return True
-    if _never_meet(_values(one), other) or _never_meet(_values(other), one):
+    if _never_meet(listed_values(one), other) or _never_meet(listed_values(other), one):
         return True
     return types == ({"object"}, {"object"}) and _differ_in_a_property(one, other, parts, depth)
 
@@ -57,11 +57,6 @@ def _types(schema: Mapping[str, Any]) -> set[str] | None:
         return None
     found = {types} if isinstance(types, str) else set(types)
     return found | {"integer"} if "number" in found else found
-
-
-def _values(schema: Mapping[str, Any]) -> Sequence[Any] | None:
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    return values if isinstance(values, list) else None
 
 
 def _never_meet(values: Sequence[Any] | None, schema: Mapping[str, Any]) -> bool:

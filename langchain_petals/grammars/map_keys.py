@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
 from langchain_petals.grammars.exact import is_supported_pattern
-from langchain_petals.schemas import ANNOTATIONS, resolved
+from langchain_petals.schemas import ANNOTATIONS, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,14 +53,14 @@ def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, 
     keys = _Keys.of(names, parts)
     if keys.pattern is not None and not is_supported_pattern(keys.pattern):
         return False
-    if keys.are_free or not isinstance(named, dict):
+    if keys.are_unrestricted or not isinstance(named, dict):
         return keys.is_exact and isinstance(named, dict)
     if "patternProperties" in part:
         return False
     texts, pattern = keys.texts, keys.pattern
     if texts is not None and len(texts) > _MOST_NAMED:
         texts, pattern = None, _pattern_of(keys)
-    allowed = {key: each if keys.may_be(key) else False for key, each in named.items()}
+    allowed = {key: each if keys.allows(key) else False for key, each in named.items()}
     if others is not False and texts is not None:
         allowed |= {key: others for key in texts if key not in named}
         others = False
@@ -89,7 +89,7 @@ class _Keys:
         self, names: Any, *, texts: Sequence[str] | None = None, pattern: str | None = None, is_exact: bool = True
     ) -> None:
         self._check = SchemaCheck({"not": {}} if names is False else names if isinstance(names, dict) else {})
-        self.texts = None if texts is None else [text for text in texts if self.may_be(text)]
+        self.texts = None if texts is None else [text for text in texts if self.allows(text)]
         self.pattern, self.is_exact = pattern, is_exact
 
     @classmethod
@@ -100,27 +100,26 @@ class _Keys:
         names = resolved(names, parts)
         if not isinstance(names, dict):
             return cls(names)
-        said = names.keys() - ANNOTATIONS
         types = names.get("type", "string")
         if types != "string" and "string" not in types:
             return cls(names, texts=())
         for key in ("anyOf", "oneOf"):
             if isinstance(names.get(key), list):
                 names = {**names, key: [resolved(each, parts) for each in names[key]]}
-        finite = names.get("enum", [names["const"]] if "const" in names else None)
-        is_known = said <= _STRING_KEYWORDS
-        if isinstance(finite, list):
-            return cls(names, texts=[text for text in finite if isinstance(text, str)], is_exact=is_known)
+        is_known = names.keys() - ANNOTATIONS <= _STRING_KEYWORDS
+        listed = listed_values(names)
+        if listed is not None:
+            return cls(names, texts=[text for text in listed if isinstance(text, str)], is_exact=is_known)
         patterns = _patterns(names, parts)
         # keys can have one pattern only
         return cls(names, pattern=patterns[0] if patterns else None, is_exact=is_known and len(patterns) <= 1)
 
     @property
-    def are_free(self) -> bool:
+    def are_unrestricted(self) -> bool:
         """Whether any key is allowed."""
         return self.texts is None and self.pattern is None
 
-    def may_be(self, key: str) -> bool:
+    def allows(self, key: str) -> bool:
         """Whether a key is allowed."""
         return self._check.problem(key) is None
 
@@ -135,7 +134,7 @@ def _patterns(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) ->
     for key in ("anyOf", "oneOf"):
         if isinstance(names.get(key), list):
             found = [_Keys.of(each, parts) for each in names[key]]
-            if any(each.are_free and each.is_exact for each in found):
+            if any(each.are_unrestricted and each.is_exact for each in found):
                 continue  # any string fits
             patterns.append(_any_of([_pattern_of(each) for each in found]))
     least, most = names.get("minLength", 0), names.get("maxLength", "")

@@ -56,6 +56,12 @@ def path_of(reference: str) -> Path:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
 
 
+def listed_values(schema: Mapping[str, Any]) -> list[Any] | None:
+    """Return the values that `enum` or `const` allows; None if a schema has neither."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    return values if isinstance(values, list) else None
+
+
 def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None:
     """Return the path that a schema's `$ref` points to; None if it is not one of the document's `parts`."""
     reference = part.get("$ref")
