@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tools import chosen_tools, expressed_arguments, is_for_one_call, openai_tools
+from langchain_petals.chat.tools import arguments_rule, chosen_tools, is_for_one_call, openai_tools
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import Constraint, check_of, express, json_grammar
+from langchain_petals.grammars import Constraint, json_grammar, schema_check, schema_rule
 from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class ResponseFormat:
         """What a user has to know of the schemas: what the grammar does not keep to, one sentence for each."""
         for tool in self.allowed:
             function = tool["function"]
-            warning = expressed_arguments(function).warning
+            warning = arguments_rule(function).warning
             if warning is not None:
                 yield f"In the schema of tool {function['name']!r}, {warning}; a call that breaks it is an invalid one."
         if self.schema is not None:
-            warning = express(self.schema, "json_schema", strict=self.strict).warning
+            warning = schema_rule(self.schema, "json_schema", strict=self.strict).warning
             if warning is not None:
                 yield f"In the schema of the answer, {warning}."
 
@@ -109,9 +109,9 @@ class ResponseFormat:
         Args:
             text: Of an answer that calls nothing.
         """
-        if self.schema is None or not express(self.schema, "json_schema", strict=self.strict).left_out:
+        if self.schema is None or not schema_rule(self.schema, "json_schema", strict=self.strict).left_out:
             return None
-        return check_of(self.schema).problem(json.loads(text))
+        return schema_check(self.schema).problem(json.loads(text))
 
     def wire(self, tool_format: ToolFormat) -> ToolFormat:
         """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.

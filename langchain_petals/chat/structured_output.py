@@ -14,14 +14,12 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableLambda, RunnableMap
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import SkipValidation
-from typing_extensions import is_typeddict
 
 from langchain_petals.chat.response_format import PARSED, ResponseFormat
 from langchain_petals.chat.tools import arguments_of, openai_tool, problem_of
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import json_grammar
 from langchain_petals.schemas import (
-    class_of_typed_dict,
     instance_of,
     is_instance_class,
     is_schema_class,
@@ -65,7 +63,7 @@ def structured(
     if form is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": _traced(class_of_typed_dict(schema) if is_typeddict(schema) else schema, form),
+            "schema": _traced(schema, form),
         }
     if method == "function_calling" and form is not None:
         bound, parser = _by_call(model, schema, form, strict=strict, **kwargs)
@@ -230,7 +228,7 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
 def _traced(schema: Any, form: ObjectSchema) -> dict[str, Any]:
     """Return the schema as LangChain's tools for tracing expect it."""
     if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
-        return convert_to_json_schema(schema)
+        return convert_to_json_schema(schema if is_instance_class(schema) else openai_tool(schema))
     described = {} if form.description is None else {"description": form.description}
     return {**form.schema, "title": form.name or _NAME, **described}
 

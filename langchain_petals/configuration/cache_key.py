@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.tools import openai_tools
 from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, GenerationOptions, added_up, resolve_options
-from langchain_petals.schemas import closed_schema_of, is_schema_class, json_schema_of
+from langchain_petals.schemas import closed_schema_of, is_schema_class, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def identity_of_response_format(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     form = {name: value for name, value in arguments.items() if value is not None}
     if is_schema_class(form.get("response_format")):
-        form["response_format"] = json_schema_of(form["response_format"])
+        form["response_format"] = object_schema_of(form["response_format"]).schema
     if "tools" in form:
         form["tools"] = openai_tools(form["tools"])
     return form

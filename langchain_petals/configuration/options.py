@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from langchain_petals.configuration.argument_errors import explained, unknown
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.grammars import Constraint, check_of, express, json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars import Constraint, json_grammar, lark_grammar, regex_grammar, schema_check, schema_rule
 from langchain_petals.schemas import closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
@@ -125,15 +125,15 @@ class GenerationOptions(BaseModel):
     def warnings(self) -> Iterator[str]:
         """What a user has to know of the schema: what the grammar does not keep to."""
         if self.json_schema is not None:
-            warning = express(self.json_schema, "json_schema", strict=False).warning
+            warning = schema_rule(self.json_schema, "json_schema", strict=False).warning
             if warning is not None:
                 yield f"In json_schema, {warning}; an answer that breaks it comes with a warning and a schema_error."
 
     def problem_of(self, text: str) -> str | None:
         """Return what is wrong with an answer that a grammar could not see to; None if nothing is."""
-        if self.json_schema is None or not express(self.json_schema, "json_schema", strict=False).left_out:
+        if self.json_schema is None or not schema_rule(self.json_schema, "json_schema", strict=False).left_out:
             return None
-        return check_of(self.json_schema).problem(json.loads(text))
+        return schema_check(self.json_schema).problem(json.loads(text))
 
     def sampling(self, row: int) -> Sampling:
         """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""

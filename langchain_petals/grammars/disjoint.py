@@ -1,4 +1,4 @@
-"""Whether two JSON schemas can both allow one value: where they cannot, `oneOf` says no more than `anyOf`."""
+"""Tells whether schemas are disjoint: of disjoint branches, `oneOf` means the same as `anyOf`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.schemas import resolved
+from langchain_petals.schemas import listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from langchain_petals.schemas import Path
 
 _DEEPEST = 8
-"""Objects inside one another that are looked into: a class may contain itself."""
+"""Nested objects that are compared: a class may contain itself."""
 
 _CLOSED_OBJECT_KEYWORDS = frozenset({"patternProperties", "allOf", "anyOf", "oneOf", "$ref"})
 _PLAIN = frozenset({"type", "const", "enum", "minLength", "maxLength", "minimum", "maximum", "pattern"})
 
 
 def are_disjoint(branches: Any, parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Whether no two of several schemas allow the same value, as far as that can be told.
+    """Whether certainly no value fits two of several schemas.
 
     Args:
         branches: The schemas.
-        parts: All schemas of the document, for references.
+        parts: All schemas of the document, from `subschemas`.
     """
     if not isinstance(branches, list):
         return False
@@ -45,13 +45,13 @@ def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: i
     types = _types(one), _types(other)
     if None not in types and not types[0] & types[1]:  # type: ignore[operator]
         return True
-    if _never_meet(_values(one), other) or _never_meet(_values(other), one):
+    if _never_meet(listed_values(one), other) or _never_meet(listed_values(other), one):
         return True
     return types == ({"object"}, {"object"}) and _differ_in_a_property(one, other, parts, depth)
 
 
 def _types(schema: Mapping[str, Any]) -> set[str] | None:
-    """Return the types that values may have, None for any."""
+    """Return the types of values; None if any type is allowed."""
     types = schema.get("type")
     if types is None:
         return None
@@ -59,13 +59,8 @@ def _types(schema: Mapping[str, Any]) -> set[str] | None:
     return found | {"integer"} if "number" in found else found
 
 
-def _values(schema: Mapping[str, Any]) -> Sequence[Any] | None:
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    return values if isinstance(values, list) else None
-
-
 def _never_meet(values: Sequence[Any] | None, schema: Mapping[str, Any]) -> bool:
-    """Whether none of a few values fits a schema, by what it says of plain values."""
+    """Whether no value of an enumeration fits the simple keywords of a schema."""
     if values is None:
         return False
     plain = SchemaCheck({key: value for key, value in schema.items() if key in _PLAIN})

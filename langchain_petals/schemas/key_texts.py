@@ -1,4 +1,4 @@
-"""The texts that stand for the keys of a Python map in JSON."""
+"""Keys of maps in JSON: strings that pydantic converts to the keys of a Python dictionary."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of the texts that stand for keys of a map in Python: JSON knows no others.
+    """Return the schema of a map's keys in JSON, where all keys are strings.
 
     Args:
         keys: JSON schema of the keys, as pydantic writes it for values.
 
     Returns:
-        A schema of texts that pydantic reads as such keys; empty where any text is one.
+        A schema of strings that pydantic converts to such keys; empty if it converts any string.
 
     Example:
         >>> key_texts({"type": "boolean"})
@@ -31,7 +31,7 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
     if "const" in keys or "enum" in keys:
         values = keys.get("enum", [keys.get("const")])
         texts = [each for each in values if isinstance(each, str)]
-        # of an enumeration of whole numbers pydantic reads these, but of a mixed one its texts only
+        # pydantic converts strings to the integers of an enumeration, but not if that has strings, too
         return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
     kind = keys.get("type")
     if kind == "boolean":
@@ -42,7 +42,7 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$"
-"""Pattern of numbers that are written as texts."""
+"""Pattern of numbers that are written as strings."""
 
 _MOST_LISTED = 1024
 
@@ -60,7 +60,7 @@ def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
     for (lowest, highest), pattern in _SIGNS.items():
         if (low, high) == (lowest, highest) and "multipleOf" not in keys:
             return {"pattern": pattern}
-    # texts have no bounds; that they are there tells that something was lost
+    # strings have no bounds: the caller finds these keywords, and reports that they are not enforced
     return {"pattern": _SIGNS[None, None], **bounds}
 
 
@@ -71,4 +71,4 @@ _SIGNS: dict[tuple[int | None, int | None], str] = {
     (None, 0): r"^(?:0|-[1-9]\d{0,17})$",
     (None, -1): r"^-[1-9]\d{0,17}$",
 }
-"""Patterns of whole numbers by their least and most."""
+"""Patterns of integers by their minimum and maximum."""

@@ -1,8 +1,7 @@
-"""What can be a tool, and how it is written down: in OpenAI's form, with a JSON schema of its arguments."""
+"""Conversion of tools to OpenAI's format, and the JSON schemas of their arguments."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,33 +13,31 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
-from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import check_of, express
+from langchain_petals.grammars import schema_check, schema_rule
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
-    class_of_typed_dict,
     closed,
     contains_itself,
     is_schema_class,
     schema_of_class,
-    untitled,
+    without_titles,
 )
 
 if TYPE_CHECKING:
-    from langchain_petals.grammars import Expressed
+    from langchain_petals.grammars import SchemaRule
 
 Tool = dict[str, Any]
-"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+"""A tool in OpenAI's format: `{"type": "function", "function": {"name": ..., "parameters": <JSON schema>}}`."""
 
 
 def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
-    """Return tools in OpenAI's form; see `openai_tool`.
+    """Return tools in OpenAI's format; see `openai_tool`.
 
     Raises:
-        InvalidRequestError: They are no list, or one of them is no tool.
+        InvalidRequestError: This is not a list, or one of them is not a tool.
     """
     if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
         msg = f"tools: a list of tools is needed (got {tools!r})"
@@ -49,17 +46,17 @@ def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
 
 
 def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
-    """Return a tool in OpenAI's form.
+    """Return a tool in OpenAI's format.
 
     Args:
         tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
-            in the form of OpenAI, Anthropic or the Model Context Protocol.
+            in the format of OpenAI, Anthropic or the Model Context Protocol.
         strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
 
     Raises:
-        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+        InvalidRequestError: It is none of these. Tools that only run on a provider's servers are refused, too.
     """
-    found = _of_dictionary(tool) if isinstance(tool, dict) else _of_object(tool)
+    found = _from_dictionary(tool) if isinstance(tool, dict) else _from_object(tool)
     function = found.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise _no_tool(tool)
@@ -82,8 +79,8 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
     return {**found, "function": {**function, "strict": strict}}
 
 
-def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
-    """Bring a dictionary into OpenAI's form."""
+def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
+    """Convert a dictionary to OpenAI's format."""
     if "function" in tool:
         return tool
     parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
@@ -100,36 +97,36 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **described, **schema}}
 
 
-def _of_object(tool: Any) -> dict[str, Any]:
-    """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
-    described = class_of_typed_dict(tool) if is_typeddict(tool) else tool
+def _from_object(tool: Any) -> dict[str, Any]:
+    """Convert a function, a class or a LangChain tool to OpenAI's format."""
     try:
         schema = _schema_of(tool)
-        found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
+        found = _from_class(schema or {}) if is_schema_class(tool) else convert_to_openai_tool(tool)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
     if schema is not None:
-        if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
+        if not contains_itself(schema):  # easier to read, and the same as LangChain does
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
-        parameters = untitled(schema)
-        parameters.pop("description", None)  # which the tool has itself
+        parameters = without_titles(schema)
+        parameters.pop("description", None)  # the tool has it
         found["function"]["parameters"] = parameters
     return found
 
 
-def _of_dataclass(schema: dict[str, Any]) -> dict[str, Any]:
-    """Name and describe a dataclass; LangChain takes it for a function, and its factories of defaults for defaults."""
+def _from_class(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool with the name and the description of a class; LangChain takes a dataclass for a function."""
     return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if only LangChain knows.
+    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if LangChain's is used.
 
-    LangChain's own conversion knows neither aliases nor the keys of maps, and allows anything in what contains itself.
+    LangChain's own conversion ignores aliases and the keys of maps, and allows anything in classes that contain
+    themselves.
     """
     if isinstance(tool, BaseTool):
-        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one text
+        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one string
             return None
         tool = _arguments_of(tool)
     elif inspect.isroutine(tool):
@@ -147,11 +144,11 @@ def _schema_of(tool: Any) -> dict[str, Any] | None:
 
 
 def _arguments_of(tool: BaseTool) -> Any:
-    """Return the class that a tool reads its arguments with, without what LangChain injects."""
+    """Return the class that validates a tool's arguments, without the arguments that LangChain injects."""
     for_model, complete = tool.tool_call_schema, tool.args_schema
     if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
         return for_model
-    # LangChain overlooks fields with a `validation_alias`; what it saw and left out is injected
+    # LangChain ignores fields with a `validation_alias`; the fields that it knows but leaves out are injected
     injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
     fields: Any = {
         name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
@@ -171,11 +168,10 @@ def _no_tool(tool: Any) -> InvalidRequestError:
 def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of a function's arguments.
 
-    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
-    False, which leaves it as it is.
+    Objects in it are closed (see `closed`), unless `strict` is False.
 
     Args:
-        function: The `function` of a tool in OpenAI's form.
+        function: The `function` of a tool in OpenAI's format.
     """
     parameters = (function.get("parameters") or {}) | {"type": "object"}
     if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
@@ -183,36 +179,29 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     return parameters if function.get("strict") is False else closed(parameters)
 
 
-def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
-    """Return the grammar of a function's arguments, and what it does not keep to.
+def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
+    """Return a function's arguments as an expression in a Lark rule, with the keywords that it does not enforce.
 
     Args:
-        function: The `function` of a tool in OpenAI's form; with `strict`, its schema has to be kept to as a whole.
+        function: The `function` of a tool in OpenAI's format.
 
     Raises:
-        InvalidRequestError: It cannot be; names the tool.
+        InvalidRequestError: It is strict, and no grammar can enforce its whole schema; names the tool.
     """
     strict = function.get("strict") is True
-    return express(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
+    return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
-class ArgumentCheck:
-    """Tells what is wrong with a call's arguments that a grammar could not see to.
+def argument_problem(tools: Iterable[Tool], name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return why the arguments of a call break a keyword that the grammar does not enforce; None if they do not.
 
     Args:
-        tools: What may be called.
+        tools: The tools that may be called.
+        name: Name of the called tool; if several have it, the arguments must fit one of them.
+        arguments: The arguments.
     """
-
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self._schemas: dict[str, list[dict[str, Any] | None]] = {}
-        for function in (tool["function"] for tool in tools):
-            schema = arguments_schema(function) if expressed_arguments(function).left_out else None
-            self._schemas.setdefault(function["name"], []).append(schema)
-
-    def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """Return why the arguments fit none of the tools of this name; None if they do."""
-        schemas = self._schemas.get(name, [None])
-        if None in schemas:
-            return None
-        problems = [check_of(schema).problem(arguments) for schema in schemas if schema is not None]
-        return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"
+    problems: list[str | None] = []
+    for function in (tool["function"] for tool in tools if tool["function"]["name"] == name):
+        check = schema_check(arguments_schema(function)) if arguments_rule(function).left_out else None
+        problems.append(None if check is None else check.problem(arguments))
+    return None if not problems or None in problems else f"its arguments break the schema of the tool: {problems[0]}"

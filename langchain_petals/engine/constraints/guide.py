@@ -16,7 +16,7 @@ from langchain_petals.engine.constraints.opening import Opening
 from langchain_petals.engine.constraints.vocabulary import Vocabulary
 from langchain_petals.engine.shared_values import SharedValues
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.grammars import literal
+from langchain_petals.grammars import lark_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -253,6 +253,6 @@ def _special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str
         specials: Ids of the vocabulary's special tokens by their text.
     """
     return "".join(
-        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {literal(text)}"
+        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {lark_string(text)}"
         for name, text in names.items()
     )

@@ -22,7 +22,7 @@ from langchain_petals.chat.prompt import PromptBuilder
 from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.engine import engines
-from langchain_petals.grammars import writing as grammars
+from langchain_petals.grammars import builders as grammars
 from langchain_petals.grammars.check import SchemaCheck
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch(monkeypatch)
     watch.over(PreTrainedTokenizerFast, "__call__", "tokenize")
     watch.over(SandboxedTemplate, "render", "render")
-    watch.over(grammars, "checked", "compile")
+    watch.over(grammars, "validated", "compile")
     watch.over(ResponseFormat, "constraint", "compile")
     watch.over(PromptBuilder, "remember", "remember")
     return watch

@@ -20,7 +20,7 @@ from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.structured_output import Method
 from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -102,7 +102,7 @@ def test_strict_schema_that_no_grammar_expresses_is_refused_at_once(
 ) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"x": {"not": {}}}}
     strict = None if named else True
-    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be kept to"):
+    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be enforced"):
         chat.with_structured_output(
             {"name": "N", "schema": schema, "strict": True} if named else schema, method=method, strict=strict
         )

@@ -16,7 +16,7 @@ from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.grammars.builders import json_grammar, schema_check, schema_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,7 +205,7 @@ def test_what_a_grammar_loses_of_a_schema_is_told(
     if "#/$defs/node" in json.dumps(schema):
         schema = {"$ref": "#/$defs/node", "$defs": {"node": schema}}
     tokenizer, grammars = vocabularies[data.draw(st.sampled_from(TOKENIZERS))]
-    expressed, check = express(schema, "json_schema", strict=False), check_of(schema)
+    expressed, check = schema_rule(schema, "json_schema", strict=False), schema_check(schema)
     constraint = Constraint(json_grammar(schema, strict=False))
     requests = [Request([40], 60, data.draw(SAMPLINGS), constraint=constraint) for _ in range(3)]
     for generation in answering(tokenizer, requests, grammars, seed=data.draw(st.integers(0, 999))):

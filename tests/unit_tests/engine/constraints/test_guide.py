@@ -26,7 +26,7 @@ from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import Constraint, Trigger
-from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_petals.engine.constraints import patterns
 from langchain_petals.engine.constraints.patterns import Hints, endings, hints
-from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from types import FrameType
