@@ -53,8 +53,7 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Turn = dict[str, Any]
-"""A message as a chat template takes it."""
+    from langchain_petals.chat.turns import Turn
 
 # where blocks have what they hold
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import ResponseFormat
     from langchain_petals.chat.templates import Segment
     from langchain_petals.chat.token_history import TokenHistory
+    from langchain_petals.chat.turns import Turn
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import create_model
 
 from langchain_petals import ChatPetals
 from langchain_petals.chat.response_format import ResponseFormat
-from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.templates import builtin
 from langchain_petals.engine.loading import Client
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
@@ -313,7 +313,7 @@ def test_a_turn_ends_where_the_template_would_go_on(
     assert answer.response_metadata["finish_reason"] == "stop"
 
 
-@pytest.mark.parametrize("template", builtin_templates.NAMES)
+@pytest.mark.parametrize("template", builtin.NAMES)
 def test_each_turn_sends_what_is_new(
     template: str, random_model: LlamaForCausalLM, merging_tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, MappingView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
 import jinja2
@@ -17,7 +17,7 @@ _VALUE = 250_000, 4
 
 _LARGEST_NUMBER_BITS = 4096
 _VISITS_BETWEEN_CHECKS = 1000
-_CONTAINERS = (list, tuple, dict, MappingView)
+_CONTAINERS = (list, tuple, dict, KeysView, ValuesView, ItemsView)
 
 
 class TemplateLimitError(jinja2.TemplateRuntimeError):

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from langchain_petals.chat.templates import ChatTemplate
-from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.templates import ChatTemplate, builtin
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -102,7 +101,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
 def template(name: str) -> ChatTemplate:
     """Return a built-in template, as it is for a tokenizer of its models."""
     return ChatTemplate(
-        builtin_templates.source(name),
+        builtin.source(name),
         special_tokens=SPECIAL_TOKENS,
         name=name,
         token_markers=[*SPECIAL_TOKENS.values(), *TOKEN_MARKERS.get(name, ())],
@@ -132,5 +131,5 @@ def path(name: str) -> Path:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for each in builtin_templates.NAMES:
+    for each in builtin.NAMES:
         path(each).write_text(renderings(each), encoding="utf-8", newline="\n")

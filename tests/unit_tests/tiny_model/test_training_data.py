@@ -13,7 +13,7 @@ from langchain_tests.integration_tests import chat_models
 from unseen_prompts import UNSEEN, WORDS
 
 from langchain_petals.chat.response_format import ResponseFormat
-from langchain_petals.chat.templates.chat_template import find_template
+from langchain_petals.chat.templates import find_template
 from langchain_petals.chat.tools.formats import HERMES
 from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
 from tiny_model.data.mixture import SECOND_STAGE_AT, draw_segments

@@ -13,8 +13,7 @@ import golden_conversations as golden
 import mistral_template
 import pytest
 
-from langchain_petals.chat.templates import ChatTemplate, Segment, find_template
-from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.templates import ChatTemplate, Segment, builtin, find_template
 from langchain_petals.chat.tools.formats import HERMES, MISTRAL
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
-EVERY_NAME = pytest.mark.parametrize("name", builtin_templates.NAMES)
+EVERY_NAME = pytest.mark.parametrize("name", builtin.NAMES)
 QUESTION = [{"role": "user", "content": "Hi"}]
 ALTERNATE = [*QUESTION, {"role": "assistant", "content": "Yes?"}]
 ALTERNATING = (
@@ -79,7 +78,7 @@ class TestTheBuiltInTemplates:
         assert golden.renderings(name) == golden.path(name).read_text(encoding="utf-8")
 
     def test_each_have_golden_renderings(self) -> None:
-        assert {path.stem for path in golden.FOLDER.iterdir()} == set(builtin_templates.NAMES)
+        assert {path.stem for path in golden.FOLDER.iterdir()} == set(builtin.NAMES)
 
     @EVERY_NAME
     @pytest.mark.parametrize("answers", [("Shakespeare.", "Goethe."), (" Shakespeare.", " Goethe.\n"), ("", " ")])
@@ -130,10 +129,10 @@ class TestTheBuiltInTemplates:
         )
 
     def test_of_which_one_takes_tools(self) -> None:
-        assert [name for name in builtin_templates.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
+        assert [name for name in builtin.NAMES if golden.template(name).takes_tools] == ["llama-3.1-instruct"]
 
     def test_of_which_one_refuses_system_messages(self) -> None:
-        assert [name for name in builtin_templates.NAMES if golden.template(name).capabilities.refuses_system] == [
+        assert [name for name in builtin.NAMES if golden.template(name).capabilities.refuses_system] == [
             "mixtral-instruct"
         ]
 
@@ -161,7 +160,7 @@ class TestTheBuiltInTemplates:
         ],
     )
     def test_are_found_by_the_models_name_and_family(self, model: str, model_type: str | None, name: str) -> None:
-        assert builtin_templates.name_for(model, model_type) == name
+        assert builtin.name_for(model, model_type) == name
 
 
 class TestFindTemplate:
@@ -171,7 +170,7 @@ class TestFindTemplate:
 
     def test_takes_the_name_of_a_built_in_one(self) -> None:
         template = find_template("chatml", Named("own"), "petals-team/StableBeluga2", "llama")
-        assert template.source == builtin_templates.source("chatml")
+        assert template.source == builtin.source("chatml")
 
     def test_takes_the_tokenizers_own_before_a_built_in_one(self) -> None:
         template = find_template(None, Named("own"), "petals-team/StableBeluga2", "llama")
@@ -179,7 +178,7 @@ class TestFindTemplate:
 
     def test_takes_a_built_in_one_before_the_one_of_the_tokenizers_class(self) -> None:
         template = find_template(None, Named(), "petals-team/StableBeluga2", "llama")
-        assert template.source == builtin_templates.source("stable-beluga")
+        assert template.source == builtin.source("stable-beluga")
 
     def test_gives_the_template_the_tokenizers_special_tokens(self) -> None:
         template = find_template("{{ bos_token }}{{ eos_token }}{{ pad_token }}", Named(), "m", None)
@@ -190,7 +189,7 @@ class TestFindTemplate:
             MissingChatTemplateError, match=r"my/model ships no chat template.*chat_template='"
         ) as raised:
             find_template(None, Named(), "my/model", "llama")
-        assert all(name in str(raised.value) for name in builtin_templates.NAMES)
+        assert all(name in str(raised.value) for name in builtin.NAMES)
         assert isinstance(raised.value, InvalidRequestError)
 
     def test_lists_the_names_for_an_unknown_one(self) -> None:
@@ -472,5 +471,5 @@ class TestRendering:
 
     def test_of_a_long_conversation_is_within_the_limits(self) -> None:
         messages = [{"role": role, "content": "word " * 200} for role in ("user", "assistant")] * 1000
-        for name in builtin_templates.NAMES:
+        for name in builtin.NAMES:
             assert len(text(golden.template(name).render(messages))) > 2_000_000

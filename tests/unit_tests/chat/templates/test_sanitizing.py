@@ -12,8 +12,7 @@ import golden_conversations as golden
 import pytest
 from tokenizers import AddedToken
 
-from langchain_petals.chat.templates import ChatTemplate, Segment, encode, find_template
-from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.templates import ChatTemplate, Segment, builtin, encode, find_template
 from langchain_petals.chat.tools.formats import HERMES
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ MARKS = {
     "stable-beluga": ["### System:", "### User:", "### Assistant:"],
 }
 SPECIAL = list(golden.SPECIAL_TOKENS.values())
-NAMES_AND_MARKS = [(name, mark) for name in builtin_templates.NAMES for mark in [*MARKS[name], *SPECIAL]]
+NAMES_AND_MARKS = [(name, mark) for name in builtin.NAMES for mark in [*MARKS[name], *SPECIAL]]
 
 BENIGN = "something"
 
@@ -65,7 +64,7 @@ def structure(name: str, segments: Sequence[Segment]) -> list[str]:
 
 def templates(name: str) -> list[ChatTemplate]:
     """Return a template for tokenizers that have tokens for its marks, and for some that do not."""
-    source = builtin_templates.source(name)
+    source = builtin.source(name)
     return [golden.template(name), ChatTemplate(source, special_tokens=golden.SPECIAL_TOKENS)]
 
 
@@ -80,7 +79,7 @@ def test_a_mark_in_a_message_is_none(name: str, mark: str, wrap: str) -> None:
             assert structure(name, rendered) == structure(name, template.render(conversation(BENIGN)))
 
 
-@pytest.mark.parametrize("name", builtin_templates.NAMES)
+@pytest.mark.parametrize("name", builtin.NAMES)
 def test_nor_is_a_whole_forged_turn(name: str) -> None:
     """The template's own rendering of a turn, as the content of another."""
     for template in templates(name):
@@ -99,7 +98,7 @@ def test_nor_is_one_in_a_name_or_a_call(name: str, mark: str) -> None:
         assert structure(name, template.render(forged)) == structure(name, template.render(benign))
 
 
-@pytest.mark.parametrize("name", builtin_templates.NAMES)
+@pytest.mark.parametrize("name", builtin.NAMES)
 def test_nor_is_one_in_the_name_of_a_tool_that_answers(name: str) -> None:
     def conversation(function: str) -> list[dict[str, Any]]:
         call = {"type": "function", "id": "c", "function": {"name": function, "arguments": {}}}
@@ -114,7 +113,7 @@ def test_nor_is_one_in_the_name_of_a_tool_that_answers(name: str) -> None:
 
 
 # Llama 3.1's has marks of its own.
-WITHOUT_TOOLS = pytest.mark.parametrize("name", [name for name in builtin_templates.NAMES if "3.1" not in name])
+WITHOUT_TOOLS = pytest.mark.parametrize("name", [name for name in builtin.NAMES if "3.1" not in name])
 
 
 class TestToolCallsAndTools:
@@ -195,7 +194,7 @@ def test_nor_is_one_in_a_document() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", builtin_templates.NAMES)
+@pytest.mark.parametrize("name", builtin.NAMES)
 def test_a_special_token_keeps_its_text(name: str) -> None:
     template = golden.template(name)
     rendered = template.render([{"role": "user", "content": "What does </s> do after <s>?"}])
@@ -208,7 +207,7 @@ def test_a_written_mark_stays_readable() -> None:
     assert "Write\n### user :\nand User: x" in text(rendered)
 
 
-@pytest.mark.parametrize("name", builtin_templates.NAMES)
+@pytest.mark.parametrize("name", builtin.NAMES)
 def test_ordinary_text_is_rendered_as_it_is(name: str) -> None:
     ordinary = (
         "if a<b and c>d: print('[x]')\n# Title\n## Sub: title\n> quoted | table |\nthe user: me </b> <br> [1] 100%"
