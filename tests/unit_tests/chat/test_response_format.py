@@ -47,7 +47,7 @@ class Answer:
         started: bool = False,
         **of: Any,
     ) -> None:
-        form = ResponseFormat.of_call({"tools": [add], **of})
+        form = ResponseFormat.from_call({"tools": [add], **of})
         constraint = form.constraint(tool_format, thinking=started)
         request = Request([40], len(said) + 90, Sampling(greedy=True), constraint=constraint)
         end = tokenizer.eos_token_id
@@ -98,11 +98,13 @@ def test_a_call_is_possible_beside_a_schema(byte_tokenizer: PreTrainedTokenizerF
 @formats
 @pytest.mark.parametrize("takes_tools", [False, True])
 def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools: bool) -> None:
-    form = ResponseFormat.of_call({"tools": [add], "response_format": AS_BOB})
-    [system, _] = form.introduced([{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools)
+    form = ResponseFormat.from_call({"tools": [add], "response_format": AS_BOB})
+    [system, _] = form.with_instructions(
+        [{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools
+    )
     [marker] = tool_format.markers
     # a template that takes no tools is given the format's own way to present them
-    assert marker in form.wire(tool_format).system_prompt(form.tools)
+    assert marker in form.call_format(tool_format).system_prompt(form.tools)
     assert (marker in system["content"]) == (takes_tools and tool_format is LLAMA)
 
 
@@ -180,6 +182,6 @@ def test_whatever_a_model_says_what_is_a_call_fits(
 
 
 def test_nothing_is_a_call_where_nothing_can_be() -> None:
-    for form in (ResponseFormat(), ResponseFormat.of_call({"tools": [add], "tool_choice": "none"})):
+    for form in (ResponseFormat(), ResponseFormat.from_call({"tools": [add], "tool_choice": "none"})):
         assert form.parser(LLAMA) is None
         assert form.markers(LLAMA) == ()

@@ -114,7 +114,7 @@ def test_strict_schema_that_no_grammar_expresses_is_refused_at_once(
 def test_objects_that_need_not_be_strict_are_open(chat: ChatPetals, method: Any, schema: Any, *, strict: bool) -> None:
     bound = chat.with_structured_output(schema, method=method, strict=strict).first  # type: ignore[attr-defined]
     kwargs = {name: value for name, value in bound.kwargs.items() if name != "ls_structured_output_format"}
-    constraint = ResponseFormat.of_call(kwargs).constraint(HERMES)
+    constraint = ResponseFormat.from_call(kwargs).constraint(HERMES)
     assert constraint is not None
     assert ('"additionalProperties": false' in (constraint.grammar or "")) == (strict is not False)
 
@@ -197,7 +197,7 @@ def test_response_format_with_a_misspelt_schema_is_refused(chat: ChatPetals) -> 
 @pytest.mark.parametrize("response_format", [Person, {"type": "json_schema", "json_schema": PLAIN}])
 def test_strict_beside_a_response_format_says_whether_it_is_closed(response_format: Any) -> None:
     for strict, closed in ((None, True), (True, True), (False, False)):
-        form = ResponseFormat.of_call({"response_format": response_format, "strict": strict})
+        form = ResponseFormat.from_call({"response_format": response_format, "strict": strict})
         assert form.schema is not None
         assert ("additionalProperties" in form.schema) == closed
 
@@ -205,7 +205,7 @@ def test_strict_beside_a_response_format_says_whether_it_is_closed(response_form
 def test_model_is_told_what_a_named_schema_is_for(chat: ChatPetals) -> None:
     named = {"name": "Person", "description": "In French.", "schema": PLAIN}
     bound = chat.with_structured_output(named).first  # type: ignore[attr-defined]
-    form = ResponseFormat.of_call({"response_format": bound.kwargs["response_format"]})
+    form = ResponseFormat.from_call({"response_format": bound.kwargs["response_format"]})
     assert form.schema is not None
     assert form.schema["description"] == "In French."
 

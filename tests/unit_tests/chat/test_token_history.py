@@ -57,7 +57,7 @@ def test_a_template_may_strip_the_answer(tokenizer: PreTrainedTokenizerFast, ren
 
 def test_a_template_may_spell_the_answer_otherwise(tokenizer: PreTrainedTokenizerFast) -> None:
     history = TokenHistory()
-    history.remember(PROMPT, [1, 2], "12.50", [3, 4], retold=" 12.5\n")
+    history.remember(PROMPT, [1, 2], "12.50", [3, 4], respelled=" 12.5\n")
     end = encode([trusted("</s>")], tokenizer)
     for told in ("12.5", "12.50", " 12.5"):
         assert history.encode([trusted(f"{PROMPT[0].text}{told}</s>")], tokenizer)[:4] == [1, 2, 3, 4]
