@@ -181,7 +181,7 @@ class ChatPetals(ChatParameters):
         )
 
     def _gives_several(self, kwargs: Mapping[str, Any]) -> bool:
-        """Return whether a call asks for several answers and no stream; False for wrong options, which it will refuse."""
+        """Return whether a call asks for several answers and no stream; False for invalid options."""
         options = self._traced_options(None, kwargs)
         return options is not None and options.n > 1 and not kwargs.get("stream")
 

@@ -144,7 +144,7 @@ class ResponseFormat:
     def with_instructions(
         self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool
     ) -> list[Turn]:
-        """Return a conversation whose system message describes the schema, and a tool format that is not the template's.
+        """Return a conversation whose system message describes the schema, and a tool format unknown to the template.
 
         Args:
             turns: The conversation.

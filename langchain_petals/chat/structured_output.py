@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 _NAME = "answer"  # of a schema without a name
-_ANY_JSON = {"type": "json_object"}
+_ANY_JSON: dict[str, Any] = {"type": "json_object"}
 
 
 def structured_output_model(
@@ -122,10 +122,10 @@ def _by_answer(
     if method == "json_mode" and not is_object:
         msg = 'method="json_mode" answers with objects only; use method="json_schema"'
         raise InvalidRequestError(msg)
-    response_format = (
-        _response_format(object_schema, strict=strict) if method == "json_schema" and object_schema else _ANY_JSON
-    )
-    response_format = {**response_format, PARSED: True}
+    response_format = dict(_ANY_JSON)
+    if method == "json_schema" and object_schema is not None:
+        response_format = _response_format(object_schema, strict=strict)
+    response_format[PARSED] = True
     asked = ResponseFormat.from_call({"response_format": response_format})
     if asked.schema is not None:
         json_grammar(asked.schema, strict=asked.strict)  # raises for a wrong schema
@@ -243,17 +243,15 @@ def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
 def _tool(object_schema: ObjectSchema) -> Tool:
     described = {} if object_schema.description is None else {"description": object_schema.description}
     parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
-    return {
-        "type": "function",
-        "function": {"name": object_schema.name or _NAME, **described, "parameters": parameters},
-    }
+    function = {"name": object_schema.name or _NAME, **described, "parameters": parameters}
+    return {"type": "function", "function": function}
 
 
 def _response_format(object_schema: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
     strict = object_schema.strict if strict is None else strict
-    described = {"name": object_schema.name or _NAME, "schema": object_schema.schema} | (
-        {} if strict is None else {"strict": strict}
-    )
+    described: dict[str, Any] = {"name": object_schema.name or _NAME, "schema": object_schema.schema}
+    if strict is not None:
+        described["strict"] = strict
     if object_schema.description is not None:
         described["description"] = object_schema.description
     return {"type": "json_schema", "json_schema": described}
