@@ -1,4 +1,4 @@
-"""What other providers' models and tools left in a conversation does not end it; people's messages stay strict."""
+"""Blocks of other providers' models and tools are read or left out; unreadable blocks of people are refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SAY_NOTHING = [
     {"type": "image_url", "image_url": "https://example.com/x.png"},
     {"type": "non_standard", "value": {"type": "web_search_call", "id": "ws_1"}},
     {"type": "non_standard", "value": {"anything": [1, None]}},
-    # nobody's
+    # of no provider
     {"type": "hologram", "depth": 3},
     {"type": ["text"], "words": 1},
     {"type": None},
@@ -76,9 +76,7 @@ SAY_NOTHING = [
 
 @pytest.mark.parametrize("block", SAY_NOTHING, ids=str)
 @pytest.mark.parametrize("role", ["AIMessage", "ChatMessage"])
-def test_a_block_that_says_nothing_to_a_model_of_text_is_left_out_with_a_warning(
-    role: str, block: dict[str, Any]
-) -> None:
+def test_a_block_without_text_is_left_out_with_a_warning(role: str, block: dict[str, Any]) -> None:
     content = [SUNNY, block, {"type": "text", "text": " Go out!"}]
     answer = AIMessage(content) if role == "AIMessage" else ChatMessage(content, role="assistant")
     with pytest.warns(UserWarning, match=r"leaves out .* in AI messages") as warned:
@@ -104,7 +102,7 @@ def test_the_warning_names_what_was_left_out_and_where() -> None:
     assert warned[0].filename == __file__
 
 
-def test_a_conversation_that_goes_on_shows_its_warning_once() -> None:
+def test_each_warning_is_shown_once_in_a_conversation() -> None:
     messages: list[Any] = []
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("default")
@@ -151,7 +149,7 @@ def test_a_conversation_that_goes_on_shows_its_warning_once() -> None:
     ],
     ids=str,
 )
-def test_text_stays_wherever_a_provider_puts_it(block: dict[str, Any], text: str) -> None:
+def test_text_in_the_blocks_of_every_provider_is_kept(block: dict[str, Any], text: str) -> None:
     assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": text}]
 
 
@@ -182,7 +180,7 @@ def test_reasoning_of_every_provider_stays_out_of_the_content(block: dict[str, A
     ],
     ids=str,
 )
-def test_encrypted_reasoning_is_none(block: dict[str, Any]) -> None:
+def test_encrypted_reasoning_is_left_out(block: dict[str, Any]) -> None:
     assert turns_from_messages([AIMessage([block, {"text": "42"}])]) == [{"role": "assistant", "content": "42"}]
 
 
@@ -227,7 +225,7 @@ def test_a_custom_tools_call_has_its_text_as_argument() -> None:
     assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [call]}]
 
 
-def test_a_call_with_arguments_that_are_no_object_is_what_the_model_wrote() -> None:
+def test_a_call_with_arguments_that_are_no_object_stays_in_the_text() -> None:
     message = AIMessage([{"type": "tool_use", "id": "c1", "name": "add", "input": [1]}])
     assert turns_from_messages([message]) == [{"role": "assistant", "content": "[1]"}]
 
@@ -275,7 +273,7 @@ IMAGE, AUDIO, VIDEO, FILE = (
     ],
     ids=str,
 )
-def test_what_is_no_text_in_a_tools_result_becomes_a_line(block: dict[str, Any], line: str) -> None:
+def test_a_line_replaces_a_block_without_text_in_a_tools_result(block: dict[str, Any], line: str) -> None:
     with pytest.warns(UserWarning, match="leaves out .* in tools' results") as warned:
         assert result([{"type": "text", "text": "A chart:"}, block, {"type": "text", "text": "See above."}]) == (
             f"A chart:\n{line}\nSee above."
@@ -324,7 +322,7 @@ def test_a_function_message_and_a_chat_message_of_a_tool_are_tools_results_too()
     ],
     ids=str,
 )
-def test_text_and_values_in_a_tools_result_stay(content: list[Any], text: str) -> None:
+def test_text_and_values_in_a_tools_result_are_kept(content: list[Any], text: str) -> None:
     assert result(content) == text
 
 
@@ -352,7 +350,7 @@ def test_images_in_values_are_left_out_too() -> None:
         )
 
 
-def test_artifacts_of_tools_are_theirs() -> None:
+def test_artifacts_of_tools_are_left_out() -> None:
     message = ToolMessage("3 rows", tool_call_id="c1", artifact={"image": PNG})
     assert turns_from_messages([message]) == [{"role": "tool", "content": "3 rows", "tool_call_id": "c1"}]
 
@@ -379,12 +377,12 @@ def test_artifacts_of_tools_are_theirs() -> None:
     ],
     ids=str,
 )
-def test_people_hear_of_what_cannot_be_read(kind: Any, block: dict[str, Any]) -> None:
+def test_blocks_of_people_that_cannot_be_read_are_refused(kind: Any, block: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         turns_from_messages([kind.model_construct(content=[SUNNY, block])])
 
 
-# ---- whatever comes
+# ---- any content
 
 KEYS = st.sampled_from(
     [
@@ -426,7 +424,7 @@ BLOCKS = st.builds(
 
 @pytest.mark.filterwarnings("ignore:Petals serves models of text only")
 @given(content=st.lists(st.text(max_size=4) | BLOCKS, max_size=4))
-def test_nothing_that_a_model_or_a_tool_left_raises(content: list[Any]) -> None:
+def test_no_block_of_a_model_or_a_tool_raises(content: list[Any]) -> None:
     messages = [
         AIMessage.model_construct(content=content),
         ToolMessage.model_construct(content=content, tool_call_id="c"),
@@ -449,12 +447,12 @@ def test_what_a_person_wrote_is_read_or_refused(content: list[Any]) -> None:
     assert all(isinstance(turn["content"], str) for turn in found)
 
 
-def test_wrappers_that_never_end_are_not_opened_for_ever() -> None:
+def test_a_wrapper_that_contains_itself_is_opened_a_limited_number_of_times() -> None:
     block: dict[str, Any] = {"type": "non_standard"}
     block["value"] = block
     assert inside(*opened(block)) == []
 
 
-def test_text_of_a_message_inside_a_message_stays() -> None:
+def test_text_of_a_message_inside_a_message_is_kept() -> None:
     inner = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "inner"}]}
     assert [turn["content"] for turn in turns_from_messages([AIMessage([inner])])] == ["inner"]

@@ -1,4 +1,4 @@
-"""LangChain's messages become what chat templates take; nothing in them is dropped without a word."""
+"""LangChain's messages become turns for chat templates; no content is dropped silently."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, 
         (AIMessage([{"type": "refusal", "refusal": "No."}]), {"role": "assistant", "content": "No."}),
     ],
 )
-def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any]) -> None:
+def test_every_kind_of_message_becomes_a_turn(message: BaseMessage, turn: dict[str, Any]) -> None:
     assert turns_from_messages([message]) == [turn]
 
 
@@ -80,7 +80,7 @@ def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any
         [{"type": "text", "text": "sum"}, {"type": "non_standard", "value": {"type": "text", "text": ""}}],
     ],
 )
-def test_tool_calls_appear_once_however_often_they_are_written_down(content: str | list[Any]) -> None:
+def test_tool_calls_in_blocks_and_fields_appear_once(content: str | list[Any]) -> None:
     message = AIMessage(content, tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}])
     assert turns_from_messages([message]) == [{"role": "assistant", "content": "sum", "tool_calls": [CALL]}]
 
@@ -92,7 +92,7 @@ def test_tool_calls_appear_once_however_often_they_are_written_down(content: str
         {"type": "function_call", "id": "fc1", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
     ],
 )
-def test_tool_calls_in_blocks_alone(block: dict[str, Any]) -> None:
+def test_tool_calls_only_in_blocks_are_read(block: dict[str, Any]) -> None:
     assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
 
 
@@ -116,7 +116,7 @@ BROKEN = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
         ),
     ],
 )
-def test_a_call_that_did_not_parse_is_still_what_the_model_wrote(message: AIMessage) -> None:
+def test_a_call_that_could_not_be_parsed_stays_in_the_text(message: AIMessage) -> None:
     assert turns_from_messages([message]) == [{"role": "assistant", "content": 'so: {"a": '}]
 
 
@@ -138,7 +138,7 @@ def test_a_tool_that_another_provider_ran_is_a_call_and_a_result() -> None:
     ]
 
 
-def test_calls_behind_a_result_are_not_lost() -> None:
+def test_calls_after_a_result_are_kept() -> None:
     message = AIMessage(
         [{"type": "server_tool_result", "tool_call_id": "s1", "status": "success", "output": "x"}],
         tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}],
@@ -189,7 +189,7 @@ def test_reasoning_stays_out_of_the_content(message: AIMessage) -> None:
         {"type": "file", "base64": "AA==", "mime_type": "application/pdf"},
     ],
 )
-def test_what_is_not_text_is_refused(block: dict[str, Any]) -> None:
+def test_blocks_without_text_are_refused(block: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=rf"type '{block['type']}'.*models of text only"):
         turns_from_messages([HumanMessage([{"type": "text", "text": "what is this?"}, block])])
 

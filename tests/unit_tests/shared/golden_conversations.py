@@ -1,6 +1,6 @@
-"""Conversations in which chat templates differ, and how each built-in template renders them.
+"""Conversations that chat templates render differently, and the renderings of each built-in template.
 
-To write the renderings anew, run this file and read the difference:
+To update the renderings, run this file and read the difference:
 `python tests/unit_tests/shared/golden_conversations.py`.
 """
 
@@ -13,10 +13,10 @@ from langchain_petals.chat.templates import ChatTemplate, builtin
 
 FOLDER = Path(__file__).parent / "golden"
 
-# Tokenizers call their tokens differently; here they are named for what they are.
+# The special tokens have one spelling here, although it differs between tokenizers.
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
-# What is one token to the tokenizers of the models.
+# Texts that are one token in the tokenizers of the models.
 TOKEN_MARKERS = {
     "chatml": ["<|im_start|>", "<|im_end|>"],
     "llama-3-instruct": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
@@ -99,7 +99,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
 
 
 def template(name: str) -> ChatTemplate:
-    """Return a built-in template, as it is for a tokenizer of its models."""
+    """Return a built-in template for a tokenizer of its models."""
     return ChatTemplate(
         builtin.source(name),
         special_tokens=SPECIAL_TOKENS,
@@ -109,7 +109,7 @@ def template(name: str) -> ChatTemplate:
 
 
 def renderings(name: str) -> str:
-    """Return how a built-in template renders all cases; «» around text that is not read as special tokens."""
+    """Return all cases, rendered with a built-in template; «» surround untrusted text."""
     chat_template = template(name)
     rendered = {case: chat_template.render(turns) for case, turns in CASES.items()}
     if chat_template.takes_tools:

@@ -1,4 +1,4 @@
-"""A template that wants more than to write a prompt ends in an error, and soon."""
+"""Ordinary templates render as with jinja2; hostile ones soon end in an error."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ HUGE = {
     "source", [*PEEPING.values(), *ENDLESS.values(), *HUGE.values()], ids=[*PEEPING, *ENDLESS, *HUGE]
 )
 def test_a_hostile_template_ends_in_an_error_within_a_second(source: str) -> None:
-    # of this thread's processor time, which other programs on the machine do not take part in
+    # processor time of this thread, independent of other programs on the machine
     start = time.thread_time()
     with pytest.raises(InvalidRequestError, match=r"^The chat template 'bad' "):
         ChatTemplate(source, name="bad").render([{"role": "user", "content": "hello"}])
@@ -160,12 +160,12 @@ def test_a_template_cannot_depend_on_chance(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["{{ dict.update(messages[0], role='system') }}", "{{ 'a'|safe.unescape() }}"])
-def test_a_class_and_a_marked_text_give_no_methods_of_their_own(source: str) -> None:
+def test_methods_of_classes_and_of_escaped_text_are_refused(source: str) -> None:
     with pytest.raises(InvalidRequestError):
         ChatTemplate(source).render([{"role": "user", "content": "hello"}])
 
 
-def test_a_namespace_does_not_write_out_what_it_holds() -> None:
+def test_the_text_of_a_namespace_does_not_show_its_values() -> None:
     source = (
         "{% set ns = namespace(x=namespace()) %}"
         "{% for i in range(60) %}{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
@@ -218,7 +218,7 @@ def test_a_namespace_does_not_write_out_what_it_holds() -> None:
         ("{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{% set j = joiner() %}{{ j() }}{{ j() }}", "ab, "),
     ],
 )
-def test_an_ordinary_template_does_what_jinja_says(source: str, expected: str | None) -> None:
+def test_an_ordinary_template_renders_as_with_jinja(source: str, expected: str | None) -> None:
     by_jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(source).render()
     assert SandboxedTemplate(source).render({}) == by_jinja
     assert expected in {None, by_jinja}
