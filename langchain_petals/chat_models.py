@@ -57,7 +57,7 @@ class ChatPetals(ChatParameters):
     """
 
     _builder: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
-    """The last prompt builder, after what it was made for."""
+    """The last prompt builder, and the fields that it was made with."""
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 
 # LangChain makes the cache key of an object's `_identifying_params`, which do not depend on the call. So each call sets
-# here, until it returns, for which object they are what. An attribute of the object would not do: several threads and
-# tasks call one object at the same time, and a call may call further objects.
+# the object and its own parameters here until it returns. They cannot be an attribute of the object, since several
+# threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
 _OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})

@@ -95,7 +95,7 @@ def is_data(block: Any) -> bool:
         return True
     kind, _ = opened(block)
     record = kind == "text" and "type" not in block and len(set(map(str, block)) - _BESIDE_KINDS) > 1
-    return not kind or record  # a text with a score beside it, say
+    return not kind or record  # for instance a text with a score
 
 
 def text_of(value: Any) -> str:

@@ -214,7 +214,7 @@ def _made(kind: Any, value: Any, *, partial: bool) -> Any:
     """Return an instance of a class; None for a partial value that the class refuses."""
     try:
         return instance_of(kind, value)
-    except ValueError as error:  # what pydantic 2 and 1 raise
+    except ValueError as error:  # from pydantic 2 or 1
         if partial:
             return None
         text = json.dumps(value, ensure_ascii=False)

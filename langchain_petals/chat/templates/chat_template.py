@@ -223,8 +223,10 @@ class ChatTemplate:
         if not capabilities.drops_text_beside_calls or capabilities.shows_results_of_written_calls:
             return None
         beginning = capabilities.beginning_of_calls
-        modelled = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
-        return beginning if beginning is not None and "".join(beginning.split()) == "".join(modelled.split()) else None
+        of_model = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
+        if beginning is None or "".join(beginning.split()) != "".join(of_model.split()):
+            return None
+        return beginning
 
     def _writes_calls(self, turn: Turn, *, rewrite: bool, keeps_text: bool) -> bool:
         """Return whether a message's calls go into its content, since the template drops them or the text beside them.

@@ -13,7 +13,7 @@ TIME_LIMIT = 0.3
 # Characters that one render may produce in all, and that one value may have: a part that is always there, and a part
 # for each character of the input.
 _TOTAL = 16_000_000, 64
-_VALUE = 250_000, 4
+_VALUE = 250_000, 8
 
 _LARGEST_NUMBER_BITS = 4096
 _VISITS_BETWEEN_CHECKS = 1000

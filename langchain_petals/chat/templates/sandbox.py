@@ -45,38 +45,25 @@ if TYPE_CHECKING:
 # The longest published chat templates have some 25,000 characters.
 LONGEST_SOURCE = 40_000
 
-# Filters that depend on chance, where a prompt has to be repeatable, or take quadratic time (and mostly write HTML).
+# `random` would make prompts that differ from call to call. The others take quadratic time, and no prompt needs them.
 _LEFT_OUT_FILTERS = ("random", "pprint", "striptags", "urlize", "wordwrap")
 # Bytes have methods and operators of their own; one character may be translated to a text of any length.
 _LEFT_OUT_METHODS = ("encode", "to_bytes", "translate")
 # Objects of other types (functions, classes, generators) have no attribute that a prompt needs.
-_WITH_ATTRIBUTES = (
-    str,
-    int,
-    float,
-    list,
-    tuple,
-    dict,
-    Namespace,
-    LoopContext,
-    Macro,
-    TemplateReference,
-    Cycler,
-    Joiner,
-)
+_DATA = (str, int, float, list, tuple, dict)
+_JINJA_OBJECTS = (Cycler, Joiner, LoopContext, Macro, Namespace, TemplateReference)
 # These return their arguments as they are, or hand them on to filters and tests.
 _HANDING_ON = frozenset(["d", "default", "get", "map", "reject", "rejectattr", "select", "selectattr"])
 
 _LARGEST_ARGUMENT = 100_000  # Jinja's own limit for the length of a range
 _LARGEST_IN_RANGE = 2**53  # numbers beyond can be chosen to collide in dictionaries
-_LARGEST_WORK = 10**8  # of methods such as `strip` and `rfind`, in characters of the text times those of the argument
+_LARGEST_WORK = 10**8  # characters of a text times those of an argument; the time of `strip` and `rfind`
 _LARGEST_WIDTH = 999
-_LONGEST_ATTRIBUTE = 256  # each dot and each comma in it is one more look-up in each item
+_LONGEST_ATTRIBUTE = 256  # a filter looks up each part between dots and commas, in each item
 _LONGEST_INDENT = 256
 _LONGEST_TIME_FORMAT = 100
 
-# A width of more than three digits or one that comes from an argument; or a key with parentheses inside, behind which
-# there may be one.
+# A width of more than three digits or one from an argument; or a key with parentheses inside, which may hide a width.
 _WIDE_PERCENT = re.compile(r"%(?:\([^()]*\))?[^a-zA-Z%(]*(?:\d{4}|\*)|%\((?![^()]*\))")
 _WIDE_BRACES = re.compile(r"\d{4}|\{")
 _WIDE_TIME = re.compile(r"%[^a-zA-Z%]*\d{3}")
@@ -191,7 +178,7 @@ def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]
 
     Args:
         meter: The meter of the render.
-        name: What the filter or the method is called.
+        name: The name of the filter or the method.
         receiver: The value that it is applied to.
         given: Its arguments by name; those of a method by position.
     """
@@ -250,7 +237,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if attr in _LEFT_OUT_METHODS or (isinstance(obj, str) and not hasattr(str, attr)):  # Markup has more
             return False
-        return isinstance(obj, _WITH_ATTRIBUTES) and super().is_safe_attribute(obj, attr, value)
+        return isinstance(obj, (_DATA, _JINJA_OBJECTS)) and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         meter = _meter(context)
@@ -273,7 +260,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         meter = _meter(context)
-        # Jinja wraps str.format, and leaves the method behind
+        # Jinja replaces str.format by a function that wraps it
         method = getattr(obj, "__wrapped__", obj)
         if hasattr(method, "__self__"):
             _check_step(meter, method.__name__, method.__self__, {**dict(enumerate(args)), **kwargs})
