@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
@@ -111,6 +111,7 @@ class _Content:
         ]
 
 
+@dataclass(eq=False)
 class ChatResponse:
     """Makes messages of one generation's pieces.
 
@@ -135,31 +136,25 @@ class ChatResponse:
         problem: How its text breaks its schema; None if it does not, or is not known to.
     """
 
-    def __init__(
-        self,
-        generation: Pieces,
-        *,
-        model_name: str,
-        splitter: ReasoningSplitter | None,
-        parser: ToolCallParser | None,
-        token_text: Callable[[int], str],
-        counts_prompt: bool,
-        numbers_blocks: bool,
-        remember: Callable[[str, Sequence[int], AIMessage], object],
-        problem_of: Callable[[str], str | None] = lambda _: None,
-        reports_problem: bool = False,
-    ) -> None:
-        self.generation = generation
-        self._problem_of, self._reports_problem = problem_of, reports_problem
+    generation: Pieces
+    _: KW_ONLY
+    model_name: str
+    splitter: ReasoningSplitter | None
+    parser: ToolCallParser | None
+    token_text: Callable[[int], str]
+    counts_prompt: bool
+    numbers_blocks: bool
+    remember: Callable[[str, Sequence[int], AIMessage], object]
+    problem_of: Callable[[str], str | None] = lambda _: None
+    reports_problem: bool = False
+
+    def __post_init__(self) -> None:
         self.problem: str | None = None
-        self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
-        self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
-        self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
+        self.finish_reason: str | None = None
         self._whole = _Content()
         self._written: list[str] = []
         self._tokens: list[int] = []
         self._reasoning_tokens = 0
-        self.finish_reason: str | None = None
 
     def add(self, piece: Piece) -> ChatGenerationChunk | None:
         """Take a piece; return the chunk that it adds to the message, if any."""
@@ -172,29 +167,29 @@ class ChatResponse:
         # "length" stays also beside calls: a call that the budget cut short is valid JSON
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
-        if self._reports_problem and not self.calls:
-            self.problem = self._problem_of(self._whole.text)
-        self._remember("".join(self._written), self._tokens, self._message())
+        if self.reports_problem and not self.calls:
+            self.problem = self.problem_of(self._whole.text)
+        self.remember("".join(self._written), self._tokens, self._message())
         return self._chunk(content, self._metadata, self.usage)
 
     def _content(self, piece: Piece) -> _Content:
         over = piece.finish_reason is not None
         content, text = _Content(), piece.text
-        if self._splitter is not None:
-            was_inside = self._splitter.inside
-            content.reasoning, text = self._splitter.add(piece.text)
-            if was_inside or self._splitter.inside:
+        if self.splitter is not None:
+            was_inside = self.splitter.inside
+            content.reasoning, text = self.splitter.add(piece.text)
+            if was_inside or self.splitter.inside:
                 self._reasoning_tokens += len(piece.tokens)
             if over:
-                reasoning, rest = self._splitter.flush()
+                reasoning, rest = self.splitter.flush()
                 content.reasoning, text = content.reasoning + reasoning, text + rest
-        if self._parser is None:
+        if self.parser is None:
             content.text = text
         else:
-            for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
+            for part in (*self.parser.feed(text, cut=piece.cut), *(self.parser.close() if over else ())):
                 content.add(part)
         if piece.logprobs is not None:
-            content.logprobs = [openai_logprobs(piece.logprobs, self._token_text)]
+            content.logprobs = [openai_logprobs(piece.logprobs, self.token_text)]
         return content
 
     def _chunk(
@@ -210,10 +205,13 @@ class ChatResponse:
         )
         return ChatGenerationChunk(message=message)
 
+    def _number_of_call(self, index: int) -> int:
+        return -1 - index if self.numbers_blocks else index
+
     @property
     def usage(self) -> UsageMetadata:
         """Numbers of tokens read, written, and reused from an idle session."""
-        read = self.generation.prompt_tokens if self._counts_prompt else 0
+        read = self.generation.prompt_tokens if self.counts_prompt else 0
         thought = self._reasoning_tokens
         return {
             "input_tokens": read,
@@ -231,7 +229,7 @@ class ChatResponse:
     @property
     def warnings(self) -> list[str]:
         """The problems of a constrained text; none before its end."""
-        if not self._reports_problem or self.calls or self.finish_reason is None:
+        if not self.reports_problem or self.calls or self.finish_reason is None:
             return []
         broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
         return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken
@@ -240,7 +238,7 @@ class ChatResponse:
     def _metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "finish_reason": self.finish_reason,
-            "model_name": self._model_name,
+            "model_name": self.model_name,
             "model_provider": PROVIDER,
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}

@@ -104,37 +104,21 @@ class ResponseFormat:
                 yield f"In the schema of the answer, {warning}."
 
     def problem_of(self, text: str) -> str | None:
-        """Return how an answer breaks the part of its schema that the grammar does not guarantee; None if it does not.
-
-        Args:
-            text: The text of an answer without calls.
-        """
+        """Return how an answer without calls breaks the part of its schema that the grammar does not guarantee."""
         if self.schema is None or not express(self.schema, "json_schema", strict=self.strict).left_out:
             return None
         return check_of(self.schema).problem(json.loads(text))
 
     def call_format(self, tool_format: ToolFormat) -> ToolFormat:
-        """Return the tool format of this answer: calls need markers where an object may be the answer.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+        """Return the model's tool format for this answer: calls need markers where an object may be the answer."""
         return tool_format if self.schema is None or self.mode == "any" else tool_format.marked
 
     def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
-        """Return a parser that separates calls from text; None where no tool can be called.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+        """Return a parser that separates calls in the model's format from text; None where no tool can be called."""
         return self.call_format(tool_format).parser(self.allowed) if self._may_call else None
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
-        """Return the markers of calls; none where no tool can be called.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+        """Return the markers of calls in the model's format; none where no tool can be called."""
         return tool_format.markers if self._may_call else ()
 
     @property
@@ -157,16 +141,13 @@ class ResponseFormat:
         if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:
             sections.append(call_format.instructions)
         if self.describes_schema and self.schema is not None:
-            sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
+            schema = json.dumps(self.schema, ensure_ascii=False)
+            sections.append(f"Answer with a JSON object that fits this schema:\n{schema}")
         if not sections:
             return list(turns)
         first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
         content = "\n\n".join([*(turn["content"] for turn in first), *sections])
         return [{"role": "system", "content": content}, *rest]
-
-
-def _one_line(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False)
 
 
 def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:

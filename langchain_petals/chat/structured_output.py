@@ -241,17 +241,16 @@ def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
 
 
 def _tool(object_schema: ObjectSchema) -> Tool:
-    described = {} if object_schema.description is None else {"description": object_schema.description}
     parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
-    function = {"name": object_schema.name or _NAME, **described, "parameters": parameters}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": _named(object_schema) | {"parameters": parameters}}
 
 
 def _response_format(object_schema: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
     strict = object_schema.strict if strict is None else strict
-    described: dict[str, Any] = {"name": object_schema.name or _NAME, "schema": object_schema.schema}
-    if strict is not None:
-        described["strict"] = strict
-    if object_schema.description is not None:
-        described["description"] = object_schema.description
-    return {"type": "json_schema", "json_schema": described}
+    strictness = {} if strict is None else {"strict": strict}
+    return {"type": "json_schema", "json_schema": _named(object_schema) | {"schema": object_schema.schema} | strictness}
+
+
+def _named(object_schema: ObjectSchema) -> dict[str, Any]:
+    description = {} if object_schema.description is None else {"description": object_schema.description}
+    return {"name": object_schema.name or _NAME, **description}

@@ -116,11 +116,7 @@ class ChatParameters(PetalsParameters, BaseChatModel):
 
 
 def _profile(context_length: int | None) -> ModelProfile:
-    """Return the abilities of a model.
-
-    Args:
-        context_length: Most tokens of prompt and answer, as the model's config says; None if unknown.
-    """
+    """Return the abilities of a model; `context_length` is None if its config is unknown."""
     profile = ModelProfile(
         text_inputs=True,
         image_inputs=False,

@@ -215,9 +215,7 @@ class ChatTemplate:
     def _beginning_of_calls(self, write_calls: WriteCalls) -> str | None:
         """Return how the template begins calls, if `TextsBeforeCalls` is needed and possible; else None.
 
-        Args:
-            write_calls: Writes calls as the model does. The template has to begin them in the same way, apart from
-                white space.
+        It is possible if the template begins calls as the model does, apart from white space.
         """
         capabilities = self.capabilities
         if not capabilities.drops_text_beside_calls or capabilities.shows_results_of_written_calls:
@@ -229,12 +227,9 @@ class ChatTemplate:
         return beginning
 
     def _writes_calls(self, turn: Turn, *, rewrite: bool, keeps_text: bool) -> bool:
-        """Return whether a message's calls go into its content, since the template drops them or the text beside them.
+        """Return whether a message's calls go into its content: the template would drop them or the text beside them.
 
-        Args:
-            turn: The message.
-            rewrite: Whether calls always do.
-            keeps_text: Whether `TextsBeforeCalls` keeps the text beside calls.
+        With `rewrite` they always do. With `keeps_text`, `TextsBeforeCalls` keeps the text beside them.
         """
         if not turn.get("tool_calls"):
             return False

@@ -98,8 +98,7 @@ class _Metering(NodeTransformer):
         elif isinstance(node, nodes.Output):
             node.nodes = [_through("metered output", _expression(child)) for child in node.nodes]
         elif isinstance(node, nodes.Concat):
-            parts = [_through("string", part) for part in node.nodes]
-            return _sum_of(parts)
+            return _through("join", _through("metered value", nodes.List(node.nodes, lineno=node.lineno)))
         elif (
             isinstance(node, (nodes.List, nodes.Dict, nodes.Compare, nodes.Test))
             or (isinstance(node, nodes.Tuple) and node.ctx == "load")
@@ -118,13 +117,6 @@ def _expression(node: nodes.Node) -> nodes.Expr:
     if isinstance(node, nodes.TemplateData):
         return nodes.Const(node.data, lineno=node.lineno)
     return cast("nodes.Expr", node)
-
-
-def _sum_of(parts: list[nodes.Filter]) -> nodes.Expr:
-    total: nodes.Expr = parts[0]
-    for part in parts[1:]:
-        total = nodes.Add(total, part, lineno=part.lineno)
-    return total
 
 
 def _meter(context: Context) -> Meter:
@@ -154,20 +146,15 @@ def _metered_rounds(context: Context, iterable: Iterable[Any]) -> Iterator[Any]:
 
 def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a filter that measures before and after; it takes the context, so that it is not run while compiling."""
-    passes = getattr(function, "jinja_pass_arg", None)
-    names = list(inspect.signature(function).parameters)[1 if passes is None else 2 :]
+    passed = getattr(function, "jinja_pass_arg", None)  # what Jinja passes to the filter in front of the value
+    names = list(inspect.signature(function).parameters)[1 if passed is None else 2 :]
 
     @pass_context
     def wrapper(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         meter = _meter(context)
         _check_step(meter, name, value, {**dict(zip(names, args, strict=False)), **kwargs})
-        first: dict[str | None, list[Any]] = {
-            None: [],
-            "context": [context],
-            "eval_context": [context.eval_ctx],
-            "environment": [context.environment],
-        }
-        leading = first[None if passes is None else passes.name]
+        first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        leading = [] if passed is None else [first[passed.name]]
         return meter.charge(function(*leading, value, *args, **kwargs))
 
     return wrapper

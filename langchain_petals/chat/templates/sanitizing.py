@@ -155,7 +155,6 @@ class Sanitizer:
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
         self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
         self._placeholders: dict[tuple[str, bool], str] = {}
-        self._meanings: dict[str, tuple[str, bool]] = {}
 
     def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
         """Return a copy of a message without markers; its role is not changed.
@@ -226,18 +225,16 @@ class Sanitizer:
     def _placeholder(self, text: str, *, whole: bool) -> str:
         meaning = text, whole
         if meaning not in self._placeholders:
-            character = next(self.free)
-            self._placeholders[meaning] = character
-            self._meanings[character] = meaning
+            self._placeholders[meaning] = next(self.free)
         return self._placeholders[meaning]
 
     def release(self, rendered: str) -> list[Segment]:
         """Return a rendered prompt with the texts in place of their placeholders."""
+        meanings = {character: meaning for meaning, character in self._placeholders.items()}
         pieces: list[tuple[str, bool | None]] = []  # None: a part of a token, which the text beside it may complete
         for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered):
-            text, whole = self._meanings.get(piece, (piece, None))
-            trusted = True if piece not in self._meanings else (False if whole else None)
-            pieces.append((text, trusted))
+            text, whole = meanings.get(piece, (piece, None))
+            pieces.append((text, True if whole is None else (False if whole else None)))
         completed = self._completed(pieces)
         return join_segments(
             Segment(text, trusted=index not in completed if trusted is None else trusted)

@@ -43,21 +43,14 @@ def find_template(
     variables = tuple(
         (key, str(token)) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     )
-    return _compiled(source, variables, name, _token_markers(tokenizer, source + (tool_source or "")), tool_source)
+    token_markers = _token_markers(tokenizer, source + (tool_source or ""))
+    return _compiled(source, variables, name=name, token_markers=token_markers, tool_source=tool_source)
 
 
 @lru_cache(maxsize=32)
-def _compiled(
-    source: str,
-    variables: tuple[tuple[str, str], ...],
-    name: str | None,
-    token_markers: frozenset[str],
-    tool_source: str | None,
-) -> ChatTemplate:
+def _compiled(source: str, variables: tuple[tuple[str, str], ...], **options: Any) -> ChatTemplate:
     """Return a compiled template; a cached one, since it keeps the results of its probes."""
-    return ChatTemplate(
-        source, special_tokens=dict(variables), name=name, token_markers=token_markers, tool_source=tool_source
-    )
+    return ChatTemplate(source, special_tokens=dict(variables), **options)
 
 
 def _own_sources(own: Any, model_name: str) -> tuple[str, str | None]:
