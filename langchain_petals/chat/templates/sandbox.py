@@ -52,10 +52,14 @@ _LEFT_OUT_METHODS = ("encode", "to_bytes", "translate")
 # Objects of other types (functions, classes, generators) have no attribute that a prompt needs.
 _DATA = (str, int, float, list, tuple, dict)
 _JINJA_OBJECTS = (Cycler, Joiner, LoopContext, Macro, Namespace, TemplateReference)
-# These return their arguments as they are, or hand them on to filters and tests.
-_HANDING_ON = frozenset(["d", "default", "get", "map", "reject", "rejectattr", "select", "selectattr"])
+# These pass their arguments to filters and tests.
+_APPLYING = ("map", "reject", "rejectattr", "select", "selectattr")
+# These only pass or return their arguments.
+_HANDING_ON = frozenset(["d", "default", "get", *_APPLYING])
+# These run Python code for each item.
+_ITERATING = frozenset(["groupby", "join", "max", "min", "sort", "unique", *_APPLYING])
 
-_LARGEST_ARGUMENT = 100_000  # Jinja's own limit for the length of a range
+_MOST_ITEMS = _LARGEST_ARGUMENT = 100_000  # Jinja's own limit for the length of a range
 _LARGEST_IN_RANGE = 2**53  # numbers beyond can be chosen to collide in dictionaries
 _LARGEST_WORK = 10**8  # characters of a text times those of an argument; the time of `strip` and `rfind`
 _LARGEST_WIDTH = 999
@@ -186,12 +190,12 @@ def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]
         meter.expect(width * lines)
         if width > _LARGEST_ARGUMENT or (isinstance(receiver, str) and size * max(texts, default=0) > _LARGEST_WORK):
             raise _too_large(name)
-    if _length(given.get("attribute")) > _LONGEST_ATTRIBUTE:
+    if _length(given.get("attribute")) > _LONGEST_ATTRIBUTE or (name in _ITERATING and _length(receiver) > _MOST_ITEMS):
         raise _too_large(name)
 
 
 def _too_large(name: str) -> TemplateLimitError:
-    return TemplateLimitError(f"the chat template uses {name} with too large an argument")
+    return TemplateLimitError(f"the chat template uses {name} with too large a value")
 
 
 def _length(value: Any) -> int:
