@@ -1,7 +1,7 @@
 """`Petals`, LangChain's LLM interface to a Petals swarm.
 
-A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine -> pieces of text. `invoke`, `batch`,
-`stream` and their async twins are thin adapters over `engine.submit`.
+The steps of a call: prompt text -> token ids (the model's own tokenizer) -> the engine -> pieces of text. `invoke`,
+`batch`, `stream` and their async versions are thin adapters over `Engine.submit`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from langchain_petals.pieces import Piece
 
 
-# LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose
-# identity is which while it lasts.
+# LangChain makes the cache key of an object's `_identifying_params`, which do not depend on the call. So each call sets
+# the object and its own parameters here until it returns. They cannot be an attribute of the object, since several
+# threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
 _OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no options of the answer."""
+"""Arguments of `generate` that are no generation options."""
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -104,8 +105,8 @@ class Petals(PetalsParameters, BaseLLM):
         return super().astream(input, config, **self._as_used(kwargs))
 
     def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a call's options as it uses them, each under one name: traces show them beside the object's own."""
-        kwargs = hide_key(dict(kwargs))  # it will be refused, but after tracers have seen it
+        """Return a call's options with the values and the names that it uses, since traces show them."""
+        kwargs = hide_key(dict(kwargs))  # the call will refuse a key, but tracers see the options before
         options = self._traced_options(None, kwargs)
         if options is None:
             return kwargs
@@ -114,11 +115,11 @@ class Petals(PetalsParameters, BaseLLM):
         return {**named, **used, "stop": list(options.stop)}
 
     def save(self, file_path: Path | str) -> None:
-        """Write all fields but the key down; see `BaseLLM.save`."""
+        """Write all fields but the key to a file; see `BaseLLM.save`."""
         with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
             super().save(file_path)
 
-    # Errors leave `_generate` for callbacks, and from here for the caller.
+    # `_generate` raises for callbacks, `generate` for the caller; each shortens the traceback.
 
     @short_traceback
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
@@ -147,9 +148,9 @@ class Petals(PetalsParameters, BaseLLM):
     def _stop_and_identity(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[list[str] | None, dict[str, Any]]:
-        """Return the stop sequences of a call, and what its answers depend on.
+        """Return the stop sequences of a call, and its cache key.
 
-        Of wrong options the call itself says what is wrong with them, so that callbacks hear of it.
+        Wrong options do not raise here. The call itself refuses them, so that callbacks get the error.
         """
         options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
         try:
@@ -168,7 +169,7 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> LLMResult:
         with self._expecting():
             answers = self._begin(prompts, stop, kwargs)
-        listener = run_manager if len(answers) == 1 else None  # tokens of several answers would mix
+        listener = run_manager if len(answers) == 1 else None  # the tokens of several answers would be mixed
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 for piece in answer.generation:
@@ -223,7 +224,7 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
         [answer] = await begun_off_loop(begin, _cancel, self._expecting())
-        with cancelling([answer.generation]):  # at once, where the loop would get round to it later
+        with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
                 chunk = await added_off_loop(answer, piece)
                 _warn([answer])
@@ -242,7 +243,7 @@ class Petals(PetalsParameters, BaseLLM):
         return [_Answer(generation, options, self._token_text) for generation in generations]
 
     def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
+        """Return the prompts' token ids; none for an empty prompt, also if the tokenizer adds a special token."""
         return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
@@ -267,21 +268,21 @@ def _cancel(answer: _Answer) -> None:
 
 
 def _warn(answers: Iterable[_Answer]) -> None:
-    """Say once what is wrong with answers of a given form."""
+    """Warn once of each problem of the answers."""
     for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
         warnings.warn(warning, stacklevel=3)
 
 
 class _Answer:
-    """What has come of one answer.
+    """The text and the metadata of one answer, collected from its pieces.
 
     Args:
-        generation: Where its pieces come from.
-        options: What was asked for.
-        token_text: Gives the text of a token id, for log-probabilities.
+        generation: The source of the pieces.
+        options: The options of the call.
+        token_text: Returns the text of a token id, for log-probabilities.
 
     Attributes:
-        warnings: What is wrong with it, once it has ended.
+        warnings: The problems of the answer; none before its end.
     """
 
     def __init__(self, generation: Generation, options: GenerationOptions, token_text: Callable[[int], str]) -> None:
@@ -295,7 +296,7 @@ class _Answer:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What LangChain calls `generation_info`."""
+        """The `generation_info` of LangChain."""
         info: dict[str, Any] = {"finish_reason": self._finish_reason}
         if self._problem is not None:
             info["schema_error"] = self._problem

@@ -1,24 +1,22 @@
-"""LangChain's messages as the dictionaries that chat templates take.
-
-What goes in, and what comes of it:
+"""Converts LangChain's messages to the dictionaries that chat templates take.
 
     SystemMessage, HumanMessage      {"role": "system" | "user", "content": ...}
     AIMessage                        {"role": "assistant", "content": ..., "tool_calls": ..., "reasoning_content": ...}
     ToolMessage, FunctionMessage     {"role": "tool", "content": ..., "tool_call_id": ..., "name": ...}
-    ChatMessage(role=...)            {"role": role, "content": ...}; "human", "ai" and "developer" are other words for
-                                     "user", "assistant" and "system"
+    ChatMessage(role=...)            {"role": role, "content": ...}; "human", "ai" and "developer" mean "user",
+                                     "assistant" and "system"
 
 Content may be a string or a list of blocks: OpenAI's (`function_call`, `refusal`), Anthropic's (`tool_use`,
-`tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), as conversations with other
-models leave them. Texts are joined as they are. A tool that another provider ran itself (`server_tool_call` and
-`server_tool_result`, in one message) is a call and a result like any other.
+`tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), since a conversation may have
+begun with another model. Texts are joined without separators. A call that another provider executed itself
+(`server_tool_call` and `server_tool_result`, in one message) is a call and a result like any other.
 
-Petals serves models of text only. What becomes of other blocks depends on who could take them out (see `blocks`):
+Petals serves models of text only. Other blocks are treated by the kind of message (see `foreign_blocks`):
 
-    people's messages    images, audio, video, files and blocks of unknown types raise
+    people's messages    images, audio, video, files and blocks of unknown types raise: the author can remove them
     AI messages          text stays, however the provider wraps it; all else is left out, with one warning
-    tools' results       text stays; images and the like become lines that say so, with one warning; values, such as a
-                         list of plain strings, are shown as JSON
+    tools' results       text stays; a line replaces each image or file, with one warning; values, such as a list of
+                         plain strings, are shown as JSON
 """
 
 from __future__ import annotations
@@ -53,10 +51,9 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Turn = dict[str, Any]
-"""A message as a chat template takes it."""
+    from langchain_petals.chat.turns import Turn
 
-# where blocks have what they hold
+# the keys of the parts of blocks
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
 _REASONING = ("reasoning", "thinking", "thought", "reasoning_content")
 _ARGUMENTS = {
@@ -71,8 +68,7 @@ _RESULTS = {
     "server_tool_result": ("tool_call_id", "output"),
     "function_response": ("id", "response"),
 }
-# What becomes of the chunks is in `tool_calls` of the message, and in `invalid_tool_calls`. The others are notes of a
-# provider to itself.
+# The chunks are also in `tool_calls` and `invalid_tool_calls` of the message. The others are for their provider only.
 _IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
 _LENIENT = ("assistant", "tool")
 _FROM_PEOPLE = frozenset(
@@ -85,25 +81,25 @@ _FROM_PEOPLE = frozenset(
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
-def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
+def turns_from_messages(messages: Sequence[BaseMessage]) -> list[Turn]:
     """Return messages as chat templates take them.
 
     Args:
         messages: A conversation; at least one message.
 
     Raises:
-        InvalidRequestError: There is none, or one holds something other than text.
+        InvalidRequestError: There is no message, or one holds something other than text.
     """
     if not messages:
         msg = "There is no message to answer; give at least one."
         raise InvalidRequestError(msg)
     left_out = LeftOut()
-    found = [turn for message in messages for turn in _turns_of(message, left_out)]
+    turns = [turn for message in messages for turn in _turns_from(message, left_out)]
     left_out.warn()
-    return found
+    return turns
 
 
-def _turns_of(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
+def _turns_from(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
     parts = _Parts(_role(message), left_out)
     for block in parts.blocks_of(message.content):
         kind, content = parts.opened(block)
@@ -116,14 +112,14 @@ def _turns_of(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
 
 
 class _Parts:
-    """What has been found in a message's content so far.
+    """Collects the parts of a message's content.
 
-    What a person wrote has to be read as a whole, or the person hears of it. What models and tools of other makers left
-    in a conversation nobody can edit: as much of it is read as a model of text can.
+    A person's message is read completely, or refused. The messages of models and tools of other providers cannot be
+    edited: their text is read, and the rest is left out.
 
     Args:
-        role: Whose message it is.
-        left_out: Takes notice of what is not read.
+        role: The role of the message.
+        left_out: Collects the names of blocks that are left out.
     """
 
     def __init__(self, role: str, left_out: LeftOut) -> None:
@@ -138,8 +134,8 @@ class _Parts:
     def blocks_of(self, content: Any) -> list[Any]:
         """Return the blocks of a message's content.
 
-        What a tool returned are blocks or values. Values become JSON: LangChain takes lists of strings for a message's
-        content, and joined they would be one text in which nothing shows where one ends.
+        A tool's result holds blocks or values. Values become JSON: a joined list of strings would not show where each
+        string ends.
         """
         if self._role == "tool" and not isinstance(content, str):
             values = all(map(is_data, content)) if isinstance(content, list | tuple) else is_data(content)
@@ -147,7 +143,7 @@ class _Parts:
         return list(content) if isinstance(content, list | tuple) else [content]
 
     def opened(self, block: Any) -> tuple[str, Turn]:
-        """Return a block's kind and what holds its content; see `blocks.opened`."""
+        """Return a block's kind and the dictionary with its content; see `foreign_blocks.opened`."""
         if not isinstance(block, dict):
             return "", {}
         kind, content = opened(block, typed=self._strict)
@@ -211,7 +207,7 @@ class _Parts:
             self._in_line = False
 
     def _add_line(self, line: str) -> None:
-        """Add a text that stands apart from what comes before and after it."""
+        """Add a text on lines of its own."""
         self._in_line = self._in_line or bool(self._texts and not self._texts[-1].endswith("\n"))
         self._add_text(line)
         self._in_line = True
@@ -222,7 +218,7 @@ class _Parts:
         given = content.get(key, content.get("args")) or {}
         arguments = _parsed(given) if isinstance(given, str) else given
         if kind == "custom_tool_call":
-            arguments = {"__arg1": text_of(given)}  # as LangChain calls the text that such a tool takes
+            arguments = {"__arg1": text_of(given)}  # LangChain's name for the text that such a tool takes
         if not isinstance(arguments, dict):
             self._broken_calls.append((identifier, self.shown(given)))
         elif isinstance(name := content.get("name"), str):
@@ -231,7 +227,7 @@ class _Parts:
             self._leave_out("a call without a name")
 
     def take(self, message: BaseMessage, *, last: bool = False) -> Iterator[Turn]:
-        """Return what has come together as a turn of `message`, if there is anything, and forget it."""
+        """Return the collected parts as a turn of `message`, if there are any, and forget them."""
         calls = isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
         found = self._texts or self._calls or self._broken_calls or self._reasoning
         if found or (last and (calls or not self._any_turn)):
@@ -253,7 +249,7 @@ class _Parts:
                 reasoning = text_of(message.additional_kwargs.get("reasoning_content"))
             if reasoning:
                 turn["reasoning_content"] = reasoning
-            # blocks repeat what is in `tool_calls` and `invalid_tool_calls`, which come after all results
+            # blocks repeat the calls of `tool_calls` and `invalid_tool_calls`, which come after all results
             known = [call["id"] for call in (*own.tool_calls, *own.invalid_tool_calls)]
             nameless = [_call(call["name"], call["args"], None) for call in own.tool_calls]
             calls = [call for call in self._calls if call.get("id") not in known and call not in nameless]
@@ -263,7 +259,7 @@ class _Parts:
                 broken[:0] = [written_in(call) for call in own.invalid_tool_calls]
             if calls:
                 turn["tool_calls"] = calls
-            # what the model wrote and could not be parsed is still what the model wrote
+            # a call that could not be parsed stays in the text that the model wrote
             turn["content"] += "".join(broken)
         return turn
 
@@ -296,13 +292,13 @@ def _parsed(written: str) -> Any:
 
 
 def _tool_result(kind: str, content: Turn, left_out: LeftOut) -> Turn:
-    """Return a result that comes inside another message as a turn of its own."""
+    """Return a tool's result inside another message as a turn of its own."""
     id_key, key = _RESULTS[kind]
     identifier = text_of(content.get(id_key, content.get("toolUseId")))
     result = "" if content.get(key) is None else content[key]
     parts = _Parts("tool", left_out)
     if kind != "tool_result":
-        result = parts.shown(result)  # a value of any kind, and not blocks
+        result = parts.shown(result)  # a value, and no blocks
     for block in parts.blocks_of(result):
         parts.add(block)
     return next(parts.take(ToolMessage("", tool_call_id=identifier), last=True))

@@ -1,11 +1,11 @@
-"""From a conversation to token ids, as one model wants it: its template, its tool calls, its token history."""
+"""Makes token ids of a conversation for one model, with its template, its tool format and its token history."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.chat.messages import turns as turns_of
+from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.chat.reasoning import START
 from langchain_petals.chat.templates import find_template, join_segments
 from langchain_petals.chat.token_history import after_prompt
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import ResponseFormat
     from langchain_petals.chat.templates import Segment
     from langchain_petals.chat.token_history import TokenHistory
+    from langchain_petals.chat.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Prompt:
     """A conversation, ready to be answered.
 
     Attributes:
-        rendered: Its text, and what of it may hold special tokens.
-        ids: Its token ids, as many as possible of them those that the servers have seen.
-        go_on: Renders the conversation with an answer behind it.
+        rendered: The rendered text.
+        ids: Its token ids; they begin with as many tokens as possible that the servers have seen.
+        render_with: Renders the conversation with an answer after it.
     """
 
     rendered: Sequence[Segment]
     ids: list[int]
-    go_on: Callable[[Sequence[Turn]], Sequence[Segment]]
+    render_with: Callable[[Sequence[Turn]], Sequence[Segment]]
 
     @property
     def thinking(self) -> bool:
-        """Whether it ends inside the model's reasoning."""
+        """Whether the prompt ends inside the model's reasoning."""
         return self.rendered[-1].text.rstrip().endswith(START)
 
 
@@ -50,14 +50,14 @@ class PromptBuilder:
         tokenizer: The model's tokenizer.
         end_tokens: Ids that end a generation.
         history: The tokens of its recent answers.
-        model_name: The model's name on the hub, which may tell the template.
-        family: `model_type` of its config, which may, too; None if unknown.
+        model_name: The model's name on the hub, for the choice of a built-in template.
+        family: `model_type` of its config, for the same choice; None if unknown.
         chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
-        tool_format: The name of the model's way to write tool calls; None finds out.
+        tool_format: The name of the format in which the model writes tool calls; None derives it from the template.
 
     Raises:
         InvalidRequestError: There is no such template or format.
-        MissingChatTemplateError: None was given, and there is none for this model.
+        MissingChatTemplateError: No template was given, and there is none for this model.
     """
 
     def __init__(
@@ -88,70 +88,75 @@ class PromptBuilder:
         return (self._template.end_of_answer or None) if self.end_token is None else None
 
     def make(
-        self, turns: Sequence[Turn], form: ResponseFormat, variables: Mapping[str, Any], *, allow_special_tokens: bool
+        self,
+        turns: Sequence[Turn],
+        response_format: ResponseFormat,
+        variables: Mapping[str, Any],
+        *,
+        allow_special_tokens: bool,
     ) -> Prompt:
         """Return the prompt of a conversation.
 
         Args:
             turns: The conversation.
-            form: What the answer shall be.
+            response_format: The format of the answer.
             variables: Further variables of the template.
             allow_special_tokens: Whether special tokens inside a message act as such.
 
         Raises:
             InvalidRequestError: The template does not render it.
         """
-        wire, takes_tools = form.wire(self.tool_format), self._template.takes_tools
+        call_format, takes_tools = response_format.call_format(self.tool_format), self._template.takes_tools
 
         def render(conversation: Sequence[Turn], **more: Any) -> Sequence[Segment]:
             return self._template.render(
                 conversation,
-                tools=form.tools,
+                tools=response_format.tools,
                 escape_special_tokens=not allow_special_tokens,
-                write_calls=wire.render,
-                rewrite_calls=wire.instructions != self._templates_format.instructions,
-                write_tools=wire.system_prompt,
+                write_calls=call_format.render,
+                rewrite_calls=call_format.instructions != self._templates_format.instructions,
+                write_tools=call_format.system_prompt,
                 **{**variables, **more},
             )
 
-        introduced = form.introduced(turns, self.tool_format, template_takes_tools=takes_tools)
-        rendered = render(introduced)
+        instructed = response_format.with_instructions(turns, self.tool_format, template_takes_tools=takes_tools)
+        rendered = render(instructed)
         ids = self._history.encode(rendered, self._tokenizer)
-        return Prompt(rendered, ids, lambda answer: render([*introduced, *answer], add_generation_prompt=False))
+        return Prompt(rendered, ids, lambda answer: render([*instructed, *answer], add_generation_prompt=False))
 
     def remember(self, prompt: Prompt, text: str, tokens: Sequence[int], message: AIMessage) -> None:
-        """Take notice of an answer, whose tokens a later prompt may begin with.
+        """Record an answer, since a later prompt may begin with its tokens.
 
         Args:
-            prompt: What was answered.
-            text: All that the model wrote.
-            tokens: The tokens of that, the one that ended it included.
-            message: What was made of it.
+            prompt: The prompt.
+            text: The whole text that the model wrote.
+            tokens: The tokens of the text, with the one that ended it.
+            message: The message that was made of the text.
         """
         said = tokens[:-1] if tokens[-1] in {*self._end_tokens, self.end_token} else tokens
-        # what a stop sequence cut off, and a special token that the text does not show, cannot be in a prompt
+        # not if a stop sequence cut the text, or a special token is missing in it: no prompt would show these tokens
         if self._tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
-            retold = self._retold(prompt, message) if message.tool_calls else ""
-            self._history.remember(prompt.rendered, prompt.ids, text, said, retold=retold)
+            respelled = self._respelled(prompt, message) if message.tool_calls else ""
+            self._history.remember(prompt.rendered, prompt.ids, text, said, respelled=respelled)
 
-    def _retold(self, prompt: Prompt, message: AIMessage) -> str:
-        """Return how a later prompt will write an answer that makes calls; empty if that cannot be told, or tells less.
+    def _respelled(self, prompt: Prompt, message: AIMessage) -> str:
+        """Return the text of an answer with calls in a later prompt; empty if it is unknown, or lacks the reasoning.
 
-        A message holds what was called and not how that was spelled: the model may write 12.50, a call without an
-        identifier or its keys in another order than the template does.
+        A message holds the calls, and not their spelling: the model may write 12.50, no identifier, or the keys in
+        another order than the template does.
         """
-        turns = turns_of([message])
+        turns = turns_from_messages([message])
         try:
-            rendered = prompt.go_on(turns)
-        except InvalidRequestError:  # the template wants the results at once, say
+            rendered = prompt.render_with(turns)
+        except InvalidRequestError:  # for instance, the template demands the results at once
             return ""
-        told = "".join(
+        text = "".join(
             segment.text for segment in after_prompt(join_segments(rendered), join_segments(prompt.rendered))
         )
         end = self._template.closing
-        if not told.endswith(end):
+        if not text.endswith(end):
             return ""
-        told = told.removesuffix(end)
-        begun = told.lstrip().removeprefix(START).lstrip()
-        # where the template keeps reasoning out of later prompts, its tokens may not come back
-        return told if all(begun.startswith(turn.get("reasoning_content", "").strip()) for turn in turns) else ""
+        text = text.removesuffix(end)
+        beginning = text.lstrip().removeprefix(START).lstrip()
+        # a template may drop reasoning from later prompts; its tokens must not come back then
+        return text if all(beginning.startswith(turn.get("reasoning_content", "").strip()) for turn in turns) else ""

@@ -1,9 +1,9 @@
-"""What the engine says, as LangChain's messages: chunk by chunk, and whole."""
+"""Makes LangChain's messages of the engine's pieces: chunks for a stream, and whole messages."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
@@ -28,8 +28,8 @@ PROVIDER = "petals"
 
 
 @dataclass
-class _News:
-    """What one piece, or all of them together, bring to a message."""
+class _Content:
+    """The content that one piece, or all pieces together, add to a message."""
 
     text: str = ""
     reasoning: str = ""
@@ -51,7 +51,7 @@ class _News:
             arguments = call.arguments + part.arguments
             self.calls[part.index] = CallPart(part.index, call.id, call.name or part.name, arguments)
 
-    def extend(self, other: _News) -> None:
+    def extend(self, other: _Content) -> None:
         self.text += other.text
         self.reasoning += other.reasoning
         self.logprobs += other.logprobs
@@ -67,17 +67,17 @@ class _News:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    def call_chunks(self, number: Callable[[int], int], told: Container[int]) -> list[ToolCallChunk]:
-        """Return the calls' parts; what follows on a broken one lets LangChain find that it does not parse.
+    def call_chunks(self, number: Callable[[int], int], begun: Container[int]) -> list[ToolCallChunk]:
+        """Return the parts of calls; a broken call gets an end that LangChain cannot parse either.
 
         Args:
-            number: Gives the number of a call in the stream.
-            told: The calls of which there are parts, here or before.
+            number: Returns the number of a call in the stream.
+            begun: The indices of the calls that have begun, in this content or before.
         """
         parts = dict(self.calls)
         for each in self.broken:
             part = parts.get(each.index, CallPart(each.index))
-            rest = BEYOND_REPAIR if each.index in told else each.text
+            rest = BEYOND_REPAIR if each.index in begun else each.text
             if each.readable:
                 rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)
@@ -97,7 +97,7 @@ class _News:
 
     @property
     def broken_calls(self) -> list[InvalidToolCall]:
-        """The broken calls; what is wrong with them, and what can be read of them, only a whole message can say."""
+        """The broken calls, with their error and readable arguments, which only a whole message can have."""
         found = {part.index: part for part in self.broken}
         return [
             invalid_tool_call(
@@ -111,107 +111,107 @@ class _News:
         ]
 
 
+@dataclass(eq=False)
 class ChatResponse:
     """Makes messages of one generation's pieces.
 
     Args:
-        generation: Where the pieces come from.
+        generation: The source of the pieces.
         model_name: The model's name, for the response's metadata.
-        splitter: Tells reasoning from the answer; None where a grammar leaves no room for reasoning.
-        parser: Tells tool calls from the text; None if none can be called.
-        token_text: Gives the text of a token id, for log-probabilities.
-        counts_prompt: Whether the prompt's tokens are part of this answer's usage; of several answers to one prompt,
-            they are of the first.
-        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
-            number must then be none of these, or it would be taken for more of the text.
-        remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
-        problem_of: Tells what is wrong with the text of an answer that calls nothing; None if nothing is.
-        is_raw: Whether that text has to be of some form, and nobody makes an object of it and finds what is wrong.
+        splitter: Separates reasoning from the answer; None where a grammar leaves no room for reasoning.
+        parser: Separates tool calls from the text; None if no tool can be called.
+        token_text: Returns the text of a token id, for log-probabilities.
+        counts_prompt: Whether the prompt's tokens are part of this answer's usage; they are for the first of several
+            answers to one prompt.
+        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. Calls
+            get negative numbers then, or LangChain would join them with the text.
+        remember: Called with the whole text of the model, its tokens and the whole message, before the last chunk is
+            returned.
+        problem_of: Returns how the text of an answer without calls breaks its schema; None if it does not.
+        reports_problem: Whether the message and a warning report a problem of the text. Off where a parser makes an
+            object of the text and reports it.
 
     Attributes:
-        finish_reason: Why the answer ended; None until it has.
-        problem: What is wrong with its text.
+        finish_reason: Why the answer ended; None before the end.
+        problem: How its text breaks its schema; None if it does not, or is not known to.
     """
 
-    def __init__(
-        self,
-        generation: Pieces,
-        *,
-        model_name: str,
-        splitter: ReasoningSplitter | None,
-        parser: ToolCallParser | None,
-        token_text: Callable[[int], str],
-        counts_prompt: bool,
-        numbers_blocks: bool,
-        remember: Callable[[str, Sequence[int], AIMessage], object],
-        problem_of: Callable[[str], str | None] = lambda _: None,
-        is_raw: bool = False,
-    ) -> None:
-        self.generation = generation
-        self._problem_of, self._is_raw = problem_of, is_raw
+    generation: Pieces
+    _: KW_ONLY
+    model_name: str
+    splitter: ReasoningSplitter | None
+    parser: ToolCallParser | None
+    token_text: Callable[[int], str]
+    counts_prompt: bool
+    numbers_blocks: bool
+    remember: Callable[[str, Sequence[int], AIMessage], object]
+    problem_of: Callable[[str], str | None] = lambda _: None
+    reports_problem: bool = False
+
+    def __post_init__(self) -> None:
         self.problem: str | None = None
-        self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
-        self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
-        self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
-        self._whole = _News()
+        self.finish_reason: str | None = None
+        self._whole = _Content()
         self._written: list[str] = []
         self._tokens: list[int] = []
         self._reasoning_tokens = 0
-        self.finish_reason: str | None = None
 
     def add(self, piece: Piece) -> ChatGenerationChunk | None:
-        """Take a piece; return what it adds to the message, if anything."""
+        """Take a piece; return the chunk that it adds to the message, if any."""
         self._written.append(piece.text)
         self._tokens += piece.tokens
-        news = self._news(piece)
-        self._whole.extend(news)
+        content = self._content(piece)
+        self._whole.extend(content)
         if piece.finish_reason is None:
-            return self._chunk(news) if news else None
-        # a call that the budget cut short is as valid as any: nothing else would tell
+            return self._chunk(content) if content else None
+        # "length" stays also beside calls: a call that the budget cut short is valid JSON
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
-        if self._is_raw and not self.calls:
-            self.problem = self._problem_of(self._whole.text)
-        self._remember("".join(self._written), self._tokens, self._message())
-        return self._chunk(news, self._metadata, self.usage)
+        if self.reports_problem and not self.calls:
+            self.problem = self.problem_of(self._whole.text)
+        self.remember("".join(self._written), self._tokens, self._message())
+        return self._chunk(content, self._metadata, self.usage)
 
-    def _news(self, piece: Piece) -> _News:
+    def _content(self, piece: Piece) -> _Content:
         over = piece.finish_reason is not None
-        news, text = _News(), piece.text
-        if self._splitter is not None:
-            was_inside = self._splitter.inside
-            news.reasoning, text = self._splitter.add(piece.text)
-            if was_inside or self._splitter.inside:
+        content, text = _Content(), piece.text
+        if self.splitter is not None:
+            was_inside = self.splitter.inside
+            content.reasoning, text = self.splitter.add(piece.text)
+            if was_inside or self.splitter.inside:
                 self._reasoning_tokens += len(piece.tokens)
             if over:
-                reasoning, rest = self._splitter.flush()
-                news.reasoning, text = news.reasoning + reasoning, text + rest
-        if self._parser is None:
-            news.text = text
+                reasoning, rest = self.splitter.flush()
+                content.reasoning, text = content.reasoning + reasoning, text + rest
+        if self.parser is None:
+            content.text = text
         else:
-            for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
-                news.add(part)
+            for part in (*self.parser.feed(text, cut=piece.cut), *(self.parser.close() if over else ())):
+                content.add(part)
         if piece.logprobs is not None:
-            news.logprobs = [openai_logprobs(piece.logprobs, self._token_text)]
-        return news
+            content.logprobs = [openai_logprobs(piece.logprobs, self.token_text)]
+        return content
 
     def _chunk(
-        self, news: _News, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
+        self, content: _Content, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
     ) -> ChatGenerationChunk:
         message = AIMessageChunk(
-            content=news.text,
-            additional_kwargs=news.additional_kwargs,
-            tool_call_chunks=news.call_chunks(self._number_of_call, self._whole.calls),
-            response_metadata=news.metadata | (metadata or {}),
+            content=content.text,
+            additional_kwargs=content.additional_kwargs,
+            tool_call_chunks=content.call_chunks(self._number_of_call, self._whole.calls),
+            response_metadata=content.metadata | (metadata or {}),
             usage_metadata=usage,
             chunk_position="last" if usage else None,
         )
         return ChatGenerationChunk(message=message)
 
+    def _number_of_call(self, index: int) -> int:
+        return -1 - index if self.numbers_blocks else index
+
     @property
     def usage(self) -> UsageMetadata:
-        """Tokens read, written, and reused from an idle session."""
-        read = self.generation.prompt_tokens if self._counts_prompt else 0
+        """Numbers of tokens read, written, and reused from an idle session."""
+        read = self.generation.prompt_tokens if self.counts_prompt else 0
         thought = self._reasoning_tokens
         return {
             "input_tokens": read,
@@ -223,13 +223,13 @@ class ChatResponse:
 
     @property
     def calls(self) -> bool:
-        """Whether it calls tools, or tried to."""
+        """Whether it contains tool calls, valid or broken."""
         return bool(self._whole.calls or self._whole.broken)
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with a text of some form, once it has ended."""
-        if not self._is_raw or self.calls or self.finish_reason is None:
+        """The problems of a constrained text; none before its end."""
+        if not self.reports_problem or self.calls or self.finish_reason is None:
             return []
         broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
         return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken
@@ -238,7 +238,7 @@ class ChatResponse:
     def _metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "finish_reason": self.finish_reason,
-            "model_name": self._model_name,
+            "model_name": self.model_name,
             "model_provider": PROVIDER,
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}

@@ -1,4 +1,4 @@
-"""What a call asks an answer to be: free text, tool calls, JSON that fits a schema, or a choice of these."""
+"""The format of an answer: free text, tool calls, JSON that fits a schema, or a choice of these."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_sche
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
+    from langchain_petals.chat.turns import Turn
 
 _ANY_OBJECT = {"type": "object"}
 
 PARSED = "parsed"
-"""Key of a `response_format` whose answer is made an object of: what is wrong with it is an error there."""
+"""Key of a `response_format` whose answer will be parsed to an object; the parser raises if it breaks the schema."""
 
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """The form of one call's answer.
+    """The format of one call's answer.
 
     Attributes:
-        tools: What the model is told that it may call, in OpenAI's form.
-        allowed: What it may call; one, if the call names it.
-        mode: Whether it decides by itself to call something, may not, or must.
-        parallel: Whether one answer may hold several calls.
-        schema: JSON schema of an answer that is no tool call; None for free text.
-        describes_schema: Whether the model is told the schema.
-        strict: Whether a schema is refused of which something cannot be guaranteed while decoding.
-        is_parsed: Whether somebody makes an object of the answer, and tells what is wrong with it.
+        tools: The tools that the prompt describes, in OpenAI's format.
+        allowed: The tools that may be called; one, if `tool_choice` names it.
+        mode: Whether the model decides by itself to call a tool, may not, or must.
+        parallel: Whether one answer may contain several calls.
+        schema: JSON schema of an answer without tool calls; None for free text.
+        describes_schema: Whether the prompt describes the schema.
+        strict: Whether a schema is refused that decoding cannot guarantee completely.
+        is_parsed: Whether a parser makes an object of the answer, and raises if the answer breaks the schema.
     """
 
     tools: Sequence[Tool] = ()
@@ -49,14 +49,14 @@ class ResponseFormat:
     is_parsed: bool = False
 
     @classmethod
-    def of_call(cls, kwargs: dict[str, Any]) -> ResponseFormat:
-        """Take what is about the answer's form out of a call's keyword arguments.
+    def from_call(cls, kwargs: dict[str, Any]) -> ResponseFormat:
+        """Take the format of the answer out of a call's keyword arguments.
 
         Args:
             kwargs: `tools`, `tool_choice`, `parallel_tool_calls`, `strict` and `response_format` are removed from it.
 
         Raises:
-            InvalidRequestError: One of them means nothing; says what would.
+            InvalidRequestError: One of them is invalid.
         """
         strict = kwargs.pop("strict", None)
         tools = openai_tools(kwargs.pop("tools", None) or (), strict=strict)
@@ -66,33 +66,33 @@ class ResponseFormat:
         if parallel is None:
             parallel = not is_for_one_call(choice)
         response_format = kwargs.pop("response_format", None)
-        form, described = _form(response_format)
-        schema = None if form is None else closed_schema_of(form, strict=strict)
-        is_strict = form is not None and (strict if form.strict is None else form.strict) is True
+        found, described = _schema_from(response_format)
+        schema = None if found is None else closed_schema_of(found, strict=strict)
+        is_strict = found is not None and (strict if found.strict is None else found.strict) is True
         is_parsed = isinstance(response_format, dict) and PARSED in response_format
         return cls(tools, allowed, mode, parallel, schema, described, is_strict, is_parsed)
 
     def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
-        """Return what every token has to keep to; None for free text.
+        """Return the constraint of the answer's tokens; None for free text.
 
         Args:
             tool_format: How the model writes tool calls.
             thinking: Whether the prompt ends inside the model's reasoning.
 
         Raises:
-            InvalidRequestError: A grammar cannot express a schema; says which and what of it.
+            InvalidRequestError: A grammar cannot express a schema; names its keyword and path.
         """
         schema = None if self.schema is None else json_grammar(self.schema, strict=self.strict)
         if self.tools and (self.mode != "none" or schema is None):
-            wire = self.wire(tool_format)
-            tools = self.allowed or self.tools  # where nothing may be called, none of these
-            constraint = wire.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
+            call_format = self.call_format(tool_format)
+            tools = self.allowed or self.tools  # in mode "none", the tools whose calls are forbidden
+            constraint = call_format.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
             return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
 
     @property
     def warnings(self) -> Iterator[str]:
-        """What a user has to know of the schemas: what the grammar does not keep to, one sentence for each."""
+        """One sentence for each schema that the grammar does not guarantee completely."""
         for tool in self.allowed:
             function = tool["function"]
             warning = arguments_rule(function).warning
@@ -104,57 +104,45 @@ class ResponseFormat:
                 yield f"In the schema of the answer, {warning}."
 
     def problem_of(self, text: str) -> str | None:
-        """Return what is wrong with an answer that a grammar could not see to; None if nothing is.
-
-        Args:
-            text: Of an answer that calls nothing.
-        """
+        """Return how an answer without calls breaks the part of its schema that the grammar does not guarantee."""
         if self.schema is None or not schema_rule(self.schema, "json_schema", strict=self.strict).left_out:
             return None
         return schema_check(self.schema).problem(json.loads(text))
 
-    def wire(self, tool_format: ToolFormat) -> ToolFormat:
-        """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+    def call_format(self, tool_format: ToolFormat) -> ToolFormat:
+        """Return the model's tool format for this answer: calls need markers where an object may be the answer."""
         return tool_format if self.schema is None or self.mode == "any" else tool_format.marked
 
     def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
-        """Return what takes an answer apart; None where nothing in it can be a call.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
-        return self.wire(tool_format).parser(self.allowed) if self._may_call else None
+        """Return a parser that separates calls in the model's format from text; None where no tool can be called."""
+        return self.call_format(tool_format).parser(self.allowed) if self._may_call else None
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
-        """Return what begins a call, wherever it comes; nothing where nothing can be called.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+        """Return the markers of calls in the model's format; none where no tool can be called."""
         return tool_format.markers if self._may_call else ()
 
     @property
     def _may_call(self) -> bool:
         return bool(self.allowed) and self.mode != "none"
 
-    def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
-        """Return a conversation whose system message tells of the schema, and of calls that are not the template's way.
+    def with_instructions(
+        self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool
+    ) -> list[Turn]:
+        """Return a conversation whose system message describes the schema, and a tool format unknown to the template.
 
         Args:
             turns: The conversation.
             tool_format: How the model writes tool calls.
-            template_takes_tools: Whether the chat template presents tools; otherwise it is told to, with instructions.
+            template_takes_tools: Whether the chat template presents tools. If not, `ToolFormat.system_prompt` describes
+                tools and format.
         """
         sections = []
-        wire = self.wire(tool_format)
-        if template_takes_tools and self._may_call and wire.instructions != tool_format.instructions:
-            sections.append(wire.instructions)
+        call_format = self.call_format(tool_format)
+        if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:
+            sections.append(call_format.instructions)
         if self.describes_schema and self.schema is not None:
-            sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
+            schema = json.dumps(self.schema, ensure_ascii=False)
+            sections.append(f"Answer with a JSON object that fits this schema:\n{schema}")
         if not sections:
             return list(turns)
         first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
@@ -162,15 +150,11 @@ class ResponseFormat:
         return [{"role": "system", "content": content}, *rest]
 
 
-def _one_line(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False)
-
-
-def _form(response_format: Any) -> tuple[ObjectSchema | None, bool]:
-    """Return the form that a `response_format` stands for, and whether the model shall be told of it.
+def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
+    """Return the schema of a `response_format`, and whether the prompt describes it.
 
     Args:
-        response_format: A class, or a dictionary in OpenAI's form.
+        response_format: A class, or a dictionary in OpenAI's format.
     """
     if response_format is None:
         return None, False

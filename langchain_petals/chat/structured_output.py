@@ -1,4 +1,4 @@
-"""The three ways to structured output: a schema for the answer, a tool that must be called, any JSON object."""
+"""The three methods of structured output: a schema for the answer, a tool that must be called, any JSON object."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
-_NAME = "answer"  # of a form that has none
-_ANY_JSON = {"type": "json_object"}
+_NAME = "answer"  # of a schema without a name
+_ANY_JSON: dict[str, Any] = {"type": "json_object"}
 
 
-def structured(
+def structured_output_model(
     model: BaseChatModel,
     schema: Any,
     *,
     method: Method,
     include_raw: bool,
     strict: bool | None,
-    tell: Callable[[Iterable[str]], object],
+    warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
 ) -> Runnable[Any, Any]:
     """Return a model whose answers are objects; see `ChatPetals.with_structured_output`."""
@@ -59,16 +59,16 @@ def structured(
     if schema is None and method != "json_mode":
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
-    form = None if schema is None else object_schema_of(schema)
-    if form is not None:  # for tracing
+    object_schema = None if schema is None else object_schema_of(schema)
+    if object_schema is not None:  # for tracing
         kwargs["ls_structured_output_format"] = {
             "kwargs": {"method": method, "strict": strict},
-            "schema": _traced(schema, form),
+            "schema": _traced(schema, object_schema),
         }
-    if method == "function_calling" and form is not None:
-        bound, parser = _by_call(model, schema, form, strict=strict, **kwargs)
+    if method == "function_calling" and object_schema is not None:
+        bound, parser = _by_call(model, schema, object_schema, strict=strict, **kwargs)
     elif method in ("json_schema", "json_mode"):
-        bound, parser = _by_answer(model, schema, form, method=method, strict=strict, tell=tell, **kwargs)
+        bound, parser = _by_answer(model, schema, object_schema, method=method, strict=strict, warn=warn, **kwargs)
     else:
         msg = f'method={method!r} is none of "json_schema", "function_calling" and "json_mode"'
         raise InvalidRequestError(msg)
@@ -81,22 +81,24 @@ def structured(
         except (OutputParserException, OutputLimitError) as error:
             return answer | {"parsed": None, "parsing_error": error}
 
-    # not by fallbacks, which a stream leaves behind with its first chunk
+    # not with fallbacks, which do not catch an error after the first chunk of a stream
     return RunnableMap(raw=bound) | RunnableLambda(parsed)
 
 
 _Bound: TypeAlias = "tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]"
 
 
-def _by_call(model: BaseChatModel, schema: Any, form: ObjectSchema, *, strict: bool | None, **kwargs: Any) -> _Bound:
-    """Return a model that has to call a tool which takes the object, and what makes the object of the call."""
+def _by_call(
+    model: BaseChatModel, schema: Any, object_schema: ObjectSchema, *, strict: bool | None, **kwargs: Any
+) -> _Bound:
+    """Return a model that has to call a tool whose arguments are the object, and the parser of the call."""
     _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), "function_calling")
-    tool = openai_tool(schema) if is_schema_class(schema) else _tool(form)
+    tool = openai_tool(schema) if is_schema_class(schema) else _tool(object_schema)
     name = tool["function"]["name"]
-    if form.schema.get("type", "object") != "object":
-        msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
+    if object_schema.schema.get("type", "object") != "object":
+        msg = f'{name!r} is no object, but the arguments of a tool have to be one; use method="json_schema"'
         raise InvalidRequestError(msg)
-    strict = form.strict if strict is None else strict
+    strict = object_schema.strict if strict is None else strict
     choice: Any = {"type": "function", "function": {"name": name}}  # not the name alone, which may be "auto"
     bound = model.bind_tools([tool], tool_choice=choice, parallel_tool_calls=False, strict=strict, **kwargs)
     return bound, _CallParser(key_name=name, first_tool_only=True, kind=_kind(schema))
@@ -105,48 +107,51 @@ def _by_call(model: BaseChatModel, schema: Any, form: ObjectSchema, *, strict: b
 def _by_answer(
     model: BaseChatModel,
     schema: Any,
-    form: ObjectSchema | None,
+    object_schema: ObjectSchema | None,
     *,
     method: Method,
     strict: bool | None,
-    tell: Callable[[Iterable[str]], object],
+    warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
 ) -> _Bound:
-    """Return a model whose answers have to be the object, and what makes the object of their text."""
+    """Return a model whose answers have to be the object, and the parser of the answers."""
     _refuse(kwargs, ("response_format",), method)
-    if method == "json_mode" and form is not None and form.schema.get("type", "object") != "object":
+    is_object = object_schema is None or object_schema.schema.get("type", "object") == "object"
+    if method == "json_mode" and not is_object:
         msg = 'method="json_mode" answers with objects only; use method="json_schema"'
         raise InvalidRequestError(msg)
-    response_format = _response_format(form, strict=strict) if method == "json_schema" and form else _ANY_JSON
-    response_format = {**response_format, PARSED: True}
-    asked = ResponseFormat.of_call({"response_format": response_format})
+    response_format = dict(_ANY_JSON)
+    if method == "json_schema" and object_schema is not None:
+        response_format = _response_format(object_schema, strict=strict)
+    response_format[PARSED] = True
+    asked = ResponseFormat.from_call({"response_format": response_format})
     if asked.schema is not None:
-        json_grammar(asked.schema, strict=asked.strict)  # raises now
-        tell(asked.warnings)
+        json_grammar(asked.schema, strict=asked.strict)  # raises for a wrong schema
+        warn(asked.warnings)
     bound = model.bind(response_format=response_format, **kwargs)
     return bound, _AnswerParser(kind=_kind(schema), problem_of=asked.problem_of)
 
 
 def _kind(schema: Any) -> Any:
-    """Return the class that answers are made instances of, if they are."""
+    """Return the class of the parsed answers; None for dictionaries."""
     return schema if is_instance_class(schema) else None
 
 
 class _AnswerParser(JsonOutputParser):
-    """Makes an object of an answer's text; nothing of an answer that calls tools instead.
+    """Parses an answer's text to an object; an answer that calls tools instead has none.
 
-    An answer that the token limit ended early fits its form, too, and is an error all the same.
+    An answer that the token limit ended early raises, although it fits its schema.
     """
 
     kind: Annotated[Any, SkipValidation()] = None
     problem_of: Annotated[Any, SkipValidation()]
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse an answer, or as much as there is of it.
+        """Parse an answer, or its beginning.
 
         Raises:
             OutputLimitError: The token limit ended it early.
-            OutputParserException: It does not fit, or breaks what could not be guaranteed while it was decoded.
+            OutputParserException: It breaks its schema, or its class refuses it.
         """
         message, text = _message_of(result), result[0].text
         if message is not None and message.tool_calls:
@@ -163,16 +168,16 @@ class _AnswerParser(JsonOutputParser):
 
 
 class _CallParser(JsonOutputKeyToolsParser):
-    """Makes an object of a call's arguments, once all that it needs is there."""
+    """Parses the arguments of a call to an object."""
 
     kind: Annotated[Any, SkipValidation()] = None
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the arguments; None where there is no call, or not enough of it.
+        """Parse the arguments; None where there is no call, or too little of it.
 
         Raises:
             OutputLimitError: The token limit ended the call early.
-            OutputParserException: The arguments do not fit.
+            OutputParserException: The arguments break their schema, or their class refuses them.
         """
         arguments = super().parse_result(result, partial=partial)
         message = _message_of(result)
@@ -204,10 +209,10 @@ def _ended_early(message: AIMessage | None, text: str, partial: Any) -> OutputLi
 
 
 def _made(kind: Any, value: Any, *, partial: bool) -> Any:
-    """Return an instance of a class; None where a part of one is not enough for it."""
+    """Return an instance of a class; None for a partial value that the class refuses."""
     try:
         return instance_of(kind, value)
-    except ValueError as error:  # what pydantic 2 and 1 raise
+    except ValueError as error:  # from pydantic 2 or 1
         if partial:
             return None
         text = json.dumps(value, ensure_ascii=False)
@@ -225,23 +230,25 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
         raise InvalidRequestError(msg)
 
 
-def _traced(schema: Any, form: ObjectSchema) -> dict[str, Any]:
-    """Return the schema as LangChain's tools for tracing expect it."""
+def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
+    """Return the schema in the format of LangChain's traces."""
     if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
         return convert_to_json_schema(schema if is_instance_class(schema) else openai_tool(schema))
-    described = {} if form.description is None else {"description": form.description}
-    return {**form.schema, "title": form.name or _NAME, **described}
+    described = {} if object_schema.description is None else {"description": object_schema.description}
+    return {**object_schema.schema, "title": object_schema.name or _NAME, **described}
 
 
-def _tool(form: ObjectSchema) -> Tool:
-    described = {} if form.description is None else {"description": form.description}
-    parameters = {key: value for key, value in form.schema.items() if key not in ("title", "description")}
-    return {"type": "function", "function": {"name": form.name or _NAME, **described, "parameters": parameters}}
+def _tool(object_schema: ObjectSchema) -> Tool:
+    parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
+    return {"type": "function", "function": _named(object_schema) | {"parameters": parameters}}
 
 
-def _response_format(form: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
-    strict = form.strict if strict is None else strict
-    described = {"name": form.name or _NAME, "schema": form.schema} | ({} if strict is None else {"strict": strict})
-    if form.description is not None:
-        described["description"] = form.description
-    return {"type": "json_schema", "json_schema": described}
+def _response_format(object_schema: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
+    strict = object_schema.strict if strict is None else strict
+    strictness = {} if strict is None else {"strict": strict}
+    return {"type": "json_schema", "json_schema": _named(object_schema) | {"schema": object_schema.schema} | strictness}
+
+
+def _named(object_schema: ObjectSchema) -> dict[str, Any]:
+    description = {} if object_schema.description is None else {"description": object_schema.description}
+    return {"name": object_schema.name or _NAME, **description}

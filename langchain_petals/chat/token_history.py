@@ -1,10 +1,10 @@
-"""What was said in which tokens, so that a conversation's next prompt begins with exactly what is on the servers.
+"""Remembers the tokens of answers, so that the next prompt of a conversation begins with the tokens on the servers.
 
-A model's answer need not consist of the tokens that its text would be encoded to, and a template may strip the
-answer's white space. A prompt that is encoded anew then parts from the servers' session in the middle of the last
-answer, and the session is of no use. So the tokens of recent answers are remembered, and a prompt that goes on after
-one is encoded from there on only. That holds for an answer that the template tells in other words, too: tool calls are
-parsed and written down again, with 12.50 as 12.5, or with an identifier that the model did not write.
+The tokens of a model's answer may differ from those of its encoded text, and a template may strip the answer's white
+space. A prompt that is encoded anew would then differ from the servers' session in the middle of the last answer, and
+the session could not be reused. So the tokens of recent answers are kept, and a prompt that continues one is encoded
+from there on only. This includes answers that the template spells in another way: tool calls are parsed and written
+again, with 12.50 as 12.5, or with an identifier that the model did not write.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _MOST = 64
 
 
 @dataclass(frozen=True)
-class _Spoken:
+class _Answer:
     spellings: tuple[str, ...]
-    ids: tuple[int, ...]  # prompt and answer
+    ids: tuple[int, ...]  # of prompt and answer
 
 
 class TokenHistory:
-    """The tokens of recent answers; what was not used for longest is forgotten.
+    """The tokens of recent answers; the oldest answers are forgotten first.
 
     Args:
         most: How many answers to remember.
     """
 
     def __init__(self, most: int = _MOST) -> None:
-        self._spoken: OrderedDict[tuple[Segment, ...], _Spoken] = OrderedDict()
+        self._answers: OrderedDict[tuple[Segment, ...], _Answer] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
@@ -48,27 +48,27 @@ class TokenHistory:
         answer: str,
         answer_ids: Sequence[int],
         *,
-        retold: str = "",
+        respelled: str = "",
     ) -> None:
         """Remember an answer.
 
         Args:
             prompt: The rendered prompt.
             prompt_ids: Its tokens.
-            answer: What the model wrote, reasoning and tool calls included.
+            answer: The text that the model wrote, with reasoning and tool calls.
             answer_ids: Its tokens, without the one that ended it.
-            retold: How the template writes the same answer; empty if that is not known.
+            respelled: The answer as the template writes it; empty if unknown.
         """
-        spellings = (answer, retold) if retold.strip() else (answer,)
+        spellings = (answer, respelled) if respelled.strip() else (answer,)
         with self._lock:
             key = tuple(join_segments(prompt))
-            self._spoken[key] = _Spoken(spellings, (*prompt_ids, *answer_ids))
-            self._spoken.move_to_end(key)
-            while len(self._spoken) > self._most:
-                self._spoken.popitem(last=False)
+            self._answers[key] = _Answer(spellings, (*prompt_ids, *answer_ids))
+            self._answers.move_to_end(key)
+            while len(self._answers) > self._most:
+                self._answers.popitem(last=False)
 
     def encode(self, prompt: Sequence[Segment], tokenizer: Any) -> list[int]:
-        """Return a prompt's tokens, as many as possible of them remembered.
+        """Return a prompt's tokens; they begin with as many remembered tokens as possible.
 
         Args:
             prompt: The rendered prompt.
@@ -76,32 +76,32 @@ class TokenHistory:
         """
         segments = tuple(join_segments(prompt))
         with self._lock:
-            best: tuple[_Spoken, tuple[Segment, ...]] | None = None
-            for spoken_prompt, spoken in self._spoken.items():
-                behind = after_prompt(segments, spoken_prompt)
-                rests = (_after_answer(behind, spelling) for spelling in spoken.spellings)
-                rest = next(filter(None, rests), ()) if behind else ()
-                if rest and (best is None or len(spoken.ids) > len(best[0].ids)):
-                    best = spoken, rest
+            best: tuple[_Answer, tuple[Segment, ...]] | None = None
+            for answered, answer in self._answers.items():
+                later = after_prompt(segments, answered)
+                rests = (_after_answer(later, spelling) for spelling in answer.spellings)
+                rest = next(filter(None, rests), ()) if later else ()
+                if rest and (best is None or len(answer.ids) > len(best[0].ids)):
+                    best = answer, rest
         if best is None:
             return encode(segments, tokenizer)
-        spoken, rest = best
-        return [*spoken.ids, *encode(rest, tokenizer, continued=True)]
+        answer, rest = best
+        return [*answer.ids, *encode(rest, tokenizer, continued=True)]
 
 
 _histories: weakref.WeakKeyDictionary[Any, TokenHistory] = weakref.WeakKeyDictionary()
-"""Kept here and not in the engine, which knows nothing of conversations; a history ends with its engine."""
+"""Not an attribute of the engine, which knows nothing of conversations. A history ends with its engine."""
 _lock = threading.Lock()
 
 
 def history_of(engine: Any) -> TokenHistory:
-    """Return the history of an engine: all objects that share its sessions share it, too."""
+    """Return the history of an engine, which is shared like the engine's sessions."""
     with _lock:
         return _histories.setdefault(engine, TokenHistory())
 
 
 def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return what follows on an earlier prompt, nothing if they differ; neighbours of one kind are joined in both."""
+    """Return the segments after an earlier prompt, none if they differ; neighbours have to be joined in both."""
     *whole, last = prompt
     if len(segments) < len(prompt) or list(segments[: len(whole)]) != whole:
         return ()
@@ -113,7 +113,7 @@ def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tupl
 
 
 def _after_answer(segments: tuple[Segment, ...], answer: str) -> tuple[Segment, ...]:
-    """Return what follows on an answer, white space around it apart; nothing if this is another answer."""
+    """Return the segments after an answer, none if they begin otherwise; white space around the answer is ignored."""
     wanted = answer.strip()
     first = True
     for index, segment in enumerate(segments):

@@ -1,18 +1,18 @@
-"""Conversations reshaped to what a template can render.
+"""Reshapes conversations to what a template can render.
 
-Many templates know less than LangChain's conversations: no system messages, no tools, no names, users and answers in
-strict turns only. What a template does not know is written in the words of what it does know, so that nothing is lost:
+Many templates know less than LangChain's conversations: no system messages, no tools, no names, or strictly alternating
+users and answers only. What a template does not know is expressed by what it does know, so that nothing is lost:
 
-    names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
-    tool calls                   in the assistant's content, as the model writes them (see `tool_calls`); also where a
-                                 template shows calls, but not the text beside them (or see `text_before_calls`)
+    names of users               `Alice: text`, in the content. Names of other roles do not say who speaks.
+    tool calls                   in the assistant's content, as the model writes them (see `chat.tools`); also where a
+                                 template shows calls, but not the text beside them (but see `TextsBeforeCalls`)
     ids of calls                 nine letters or digits, where the template takes no others
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     tools                        described at the end of the system message
-    system messages, not known   put in front of the next user message, with an empty line in between; also where they
-                                 would be gone once a tool was called
-    system messages further on   the same, where the template takes one at the beginning only
+    system messages, not known   put in front of the next user message, with an empty line in between; also where the
+                                 template drops them once a tool was called
+    later system messages        the same, where the template takes one at the beginning only
     neighbours of one role       one message, with an empty line in between
     an answer at the beginning   after an empty message of the user
 """
@@ -27,15 +27,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Turn = dict[str, Any]
+    from langchain_petals.chat.turns import Turn
+
 WriteCalls = Callable[[Sequence[Any], str], str]
+"""Returns the text of an answer: its content, and after it its calls (`name` and `args` of each)."""
 
 _BETWEEN = "\n\n"
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def with_names(turns: Iterable[Turn]) -> list[Turn]:
-    """Write the names of users into their messages."""
+    """Return the conversation with the names of users in their messages."""
     return [
         turn | {"content": f"{turn['name']}: {turn['content']}"}
         if turn["role"] == "user" and turn.get("name")
@@ -47,13 +49,13 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
 def with_written_calls(
     turns: Iterable[Turn], write: WriteCalls, *, where: Callable[[Turn], bool], results_of_users: bool
 ) -> list[Turn]:
-    """Write tool calls into the content of the message that makes them.
+    """Return the conversation with tool calls in the content of the message that makes them.
 
     Args:
         turns: The conversation.
-        write: Gives the text of an answer's calls (`name` and `args` of each), after its content.
-        where: Whether to do so with the calls of a certain message.
-        results_of_users: Let the user give their results.
+        write: Writes an answer with its calls as the model does.
+        where: Tells whether a message's calls go into its content.
+        results_of_users: Turn the results of these calls into messages of the user.
     """
     result = []
     written = False
@@ -73,7 +75,7 @@ def with_written_calls(
 
 
 def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
-    """Name the tool that a result comes from, where the result does not say it."""
+    """Return the conversation with the name of the tool in each result, where the result lacks it."""
     names = {
         call.get("id"): call.get("function", call).get("name")
         for turn in turns
@@ -88,7 +90,7 @@ def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_short_ids(turns: Iterable[Turn]) -> list[Turn]:
-    """Give calls and their results ids of nine letters or digits, the same ones at every render."""
+    """Return the conversation with ids of nine letters or digits for calls and results, the same at every render."""
     result = []
     for number, turn in enumerate(turns):
         changed = dict(turn)
@@ -110,14 +112,14 @@ def _short(identifier: str) -> str:
 
 
 def with_system_section(turns: Sequence[Turn], section: str) -> list[Turn]:
-    """Let the system message end with a section; it is the system message if there is none at the beginning."""
+    """Return the conversation with a section at the end of its first system message, which is added if missing."""
     if turns and turns[0]["role"] == "system":
         return [turns[0] | {"content": _joined([turns[0]["content"], section])}, *turns[1:]]
     return [{"role": "system", "content": section}, *turns]
 
 
 def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
-    """Let one call follow the other, each with its result behind it."""
+    """Return the conversation with one call in each answer, followed by its result."""
     result: list[Turn] = []
     waiting = list(turns)
     while waiting:
@@ -137,7 +139,7 @@ def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
-    """Give the results of tools as messages of the user."""
+    """Return the conversation with the results of tools as messages of the user."""
     return [_result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
 
 
@@ -147,11 +149,11 @@ def _result_of_user(turn: Turn) -> Turn:
 
 
 def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]:
-    """Put system messages in front of the user message that comes next.
+    """Return the conversation with system messages as the beginning of the next user message.
 
     Args:
         turns: The conversation.
-        keep_first: The template takes one system message at the beginning: those there become one.
+        keep_first: Join the system messages at the beginning to one, and keep that.
     """
     result: list[Turn] = []
     waiting: list[str] = []
@@ -178,7 +180,7 @@ def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]
 
 
 def alternating(turns: Iterable[Turn]) -> list[Turn]:
-    """Join neighbours of one role, and begin with the user (after the system message)."""
+    """Return the conversation with neighbours of one role joined; after the system message, a user begins."""
     result: list[Turn] = []
     for turn in turns:
         last = result[-1] if result else None
@@ -192,6 +194,47 @@ def alternating(turns: Iterable[Turn]) -> list[Turn]:
     if first < len(result) and result[first]["role"] == "assistant":
         result.insert(first, {"role": "user", "content": ""})
     return result
+
+
+class TextsBeforeCalls:
+    """Keeps the text in front of calls, where a template writes the calls of an answer and leaves out the text.
+
+    Mistral's templates do. Their calls and results are no turns, so the calls cannot become text either: the results
+    would have to come from the user then. So the template renders the calls without the text, with a placeholder in
+    front of the first call's name, and the text is put in its place afterwards.
+
+    Args:
+        write: Writes an answer with its calls as the model does.
+        beginning: The text with which the template begins a call, up to the call's name.
+        placeholders: Characters that do not occur in the conversation.
+    """
+
+    def __init__(self, write: WriteCalls, beginning: str, placeholders: Iterable[str]) -> None:
+        self._write, self._beginning, self._placeholders = write, beginning, iter(placeholders)
+        self._texts: dict[str, str] = {}
+
+    def take(self, turns: Iterable[Turn]) -> list[Turn]:
+        """Return the conversation without texts beside calls; a placeholder precedes the first call's name instead."""
+        return [
+            self._without_text(turn) if turn.get("tool_calls") and turn["content"].strip() else turn for turn in turns
+        ]
+
+    def _without_text(self, turn: Turn) -> Turn:
+        placeholder = next(self._placeholders)
+        self._texts[placeholder] = turn["content"]
+        first, *others = turn["tool_calls"]
+        function = first.get("function", first)
+        marked = function | {"name": placeholder + function["name"]}
+        first = first | {"function": marked} if "function" in first else marked
+        return turn | {"content": "", "tool_calls": [first, *others]}
+
+    def put_back(self, rendered: str) -> str:
+        """Return the rendered conversation with the texts in it."""
+        for placeholder, text in self._texts.items():
+            call = [{"name": placeholder, "args": {}}]
+            between = self._write(call, text).removeprefix(text).removesuffix(self._write(call, ""))
+            rendered = rendered.replace(self._beginning + placeholder, text + between + self._beginning.lstrip())
+        return rendered
 
 
 def _joined(texts: Iterable[str]) -> str:

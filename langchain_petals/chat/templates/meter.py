@@ -1,17 +1,23 @@
-"""What one render of a chat template may use, counted: processor time, characters, sizes of values and numbers."""
+"""Limits of one render of a chat template: processor time, characters, sizes of values and numbers."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
 import jinja2
 
 # Processor time of one render, in seconds; a conversation of a thousand messages takes some 0.02.
 TIME_LIMIT = 0.3
+# Characters that one render may produce in all, and that one value may have: a part that is always there, and a part
+# for each character of the input.
+_TOTAL = 16_000_000, 64
+_VALUE = 250_000, 8
 
 _LARGEST_NUMBER_BITS = 4096
 _VISITS_BETWEEN_CHECKS = 1000
+_CONTAINERS = (list, tuple, dict, KeysView, ValuesView, ItemsView)
 
 
 class TemplateLimitError(jinja2.TemplateRuntimeError):
@@ -19,42 +25,53 @@ class TemplateLimitError(jinja2.TemplateRuntimeError):
 
 
 class Meter:
-    """Counts what one render uses, and ends it when that is too much.
+    """Counts what one render uses, and ends the render when that is too much.
+
+    The clock is checked between the steps of a render, so no step may be long. Most steps take time in proportion to
+    the values that they read and make: `charge` bounds these. A step that can make far more than it reads is announced
+    by `expect`.
 
     Args:
-        characters: How many characters the render may produce, intermediate ones included.
-        seconds: Processor time that it may take. (Not time by the clock: a busy machine must not fail a render.)
+        variables: The input of the template.
+        seconds: Processor time that the render may take. (Not wall-clock time: a busy machine must not fail a render.)
     """
 
-    def __init__(self, characters: int, seconds: float = TIME_LIMIT) -> None:
-        self._left = characters
-        self._largest = characters
+    def __init__(self, variables: Any, seconds: float = TIME_LIMIT) -> None:
         self._end = time.thread_time() + seconds
         # The containers measured so far, kept alive so that ids stay theirs. None can change: templates may not.
         self._sizes: dict[int, tuple[Any, int]] = {}
+        self._left = self._largest = 2**60
+        size = self.size(variables)
+        self._left, self._largest = (base + factor * size for base, factor in (_TOTAL, _VALUE))
 
-    def spend(self, characters: int = 0) -> None:
-        """Record that so many characters were, or are about to be, produced."""
+    def expect(self, characters: int) -> None:
+        """Refuse a step that would make more than the render may still produce."""
         if characters > self._left:
             msg = "the chat template produces too much text"
             raise TemplateLimitError(msg)
+
+    def spend(self, characters: int = 0) -> None:
+        """Record that so many characters were, or are about to be, produced."""
+        self.expect(characters)
         self._left -= characters
         if time.thread_time() > self._end:
             msg = "the chat template takes too long"
             raise TemplateLimitError(msg)
 
+    def rounds(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Iterate over items, and check the time before each."""
+        for item in items:
+            self.spend()
+            yield item
+
     def charge(self, value: Any) -> Any:
-        """Record a value that was just made, and return it."""
-        if isinstance(value, str):
-            self.spend(len(value))
-        elif isinstance(value, (list, tuple, dict)):
-            self.spend(8 * len(value))
-            self.size(value)
-        elif isinstance(value, int):
+        """Record a value that was just made, and return it; an iterator as a list, since it has no size."""
+        if isinstance(value, Iterator):
+            value = list(self.rounds(value))
+        size = self.size(value)
+        self.spend(8 * len(value) if isinstance(value, _CONTAINERS) else size)
+        if isinstance(value, int):
             self.check_bits(value.bit_length())
-            self.spend()
-        else:
-            self.spend()
         return value
 
     @staticmethod
@@ -69,6 +86,9 @@ class Meter:
 
         Lists that hold the previous list twice double with every step while they take no memory; written out or
         compared they do.
+
+        Raises:
+            TemplateLimitError: It is larger than any value that a prompt needs.
         """
         total, visits, waiting = 0, 0, [value]
         while waiting:
@@ -76,7 +96,7 @@ class Meter:
             visits += 1
             if isinstance(item, str):
                 total += len(item)
-            elif isinstance(item, (list, tuple, dict)):
+            elif isinstance(item, _CONTAINERS):
                 known = self._sizes.get(id(item))
                 if known is not None:
                     total += known[1]
@@ -85,6 +105,8 @@ class Meter:
                     waiting += item
                     if isinstance(item, dict):
                         waiting += item.values()
+            elif isinstance(item, int):
+                total += 8 + item.bit_length() // 3
             else:
                 total += 8
             if total > self._largest:
@@ -92,6 +114,6 @@ class Meter:
                 raise TemplateLimitError(msg)
             if visits % _VISITS_BETWEEN_CHECKS == 0:
                 self.spend()
-        if isinstance(value, (list, tuple, dict)):
+        if isinstance(value, _CONTAINERS):
             self._sizes[id(value)] = value, total
         return total

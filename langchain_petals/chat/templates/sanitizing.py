@@ -1,16 +1,17 @@
-"""Keeps what people write from being read as the template's own marks.
+"""Keeps texts from outside from acting as the template's own markers.
 
-A prompt is one text. Where a message says `<|im_end|>` or `### Assistant:`, the text has one more turn than the
-conversation, and whoever wrote the message has written for somebody else. Two kinds of marks need two defences:
+A prompt is one text. Where a message contains `<|im_end|>` or `### Assistant:`, the prompt seems to have one more turn
+than the conversation, so that the author of one message could write the messages of others. There are two kinds of
+markers:
 
 - *Special tokens* (`<|im_end|>`, `</s>`) act as tokens, not as text. The text stays as it is, and is later encoded as
-  ordinary text (see `segments.encode`). To find it again in the rendered prompt, each occurrence is one private-use
-  character while the template runs, which survives trimming, joining, upper-casing and JSON.
-- *Written marks* (`### User:`, `[INST]`) are ordinary text in the template too. They get a space in front of their last
-  character: `### User :`, `[INST ]`. People and models can read that, and it is not the mark any more.
+  ordinary text (see `segments.encode`). While the template runs, a placeholder stands for each occurrence: one
+  private-use character, which survives trimming, joining, upper-casing and JSON.
+- *Written markers* (`### User:`, `[INST]`) are ordinary text for the tokenizer. They get a space in front of their last
+  character: `### User :`, `[INST ]`. People and models can read that, and it is no marker any more.
 
-A mark can also come together at the border between content and template (`<|im_` at the end of a message, `end|>` right
-behind it). Such beginnings and ends are followed through the template as well, and kept apart if they met.
+A token can also come together at the border between content and template (`<|im_` at the end of a message, `end|>`
+right after it). Placeholders stand for such parts of tokens as well; `release` finds those that became a token.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.templates.segments import Segment, join_segments
 
 if TYPE_CHECKING:
@@ -27,17 +29,14 @@ if TYPE_CHECKING:
 _PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 _PLACEHOLDER = re.compile("[\U000f0000-\U000ffffd]")
 
-# Texts that templates put beside their own; the others come as JSON, and templates compare them with words.
+# Texts that templates put beside their own. Others are written as JSON, or compared with words.
 _TEXTS = ("content", "reasoning_content", "name")
 
-# What calls and tools consist of. They are words, which could not act as marks.
+# Keys of calls and tools, which cannot be markers.
 _KEYS = frozenset(["type", "id", "function", "name", "arguments", "description", "parameters"])
 
-# An answer may hold the model's reasoning, which templates look for and take out.
-_REASONING = ("<think>", "</think>")
-
 _ROLE = r"(?:user|human|assistant|system|ai|bot|gpt|falcon|instruction|response|input|output|question|answer|tool)s?"
-# How templates write marks: <|im_start|>, <s>, </think>, <<SYS>>, <start_of_turn>; [INST], [/TOOL_CALLS]; ### Human:.
+# Markers of templates: <|im_start|>, <s>, </think>, <<SYS>>, <start_of_turn>; [INST], [/TOOL_CALLS]; ### Human:.
 _TAG = re.compile(r"<<?/?\|?[A-Za-z][\w .-]{0,40}\|?>?>|<\uff5c[^<>\uff5c]{1,40}\uff5c>|\[/?[A-Z][A-Z_ ]{1,40}\]")
 _HEADING = re.compile(rf"#{{1,6}} ?\w+(?: \w+)?:|(?<![\w ]){_ROLE}:", re.IGNORECASE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -45,22 +44,22 @@ _LINE_START = r"(?:^|(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]))"
 
 
 def is_tag(text: str) -> bool:
-    """Return whether a token is written as marks are, and not as a word of a vocabulary."""
+    """Return whether a token looks like a marker, and not like a word."""
     return _TAG.fullmatch(text) is not None
 
 
-def marks_in(source: str) -> frozenset[str]:
-    """Return the marks that a template's source spells out."""
+def markers_in(source: str) -> frozenset[str]:
+    """Return the markers in a template's source."""
     unescaped = _COMMENT.sub("", source).replace("\\n", "\n")
     return frozenset(_TAG.findall(unescaped)) | frozenset(match.strip() for match in _HEADING.findall(unescaped))
 
 
-def marks_around(rendered: str, content: str) -> frozenset[str]:
-    """Return the marks that a template has put into a prompt, which may be composed of a role's name and more.
+def markers_around(rendered: str, content: str) -> frozenset[str]:
+    """Return the markers in a rendered prompt, also those that are composed of a role's name.
 
     Args:
         rendered: The prompt.
-        content: How the content of each message begins; headings are what stands right before it.
+        content: How the content of each message begins; a heading stands right before it.
     """
     heading = rf"(?:^|[\n>\]])[ \t]*((?:#{{1,6}} ?)?[A-Za-z][\w ]{{0,30}}:)[ \t]*\n?{re.escape(content)}"
     headings = re.findall(heading, rendered)
@@ -68,12 +67,12 @@ def marks_around(rendered: str, content: str) -> frozenset[str]:
 
 
 class Markers:
-    """The marks of a template.
+    """The markers of a template.
 
     Args:
         tokens: Texts that the tokenizer turns into one token of its own, such as `<|im_end|>`.
-        written: Marks that are ordinary text to the tokenizer, such as `### User:`. One that ends with a colon counts
-            at the beginning of a line only.
+        written: Markers that are ordinary text for the tokenizer, such as `### User:`. One that ends with a colon is a
+            marker at the beginning of a line only.
     """
 
     def __init__(self, tokens: Iterable[str], written: Iterable[str]) -> None:
@@ -91,7 +90,7 @@ class Markers:
         token = self.token_pattern and self.token_pattern.match(text)
         if token:
             return token[0]
-        tags = (mark for mark in self.written if text.startswith(mark) and not mark.endswith(":"))
+        tags = (marker for marker in self.written if text.startswith(marker) and not marker.endswith(":"))
         return max(tags, key=len, default=None)
 
     @cached_property
@@ -101,22 +100,22 @@ class Markers:
 
     @cached_property
     def written_pattern(self) -> re.Pattern[str] | None:
-        """A pattern that finds any of the written marks, however they are spaced and capitalised."""
+        """A pattern that finds any of the written markers, however they are spaced and capitalised."""
         return _pattern(self.written)
 
     @cached_property
     def inline_pattern(self) -> re.Pattern[str] | None:
-        """Like `written_pattern`, without the marks that count at the beginning of a line only: JSON has no lines."""
-        return _pattern(mark for mark in self.written if not mark.endswith(":"))
+        """Like `written_pattern`, without the markers at the beginning of a line: JSON has no lines."""
+        return _pattern(marker for marker in self.written if not marker.endswith(":"))
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
-        """What a token may begin with."""
+        """All proper beginnings of tokens."""
         return frozenset(token[:length] for token in self.tokens for length in range(1, len(token)))
 
     @cached_property
     def ends(self) -> frozenset[str]:
-        """What a token may end with."""
+        """All proper ends of tokens."""
         return frozenset(token[-length:] for token in self.tokens for length in range(1, len(token)))
 
     @cached_property
@@ -125,30 +124,30 @@ class Markers:
         return max(map(len, self.tokens), default=0)
 
 
-def _pattern(marks: Iterable[str]) -> re.Pattern[str] | None:
-    alternatives = [_loosely(mark) for mark in sorted(marks, key=len, reverse=True)]
+def _pattern(markers: Iterable[str]) -> re.Pattern[str] | None:
+    alternatives = [_loose_pattern(marker) for marker in sorted(markers, key=len, reverse=True)]
     return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
 
 
-def _loosely(mark: str) -> str:
-    """Return a pattern for a written mark; a space in front of the last character is what makes it none."""
-    if not mark.endswith(":"):
-        return re.escape(mark)
-    words = mark[:-1].lstrip("#")
-    hashes = mark[: len(mark) - 1 - len(words)]
+def _loose_pattern(marker: str) -> str:
+    """Return a pattern for a written marker; with a space in front of the last character it does not match."""
+    if not marker.endswith(":"):
+        return re.escape(marker)
+    words = marker[:-1].lstrip("#")
+    hashes = marker[: len(marker) - 1 - len(words)]
     name = r"[ \t]+".join(map(re.escape, words.split()))
     return rf"{_LINE_START}[ \t]*{hashes}[ \t]*{name}:"
 
 
 class Sanitizer:
-    """Texts that come from outside, on their way through one render.
+    """Replaces markers in texts from outside by placeholders before one render, and restores them after it.
 
     Args:
-        markers: The marks that they must not make.
-        values: Everything that goes into the template, and its source: placeholders are characters that occur in none.
+        markers: The markers of the template.
+        values: The input of the template, and its source; placeholders are characters that occur in neither.
 
     Attributes:
-        free: Gives characters that occur nowhere, each to one who takes it.
+        free: Iterator over unused placeholder characters.
     """
 
     def __init__(self, markers: Markers, values: Any) -> None:
@@ -156,16 +155,16 @@ class Sanitizer:
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
         self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
         self._placeholders: dict[tuple[str, bool], str] = {}
-        self._meanings: dict[str, tuple[str, bool]] = {}
 
     def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
-        """Return a copy of a message in which no text can make a mark; its role is left alone.
+        """Return a copy of a message without markers; its role is not changed.
 
         Args:
             turn: The message.
-            calls_as_json: Its tool calls are written as JSON, in one line.
+            calls_as_json: Whether its tool calls will be written as JSON in one line.
         """
-        keep = _REASONING if turn["role"] == "assistant" else ()
+        # an answer may hold the model's reasoning, which templates look for and take out
+        keep = (START, END) if turn["role"] == "assistant" else ()
         protected = {
             key: value if key == "role" else self.protect(value, keep, as_json=calls_as_json and key == "tool_calls")
             for key, value in turn.items()
@@ -176,12 +175,12 @@ class Sanitizer:
         return protected
 
     def protect(self, value: Any, keep: Sequence[str] = (), *, as_json: bool = False) -> Any:
-        """Return a copy of a value in which no text contains a mark.
+        """Return a copy of a value without markers.
 
         Args:
             value: A string, or lists and dictionaries of strings.
-            keep: Marks that are left alone.
-            as_json: It is written as JSON in one line, so that no text begins a line.
+            keep: Markers that stay.
+            as_json: Whether it will be written as JSON in one line, where no text begins a line.
         """
         if isinstance(value, str):
             return self._text(value, keep, self._markers.inline_pattern if as_json else self._markers.written_pattern)
@@ -206,7 +205,7 @@ class Sanitizer:
         return text
 
     def _borders(self, text: str) -> str:
-        """Follow a beginning and an end that could be part of a token together with the template's text."""
+        """Return a text with placeholders for a beginning and an end that could be a part of a token."""
         core = text.strip()
         if not core:
             return text
@@ -226,26 +225,24 @@ class Sanitizer:
     def _placeholder(self, text: str, *, whole: bool) -> str:
         meaning = text, whole
         if meaning not in self._placeholders:
-            character = next(self.free)
-            self._placeholders[meaning] = character
-            self._meanings[character] = meaning
+            self._placeholders[meaning] = next(self.free)
         return self._placeholders[meaning]
 
     def release(self, rendered: str) -> list[Segment]:
-        """Return a rendered prompt with the texts back in their places."""
-        pieces: list[tuple[str, bool | None]] = []  # None: a part of a token; it depends on what is beside it
+        """Return a rendered prompt with the texts in place of their placeholders."""
+        meanings = {character: meaning for meaning, character in self._placeholders.items()}
+        pieces: list[tuple[str, bool | None]] = []  # None: a part of a token, which the text beside it may complete
         for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered):
-            text, whole = self._meanings.get(piece, (piece, None))
-            trusted = True if piece not in self._meanings else (False if whole else None)
-            pieces.append((text, trusted))
-        met = self._met(pieces)
+            text, whole = meanings.get(piece, (piece, None))
+            pieces.append((text, True if whole is None else (False if whole else None)))
+        completed = self._completed(pieces)
         return join_segments(
-            Segment(text, trusted=index not in met if trusted is None else trusted)
+            Segment(text, trusted=index not in completed if trusted is None else trusted)
             for index, (text, trusted) in enumerate(pieces)
         )
 
-    def _met(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
-        """Return which of the uncertain pieces are part of a token now."""
+    def _completed(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
+        """Return the indices of the parts of tokens that became a token together with the text beside them."""
         uncertain: list[tuple[int, int, int]] = []
         position = 0
         for index, (text, trusted) in enumerate(pieces):

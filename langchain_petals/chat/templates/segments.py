@@ -1,4 +1,4 @@
-"""A rendered prompt as parts that may hold special tokens and parts that may not, and its token ids."""
+"""Encodes a rendered prompt, whose segments may or may not contain special tokens."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Text in front of a part, so that it is not taken for the beginning: SentencePiece puts a space there. Its tokens are
-# cut off again. Several, since a tokenizer may merge one with what follows, or a special token may swallow the space.
+# Text in front of a part that is not the beginning: SentencePiece would put a space in front of the part. The tokens of
+# the anchor are cut off again. There are several, since a tokenizer may merge one with the text that follows, or a
+# special token may swallow the space.
 _ANCHORS = ("\n", "\x01", "a", "|", ".")
 
 
@@ -22,7 +23,7 @@ class Segment:
 
     Args:
         text: The text.
-        trusted: Whether special tokens in it are special. They are not where a message's content spells them.
+        trusted: Whether special tokens in it act as such. They do not in texts from outside.
     """
 
     text: str
@@ -30,7 +31,7 @@ class Segment:
 
 
 def join_segments(segments: Iterable[Segment]) -> list[Segment]:
-    """Join neighbours of one kind, and leave out empty ones."""
+    """Return segments with neighbours of one kind joined, and without empty ones."""
     result: list[Segment] = []
     for segment in segments:
         if result and result[-1].trusted == segment.trusted:
@@ -43,13 +44,13 @@ def join_segments(segments: Iterable[Segment]) -> list[Segment]:
 def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = False) -> list[int]:
     """Return the token ids of a rendered prompt.
 
-    No tokens are added: a chat template writes the first one itself. Special tokens in trusted parts become what they
-    are; in the others, the tokens of the text that spells them. No space gets in between the parts.
+    No tokens are added: a chat template writes the first one itself. Special tokens in trusted segments become one
+    token each; in the others they are encoded as ordinary text. No space is added between segments.
 
     Args:
-        rendered: What `ChatTemplate.render` returned, or a part of it.
+        rendered: The result of `ChatTemplate.render`, or a part of it.
         tokenizer: A transformers tokenizer, fast or slow.
-        continued: The text goes on after other text: its beginning is not the beginning of the prompt.
+        continued: Whether other text precedes it in the prompt.
 
     Example:
         >>> template = ChatTemplate("{{ messages[0].content }}<|im_end|>", token_markers=["<|im_end|>"])
@@ -74,21 +75,21 @@ class _PartEncoder:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
-        self._marks_beginning = _text(tokenizer, joined) != "ab"
+        self._adds_space = _text(tokenizer, joined) != "ab"
 
     def encode(self, text: str, *, plain: bool, first: bool) -> list[int]:
         return self._plain(text, first=first) if plain else self._encode(text, first=first)
 
     def _encode(self, text: str, *, first: bool) -> list[int]:
-        return _ids(self._tokenizer, text) if first else self._behind_others(text)
+        return _ids(self._tokenizer, text) if first else self._after_others(text)
 
-    def _behind_others(self, text: str) -> list[int]:
-        # hostile messages repeat themselves
+    def _after_others(self, text: str) -> list[int]:
+        # cached, since hostile messages repeat special tokens many times
         if text not in self._known:
-            self._known[text] = self._behind_anchor(text) if self._marks_beginning else _ids(self._tokenizer, text)
+            self._known[text] = self._after_anchor(text) if self._adds_space else _ids(self._tokenizer, text)
         return self._known[text]
 
-    def _behind_anchor(self, text: str) -> list[int]:
+    def _after_anchor(self, text: str) -> list[int]:
         for anchor in _ANCHORS:
             front, both = _ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)
             if both[: len(front)] == front:
@@ -97,39 +98,39 @@ class _PartEncoder:
 
     @cached_property
     def _added(self) -> dict[str, int]:
-        """The tokens that a text could be taken for; one character is what it is."""
+        """Ids of the added tokens by their text, those of one character apart."""
         tokenizer = self._tokenizer
         special = zip(map(str, tokenizer.all_special_tokens), tokenizer.all_special_ids, strict=True)
         return {token: number for token, number in (*tokenizer.get_added_vocab().items(), *special) if len(token) > 1}
 
     @cached_property
     def _beginning(self) -> re.Pattern[str]:
-        """A pattern for the first character of an added token; each is found, also where they overlap."""
+        """A pattern that matches the first character of each added token, also of overlapping ones."""
         beginnings = (f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in self._added)
         return re.compile("|".join(beginnings) or "(?!)")
 
     @cached_property
     def _forbidden(self) -> frozenset[int]:
-        # the unknown token stands for characters that the vocabulary lacks, too
+        # ordinary text may become the unknown token
         return frozenset(self._added.values()) - {self._tokenizer.unk_token_id}
 
     def _plain(self, text: str, *, first: bool) -> list[int]:
-        """Encode in pieces so small that no added token is among them: `</s>` as `<`, `/s>`."""
+        """Encode in pieces that contain no added token: `</s>` as `<`, `/s>`."""
         cuts = [0, *(match.end() for match in self._beginning.finditer(text)), len(text)]
         ids: list[int] = []
         for start, end in itertools.pairwise(cuts):
             piece = text[start:end]
             encoded = self._encode(piece, first=first and not start)
             if not self._forbidden.isdisjoint(encoded):
-                # the tokenizer changes the text before it looks for tokens; one character is none of them
-                behind = itertools.chain.from_iterable(map(self._behind_others, piece[1:]))
-                encoded = [*self._encode(piece[0], first=first and not start), *behind]
+                # the tokenizer normalises the text before it looks for tokens; no token has one character
+                others = itertools.chain.from_iterable(map(self._after_others, piece[1:]))
+                encoded = [*self._encode(piece[0], first=first and not start), *others]
             ids += encoded
         return ids
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    # verbose: the length is checked later, with an error
+    # not verbose: the length is checked later, with an error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 

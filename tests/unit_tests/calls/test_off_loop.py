@@ -129,7 +129,7 @@ def caller(tiny_tokenizer: PreTrainedTokenizerFast) -> SayingModel:
 
 
 @by_all_ways
-async def test_tools_are_compiled_and_calls_retold_on_another_thread(
+async def test_tools_are_compiled_and_calls_respelled_on_another_thread(
     way: Way, watch: Watch, caller: SayingModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     class Add(BaseModel):
@@ -139,7 +139,7 @@ async def test_tools_are_compiled_and_calls_retold_on_another_thread(
         b: int
 
     chat = ChatPetals(client=caller, tokenizer=tiny_tokenizer, model="tiny", max_batch_size=1)
-    watch.over(PromptBuilder, "_retold", "retell")
+    watch.over(PromptBuilder, "_respelled", "retell")
     await way(chat, "What is 1 and 2?", tools=[Add], temperature=0)
     assert watch.called == {"tokenize", "render", "compile", "remember", "retell"}
     assert not watch.on_loop

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_petals.chat.templates.chat_template import find_template
+from langchain_petals.chat.templates import find_template
 from langchain_petals.chat.templates.segments import Segment, encode
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Chat templates for models that ship none, each written from the format that its model's card documents.
 
-Each file begins with a comment that names the format and its source. They know only what the format knows: the rest of
-a conversation is reshaped before (see `chat.turn_folding`).
+Each file begins with a comment that names the format and its source. A template knows only what its format knows; all
+else in a conversation is reshaped before (see `chat.templates.adaptation`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib import resources
 
 from langchain_petals.errors import InvalidRequestError
 
-# Which models a template is for: a pattern of hub names, and the model types of their configs. The first match counts.
+# The models of a template: a pattern of hub names, and the model types of their configs. The first match counts.
 _MODELS = {
     "stable-beluga": (r"stable-?beluga", ("llama",)),
     "guanaco": (r"guanaco", ("llama",)),

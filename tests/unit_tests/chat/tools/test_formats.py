@@ -251,8 +251,8 @@ def test_tool_choice_that_says_nothing_is_refused(choice: Any) -> None:
 def test_tool_choice_says_whether_there_is_one_call(choice: Any, once: bool) -> None:  # noqa: FBT001
     assert is_for_one_call(choice) is once
     kwargs = {"tools": [NOW], "tool_choice": choice}
-    assert ResponseFormat.of_call(dict(kwargs)).parallel is not once
-    assert ResponseFormat.of_call(kwargs | {"parallel_tool_calls": True}).parallel
+    assert ResponseFormat.from_call(dict(kwargs)).parallel is not once
+    assert ResponseFormat.from_call(kwargs | {"parallel_tool_calls": True}).parallel
 
 
 def test_call_cannot_be_forced_without_tools() -> None:
