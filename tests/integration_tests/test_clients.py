@@ -27,7 +27,9 @@ def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
     assert Petals(**swarm.connection, preload=True)._engine is not None
 
 
-def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> None:
+def test_two_models_in_one_process_answer_as_each_does_alone(
+    swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path
+) -> None:
     other = write_random_model(tiny_folder, tmp_path / "other")
     with LocalSwarm(model=str(tmp_path / "other"), servers=1) as second:
         one = Petals(**swarm.connection, temperature=0, max_new_tokens=12)
@@ -51,6 +53,6 @@ def test_two_models_on_one_swarm(swarm: LocalSwarm, second_swarm: LocalSwarm) ->
     assert len(answers) == 1  # the weights are the same
 
 
-def test_folder_tells_the_prefix(swarm: LocalSwarm) -> None:
+def test_prefix_comes_from_the_folder(swarm: LocalSwarm) -> None:
     connection = {**swarm.connection, "dht_prefix": None}
     assert Petals(**connection, temperature=0, max_new_tokens=2).invoke("Hello") != ""

@@ -33,7 +33,7 @@ def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
     return Petals(**swarm.connection, temperature=0, max_new_tokens=60, **options)
 
 
-def test_answers_of_several_forms_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
+def test_constrained_answers_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
     llm = llm_on(swarm)
     alone = [llm.invoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS]
     jsonschema.validate(json.loads(alone[0]), PEOPLE)
@@ -44,7 +44,7 @@ def test_answers_of_several_forms_are_the_same_alone_and_together(swarm: LocalSw
     assert asyncio.run(together()) == alone
 
 
-def test_answer_goes_on_in_its_form_when_its_servers_die() -> None:
+def test_constrained_answer_continues_when_its_servers_die() -> None:
     with LocalSwarm(replicas=2) as swarm:
         llm = llm_on(swarm, json_schema=PEOPLE)
         calm = llm.invoke(PROMPT)

@@ -39,7 +39,7 @@ def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
     return turns
 
 
-def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> None:
+def test_each_turn_sends_only_new_tokens(llm: Petals, swarm: LocalSwarm) -> None:
     turns = _converse(llm)
     without = _converse(Petals(**swarm.connection, temperature=0, max_new_tokens=40, session_cache=0))
     assert [answer for answer, _ in turns] == [answer for answer, _ in without]
@@ -50,7 +50,7 @@ def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> Non
         assert now["cached_tokens"] == before["prompt_tokens"] + before["completion_tokens"] - 1
 
 
-def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swarm: LocalSwarm) -> None:
+def test_closing_idle_sessions_frees_the_servers_caches(llm: Petals, swarm: LocalSwarm) -> None:
     free_caches(llm, swarm)
     _converse(llm)
     assert all(tokens_in_use(llm, swarm))
@@ -75,7 +75,7 @@ def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
     assert len(llm._get_engine().pool) == 0
 
 
-def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
+def test_idle_session_that_servers_dropped_is_replaced_silently(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
     llm._get_engine().pool.clear()
     prompt, answers, broken = "", [], []

@@ -199,7 +199,7 @@ def _with_unknown_keywords(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, A
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(schema=st.recursive(_leaves(), _with_unknown_keywords, max_leaves=5), data=st.data())
-def test_what_a_grammar_loses_of_a_schema_is_told(
+def test_parts_of_a_schema_that_a_grammar_loses_are_reported(
     vocabularies: dict[str, tuple[Any, Grammars]], schema: dict[str, Any], data: st.DataObject
 ) -> None:
     if "#/$defs/node" in json.dumps(schema):
