@@ -722,7 +722,7 @@ def test_different_grammars_compile_at_the_same_time(
     asked = [Constraint(regex_grammar(pattern)) for pattern in ("a", "b", "c")]
     with ThreadPoolExecutor(3) as threads:
         guides = list(threads.map(lambda each: grammars.guide(each, []), asked))
-    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 3
+    assert len({id(guide._state._compiled) for guide in guides if guide._state}) == 3
 
 
 @pytest.mark.parametrize("name", ["Vocabulary", "CompiledGrammar"])
@@ -749,7 +749,7 @@ def test_threads_wait_for_a_grammar_that_another_thread_compiles(
         go_on.set()
         guides = [each.result() for each in (first, *others)]
     assert len(made) == 1
-    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 1
+    assert len({id(guide._state._compiled) for guide in guides if guide._state}) == 1
 
 
 def test_least_recently_used_grammars_are_dropped(byte_tokenizer: PreTrainedTokenizerFast) -> None:
