@@ -130,7 +130,7 @@ class Guide:
             mask[token] = False
             if state.complete and self._ends:
                 mask = self._only(*self._ends)
-            elif (forced := state.way_out(left)) is not None:
+            elif (forced := state.next_of_ending(left)) is not None:
                 mask = self._only(forced)
         self._leave_if_finished(state)
         return token, more

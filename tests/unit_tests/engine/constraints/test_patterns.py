@@ -81,9 +81,9 @@ def test_long_expressions_are_not_walked_to_their_ends(expression: str) -> None:
 
 def test_hints_of_each_kind_of_grammar() -> None:
     assert hints(json_grammar({"items": {"type": "string", "pattern": 'é"$'}})) == Hints(
-        strings=[b'\\""', 'é\\""'.encode()], texts=[], terminals=[], parts=['é\\"'.encode()]
+        strings=[b'\\""', 'é\\""'.encode()], texts=[], parts=['é\\"'.encode()]
     )
-    assert hints(regex_grammar("a/b")) == Hints([], [b"b", b"/b", b"a/b"], [], [b"a/b"])
+    assert hints(regex_grammar("a/b")) == Hints([], [b"b", b"/b", b"a/b"], [b"a/b"])
     lark = lark_grammar('start: NAME "; " %json {"enum": ["/x/"]} // /y/\nNAME: /[a-c]+/')
-    assert hints(lark) == Hints([], [], [b"a", b"; "], [b"a", b"; "])
-    assert hints(json_grammar({"type": "string"})) == Hints([], [], [], [])
+    assert hints(lark) == Hints([], [], [b"a", b"; "])
+    assert hints(json_grammar({"type": "string"})) == Hints([], [], [])
