@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import torch
 
 
-@runtime_checkable
 class CausalModel(Protocol):
     """A causal language model of transformers, or petals' distributed one.
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers are loaded once, shared, and kept apart."""
+"""Each model is loaded once and shared; different models are separate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from random_weights import write_random_model
 from transformers import AutoTokenizer
 
 from langchain_petals import Petals
+from langchain_petals.engine.causal_model import CausalModel, DistributedModel, is_distributed
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ def test_objects_with_one_connection_share_an_engine(swarm: LocalSwarm) -> None:
 def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
     assert Petals(**swarm.connection)._engine is None
     assert Petals(**swarm.connection, preload=True)._engine is not None
+
+
+def test_distributed_model_has_all_members_that_the_engine_uses(swarm: LocalSwarm) -> None:
+    client = Petals(**swarm.connection)._get_engine().client
+    members = {name for protocol in (CausalModel, DistributedModel) for name in vars(protocol) if name[0] != "_"}
+    assert [name for name in members if not hasattr(client.model, name)] == []
+    assert is_distributed(client.model)
 
 
 def test_two_models_in_one_process_answer_as_each_does_alone(

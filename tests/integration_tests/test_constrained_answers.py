@@ -1,4 +1,4 @@
-"""Grammars on a real swarm: alone, together, and when servers die in the middle."""
+"""Grammars on a real swarm: alone, together, and when servers die during an answer."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
 
 def test_constrained_answers_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
     llm = llm_on(swarm)
-    alone = [llm.invoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS]
+    alone = [llm.invoke(PROMPT, **options) for options in CONSTRAINT_OPTIONS]
     jsonschema.validate(json.loads(alone[0]), PEOPLE)
 
     async def together() -> list[str]:
-        return await asyncio.gather(*(llm.ainvoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS))
+        return await asyncio.gather(*(llm.ainvoke(PROMPT, **options) for options in CONSTRAINT_OPTIONS))
 
     assert asyncio.run(together()) == alone
 

@@ -1,4 +1,4 @@
-"""Sessions that live on: a conversation sends only what is new, and gets the same answers."""
+"""Idle sessions: a conversation sends only new tokens, and gets the same answers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_idle_session_that_servers_dropped_is_replaced_silently(llm: Petals, swa
 
 
 def _break_connections(session: Any) -> int:
-    """Close the streams of a session behind its back, as a server does that tidies up; return how many there were."""
+    """Close the streams of a session as a server does after an idle time; return how many there were."""
     for stream in session._chain._streams:
         session._chain._wait_for(stream.close(), 10)
         stream._writer = _Broken()
@@ -99,7 +99,7 @@ def _break_connections(session: Any) -> int:
 
 
 class _Broken:
-    """A connection that is gone."""
+    """A closed connection."""
 
     def write(self, _: bytes) -> None:
         raise ConnectionResetError

@@ -1,4 +1,4 @@
-"""What comes out of the swarm is, token for token, what transformers makes of the same weights."""
+"""A swarm gives the same tokens as transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_long_prompt_in_chunks_equals_transformers(swarm: LocalSwarm, local_mo
 
 @pytest.mark.parametrize("cut", ["s", "a tiny", "language model", "y lan", " ", "\nI am", "🌍", "世", "👩‍👧"])
 def test_text_ends_in_front_of_the_stop_sequence(llm: Petals, expected: list[str], cut: str) -> None:
-    """Each token is a byte, so that every stop sequence spans tokens, and CJK and emoji begin inside characters."""
+    """Each token is a byte, so each stop sequence spans tokens, and some begin inside a character."""
     stop = [cut, "never there"]
     wanted = [whole.split(cut)[0] for whole in expected]
     answers = [row[0] for row in llm.generate(PROMPTS, stop=stop).generations]

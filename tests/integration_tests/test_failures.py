@@ -1,4 +1,4 @@
-"""Servers die, streams are dropped, time runs out: nothing is lost, nothing stays open, nobody waits for ever."""
+"""After dead servers, dropped streams and time-outs no token is lost, and no session stays open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROMPT = "Human: Count from 1 to 20.\nAI:"
 
 @pytest.fixture
 def pair() -> Iterator[LocalSwarm]:
-    """A swarm to break: two servers for each half of the blocks."""
+    """A swarm with two servers for each half of the blocks."""
     with LocalSwarm(replicas=2) as swarm:
         yield swarm
 

@@ -1,4 +1,4 @@
-"""Servers whose attention cache is full: idle sessions make room, and that of others is waited for."""
+"""Servers whose attention cache is full: idle sessions are closed, and other clients' sessions are waited for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPT = "Human: Who are you?\nAI:"
 
 @pytest.fixture
 def hoarder(swarm: LocalSwarm) -> Iterator[Callable[..., Petals]]:
-    """Return a function that makes a model which keeps its sessions, each as long as servers allow."""
+    """Return a function that makes a model with idle sessions as long as the servers allow."""
     made: list[Petals] = []
 
     def make(**options: Any) -> Petals:

@@ -1,4 +1,4 @@
-"""What `submit` makes of requests: sessions that go on, groups, and requests that get in each other's way."""
+"""`Engine.submit`: idle sessions, groups of requests, and errors that concern one request only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def asked(prompt: Sequence[int], new: int = 6, **more: Any) -> Request:
 
 
 def grown(prompt: Sequence[int], answer: Outcome) -> list[int]:
-    """Return a next turn's prompt: what was said, and one more question."""
+    """Return the next turn's prompt: the conversation so far and one more question."""
     return [*prompt, *answer.tokens, 7, 8]
 
 
@@ -160,7 +160,7 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
 
 
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries written in Rust panic with a class of their own below `BaseException`."""
+    """Libraries written in Rust raise a subclass of `BaseException` when they panic."""
 
     class Panic(BaseException):
         pass
@@ -176,7 +176,7 @@ def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pyt
 
 
 def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> None:
-    """Whatever the way in: a batch is full when its last companion comes."""
+    """The batch is full when the last of the requests has come, from a thread or a task."""
     settings = Settings(session_cache=0, batch_window=60_000, max_batch_size=4)
     prompts = [[5, 11, 42], [6, 12, 13], [7, 14, 15], [8, 9, 10]]
     found: dict[int, list[int]] = {}
@@ -202,7 +202,7 @@ def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> N
 
 
 def test_program_may_end_during_an_answer(tiny_model: LlamaForCausalLM) -> None:
-    """A thread inside torch when the interpreter goes away would abort the process."""
+    """A thread that is inside torch when the interpreter ends would abort the process."""
     program = f"""
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from langchain_petals import Petals

@@ -20,7 +20,7 @@ PIECES = [Piece("a", 1), Piece("", 2), Piece("bc", 3, "length")]
 
 
 class SwarmIsGoneError(Exception):
-    """What the engine puts where a generation fails."""
+    """An error that the engine passes to a generation."""
 
 
 def asked(timeout: float | None = None) -> Generation:
@@ -179,7 +179,7 @@ async def test_timeout_around_an_iteration_cancels() -> None:
 
 
 def test_async_iteration_blocks_no_other_task() -> None:
-    """Two tasks of one loop wait for one another: neither may hold the loop."""
+    """Two tasks of a loop wait for each other, so neither may block the loop."""
     first, second = asked(), asked()
 
     async def forward() -> list[Piece]:
@@ -205,7 +205,7 @@ def test_async_iteration_blocks_no_other_task() -> None:
 
 
 def test_closed_event_loop_cancels() -> None:
-    """A program whose loop ended in mid-stream must not keep the servers busy."""
+    """A program whose loop ended during a stream must not keep the servers busy."""
     generation = asked()
     generation.put(PIECES[0])
     iterator = aiter(generation)

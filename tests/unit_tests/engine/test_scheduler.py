@@ -1,4 +1,4 @@
-"""Requests that wait together run together, those that fit."""
+"""Requests that arrive together and fit run as a group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def asked(length: int = 1, new_tokens: int = 256) -> Generation:
 
 
 class Runner:
-    """Stands where the engine runs a group; remembers what came."""
+    """Replaces the engine's function that runs a group; records the groups."""
 
     def __init__(self) -> None:
         self.groups: queue.SimpleQueue[tuple[list[Generation], Settings]] = queue.SimpleQueue()
@@ -81,7 +81,7 @@ def test_full_batch_does_not_wait_for_the_window_to_end() -> None:
 
 
 class ScriptedCondition:
-    """Stands in for a condition: what happens during each wait is told before."""
+    """Replaces a condition: what happens during each wait is set before."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self._steps = iter(steps)
@@ -151,7 +151,7 @@ def test_requests_after_the_first_group_are_served() -> None:
 
 
 def test_each_group_runs_on_its_own_thread() -> None:
-    """Whoever asks is not kept, and no group waits for another one's end."""
+    """The caller does not wait, and no group waits for the end of another."""
     run = Runner()
     Scheduler(run).put([asked(1), asked(1000)], NO_WINDOW)
     run.next()
@@ -235,7 +235,7 @@ def test_requests_that_cannot_be_grouped_fail_and_the_next_is_served() -> None:
     assert run.next()[0] == [generation]
 
 
-# ---- who with whom
+# ---- groups
 
 
 def grouped(waiting: Sequence[tuple[Generation, Settings]]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What threads ask for at the same time is made once; what fails is tried again."""
+"""A value that several threads ask for is made once; after an error it is made again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langchain_petals.engine.shared_values import SharedValues
 
 
 class Noticing(dict[str, "Future[str]"]):
-    """What is under way; counts those who looked for something there."""
+    """Values that are being made; counts the threads that look for one."""
 
     def __init__(self) -> None:
         self.looked = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""Whatever a schema asks for and whatever the model says: what comes out fits, and in time, or says why it does not."""
+"""Answers to random schemas from random models: each one fits its schema and its budget, or is an error."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ SAMPLINGS = st.builds(
 
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[Counter[str]]:
-    """Count what came of the cases; there must be enough of each."""
+    """Count the outcomes of the cases; there must be enough of each."""
     counter: Counter[str] = Counter()
     yield counter
     assert counter.total() >= SCHEMAS * ANSWERS

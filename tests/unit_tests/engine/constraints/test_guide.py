@@ -1,4 +1,4 @@
-"""Grammars over tokens: what they let through, how they end in time, and that they disturb nobody."""
+"""Guides: what grammars allow, how answers end in time, and how rows with different constraints run together."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def marked_tokenizer(merging_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTo
     return tokenizer
 
 
-# ---- what a grammar lets through
+# ---- what a grammar allows
 
 
 class Walker:
-    """Says a text token by token, and is stopped where the grammar does not allow one."""
+    """Writes a text token by token, and tells whether the grammar allows each."""
 
     def __init__(self, tokenizer: Any, grammar: str) -> None:
         self.end = tokenizer.eos_token_id
@@ -88,7 +88,7 @@ class Walker:
 
 
 def fits(tokenizer: Any, grammar: str, said: str) -> bool:
-    """Whether a grammar allows a text, to its end."""
+    """Return whether a grammar allows all of a text."""
     walker = Walker(tokenizer, grammar)
     return walker.says(*said.encode()) and (walker.guide.finished or walker.says(walker.end))
 
@@ -157,7 +157,7 @@ def test_text_that_fits_a_grammar(
 
 
 @pytest.mark.parametrize(
-    ("write", "form", "reason"),
+    ("write", "source", "reason"),
     [
         (json_grammar, {"not": {}}, r"json_schema .*Unimplemented keys: \[\"not\"\]"),
         (json_grammar, {"type": "sting"}, "json_schema .*Invalid type: sting"),
@@ -168,9 +168,9 @@ def test_text_that_fits_a_grammar(
         (lark_grammar, "start: x", 'grammar .*unknown name: "x"'),
     ],
 )
-def test_constraint_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, form: Any, reason: str) -> None:
+def test_constraint_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, source: Any, reason: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"(?s){reason}"):
-        write(form)
+        write(source)
 
 
 # ---- every tokenizer
@@ -346,7 +346,7 @@ def test_long_branch_that_begins_like_a_short_one_is_taken_only_if_it_fits(
 
 
 def test_output_limit_error_of_an_unsteered_answer_has_its_text(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A text of 5,000 letters: longer than any way out that is looked for."""
+    """A text of 5,000 letters is longer than any ending that is searched for."""
     with pytest.raises(OutputLimitError, match="within 20 new token") as caught:
         answered(byte_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
     assert not caught.value.steered
@@ -364,7 +364,7 @@ def test_output_limit_error_has_the_text_as_it_was_written(merging_tokenizer: Pr
 
 
 def test_limit_that_shrinks_during_an_answer_is_kept(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A server that takes over may have less room; what is left then is used to end the answer, if it suffices."""
+    """A server that replaces another may have less room; the answer has to end within the rest, if it can."""
     end = byte_tokenizer.eos_token_id
     for limit, fits_in in ((26, True), (14, False), (5, False)):
         generation = Generation(asked(json_grammar({"type": "string", "minLength": 10}), 99))
@@ -437,7 +437,7 @@ def test_end_tokens_of_the_request_end_it_too(byte_tokenizer: PreTrainedTokenize
 
 
 def test_end_token_inside_the_text_does_not_end_it(merging_tokenizer: PreTrainedTokenizerFast) -> None:
-    """An end token of the request may be text of the grammar's as well."""
+    """An end token of the request may be text of the grammar, too."""
     backend = Tokenizer.from_str(merging_tokenizer.backend_tokenizer.to_str())
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     tokenizer.add_tokens([AddedToken("###END", special=False)])
@@ -456,7 +456,7 @@ def test_end_token_that_the_grammar_asks_for_is_written(byte_tokenizer: PreTrain
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
 
 
-# ---- beside other options
+# ---- with other options
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_constraint_has_either_a_grammar_or_triggers(more: dict[str, Any]) -> No
         Constraint(**more)
 
 
-# ---- from a marker on
+# ---- after a marker
 
 CALL = Trigger("<call>", 'start: "(" /[0-9]+/ ")"')
 
@@ -653,7 +653,7 @@ def test_stop_sequences_hold_in_free_text_only(byte_tokenizer: PreTrainedTokeniz
         assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
 
 
-# ---- in company
+# ---- several rows and threads
 
 
 def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -676,7 +676,7 @@ def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrain
 
 
 def test_grammar_that_does_not_compile_fails_its_own_row(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A Lark grammar may name a special token; whether there is one, only the model's tokenizer says."""
+    """A Lark grammar may name a special token that the model's tokenizer does not have."""
     session = ScriptedSession([b"ab"], [b"xyz"])
     engine = ScriptedEngine(byte_tokenizer, lambda _: session, end_tokens=[258])
     bad = asked(lark_grammar('start: <|nothing|> "a"'), 3)
@@ -711,7 +711,7 @@ def test_different_grammars_compile_at_the_same_time(
     together = threading.Barrier(3)
 
     class Meeting(CompiledGrammar):
-        """A grammar that is compiled when the others are being compiled, too."""
+        """A grammar that waits until the others are being compiled."""
 
         def __init__(self, *args: Any) -> None:
             together.wait(30)

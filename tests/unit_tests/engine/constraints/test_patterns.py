@@ -1,4 +1,4 @@
-"""What the regular expressions of a grammar tell about its ends."""
+"""Hints from the regular expressions of a grammar."""
 
 from __future__ import annotations
 

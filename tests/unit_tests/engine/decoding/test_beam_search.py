@@ -1,4 +1,4 @@
-"""Beam search is transformers' own; the request's options, stop sequences and end tokens count as elsewhere."""
+"""Beam search equals transformers' own, and applies the request's options, stop sequences and end tokens."""
 
 from __future__ import annotations
 

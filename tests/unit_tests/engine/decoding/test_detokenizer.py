@@ -1,4 +1,4 @@
-"""Streamed text equals one-shot text, for every kind of tokenizer and however the stream is cut."""
+"""Streamed text equals text decoded at once, for each kind of tokenizer and each cut of the stream."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def decoded(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
 
 
 def after(tokenizer: PreTrainedTokenizerFast, prompt: Sequence[int], answer: Sequence[int]) -> str:
-    """Return the text of an answer, decoded in one go."""
+    """Return the text of an answer, decoded at once."""
     before, whole = decoded(tokenizer, prompt), decoded(tokenizer, [*prompt, *answer])
     assert whole.startswith(before)
     return whole[len(before) :]
@@ -84,7 +84,7 @@ def test_streamed_bytes_equal_one_decode(tiny_tokenizer: PreTrainedTokenizerFast
 
 
 class Measured:
-    """A tokenizer that remembers how many tokens it was given to decode at once, at the most."""
+    """A tokenizer that records the most tokens that it had to decode at once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
@@ -159,7 +159,7 @@ def test_streamed_byte_level_tokens_of_valid_text_equal_one_decode(
 def test_streamed_byte_level_tokens_equal_one_decode(
     merging_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: list[int]
 ) -> None:
-    """What a badly trained model says: parts of characters in any order, special tokens in between."""
+    """A badly trained model writes parts of characters in any order, with special tokens in between."""
     before = plain_ids(merging_tokenizer, prompt)
     assert streamed(merging_tokenizer, before, answer) == after(merging_tokenizer, before, answer)
 
@@ -182,7 +182,7 @@ def test_streamed_sentencepiece_tokens_of_valid_text_equal_one_decode(
 def test_streamed_sentencepiece_tokens_equal_one_decode(
     name: str, request: pytest.FixtureRequest, prompt: str, answer: list[int | bytes]
 ) -> None:
-    """Tokens in any order; only those for bytes come in runs that make a character, as a trained model has them."""
+    """Tokens in any order, but those of bytes in runs that make a character, as a trained model writes them."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     vocabulary = tokenizer.get_vocab()
     other = sorted(i for token, i in vocabulary.items() if not token.startswith("<0x"))
@@ -213,7 +213,7 @@ def test_text_is_released_with_the_last_byte_of_a_character(tiny_tokenizer: PreT
 def test_answer_cut_inside_a_character_keeps_what_came_before(
     name: str, cut: int, request: pytest.FixtureRequest
 ) -> None:
-    """A limit on the length may fall anywhere. What shows of the cut character is no longer than the character."""
+    """A limit may cut a character. It is shown as no more characters than it has bytes."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     before, ids = plain_ids(tokenizer, "花"), plain_ids(tokenizer, "花𠀋")
     text = streamed(tokenizer, before, ids[: len(ids) - cut])
@@ -221,7 +221,7 @@ def test_answer_cut_inside_a_character_keeps_what_came_before(
 
 
 def test_work_per_token_does_not_grow_with_the_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    """Only what follows the last certain character is decoded again."""
+    """Only tokens after the last certain character are decoded again."""
 
     class Counting:
         longest = 0

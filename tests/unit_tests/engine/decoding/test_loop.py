@@ -1,4 +1,4 @@
-"""The token loop, over a scripted session: what is fed, what comes out, and how it ends."""
+"""The token loop over a scripted session: tokens that are fed, pieces, and endings."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class NothingMoreError(Exception):
-    """Marks the end of what a generation got that has no last piece."""
+    """Marks the end of the pieces of a generation that has no final piece."""
 
 
 def collected(generation: Generation) -> list[Piece]:
-    """Return the pieces that a generation got until now."""
+    """Return the pieces that a generation has so far."""
     generation.put(NothingMoreError())
     pieces = []
     try:
@@ -146,7 +146,7 @@ def test_progress_of_the_prompt_is_reported(
     assert heard == reports
 
 
-# ---- what comes out
+# ---- pieces
 
 
 def test_each_token_is_a_piece_with_the_number_of_tokens(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -235,7 +235,7 @@ def test_text_ends_where_the_first_stop_sequence_begins(
 def test_text_is_what_follows_the_prompt_when_both_are_decoded(
     name: str, request: pytest.FixtureRequest, prompt: str, answer: str
 ) -> None:
-    """Only the end of a prompt is looked at, and it may begin inside a character."""
+    """The detokenizer uses only the end of a prompt, which may begin inside a character."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     before, ids = (tokenizer(each, add_special_tokens=False)["input_ids"] for each in (prompt, answer))
     if tokenizer.convert_ids_to_tokens(ids[0]) == "▁":  # the answer goes on in the middle of a word
@@ -246,7 +246,7 @@ def test_text_is_what_follows_the_prompt_when_both_are_decoded(
     assert text(pieces) == expected
 
 
-# ---- how it ends early
+# ---- cancellation, deadlines, errors
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -309,7 +309,7 @@ def test_error_in_one_row_ends_that_row_only(tiny_tokenizer: PreTrainedTokenizer
 
 
 def test_final_piece_is_delivered_after_the_session_is_parked(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    """What the caller does next (ask again, at once) must find the session."""
+    """The caller's next request, which may come at once, must find the session."""
     generations = [Generation(asked(b"ab", 2)), Generation(asked(b"abcd", 2))]
     session = ScriptedSession([b"ab", b"abcd"], [b"xy", b"uv"])
     heard_before: list[list[str]] = []
@@ -321,7 +321,7 @@ def test_final_piece_is_delivered_after_the_session_is_parked(tiny_tokenizer: Pr
     assert heard_before == [["xy", "u"]]
 
 
-# ---- the session, whatever happens
+# ---- the session is closed or parked
 
 
 def submitted(engine: ScriptedEngine, requests: Sequence[Request]) -> list[Generation]:
@@ -373,7 +373,7 @@ def test_cancellation_closes_the_session(tiny_tokenizer: PreTrainedTokenizerFast
 
 @pytest.mark.parametrize("step", range(4))
 def test_session_of_a_cancelled_row_is_parked(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
-    """Who stops an answer may well go on talking."""
+    """The user who stops an answer may continue the conversation."""
     generation = Generation(asked(b"ab", 6))
     session = ScriptedSession([b"ab"], [b"uvwxyz"], before_step=lambda n: generation.cancel() if n == step else None)
     engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
@@ -418,13 +418,13 @@ def test_error_of_a_session_that_cannot_open_reaches_every_row(tiny_tokenizer: P
             list(generation)
 
 
-# ---- servers with less room than was asked for
+# ---- servers with less room than requested
 
 
 def limited(
     tokenizer: PreTrainedTokenizerFast, prompts: Sequence[bytes], answer: bytes, limits: Sequence[tuple[int, int]]
 ) -> ScriptedEngine:
-    """Return an engine whose sessions, one after the other, fail at a step: there is room for so many tokens only."""
+    """Return an engine whose sessions fail at a step, one after the other, for lack of room."""
     left = iter(limits)
 
     def open_session(rows: int) -> ScriptedSession:
@@ -448,7 +448,7 @@ def test_answer_is_cut_to_the_servers_room(tiny_tokenizer: PreTrainedTokenizerFa
 def test_servers_room_may_shrink_during_an_answer(
     tiny_tokenizer: PreTrainedTokenizerFast, limit: int, said: str
 ) -> None:
-    """A server failed, and the one that takes its place has less; what was said stays said."""
+    """The server that replaces another has less room; pieces that were delivered stay."""
     engine = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(3, limit)])
     [generation] = submitted(engine, [asked(b"abc", 6)])
     pieces = list(generation)
@@ -465,7 +465,7 @@ def test_only_the_prompt_without_room_for_an_answer_fails(tiny_tokenizer: PreTra
     assert text(list(short)) == "uv"
 
 
-# ---- requests that cannot be honoured
+# ---- requests that cannot run
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_only_the_prompt_without_room_for_an_answer_fails(tiny_tokenizer: PreTra
 def test_request_that_cannot_run_does_not_fail_other_rows(
     tiny_tokenizer: PreTrainedTokenizerFast, bad: Sampling
 ) -> None:
-    """Requests of strangers run together: threads of one program that share a model."""
+    """Requests of different threads of a program run together."""
     engine = ScriptedEngine(tiny_tokenizer, lambda rows: ScriptedSession([b"ab"] * rows, [b"xy"] * rows))
     refused, good = submitted(engine, [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)])
     assert text(list(good)) == "xy"

@@ -1,4 +1,4 @@
-"""Every sampling option against transformers' own `generate`, on the same weights and with the same seed."""
+"""Each sampling option gives the tokens of transformers' `generate`, with the same weights and seed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def asked(*, seed: int | None = None, prompt: Sequence[int] = PROMPT, new: int =
 
 
 def generated(model: LlamaForCausalLM, request: Request, **more: Any) -> tuple[list[int], list[torch.Tensor]]:
-    """Return what transformers' `generate` makes of a request: the new tokens, and each step's final scores."""
+    """Return the new tokens of transformers' `generate` for a request, and the final scores of each step."""
     sampling = request.sampling
     options: dict[str, Any] = {
         "do_sample": not sampling.greedy,
@@ -128,7 +128,7 @@ def test_sampled_tokens_equal_transformers_for_any_seed(
 
 
 def test_each_option_changes_the_tokens(engine: LocalEngine) -> None:
-    """Else the comparisons above would compare nothing."""
+    """Without this, the comparisons above would prove nothing."""
 
     def answers(options: dict[str, Any]) -> list[list[int]]:
         requests = [asked(greedy=True, **options), *(asked(seed=seed, **options) for seed in SEEDS[:3])]
@@ -247,7 +247,7 @@ def test_global_random_state_is_neither_used_nor_changed(engine: LocalEngine) ->
 
 
 def test_rows_of_a_batch_get_the_tokens_that_they_would_get_alone(engine: LocalEngine) -> None:
-    """With options, seeds, lengths and end tokens of their own; one row has no seed and disturbs nobody."""
+    """Rows have their own options, seeds, lengths and end tokens; one row has no seed."""
     ends = tuple(range(0, 96, 9))
     requests = [
         asked(seed=index, prompt=PROMPT[: 1 + index % 6], new=24 + index, top_logprobs=index % 2, **options)
@@ -263,7 +263,7 @@ def test_rows_of_a_batch_get_the_tokens_that_they_would_get_alone(engine: LocalE
     assert [each.finish_reason for each in together] == [each.finish_reason for each in alone]
 
 
-# ---- what cannot be done
+# ---- options that are refused
 
 
 @pytest.mark.parametrize(
@@ -283,11 +283,11 @@ def test_options_that_forbid_every_token_are_refused(engine: LocalEngine, *, gre
         engine.run(asked(greedy=greedy, bad_words_ids=nothing))
 
 
-# ---- what it costs
+# ---- cost
 
 
 class Unread(Sequence[int]):
-    """A row whose tokens nobody may look at."""
+    """A row whose tokens must not be read."""
 
     def __init__(self, length: int) -> None:
         self._length = length

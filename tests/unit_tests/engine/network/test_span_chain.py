@@ -1,4 +1,4 @@
-"""What goes over the wire to the servers of a session, and what becomes of what comes back."""
+"""The messages to and from the servers of a session."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ScriptedServer:
 
 
 class ScriptedRoutes:
-    """One chain of servers, whatever is asked for."""
+    """Routes with a single chain of servers."""
 
     def __init__(self, servers: list[ScriptedServer]) -> None:
         self._servers = {server.span.peer_id: server for server in servers}
@@ -152,7 +152,7 @@ def test_full_servers_can_be_asked_to_wait() -> None:
 
 
 def test_servers_work_on_different_pieces_of_a_long_step() -> None:
-    """The first server does not answer its third piece before the second server has one: else nothing would end."""
+    """The first server answers its third piece only after the second server has got a piece."""
     first, second = ScriptedServer(0), ScriptedServer(2)
     second_has_one = asyncio.Event()
 
@@ -240,7 +240,7 @@ def test_error_names_an_unreachable_server_and_other_streams_close() -> None:
 
 
 class Silence:
-    """Keeps a server from answering until it is over."""
+    """Keeps a server from answering until the test ends."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self._over = asyncio.Event()

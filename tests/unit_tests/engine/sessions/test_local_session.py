@@ -1,4 +1,4 @@
-"""A session on a model in this process gives what the model gives for all tokens at once."""
+"""A session on a model in this process gives the logits that the model gives for all tokens at once."""
 
 from __future__ import annotations
 

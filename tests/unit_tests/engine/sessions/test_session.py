@@ -1,4 +1,4 @@
-"""A session outlives its servers: what is fed to whom when one of them fails."""
+"""A session continues when its servers fail: the tokens that each server is fed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SwarmSession]:
 
 
 def fed(session: SwarmSession, *steps: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """Feed a session, and return for each step what the servers had seen of each row after it."""
+    """Feed a session; return the tokens of each row that the servers have seen after each step."""
     seen = []
     for step in steps:
         logits = session.extend(torch.tensor(step))
@@ -216,7 +216,7 @@ def test_cache_limit_below_the_need_is_an_error_with_the_limit(opened: Callable[
     assert not swarm.banned
 
 
-# ---- after a rest
+# ---- after an idle time
 
 
 @pytest.mark.parametrize("max_retries", [0, 3])

@@ -1,4 +1,4 @@
-"""Idle sessions: who gets which, how many there are, and how they end."""
+"""Idle sessions: which one a prompt leases, how many are kept, and how they are closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pool() -> Iterator[SessionPool]:
     pool.close()
 
 
-# ---- who gets which
+# ---- leases
 
 
 def test_prompt_that_continues_a_session_leases_it(pool: SessionPool) -> None:
@@ -154,7 +154,7 @@ def test_session_with_just_enough_room_is_leased(pool: SessionPool) -> None:
     assert pool.lease(b"abcd", 10) is session
 
 
-# ---- how many there are
+# ---- limits
 
 
 def test_least_recently_used_session_is_closed_first(pool: SessionPool) -> None:
@@ -194,7 +194,7 @@ def test_session_over_the_limit_is_closed_and_the_others_stay(pool: SessionPool)
     assert len(pool) == 1
 
 
-# ---- how they end
+# ---- closing
 
 
 def test_session_that_was_idle_too_long_is_closed(pool: SessionPool) -> None:
@@ -279,7 +279,7 @@ def test_session_that_cannot_be_closed_does_not_keep_others_open(pool: SessionPo
 
 
 def test_close_waits_for_sessions_that_the_timer_closes(pool: SessionPool) -> None:
-    """The session that takes its time is let go by the other one, which `close` itself closes."""
+    """The slow session ends only when `close` closes the other one."""
     begun, let_go = threading.Event(), threading.Event()
 
     class Slow(ScriptedSession):
