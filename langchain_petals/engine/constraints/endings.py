@@ -35,6 +35,9 @@ _LAST = b"{[(\\"
 _KINDS = (range(0x31, 0x3A), range(0x61, 0x7B), range(0x41, 0x5B), range(0x80, 0xC0), range(0xC2, 0xF5), range(0x20))
 _MANY = 16
 
+# If a string may not end yet, these are tried in front of its quote.
+_FILLERS, _LENGTHS = b"0aA", (1, 2, 3, 4, 6, 8)
+
 # A search tries so many of the hints for parts. If a text is long, hints are tried at every `_SELDOM`th byte only.
 _PARTS, _EAGER, _SELDOM = 8, 16, 16
 
@@ -71,6 +74,12 @@ class Alphabet:
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
         self._quote = byte_ids.get(ord('"'), -1)
         self._words = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
+        self._filled = [
+            [byte_ids[filler]] * length + [self._quote]
+            for length in _LENGTHS
+            for filler in _FILLERS
+            if filler in byte_ids and self._quote >= 0
+        ]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
         self._mask_words = (vocabulary + 31) // 32
         self._end = end
@@ -108,7 +117,8 @@ class Alphabet:
                     return each
         if self._quote in allowed:
             return [self._quote] if len(allowed) > _MANY else None
-        return next(self._fitting(self.strings if hinted else (), matcher, allowed), None)
+        tried = (self.strings if hinted else []) + (self._filled if len(allowed) > _MANY else [])
+        return next(self._fitting(tried, matcher, allowed), None)
 
     @staticmethod
     def _fitting(hints: Sequence[list[int]], matcher: LLMatcher, allowed: Sequence[int]) -> Iterator[list[int]]:
