@@ -32,24 +32,20 @@ class Engine:
             `shut_down` shuts it down.
 
     Attributes:
+        client: The same; callers read its properties and open no sessions.
         pool: Idle sessions.
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
 
-    @property
-    def client(self) -> Client:
-        """The model and its tokenizer; callers read their properties and open no sessions."""
-        return self._client
-
     def shut_down(self) -> None:
         """Close the idle sessions and leave the swarm."""
         self.pool.close()
-        self._client.shut_down()
+        self.client.shut_down()
 
     def expecting(self) -> AbstractContextManager[None]:
         """Return a context manager; inside it, waiting requests also wait for the one that is being prepared."""
@@ -94,9 +90,8 @@ class Engine:
         return True
 
     def _search(self, generation: Generation) -> None:
-        client = self._client
         with failing([generation]):
-            search(client.model, client.tokenizer, client.end_tokens, generation)
+            search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
 
     def _run(
         self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
@@ -110,7 +105,7 @@ class Engine:
                 try:
                     self._decode(rows, settings, session)
                 except CacheLimitError as error:
-                    self._client.learn_limit(error.limit)
+                    self.client.learn_limit(error.limit)
                     for row in rows:
                         row.shorten(error.limit)
                 session, rows = None, [row for row in rows if not row.done]
@@ -121,11 +116,11 @@ class Engine:
     def _row(self, generation: Generation) -> Row | None:
         """Return the request's row; None for a request that cannot run, which gets the error while the others go on."""
         try:
-            constraint, end_tokens = generation.request.constraint, self._client.end_tokens
+            constraint, end_tokens = generation.request.constraint, self.client.end_tokens
             guide = None
             if constraint is not None:
                 guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
-            return Row(generation, self._client.tokenizer, end_tokens, guide)
+            return Row(generation, self.client.tokenizer, end_tokens, guide)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
             generation.put(error)
             return None
@@ -133,7 +128,7 @@ class Engine:
     def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
         if session is None:
             needed = max(row.longest for row in rows)
-            session = self._client.open_session(len(rows), needed, settings, self.pool.clear)
+            session = self.client.open_session(len(rows), needed, settings, self.pool.clear)
         guard = _SessionGuard(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
         try:
             decode(session, rows, settings.prefill_chunk_tokens, guard.park)

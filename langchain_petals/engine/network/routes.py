@@ -19,10 +19,13 @@ class Routes:
 
     Args:
         model: Petals' distributed model.
+
+    Attributes:
+        manager: Petals' `RemoteSequenceManager`.
     """
 
     def __init__(self, model: DistributedModel) -> None:
-        self._manager = model.transformer.h.sequence_manager
+        self.manager: Any = model.transformer.h.sequence_manager
 
     @property
     def can_roll_back(self) -> bool:
@@ -32,22 +35,17 @@ class Routes:
         """
         return bool(load_petals().can_roll_back)
 
-    @property
-    def manager(self) -> Any:
-        """Petals' `RemoteSequenceManager`."""
-        return self._manager
-
     def refresh(self, timeout: float) -> None:
         """Ask the DHT for the servers again.
 
         Raises:
             SwarmUnreachableError: There was no answer within `timeout` seconds.
         """
-        self._manager.ready.clear()
+        self.manager.ready.clear()
         self._wait(timeout)
 
     def _wait(self, timeout: float) -> None:
-        manager = self._manager
+        manager = self.manager
         # only `make_sequence` and `rpc_info` start this thread, and both may wait for ever
         with manager._thread_start_lock:  # noqa: SLF001
             if not manager.is_alive():
@@ -76,7 +74,7 @@ class Routes:
             SwarmUnreachableError: There were no routes within `timeout` seconds.
         """
         self._wait(timeout)
-        manager = self._manager
+        manager = self.manager
         with manager.lock_changes:
             missing = [i for i, spans in enumerate(manager.state.sequence_info.spans_containing_block) if not spans]
         if missing:
@@ -90,11 +88,11 @@ class Routes:
 
     def ban(self, peer_id: Any) -> None:
         """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
-        self._manager.on_request_failure(peer_id)
+        self.manager.on_request_failure(peer_id)
 
     def note_full(self, peer_id: Any) -> None:
         """Prefer other servers to one whose attention cache is full, until its next announcement."""
-        manager = self._manager
+        manager = self.manager
         with manager.lock_changes:
             for spans in manager.state.sequence_info.spans_containing_block:
                 for span in spans:
@@ -103,7 +101,7 @@ class Routes:
 
     def report_success(self, peer_id: Any) -> None:
         """End a server's series of failures."""
-        self._manager.on_request_success(peer_id)
+        self.manager.on_request_success(peer_id)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
         """Ask a server how much attention cache is free; the DHT's answer may be two minutes old.
@@ -116,7 +114,7 @@ class Routes:
         Returns:
             Free tokens, counted for a single block: a session of n tokens on three blocks takes 3 * n.
         """
-        api, manager = load_petals(), self._manager
+        api, manager = load_petals(), self.manager
         stub = api.handler.get_stub(manager.state.p2p, api.hivemind.PeerID.from_base58(peer_id))
         question = api.runtime_pb2.ExpertUID(uid=manager.block_uids[block])
         answer = api.worker.run_coroutine(stub.rpc_info(question, timeout=timeout))
