@@ -96,7 +96,7 @@ class Engine:
     def _run(
         self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
     ) -> None:
-        """Run a group in one session; whoever waits for a result gets its error."""
+        """Run a group in one session; an error is raised where the results are awaited."""
         rows = [row for row in map(self._row, generations) if row is not None]
         try:
             if session is not None and not rows:

@@ -46,14 +46,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One row to be continued: a prompt and its `GenerationOptions`, in token ids. `Settings` says how it is run.
+    """One row to be continued: a prompt and its `GenerationOptions`, in token ids. `Settings` define how it is run.
 
     Attributes:
         prompt_ids: Token ids of the prompt; at least one.
         max_new_tokens: Stop after this many new tokens; at least one.
         sampling: How to choose tokens.
         stop: Strings that end the generation and are not part of the output.
-        end_tokens: Ids that end the generation beside the model's own.
+        end_tokens: Ids that end the generation, in addition to the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
         top_logprobs: Report the log-probabilities of each token and of this many of the likeliest; None for no report.
         num_beams: If more than one, the model's own beam search instead of the token loop; excludes a constraint.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.constraints.patterns import Hints
 
-# Bytes that close something come first, those that need more text behind them last. A comma comes before digits, which
+# Bytes that close something come first, those that need more text after them last. A comma comes before digits, which
 # could continue for ever.
 _PREFERENCE = b"}])\"'>,;:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LAST = b"{[(\\"

@@ -1,7 +1,7 @@
 """The state of a text in a compiled grammar, with an ending: tokens that make the text complete.
 
 A token is taken only if an ending after it fits into the rest of the budget. So text that ends is always valid, and
-text without a bound of its own (strings, arrays, recursion) ends in time.
+text that could be endless (strings, arrays, recursion) ends in time.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class GrammarState:
             mask = spelled if spelled.any() else mask
         return mask
 
-    def must_leave(self, left: int) -> int | None:
+    def forced_token(self, left: int) -> int | None:
         """Return the first token of the ending, after checking it, if there is hardly time for another token."""
         return self.next_of_ending(left) if self._ending and len(self._ending) >= left else None
 

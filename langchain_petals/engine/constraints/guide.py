@@ -65,7 +65,7 @@ class Guide:
         self._begun = self._state is None
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
-        self._heard = b""  # the end of the free text, in which a marker may begin
+        self._recent = b""  # the end of the free text, in which a marker may begin
         self._opening = Opening(constraint.reasoning, begun=constraint.reasoning_begun)
         self.holds = self.finished = self.ended = self.cut = False
         markers = [text for _, text in constraint.markers] + [trigger.marker for trigger in constraint.triggers]
@@ -108,7 +108,7 @@ class Guide:
     ) -> tuple[int, _T]:
         self.holds = True
         # ask the model even if only one token is possible, to know whether it would have chosen that one
-        forced = state.must_leave(left)
+        forced = state.forced_token(left)
         mask = self._only(forced) if forced is not None and self.cut else torch.from_numpy(state.allowed(self._ends))
         while True:
             if not mask.any():
@@ -138,7 +138,7 @@ class Guide:
     def _choose_freely(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
         token, more = pick(None)
         mask: torch.Tensor | None = None
-        while not self._hear(token, left - 1):  # it would begin a call that cannot continue, or not end in time
+        while not self._watch(token, left - 1):  # it would begin a call that cannot continue, or not end in time
             if self.unfinished and self._ends:
                 # The model has begun a marker. With this token forbidden, it would write the call without the marker.
                 self.ended = True
@@ -149,7 +149,7 @@ class Guide:
             token, more = pick(mask)
         return token, more
 
-    def _hear(self, token: int, left: int) -> bool:
+    def _watch(self, token: int, left: int) -> bool:
         """Watch for a marker; return False if the token completes one but no call of `left` tokens can follow."""
         self.holds = False
         self.ended = token in self._ends
@@ -158,28 +158,28 @@ class Guide:
         if self._vocabulary.tokenizer.is_special_token(token):
             text = self.visible.get(token)
             for _, trigger, compiled in self._triggers:
-                if trigger.marker == text and (not trigger.at_start or self._at_start(self._heard)):
+                if trigger.marker == text and (not trigger.at_start or self._at_start(self._recent)):
                     return self._enter(compiled, b"", left)
             return True
         # also for a marker that is a special token: the model may spell it with other tokens
-        heard = self._heard + self._vocabulary.bytes[token]
+        recent = self._recent + self._vocabulary.bytes[token]
         found = []
         for marker, trigger, compiled in self._triggers:
-            at = heard.find(marker)
-            if at >= 0 and (not trigger.at_start or self._at_start(heard[:at])):
-                found.append((at, heard[at + len(marker) :], compiled))
+            at = recent.find(marker)
+            if at >= 0 and (not trigger.at_start or self._at_start(recent[:at])):
+                found.append((at, recent[at + len(marker) :], compiled))
         if found:
             at, rest, compiled = min(found, key=lambda each: each[0])
-            return self._enter(compiled, rest, left, self._heard[at:])
-        keep = max(0, len(heard) - self._longest + 1)
-        dropped, self._heard = heard[:keep], heard[keep:]
+            return self._enter(compiled, rest, left, self._recent[at:])
+        keep = max(0, len(recent) - self._longest + 1)
+        dropped, self._recent = recent[:keep], recent[keep:]
         self._opening.add(dropped)
         return True
 
-    def _at_start(self, heard: bytes) -> bool:
-        """Return whether the answer has no text yet after `heard`."""
+    def _at_start(self, recent: bytes) -> bool:
+        """Return whether the answer has no text yet after `recent`."""
         opening = copy.copy(self._opening)
-        opening.add(heard)
+        opening.add(recent)
         return opening.blank
 
     def _enter(self, compiled: CompiledGrammar | None, rest: bytes, left: int, written: bytes = b"") -> bool:
@@ -197,7 +197,7 @@ class Guide:
                 self.unfinished = written.decode(errors="replace")
                 self.cut = self.cut or compiled is not None
             return False
-        self._state, self._heard, self.holds = state, b"", True
+        self._state, self._recent, self.holds = state, b"", True
         self._opening.end()
         self._leave_if_finished(state)
         return True

@@ -55,7 +55,7 @@ class Hints(NamedTuple):
     Attributes:
         strings: For JSON strings, with the closing quote.
         texts: For a text that is a single regular expression.
-        parts: For one of several steps: texts of whole expressions, and of the literals beside them in a Lark grammar.
+        parts: For one of several steps: texts of whole expressions, and literals of a Lark grammar with expressions.
     """
 
     strings: list[bytes]
@@ -168,7 +168,7 @@ def _has(kind: Any, detail: Any, character: str) -> bool:
 
 
 def _expressions(grammar: str) -> Iterator[tuple[str, str]]:
-    """Yield the regular expressions and literals of a grammar, each behind its kind."""
+    """Yield the regular expressions and literals of a grammar, as pairs of a kind and a text."""
     if grammar.startswith("{"):  # how llguidance wraps a regular expression
         content, end = json.JSONDecoder().raw_decode(grammar)
         for each in content["grammars"]:

@@ -23,13 +23,13 @@ _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class Vocabulary:
-    """A tokenizer's tokens as bytes, and its single bytes as a tokenizer of their own.
+    """A tokenizer's tokens as bytes, and a second tokenizer of single bytes.
 
     Args:
         tokenizer: A transformers tokenizer.
 
     Raises:
-        InvalidRequestError: llguidance cannot tell the bytes of its tokens.
+        InvalidRequestError: llguidance cannot read its tokens as bytes.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:

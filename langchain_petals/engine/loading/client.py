@@ -117,7 +117,7 @@ def load_client(connection: Connection) -> Client:
 
     Raises:
         InvalidRequestError: There is no such device.
-        PetalsNotInstalledError: Petals is missing, or does not fit the packages beside it.
+        PetalsNotInstalledError: Petals is missing, or does not fit the installed packages.
         ModelLoadError: The files could not be read; the subclass tells why.
         UnsupportedModelError: Petals has no code for the model's family.
         SwarmUnreachableError: No initial peer could be reached.

@@ -32,7 +32,7 @@ _NO_PROMPTS = torch.empty(0)  # petals' value for "no deep prompts"
 _NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the order of the rows does not change"
 _CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
 _NO_ROOM = re.compile(r"Could not allocate \d+")
-# A longer step is cut into pieces that go through the chain one behind the other: a server works on the second piece
+# A longer step is cut into pieces that go through the chain one after the other: a server works on the second piece
 # while the next server has the first. Up to this length (rows times tokens) petals' servers run their blocks at once.
 _PIECE_TOKENS = 128
 _GRACE = 1.0  # seconds for the event loop to react after a bound, and for a server to close a session

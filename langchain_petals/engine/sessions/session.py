@@ -180,13 +180,13 @@ class SwarmSession:
         try:
             logits = self._feed(self._chain, fed)
         except SpanError as error:
-            if not self._leave(error):
+            if not self._recover(error):
                 raise
             return self._attempt(ids)
         self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 
-    def _leave(self, error: SpanError) -> bool:
+    def _recover(self, error: SpanError) -> bool:
         """Close the chain that failed; return whether to repeat the step at once, without counting a failed attempt.
 
         If not, the next attempt uses another route: the server is banned, or other servers are preferred if it is full.
