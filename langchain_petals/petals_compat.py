@@ -214,12 +214,8 @@ def _keep_key_from_converter() -> None:
     """
     modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     if hasattr(modeling_utils, "auto_conversion"):
-        modeling_utils.auto_conversion = _convert_nothing
-
-
-def _convert_nothing(*_: Any, **__: Any) -> tuple[None, None, bool]:
-    """Return what transformers' `auto_conversion` returns when it has found nothing."""
-    return None, None, False
+        # what it returns when it has found nothing
+        modeling_utils.auto_conversion = lambda *_, **__: (None, None, False)
 
 
 def _read_no_pickled_vocabulary() -> None:

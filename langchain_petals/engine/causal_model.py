@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import torch
 
 
@@ -31,29 +29,12 @@ class CausalModel(Protocol):
         """Return `inputs`, shape (1, tokens), with what the model adds, shape (1, more tokens)."""
 
 
-class _Blocks(Protocol):
-    @property
-    def sequence_manager(self) -> Any:
-        """Petals' `RemoteSequenceManager`."""
-
-    def use_session(self, session: Any) -> AbstractContextManager[Any]:
-        """Send the steps of the block through a session."""
-
-
-class _Transformer(Protocol):
-    @property
-    def h(self) -> _Blocks: ...
-
-    def __call__(self, input_ids: torch.Tensor) -> Any:
-        """Return an output with `last_hidden_state`, shape (rows, tokens, hidden size)."""
-
-
 class DistributedModel(CausalModel, Protocol):
     """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""
 
     @property
-    def transformer(self) -> _Transformer:
-        """All but the head."""
+    def transformer(self) -> Any:
+        """All but the head; its `h` has `sequence_manager` and `use_session`."""
 
     def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (rows, vocabulary), for hidden states, shape (rows, hidden size)."""

@@ -105,21 +105,15 @@ class Scheduler:
 
 def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:
     """Group requests that have equal settings and prompts of similar length."""
-    by_settings: dict[Settings, Group] = {}
-    for generation, settings in waiting:
-        by_settings.setdefault(settings, []).append(generation)
     groups: list[tuple[Settings, Group]] = []
-    for settings, generations in by_settings.items():
-        groups += [(settings, group) for group in _similar(generations, settings.max_batch_size)]
-    return groups
-
-
-def _similar(generations: Sequence[Generation], most: int) -> list[Group]:
-    groups: list[Group] = []
-    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
-        if not groups or len(groups[-1]) == most or not _fits(generation.request, groups[-1][0].request):
-            groups.append([])
-        groups[-1].append(generation)
+    latest: dict[Settings, Group] = {}
+    for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
+        group = latest.get(settings)
+        full = group is not None and len(group) == settings.max_batch_size
+        if group is None or full or not _fits(generation.request, group[0].request):
+            group = latest[settings] = []
+            groups.append((settings, group))
+        group.append(generation)
     return groups
 
 
