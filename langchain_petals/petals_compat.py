@@ -1,11 +1,11 @@
-"""The only module that imports petals: every shim, each with the version it is for and the reason.
+"""The only module that imports petals; has each workaround, with its versions and its reason.
 
-Two engines are served, by the same calls:
+Two versions of petals are supported:
 
 * released: petals 2.2.0.post1 with transformers 4.32-4.34
 * git main: petals 2.3.0.dev2 with transformers 4.43 (Mixtral, Llama 3.1, sessions that can be rolled back)
 
-Importing this module is cheap; `load_petals` pays for torch, transformers, hivemind and petals on first use.
+Importing this module is cheap; `load_petals` imports torch, transformers, hivemind and petals on first use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import threading
@@ -47,8 +46,8 @@ _HOW_TO_INSTALL = (
     "(--no-deps, since petals' own metadata cannot be satisfied beside LangChain 1.x)."
 )
 
-# hivemind 1.1.11 stopped re-exporting these modules' names from its top level and from the packages in between;
-# petals 2.2.0.post1 and 2.3.0.dev2 both import them from there.
+# Since 1.1.11, hivemind no longer re-exports these modules' names from its packages; petals 2.2.0.post1 and 2.3.0.dev2
+# import them from there.
 _HIVEMIND_MODULES_WITH_LOST_NAMES = (
     "compression",
     "compression.serialization",
@@ -70,14 +69,14 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 
 _PARENT_CHECK_SECONDS = 1.0
 
-_loading = threading.Lock()
+_loading = threading.Lock()  # of the process, as the imported modules are; held while `load_petals` runs
 
 
 def installed_petals_version() -> str:
-    """Return the version of the installed petals after checking that its companions fit.
+    """Return the version of the installed petals, and check that it fits the installed transformers.
 
     Raises:
-        PetalsNotInstalledError: Petals is missing, unknown, or beside a transformers that it refuses.
+        PetalsNotInstalledError: Petals is missing, has an unknown version, or refuses the installed transformers.
     """
     try:
         version = importlib.metadata.version("petals")
@@ -103,10 +102,10 @@ def installed_petals_version() -> str:
 
 
 def load_petals() -> SimpleNamespace:
-    """Import petals, once, behind its shims; return the pieces of petals and hivemind that the engine uses.
+    """Import petals with all workarounds, once; return the parts of petals and hivemind that the engine uses.
 
     Raises:
-        PetalsNotInstalledError: Petals or a package it needs is missing or mismatched; says what to run.
+        PetalsNotInstalledError: Petals or a package that it needs is missing or does not fit; says what to run.
     """
     with _loading:
         return _load_once()
@@ -115,12 +114,12 @@ def load_petals() -> SimpleNamespace:
 @functools.cache
 def _load_once() -> SimpleNamespace:
     version = installed_petals_version()
-    # petals puts hivemind's coloured handler on the root logger; whose program this is decides about that, not we.
+    # petals would put hivemind's coloured handler on the root logger, which belongs to the program
     os.environ.setdefault("PETALS_LOGGING", "False")
-    # The DHT is a fork of this process and never tokenizes: the warning about that, once per client, says nothing.
+    # avoids a warning about forks: the DHT is a forked process, but never tokenizes
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with warnings.catch_warnings():
-        # Deprecations inside the pinned stack (pkg_resources, pynvml, ...): nothing that a user could act on.
+        # deprecations inside the pinned packages (pkg_resources, pynvml, ...), which users cannot change
         warnings.simplefilter("ignore")
         try:
             _restore_hivemind_names()
@@ -132,7 +131,7 @@ def _load_once() -> SimpleNamespace:
             raise PetalsNotInstalledError(msg) from error
     hivemind = importlib.import_module("hivemind")
     hivemind.utils.logging.use_hivemind_log_handler("nowhere")
-    _never_block_when_collected(importlib.import_module("petals.client.inference_session"))
+    _never_wait_when_collected(importlib.import_module("petals.client.inference_session"))
     _cancel_on_the_right_loop()
     end_with_parent(hivemind.DHT)
     _keep_key_on_one_host()
@@ -150,7 +149,7 @@ def _load_once() -> SimpleNamespace:
         runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
         chain_delimiter=importlib.import_module("petals.data_structures").CHAIN_DELIMITER,
         pack_args_kwargs=importlib.import_module("petals.utils.packaging").pack_args_kwargs,
-        class_mapping=auto_config._CLASS_MAPPING,  # noqa: SLF001
+        class_mapping=auto_config._CLASS_MAPPING,  # noqa: SLF001 - petals has no public list of its families
         default_revisions=auto_config.DefaultRevisionMixin.DEFAULT_REVISIONS,
         can_roll_back=Version(version) >= Version("2.3.0.dev0"),
     )
@@ -169,26 +168,26 @@ def _restore_hivemind_names() -> None:
                     setattr(target, key, value)
 
 
-def _never_block_when_collected(inference_session: Any) -> None:
-    """Cure a deadlock of petals 2.2.0.post1 and 2.3.0.dev2.
+def _never_wait_when_collected(inference_session: Any) -> None:
+    """Prevent a deadlock of petals 2.2.0.post1 and 2.3.0.dev2.
 
-    `_ServerInferenceSession.__del__` calls `close()`, which waits for the network's event loop. When a stream broke
-    while it was closed, the object lives on in a cycle, and the garbage collector may run `__del__` *on* that loop:
-    every call of the process then hangs for ever. Dropping the stream is enough: the connection ends with it.
+    `_ServerInferenceSession.__del__` calls `close()`, which waits for the network's event loop. If a stream breaks
+    while it is closed, the object is part of a reference cycle, and the garbage collector may run `__del__` *on* that
+    loop: each later call of the process hangs for ever. Dropping the stream is enough: the connection ends with it.
     """
 
     def drop_stream(session: Any) -> None:
-        session._outputs_stream = session._inputs_queue = None  # noqa: SLF001
+        session._outputs_stream = session._inputs_queue = None  # noqa: SLF001 - the defect is in a private class
 
-    inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001
+    inference_session._ServerInferenceSession.__del__ = drop_stream  # noqa: SLF001 - as above
 
 
 def _keep_key_on_one_host() -> None:
-    """Let huggingface_hub 0.17 send the key again where the hub redirects to another path of its own.
+    """Let huggingface_hub 0.17 send the key when the hub redirects to another path of the same host.
 
-    The hub answers with such a redirect for small files and for renamed models. `hf_hub_download` takes every redirect
-    for one to a CDN and goes there without the key, which a gated model answers with 401. As in later versions, the key
-    stays with the host that it was meant for.
+    The hub does so for small files and for renamed models. `hf_hub_download` treats each redirect as one to a CDN and
+    follows it without the key; a gated model answers that with 401. As in later versions, the key goes to its own host
+    only.
     """
     hub = importlib.import_module("huggingface_hub")
     if Version(hub.__version__) >= Version("0.20"):
@@ -207,32 +206,28 @@ def _keep_key_on_one_host() -> None:
 
 
 def _keep_key_from_converter() -> None:
-    """Do not let transformers 4.43 send the hub's key to another host.
+    """Prevent transformers 4.43 from sending the hub's key to another host.
 
     For a model without safetensors, its `auto_conversion` posts the model's name and the key to a converter (a "space",
     safetensors-convert.hf.space) that would open a pull request; with huggingface_hub 0.30 it fails before that.
-    Versions 4.32-4.34 have no such thing.
+    Versions 4.32-4.34 have no `auto_conversion`.
     """
     modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     if hasattr(modeling_utils, "auto_conversion"):
-        modeling_utils.auto_conversion = _convert_nothing
-
-
-def _convert_nothing(*_: Any, **__: Any) -> tuple[None, None, bool]:
-    """Answer as transformers' `auto_conversion` does when it has found nothing."""
-    return None, None, False
+        # what it returns when it has found nothing
+        modeling_utils.auto_conversion = lambda *_, **__: (None, None, False)
 
 
 def _read_no_pickled_vocabulary() -> None:
-    """Close CVE-2023-7018 of transformers 4.32-4.34: code that runs while a tokenizer is read.
+    """Fix CVE-2023-7018 of transformers 4.32-4.34: code that runs while a tokenizer is read.
 
-    A model's `tokenizer_config.json` may name `TransfoXLTokenizer`, whatever the model is, and that class unpickles its
-    vocabulary. From 4.36 on it does so only when an environment variable allows it.
+    The `tokenizer_config.json` of any model may name `TransfoXLTokenizer`, and that class unpickles its vocabulary.
+    From 4.36 on it does so only if an environment variable allows it.
     """
     try:
         module: Any = importlib.import_module("transformers.models.transfo_xl.tokenization_transfo_xl")
     except ImportError:
-        return  # 4.43 has moved it
+        return  # transformers 4.43 has moved it
     tokenizer = module.TransfoXLTokenizer
     construct = tokenizer.__init__
 
@@ -247,10 +242,10 @@ def _read_no_pickled_vocabulary() -> None:
 
 
 def _cancel_on_the_right_loop() -> None:
-    """Let hivemind's connections be collected on any thread.
+    """Allow hivemind's connections to be garbage-collected on any thread.
 
-    `P2P.__del__` and its companions (hivemind 1.1.12) cancel their tasks through the *current thread's* event loop,
-    which raises where there is none ("Exception ignored in ..."), and cancels from the wrong thread where there is.
+    In hivemind 1.1.12, `P2P.__del__` and similar methods cancel their tasks through the *current thread's* event loop.
+    That raises if the thread has no loop ("Exception ignored in ..."), and cancels from the wrong thread if it has one.
     """
 
     def cancel_if_running(task: Any) -> None:
@@ -263,10 +258,10 @@ def _cancel_on_the_right_loop() -> None:
 
 
 def end_with_parent(process_class: Any) -> None:
-    """Let processes of a class, and what they start, end when their parent is gone.
+    """Make processes of a class, and their child processes, end when their parent has ended.
 
-    hivemind 1.1.12 and petals rely on the parent's exit handlers; after a SIGKILL of the parent, a `hivemind.DHT` with
-    its p2pd and a server's connection handlers would stay for ever.
+    hivemind 1.1.12 and petals rely on the parent's exit handlers. After a SIGKILL of the parent, a `hivemind.DHT` with
+    its p2pd and a server's connection handlers would run for ever.
 
     Args:
         process_class: A subclass of `multiprocessing.Process`.
@@ -282,10 +277,10 @@ def end_with_parent(process_class: Any) -> None:
 
 
 def watch_parent(parent: int) -> None:
-    """Start a thread that ends this process and its children as soon as `parent` is no longer its parent.
+    """Start a thread that ends this process and its children when `parent` is no longer its parent.
 
     Args:
-        parent: Process id; the caller reads it early, so that a parent that died before this call is noticed.
+        parent: Process id; read it early, so that a parent that dies before this call is noticed.
     """
 
     def watch() -> None:
@@ -296,7 +291,7 @@ def watch_parent(parent: int) -> None:
             try:
                 child.kill()
             except psutil.NoSuchProcess:
-                continue  # it ended by itself between the listing and the signal
+                continue  # it has ended since it was listed
         os._exit(1)
 
     threading.Thread(target=watch, name="langchain-petals-watch-parent", daemon=True).start()
@@ -304,7 +299,7 @@ def watch_parent(parent: int) -> None:
 
 @contextlib.contextmanager
 def only_errors_from(name: str) -> Iterator[None]:
-    """Silence a logger's warnings inside the block."""
+    """Show only errors of a logger inside the block."""
     chatty = logging.getLogger(name)
     level = chatty.level
     chatty.setLevel(logging.ERROR)
@@ -322,17 +317,17 @@ def original_repository(model: str) -> str:
 
 
 def default_revision(model: str) -> str | None:
-    """Return the commit that petals reads in place of a model's main branch; None for almost all models."""
+    """Return the commit that petals reads instead of a model's main branch; None for almost all models."""
     revision: str | None = load_petals().default_revisions.get(model)
     return revision
 
 
 def check_family(model: str, config: Any) -> None:
-    """Refuse models that petals has no code for, before their weights are downloaded.
+    """Refuse a model that petals has no code for, before its weights are downloaded.
 
     Args:
         model: Folder or hub name.
-        config: The model's plain transformers config, which names the family.
+        config: The model's transformers config, which has the family as `model_type`.
 
     Raises:
         UnsupportedModelError: The installed petals has no code for the family.
@@ -348,11 +343,11 @@ def check_family(model: str, config: Any) -> None:
 
 
 def load_distributed_model(model: str, **options: Any) -> Any:
-    """Load embeddings, norm and head of a causal language model whose blocks are on a swarm.
+    """Load the embeddings, norm and head of a causal language model whose blocks are on a swarm.
 
     Args:
         model: Folder or hub name, of a family that petals has code for.
-        **options: Keyword arguments for petals' `from_pretrained`: transformers' own, and those of
+        **options: Keyword arguments of petals' `from_pretrained`: transformers' own and those of
             `petals.ClientConfig`.
 
     Returns:
@@ -373,12 +368,6 @@ def load_distributed_model(model: str, **options: Any) -> Any:
             "are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
         )
         raise SwarmUnreachableError(msg) from error
-
-
-def is_distributed(model: Any) -> bool:
-    """Tell whether `model` is one of petals' distributed models (and not a plain transformers one)."""
-    blocks = getattr(getattr(model, "transformer", None), "h", None)
-    return hasattr(blocks, "sequence_manager")
 
 
 def shut_down(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""What generations bring, piece by piece: the words that the engine shares with whoever makes answers of them."""
+"""Pieces of an answer: the types that the engine passes to chat and completion models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """How likely a token was, after everything that shapes the distribution it was chosen from.
+    """The log-probability of a token in the distribution that it was chosen from, after all processors.
 
     Attributes:
         token: Its id.
@@ -28,17 +28,17 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step of the token loop brought for one row.
+    """The result of one step of the token loop for one row.
 
     Attributes:
         text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
         generated: Tokens generated so far, an end token included.
-        logprobs: How likely the step's token was, when that was asked for.
-        tokens: What was generated in this step, an end token included; one token, but for a beam search's one piece.
-        cut: Whether the budget, and not the model, chose a token, here or before: what the model wanted could not have
-            been ended in time.
-        finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (out of budget, also where a
-            grammar made the answer end in time, other than the model would have); else None.
+        logprobs: The log-probability of the step's token, if it was requested.
+        tokens: Tokens generated in this step, an end token included: one, except in the piece of a beam search.
+        cut: Whether, up to here, a grammar replaced a token of the model because the answer could not have ended within
+            the budget after it.
+        finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (the budget was reached, or a
+            grammar ended the answer early because of it); else None.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Piece:
 
 
 class Pieces(Protocol):
-    """One answer on its way: its pieces, iterable once, also asynchronously.
+    """An answer while it is generated: an iterable and async iterable of pieces, to be used once.
 
     Attributes:
         reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
@@ -63,7 +63,7 @@ class Pieces(Protocol):
         """Tokens of the prompt."""
 
     def cancel(self) -> None:
-        """Stop the work on it."""
+        """Stop the generation."""
 
     def __iter__(self) -> Iterator[Piece]: ...
 
@@ -71,7 +71,7 @@ class Pieces(Protocol):
 
 
 CUT_SHORT = (
-    "The token limit ended an answer before the model came to its end: it fits its form, but a part of it is cut off "
-    "or made up. Raise max_tokens, or look at finish_reason."
+    "The token limit ended an answer before the model had finished it. The answer fits its schema or grammar, but a "
+    "part of it is missing or was not written by the model. Raise max_tokens, or check finish_reason."
 )
-"""What a user has to know of an answer of a given form that was ended early."""
+"""The warning about an answer that its grammar ended early."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_petals.chat.templates import Segment
     from langchain_petals.chat.token_history import TokenHistory
     from langchain_petals.chat.turns import Turn
+    from langchain_petals.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class PromptBuilder:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         end_tokens: Sequence[int],
         history: TokenHistory,
         *,

@@ -20,6 +20,8 @@ from langchain_petals.chat.templates import Segment, encode, join_segments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_petals.tokenizer import Tokenizer
+
 _MOST = 64
 
 
@@ -67,7 +69,7 @@ class TokenHistory:
             while len(self._answers) > self._most:
                 self._answers.popitem(last=False)
 
-    def encode(self, prompt: Sequence[Segment], tokenizer: Any) -> list[int]:
+    def encode(self, prompt: Sequence[Segment], tokenizer: Tokenizer) -> list[int]:
         """Return a prompt's tokens; they begin with as many remembered tokens as possible.
 
         Args:

@@ -1,6 +1,6 @@
-"""The engine: token ids in, tokens out. It knows nothing of LangChain; nothing above it reaches below `submit`.
+"""The engine: token ids in, tokens out. It knows nothing of LangChain; its callers use `Engine.submit`.
 
-`Connection`, `Engine` and `engines` load torch, on first use.
+Torch is loaded when `Connection`, `Engine` or `engines` is first used.
 """
 
 from importlib import import_module
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Engine", "Generation", "Request", "Sampling", "Settings", "cancelling", "engines"]
 
-_HEAVY = {"Connection": "loading", "Engine": "engine", "engines": "registry"}
+_LOADING_TORCH = {"Connection": "loading", "Engine": "engine", "engines": "registry"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HEAVY:
+    if name not in _LOADING_TORCH:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_HEAVY[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_LOADING_TORCH[name]}"), name)

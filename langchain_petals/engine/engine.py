@@ -1,4 +1,4 @@
-"""`submit`: the one seam between LangChain's world and the swarm's."""
+"""`Engine.submit`: the one way from LangChain's interfaces to the swarm."""
 
 from __future__ import annotations
 
@@ -22,36 +22,33 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Runs requests on one client.
+    """Runs requests on one model.
 
-    A request whose prompt goes on where an idle session ended runs in that session. The others run in groups, each
-    group in a new session and on a thread of its own.
+    A request whose prompt continues an idle session runs in that session. The others run in groups, each group in a new
+    session and on its own thread.
 
     Args:
-        client: The model and its tokenizer, and what opens sessions; the engine owns it.
+        client: The model, its tokenizer and its sessions. The engine owns it: no other engine may use it, and
+            `shut_down` shuts it down.
 
     Attributes:
+        client: The same; callers read its properties and open no sessions.
         pool: Idle sessions.
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
 
-    @property
-    def client(self) -> Client:
-        """The model and its tokenizer."""
-        return self._client
-
     def shut_down(self) -> None:
-        """Close the idle sessions, and leave the swarm."""
+        """Close the idle sessions and leave the swarm."""
         self.pool.close()
-        self._client.shut_down()
+        self.client.shut_down()
 
     def expecting(self) -> AbstractContextManager[None]:
-        """Return what holds requests that wait for companions back, for so long as this one is being made."""
+        """Return a context manager; inside it, waiting requests also wait for the one that is being prepared."""
         return self._scheduler.expecting()
 
     def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
@@ -59,7 +56,7 @@ class Engine:
 
         Args:
             requests: What to generate.
-            settings: How to go about it.
+            settings: Batching, sessions, time limits and retries.
 
         Returns:
             A handle for each request, in the same order.
@@ -78,7 +75,7 @@ class Engine:
         return generations
 
     def _start_in_idle_session(self, generation: Generation, settings: Settings) -> bool:
-        """Start a request where its prompt goes on, if there is such a session; return whether there is."""
+        """Start a request in an idle session that its prompt continues; return False if there is none."""
         request = generation.request
         if not settings.session_cache:
             return False
@@ -87,20 +84,19 @@ class Engine:
             return False
         try:
             start_thread(self._run, [generation], settings, session)
-        except Exception:  # there is no thread left: the session is as it was, for the next request
+        except Exception:  # no thread could be started; the session is unchanged, and the next request may use it
             self.pool.park(session, settings)
             raise
         return True
 
     def _search(self, generation: Generation) -> None:
-        client = self._client
         with failing([generation]):
-            search(client.model, client.tokenizer, client.end_tokens, generation)
+            search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
 
     def _run(
         self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
     ) -> None:
-        """Run a group in one session, and hand any error to those who wait for the results."""
+        """Run a group in one session; an error is raised where the results are awaited."""
         rows = [row for row in map(self._row, generations) if row is not None]
         try:
             if session is not None and not rows:
@@ -109,40 +105,46 @@ class Engine:
                 try:
                     self._decode(rows, settings, session)
                 except CacheLimitError as error:
-                    self._client.learn_limit(error.limit)
+                    self.client.learn_limit(error.limit)
                     for row in rows:
                         row.shorten(error.limit)
                 session, rows = None, [row for row in rows if not row.done]
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
             for row in rows:
                 row.fail(error)
 
     def _row(self, generation: Generation) -> Row | None:
-        """Return what runs in a session; None for a request that cannot be honoured: its companions go on."""
+        """Return the request's row; None for a request that cannot run, which gets the error while the others go on."""
         try:
-            constraint, end_tokens = generation.request.constraint, self._client.end_tokens
+            constraint, end_tokens = generation.request.constraint, self.client.end_tokens
             guide = None
             if constraint is not None:
                 guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
-            return Row(generation, self._client.tokenizer, end_tokens, guide)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+            return Row(generation, self.client.tokenizer, end_tokens, guide)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
             generation.put(error)
             return None
 
     def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
         if session is None:
             needed = max(row.longest for row in rows)
-            session = self._client.open_session(len(rows), needed, settings, self.pool.clear)
+            session = self.client.open_session(len(rows), needed, settings, self.pool.clear)
         guard = _SessionGuard(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
         try:
             decode(session, rows, settings.prefill_chunk_tokens, guard.park)
-            guard.park()  # a row that was cancelled between two steps has no last one
+            guard.park()  # a row that was cancelled between two steps has delivered no final piece
         finally:
             guard.close_unless_parked()
 
 
 class _SessionGuard:
-    """Sees to it that a session is parked or closed, whatever happens."""
+    """Ensures that a session is either parked or closed.
+
+    Args:
+        session: The session.
+        pool: Where to park it.
+        settings: Limits of the pool; None if the session must not be parked.
+    """
 
     def __init__(self, session: ReusableSession, pool: SessionPool, settings: Settings | None) -> None:
         self._session: ReusableSession | None = session

@@ -1,4 +1,4 @@
-"""The handle of a submitted request: its tokens, iterable and async-iterable, cancellable."""
+"""The handle of a submitted request: an iterable and async iterable of pieces, cancellable."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """One request on its way through the engine.
+    """A request that was submitted.
 
-    Iterate over it, or `async for` over it, once. Leaving the loop early, in whatever way, cancels the request: its
-    row is dropped before the next step, and the session closes when no other row needs it.
+    Iterate over it once, with `for` or `async for`. Leaving the loop early cancels the request: its row is dropped
+    before the next step, and the session is closed when it has no other row.
 
     Args:
-        request: What was asked for.
+        request: The request.
 
     Attributes:
         reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
@@ -46,31 +46,31 @@ class Generation:
         """Tokens of the prompt."""
         return len(self.request.prompt_ids)
 
-    # ---- the engine's side
+    # ---- for the engine
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the rest any more: cancelled, past its deadline, or the program ends."""
+        """Whether no caller waits any more: it was cancelled, its deadline has passed, or the program ends."""
         return self._cancelled.is_set() or self._remaining() == 0 or program_ends()
 
     def put(self, event: Piece | BaseException) -> None:
-        """Hand a piece, or the error that ends the generation, to whoever iterates."""
+        """Pass a piece, or the error that ends the generation, to the caller."""
         self._events.put(event)
         notify = self._notify
         if notify is not None:
             try:
                 notify()
-            except RuntimeError:  # the event loop that waited is closed, so nobody waits any more
+            except RuntimeError:  # the caller's event loop is closed
                 self.cancel()
 
-    # ---- the caller's side
+    # ---- for the caller
 
     def cancel(self) -> None:
-        """Stop the work on this request before its next step; other rows go on."""
+        """Drop the request's row before the next step; other rows go on."""
         self._cancelled.set()
 
     def _remaining(self) -> float | None:
-        """Return the seconds left, 0 when the deadline has passed, None when there is none."""
+        """Return the seconds left, 0 after the deadline, None without a deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _expired(self) -> DeadlineExceededError:
@@ -87,7 +87,7 @@ class Generation:
 
         Raises:
             DeadlineExceededError: The request's timeout passed first.
-            PetalsError: Whatever else ended the generation.
+            PetalsError: Another error ended the generation.
         """
         try:
             while True:
@@ -102,7 +102,7 @@ class Generation:
             self.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Yield the pieces as they come, without a thread of their own; as `__iter__` otherwise."""
+        """Yield the pieces as `__iter__` does, without occupying a thread."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         self._notify = lambda: loop.call_soon_threadsafe(ready.set)
         try:
@@ -125,17 +125,17 @@ class Generation:
 
 @contextlib.contextmanager
 def failing(generations: Iterable[Generation]) -> Iterator[None]:
-    """Hand an error that the block raises to those who wait for these generations, and go on after it."""
+    """Pass an error that the block raises to the callers of these generations; it is not raised here."""
     try:
         yield
-    except BaseException as error:  # noqa: BLE001 - it is raised where the results are waited for
+    except BaseException as error:  # noqa: BLE001 - it is raised where the results are awaited
         for generation in generations:
             generation.put(error)
 
 
 @contextlib.contextmanager
 def cancelling(generations: Iterable[Pieces]) -> Iterator[None]:
-    """Cancel what is still running when the block is left, by an error for instance."""
+    """Cancel the generations when the block is left, also by an error."""
     try:
         yield
     finally:

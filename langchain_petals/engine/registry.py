@@ -1,10 +1,10 @@
-"""The engines of this process: what is loaded once is shared by every object that uses it."""
+"""The engines of this process: every object that uses a model shares the one that is loaded."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.loading import Client, load_client
@@ -13,14 +13,16 @@ from langchain_petals.engine.shared_values import SharedValues
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading import Connection
+    from langchain_petals.tokenizer import Tokenizer
 
 
 class Engines:
-    """Engines by what they are connected to, or by the model that they were given.
+    """Engines by their connections, or by the model that was given to them.
 
-    An engine of a connection lives until its swarm is released, or the process ends: loading takes seconds, and the
-    next object should find it. One over a given model lives as long as somebody uses it.
+    An engine with a connection lives until its swarm is released or the process ends: loading takes seconds, and the
+    next object should find it loaded. An engine over a given model lives as long as an object uses it.
     """
 
     def __init__(self) -> None:
@@ -29,28 +31,28 @@ class Engines:
         self._lock = threading.Lock()
 
     def connect(self, connection: Connection) -> Engine:
-        """Return the engine of a connection; the first call loads it, and those that come meanwhile wait.
+        """Return the engine of a connection; the first call loads it, calls at the same time wait for it.
 
         Raises:
             PetalsError: See `load_client`.
         """
         return self._connected.get(connection, lambda: Engine(load_client(connection)))
 
-    def over(self, model: Any, tokenizer: Any) -> Engine:
-        """Return the engine over a model and a tokenizer that are loaded."""
+    def over(self, model: CausalModel, tokenizer: Tokenizer) -> Engine:
+        """Return the engine over a loaded model and its tokenizer."""
         with self._lock:
-            key = id(model), id(tokenizer)  # no other objects have these while the engine holds on to them
+            key = id(model), id(tokenizer)  # unique while the engine refers to them
             engine = self._given.get(key)
             if engine is None:
                 engine = self._given[key] = Engine(Client(model, tokenizer))
             return engine
 
     def release(self, initial_peers: Sequence[str], model: str | None = None) -> None:
-        """Forget and disconnect the engines of a swarm.
+        """Shut down the engines of a swarm and forget them.
 
         Args:
-            initial_peers: The peers through which it was joined.
-            model: Whose engines alone; None for those of all models.
+            initial_peers: The peers through which the swarm was joined.
+            model: Only engines of this model; None for all models.
         """
         peers = tuple(initial_peers)
         for engine in self._connected.take_out(
@@ -60,5 +62,5 @@ class Engines:
 
 
 engines = Engines()
-"""Of the whole process, and not of the objects that use them: a conversation goes on in its session whichever object
-asks, and a swarm is joined once."""
+"""One for the whole process: a swarm is joined once, and a conversation finds its idle session whichever object asks.
+An engine ends with `Engines.release` (`LocalSwarm` calls it), with its last user, or with the process."""

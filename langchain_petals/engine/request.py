@@ -1,4 +1,4 @@
-"""What the engine is asked for: one request is one row of token ids to be continued."""
+"""What the engine is asked for: a request is a row of token ids to be continued."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How logits become a token; the order of the steps is transformers' own.
+    """How logits become a token; the steps have transformers' order.
 
     Attributes:
         temperature: Divides the logits; unused when greedy.
         top_p: Keep the fewest tokens whose probabilities add up to this; 1 keeps all.
         top_k: Keep this many of the likeliest tokens; None keeps all.
-        min_p: Keep tokens at least this fraction as likely as the likeliest one; None keeps all.
+        min_p: Keep tokens with at least this fraction of the highest probability; None keeps all.
         typical_p: Locally typical sampling (Meister et al., 2022); None turns it off.
-        repetition_penalty: Divides positive logits of tokens seen so far (Keskar et al., 2019); 1 turns it off.
-        no_repeat_ngram_size: No n-gram of this size occurs twice; 0 turns it off.
+        repetition_penalty: Divides positive logits of tokens that occurred (Keskar et al., 2019); 1 turns it off.
+        no_repeat_ngram_size: No n-gram of this size may occur twice; 0 turns it off.
         bad_words_ids: Sequences of token ids that must not occur.
-        min_new_tokens: No end token before this many new ones.
+        min_new_tokens: No end token before this many new tokens.
         greedy: Take the likeliest token instead of drawing one.
-        seed: Makes drawing repeatable, whatever else runs beside it; None draws differently each time.
+        seed: Seed of this row alone, so other rows change nothing; None for a different one each time.
     """
 
     temperature: float = 1.0
@@ -46,23 +46,23 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One row to be continued.
+    """One row to be continued: a prompt and its `GenerationOptions`, in token ids. `Settings` define how it is run.
 
     Attributes:
         prompt_ids: Token ids of the prompt; at least one.
         max_new_tokens: Stop after this many new tokens; at least one.
         sampling: How to choose tokens.
         stop: Strings that end the generation and are not part of the output.
-        end_tokens: Ids that end the generation beside the model's own.
+        end_tokens: Ids that end the generation, in addition to the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
-        top_logprobs: Report the log-probability of each token, and of this many of the likeliest; None for neither.
-        num_beams: With more than one, petals' own beam search instead of the token loop; takes no constraint.
-        constraint: What the answer has to look like.
-        on_prefill: Called on the engine's thread after each step that sent tokens of the prompt, with how many of them
-            have been sent and how many there are.
+        top_logprobs: Report the log-probabilities of each token and of this many of the likeliest; None for no report.
+        num_beams: If more than one, the model's own beam search instead of the token loop; excludes a constraint.
+        constraint: The grammars that the answer must follow.
+        on_prefill: Called after each step that sent tokens of the prompt, on the engine's thread, with the numbers of
+            prompt tokens sent so far and in all.
 
     Raises:
-        InvalidRequestError: There is nothing to continue, or nothing to be generated.
+        InvalidRequestError: The prompt or the budget is empty, or beams and a constraint are combined.
     """
 
     prompt_ids: Sequence[int]
@@ -77,7 +77,7 @@ class Request:
     on_prefill: Callable[[int, int], object] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what the token loop could not end."""
+        """Check the request."""
         if not self.prompt_ids:
             msg = "a request's prompt has no tokens; give at least one"
             raise InvalidRequestError(msg)

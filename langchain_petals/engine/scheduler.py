@@ -1,4 +1,4 @@
-"""Requests that wait together run together."""
+"""Groups requests that arrive together, so that they share a session."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Group = list["Generation"]
 
-# Until its prompt is fed, a row that is longer than its companions gets one token a step where it could have had many
-# at once: each such step costs it a round trip. It may cost a quarter of the steps that it takes anyway, and no more
-# than this many, since answers are often shorter than they may be. See docs/engine.md for the measurements.
+# A prompt that is longer than the shortest of its session costs a step, so a round trip, for each further token; alone
+# it would be sent in one message. It may be longer by a quarter of `max_new_tokens`, and by this many tokens at most,
+# since answers are often shorter than their limit. See docs/engine.md for the measurements.
 LENGTH_SPREAD = 32
 _SHARE_OF_STEPS = 4
 
-# A burst of requests comes one by one (asyncio.gather, threads): the window is extended by each, up to this many times.
+# A burst of requests comes one by one (asyncio.gather, threads): each one extends the window, up to this many times.
 _LONGEST_BURST = 20
 
 
 class Scheduler:
-    """Collects requests for a moment and puts those that fit together into groups.
+    """Collects requests for the batch window, and runs those that fit together as a group.
 
-    A group that cannot be started, or whose run raises, gets the error; it touches no other, and no later request.
+    If a group cannot be started, or its run raises, only its own requests get the error.
 
     Args:
-        run: Runs one group to its end; called on a thread of its own.
+        run: Runs one group to its end; called on a new thread.
     """
 
     def __init__(self, run: Callable[[Group, Settings], None]) -> None:
@@ -47,7 +47,7 @@ class Scheduler:
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
-        """Let requests that wait already wait for one that is being made, too."""
+        """Let waiting requests also wait for one that is being prepared in the block."""
         with self._arrived:
             self._coming += 1
         try:
@@ -58,14 +58,15 @@ class Scheduler:
                 self._arrived.notify()
 
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
-        """Queue requests; they start within the batch window, or when a batch is full.
+        """Queue requests; they start when the batch window ends or a batch is full.
 
         Raises:
-            RuntimeError: No thread can be started (MemoryError: nor is there memory for it); nothing was queued.
+            RuntimeError: No thread can be started; nothing was queued.
+            MemoryError: There is no memory for a thread; nothing was queued.
         """
         with self._arrived:
             if not self._collecting:
-                # before anything else: where no thread can be started, nothing is left that waits for one
+                # first, so that nothing is left in the queue if no thread can be started
                 start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
                 self._collecting = True
             self._waiting += [(generation, settings) for generation in generations]
@@ -77,7 +78,7 @@ class Scheduler:
             with self._arrived:
                 try:
                     self._await_company(window, full)
-                finally:  # whatever happens, the next request is collected again
+                finally:  # after an error, too, the next request has to start a new collection
                     waiting, self._waiting = self._waiting, []
                     self._collecting = False
                     collected += [generation for generation, _ in waiting]
@@ -104,21 +105,15 @@ class Scheduler:
 
 def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:
     """Group requests that have equal settings and prompts of similar length."""
-    by_settings: dict[Settings, Group] = {}
-    for generation, settings in waiting:
-        by_settings.setdefault(settings, []).append(generation)
     groups: list[tuple[Settings, Group]] = []
-    for settings, generations in by_settings.items():
-        groups += [(settings, group) for group in _similar(generations, settings.max_batch_size)]
-    return groups
-
-
-def _similar(generations: Sequence[Generation], most: int) -> list[Group]:
-    groups: list[Group] = []
-    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
-        if not groups or len(groups[-1]) == most or not _fits(generation.request, groups[-1][0].request):
-            groups.append([])
-        groups[-1].append(generation)
+    latest: dict[Settings, Group] = {}
+    for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
+        group = latest.get(settings)
+        full = group is not None and len(group) == settings.max_batch_size
+        if group is None or full or not _fits(generation.request, group[0].request):
+            group = latest[settings] = []
+            groups.append((settings, group))
+        group.append(generation)
     return groups
 
 

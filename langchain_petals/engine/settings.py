@@ -1,4 +1,4 @@
-"""How the engine goes about its work: what runs together, what is kept, how long anything may take."""
+"""How the engine works: batching, sessions, time limits and retries."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Requests with equal settings may share a session.
+    """How the engine works on a `Request`: made from `PetalsParameters`, the same for all calls of an object.
+
+    Requests with equal settings may share a session.
 
     Attributes:
         max_batch_size: Most rows of one session.
-        batch_window: Milliseconds to wait for further requests after the last one came.
-        prefill_chunk_tokens: Most tokens (rows times length) of one step; longer prompts are sent in several.
-        session_cache: Idle sessions to keep for prompts that go on where they ended; 0 keeps none.
-        session_cache_tokens: Most tokens that the idle sessions together may reserve on each server.
-        session_idle_timeout: Seconds after which an idle session is closed. Servers drop one after 300.
-        connect_timeout: Seconds to open a connection to a server, and to learn the routes.
-        step_timeout: Seconds for a step of one token on one server; longer steps get `seconds_per_token` more.
-        seconds_per_token: Seconds added for each further token of a step.
-        max_retries: Further attempts after a failed step before giving up; counted anew after each that worked.
-        longest_pause: Longest back-off between two attempts, in seconds; the first retry comes at once.
+        batch_window: Milliseconds to wait for further requests after each one.
+        prefill_chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
+        session_cache: Most idle sessions to keep, for prompts that continue them; 0 keeps none.
+        session_cache_tokens: Most tokens that all idle sessions together may reserve on each server.
+        session_idle_timeout: Seconds after which an idle session is closed. Servers close one after 300.
+        connect_timeout: Seconds to connect to a server, and to learn the routes.
+        step_timeout: Seconds for a step on one server; see `step_bound`.
+        seconds_per_token: Seconds added for each token of a step.
+        max_retries: Further attempts after a failed step; the count starts again after each step that worked.
+        longest_pause: Longest pause between two attempts, in seconds; the first retry comes at once.
     """
 
     max_batch_size: int = 32
@@ -36,9 +38,9 @@ class Settings:
     longest_pause: float = 8.0
 
     def step_bound(self, tokens: int) -> float:
-        """Return the seconds that a step of this many tokens (rows times length) may take on one server."""
+        """Return how many seconds a step of some tokens (rows times length) may take on one server."""
         return self.step_timeout + self.seconds_per_token * tokens
 
     def pause(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures in a row: 0, 0.5, 1, 2, ..."""
+        """Return the seconds to wait after some failures in a row: 0 after the first one, then 0.5, 1, 2, ..."""
         return 0.0 if failures <= 1 else min(0.25 * 2.0 ** (failures - 1), self.longest_pause)

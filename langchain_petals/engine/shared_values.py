@@ -1,4 +1,4 @@
-"""Values that threads share: each is made once, however many ask for it at the same time."""
+"""Values that threads share: each is made once, even if many threads ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Value = TypeVar("Value")
 
 
 class SharedValues(Generic[Key, Value]):
-    """Values by a key that says what they are made of.
+    """A thread-safe cache of values by keys.
 
-    Whoever asks first makes a value, without holding up those who ask for others; who asks meanwhile waits for it. What
-    fails is an error for all who waited, and is made anew for the next.
+    The first thread that asks for a value makes it. Threads that ask for the same value wait, others do not. An error
+    is raised in all threads that waited; the next one that asks tries again.
 
     Args:
-        kept: How many to keep, None for all; those not asked for longest are dropped.
+        kept: Most values to keep, the least recently used are dropped; None keeps all.
     """
 
     def __init__(self, kept: int | None = None) -> None:
@@ -31,15 +31,15 @@ class SharedValues(Generic[Key, Value]):
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of values."""
         return len(self._done)
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of a key, made here or by another thread if it is not known.
+        """Return the value of a key; one that does not exist is made, here or by another thread.
 
         Args:
-            key: What it is made of.
-            make: Makes it; must not ask for the same key.
+            key: The key.
+            make: Makes the value; must not ask for the same key.
         """
         with self._lock:
             if key in self._done:
@@ -66,6 +66,6 @@ class SharedValues(Generic[Key, Value]):
         return value
 
     def take_out(self, is_wanted: Callable[[Key], bool]) -> list[Value]:
-        """Return the values whose keys are wanted, and keep them no longer."""
+        """Remove the values whose keys are wanted, and return them."""
         with self._lock:
             return [self._done.pop(key) for key in list(self._done) if is_wanted(key)]

@@ -1,4 +1,4 @@
-"""The threads on which generations run, and their end with the program."""
+"""The threads of the engine, and how they end with the program."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LONGEST_END = 5.0  # seconds that the program's end waits for steps that are under way
+_LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
+# Of the whole process, since the interpreter's exit is: a thread leaves the set when it ends, the event is set once.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _ending = threading.Event()
 
 
 def start_thread(target: Callable[..., None], *args: object) -> None:
-    """Run a function on a thread of its own; the program does not wait for its end, other than for a step's.
+    """Run a function on a new thread; the program's end waits for its current step only.
 
     Raises:
         RuntimeError: The system has no more threads; the function will not run.
     """
     thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
-    _await_end()
+    _register_end()
     _threads.add(thread)
-    thread.start()  # last: where this raises, nothing runs
+    thread.start()  # last, so that nothing runs if this raises
 
 
 @functools.cache
-def _await_end() -> None:
-    """Be told of the program's end, before those modules are with which the threads work: they came earlier."""
+def _register_end() -> None:
+    """Register `_end_threads`, once, after the modules that the threads use: exit functions run in reverse order."""
     atexit.register(_end_threads)
 
 
 def program_ends() -> bool:
-    """Tell whether the program is about to end, so that nobody waits for anything any more."""
+    """Return whether the program is ending, so that no caller waits any more."""
     return _ending.is_set()
 
 
 def _end_threads() -> None:
-    """Wait until the generations that still run have noticed the end.
+    """Wait until the running generations have stopped.
 
-    A thread that were inside torch when the interpreter goes away would abort the process.
+    A thread that is inside torch when the interpreter ends would abort the process.
     """
     _ending.set()
     latest = time.monotonic() + _LONGEST_END

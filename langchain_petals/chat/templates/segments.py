@@ -6,10 +6,12 @@ import itertools
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from langchain_petals.tokenizer import Tokenizer
 
 # Text in front of a part that is not the beginning: SentencePiece would put a space in front of the part. The tokens of
 # the anchor are cut off again. There are several, since a tokenizer may merge one with the text that follows, or a
@@ -41,7 +43,7 @@ def join_segments(segments: Iterable[Segment]) -> list[Segment]:
     return result
 
 
-def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = False) -> list[int]:
+def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool = False) -> list[int]:
     """Return the token ids of a rendered prompt.
 
     No tokens are added: a chat template writes the first one itself. Special tokens in trusted segments become one
@@ -71,7 +73,7 @@ def encode(rendered: Sequence[Segment], tokenizer: Any, *, continued: bool = Fal
 class _PartEncoder:
     """Encodes parts of a text one by one."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
@@ -129,12 +131,11 @@ class _PartEncoder:
         return ids
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     # not verbose: the length is checked later, with an error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 
-def _text(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
+def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.templates import builtin
 from langchain_petals.chat.templates.chat_template import ChatTemplate
 from langchain_petals.chat.templates.sanitizing import is_tag
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError
 
+if TYPE_CHECKING:
+    from langchain_petals.tokenizer import Tokenizer
+
 
 def find_template(
-    chat_template: str | None, tokenizer: Any, model_name: str, config_model_type: str | None
+    chat_template: str | None, tokenizer: Tokenizer, model_name: str, config_model_type: str | None
 ) -> ChatTemplate:
     """Return the chat template to use for a model.
 
@@ -68,7 +71,7 @@ def _own_sources(own: Any, model_name: str) -> tuple[str, str | None]:
     return named["default"], named.get("tool_use")
 
 
-def _token_markers(tokenizer: Any, source: str) -> frozenset[str]:
+def _token_markers(tokenizer: Tokenizer, source: str) -> frozenset[str]:
     """Return the added tokens that structure prompts, and not the words that were added to the vocabulary."""
     special = frozenset(map(str, tokenizer.all_special_tokens))
     return special | {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in source}

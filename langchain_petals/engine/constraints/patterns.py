@@ -1,9 +1,9 @@
-r"""Hints for the way out of a grammar: the shortest texts that end what its regular expressions have begun.
+r"""Hints for endings: the shortest texts that complete what a grammar's regular expressions have begun.
 
-A parser says which bytes may come next. Inside `.*\.pdf` that is any byte, however near the end is, so nothing shows
-that `.pdf` is the way to it. The expression itself does: from each place inside it there is a shortest text that ends
-it, and wherever a text is within the expression, it is at one of these places. They are hints only: Python's `re` reads
-the expressions, whose dialects differ, and the parser has the last word.
+A parser tells which bytes may come next. Inside `.*\.pdf` that is any byte, however near the end is, so nothing shows
+that `.pdf` leads to it. The expression does: from each position in it, some shortest text completes it, and a text that
+is inside the expression is at one of these positions. Hints may be wrong, since Python's `re` reads the expressions and
+dialects differ; the parser checks each one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ except ImportError:  # Python 3.10
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_LONGEST = 100  # characters: more than this from its end, an expression has no hints
-_PLACES = 200  # hints for each expression
+_LONGEST = 100  # characters of a hint
+_POSITIONS = 200  # hints for each expression
 
 _CHARACTERS = "0aA" + string.digits + string.ascii_letters + string.punctuation + " \t\n"
 _CATEGORIES: dict[Any, Callable[[str], bool]] = {
@@ -37,11 +37,11 @@ _CATEGORIES: dict[Any, Callable[[str], bool]] = {
     sre.CATEGORY_NOT_WORD: lambda each: not (each.isalnum() or each == "_"),
 }
 
-# What other dialects write otherwise. Of a Unicode class, one character is enough.
+# Syntax that Python writes differently. One character represents a Unicode class.
 _DIALECTS = re.compile(r"\\\\|\(\?<(?=[A-Za-z_])|\\z|\\[pP](?:\{\^?(?P<long>\w+)[^}]*\}|(?P<short>\w))")
 _UNICODE = {"Lu": "A", "L": "a", "N": "0", "P": "-", "S": "+", "Z": " "}
 
-_FORMATS = {"email": r"\w+@\w+"}  # those of llguidance's that a parser shows no way out of
+_FORMATS = {"email": r"\w+@\w+"}  # formats of llguidance whose end cannot be found byte by byte
 
 _LARK = re.compile(
     r'(?P<literal>"(?:\\.|[^"\\\n])*")|//[^\n]*'
@@ -50,40 +50,37 @@ _LARK = re.compile(
 
 
 class Hints(NamedTuple):
-    """Texts that may end what has begun, the shortest first.
+    """Texts that may complete what has begun, the shortest first.
 
     Attributes:
-        strings: For JSON strings, with the quote that closes them.
-        texts: For a text that is one regular expression as a whole.
-        terminals: For the terminals of a Lark grammar.
-        parts: What may be one step of several: each expression as a whole, and literals.
+        strings: For JSON strings, with the closing quote.
+        texts: For a text that is a single regular expression.
+        parts: For one of several steps: texts of whole expressions, and literals of a Lark grammar with expressions.
     """
 
     strings: list[bytes]
     texts: list[bytes]
-    terminals: list[bytes]
     parts: list[bytes]
 
 
 def hints(grammar: str) -> Hints:
-    """Return what the regular expressions of a grammar tell.
+    """Return hints from the regular expressions of a grammar.
 
     Args:
-        grammar: What llguidance takes.
+        grammar: The grammar in llguidance's format.
     """
     found: dict[str, set[str]] = {"literal": set(), "string": set(), "text": set(), "terminal": set()}
     try:
         for kind, expression in _expressions(grammar):
             found[kind] |= {expression} if kind == "literal" else endings(expression)
-    except ValueError:  # JSON as Python does not read it: that, and what follows, gives no hints
+    except ValueError:  # JSON that Python does not read: no hints from there on
         pass
-    if found["terminal"]:  # one terminal may consist of expressions and literals
-        found["terminal"] |= found["literal"]
-    found["string"] = {json.dumps(each, ensure_ascii=False)[1:-1] for each in found["string"]}
-    whole = found["string"] | found["text"] | found["terminal"]
-    whole -= {each[start:] for each in whole for start in range(1, len(each))}
-    strings = (f'{each}"' for each in found["string"] if each)
-    return Hints(*map(_sorted, (strings, found["text"], found["terminal"], whole)))
+    strings = {json.dumps(each, ensure_ascii=False)[1:-1] for each in found["string"]}
+    parts = strings | found["text"] | found["terminal"]
+    if found["terminal"]:  # a terminal may consist of expressions and literals
+        parts |= found["literal"]
+    parts -= {each[start:] for each in parts for start in range(1, len(each))}
+    return Hints(*map(_sorted, ((f'{each}"' for each in strings if each), found["text"], parts)))
 
 
 def _sorted(texts: Iterable[str]) -> list[bytes]:
@@ -92,14 +89,14 @@ def _sorted(texts: Iterable[str]) -> list[bytes]:
 
 
 def endings(pattern: str) -> set[str]:
-    r"""Return the shortest text that ends a match from each place in a regular expression; nothing if it is unreadable.
+    r"""Return the shortest text that completes a match from each position; none if the expression is unreadable.
 
     >>> sorted(endings(r"^[a-z]+\.(jpg|png)$"), key=lambda each: (len(each), each))
     ['', 'g', 'ng', 'pg', 'jpg', 'png', '.jpg', 'a.jpg']
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Python may mean by it one day
+            warnings.simplefilter("ignore")  # about syntax that future versions of Python may read differently
             tree = sre_parse.parse(_DIALECTS.sub(_in_python, pattern))
         found = {""}
         _walk(tree, "", found)
@@ -120,10 +117,10 @@ def _in_python(found: re.Match[str]) -> str:
 
 
 def _walk(items: Iterable[tuple[Any, Any]], rest: str, found: set[str]) -> str:
-    """Return the shortest text of a sequence with `rest` after it; add the one from each place inside to `found`."""
+    """Return the shortest text of a sequence and then `rest`; add the one from each position inside to `found`."""
     for kind, detail in reversed(list(items)):
         rest = _before(kind, detail, rest, found)
-        if len(rest) > _LONGEST or len(found) > _PLACES:
+        if len(rest) > _LONGEST or len(found) > _POSITIONS:
             break
         found.add(rest)
     return rest
@@ -139,14 +136,14 @@ def _before(kind: Any, detail: Any, rest: str, found: set[str]) -> str:
         once = _walk(repeated, rest, found)
         if least == 0:
             return rest
-        while least > 1 and rest != once and len(once) <= _LONGEST and len(found) <= _PLACES:
+        while least > 1 and rest != once and len(once) <= _LONGEST and len(found) <= _POSITIONS:
             rest, once, least = once, _walk(repeated, once, found), least - 1
         return once
     return _character(kind, detail) + rest
 
 
 def _character(kind: Any, detail: Any) -> str:
-    """Return a character that stands for an item that matches one, nothing for one that matches none."""
+    """Return a character that the item matches; nothing if it matches none."""
     if kind is sre.LITERAL:
         return chr(detail)
     if kind is sre.ANY:
@@ -171,8 +168,8 @@ def _has(kind: Any, detail: Any, character: str) -> bool:
 
 
 def _expressions(grammar: str) -> Iterator[tuple[str, str]]:
-    """Yield the regular expressions of a grammar, and its literals, each with its kind: what it describes."""
-    if grammar.startswith("{"):  # llguidance's form for a regular expression
+    """Yield the regular expressions and literals of a grammar, as pairs of a kind and a text."""
+    if grammar.startswith("{"):  # how llguidance wraps a regular expression
         content, end = json.JSONDecoder().raw_decode(grammar)
         for each in content["grammars"]:
             for kind, expression in _expressions(each["lark_grammar"] or ""):
@@ -192,7 +189,7 @@ def _expressions(grammar: str) -> Iterator[tuple[str, str]]:
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    """Yield what the strings of a schema, and its keys, must match."""
+    """Yield the patterns of the strings and keys of a schema."""
     if isinstance(schema, list):
         for each in schema:
             yield from _patterns(each)

@@ -1,11 +1,11 @@
-"""A tokenizer's tokens as bytes, the way llguidance sees them."""
+"""A tokenizer's tokens as the bytes that llguidance matches."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
@@ -15,22 +15,24 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from langchain_petals.tokenizer import Tokenizer
+
 _NO_UTF8 = 0xF8  # from here on, no byte is part of a character
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class Vocabulary:
-    """A tokenizer as llguidance sees it.
+    """A tokenizer's tokens as bytes, and a second tokenizer of single bytes.
 
     Args:
         tokenizer: A transformers tokenizer.
 
     Raises:
-        InvalidRequestError: Its tokens cannot be told as bytes.
+        InvalidRequestError: llguidance cannot read its tokens as bytes.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = _llguidance_tokenizer(tokenizer)
         self.size: int = self.tokenizer.vocab_size
         self.ends: list[int] = self.tokenizer.eos_tokens
@@ -44,12 +46,12 @@ class Vocabulary:
             if data and token not in specials and not (fallback and data in self._ids):
                 self._ids[data] = token
         self._longest = max(map(len, self._ids), default=0)
-        # bytes that are in no token of their own get ids past the end: they may be parts of characters
+        # bytes without a token get ids after the vocabulary: they may be parts of characters
         single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
         self._single = {token: bytes([byte]) for byte, token in single.items()}
         self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, self.tokenizer.eos_token)
         self.spelling = self._spelled(single, specials)
-        """The alphabet's tokenizer: the ids of single bytes and special tokens, and nothing else."""
+        """The alphabet's tokenizer: its only tokens are single bytes and special tokens."""
 
     def _spelled(self, single: Mapping[int, int], specials: Iterable[int]) -> LLTokenizer:
         tokens = [b""] * (self.size + _NO_UTF8)
@@ -60,13 +62,13 @@ class Vocabulary:
         return LLTokenizer(wrapper, eos_token=end, slices=[])
 
     def symbols(self, token: int) -> list[int]:
-        """Return the token in the alphabet."""
+        """Return the token in symbols of the alphabet."""
         if self.tokenizer.is_special_token(token):
             return [token]
         return self.alphabet.symbols(self.bytes[token])
 
     def tokens(self, symbols: Sequence[int] | None) -> list[int] | None:
-        """Return few tokens that say the same as these symbols; None for None, or if there are none."""
+        """Return few tokens with the text of these symbols; None for None, or if no tokens have that text."""
         if symbols is None:
             return None
         tokens: list[int] = []
@@ -83,7 +85,7 @@ class Vocabulary:
             return None
 
     def _spell(self, data: bytes) -> list[int]:
-        """Take, from left to right, always the longest token that fits."""
+        """Return tokens for a text: from left to right, always the longest one that fits."""
         tokens, start = [], 0
         while start < len(data):
             end = min(start + self._longest, len(data))
@@ -96,7 +98,7 @@ class Vocabulary:
 
 @dataclass
 class _Spelling:
-    """What `TokenizerWrapper` asks of a tokenizer."""
+    """The tokenizer interface that `TokenizerWrapper` needs."""
 
     tokens: Sequence[bytes]
     eos_token_id: int
@@ -109,13 +111,15 @@ class _Spelling:
         return [self.ids[byte] for byte in data if byte in self.ids]
 
 
-def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
+def _llguidance_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - petals_compat checks its version first
     from transformers.convert_slow_tokenizer import convert_slow_tokenizer  # noqa: PLC0415
 
     try:
-        fast = isinstance(tokenizer, PreTrainedTokenizerFast)
-        backend = tokenizer.backend_tokenizer if fast else convert_slow_tokenizer(tokenizer)
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            backend = tokenizer.backend_tokenizer
+        else:
+            backend = convert_slow_tokenizer(tokenizer)
         return LLTokenizer(_with_readable_spaces(backend.to_str()), eos_token=tokenizer.eos_token_id)
     except Exception as error:
         msg = (
@@ -126,10 +130,10 @@ def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
 
 
 def _with_readable_spaces(serialized: str) -> str:
-    """Return a serialized tokenizer without padding and truncation, whose decoder names the mark for spaces.
+    """Return a serialized tokenizer without padding and truncation, and with a Replace instead of a Metaspace decoder.
 
-    llguidance learns from a Replace decoder which character stands for a space. A Metaspace decoder, which the
-    tokenizers of T5 and XLM-R have, does not tell it.
+    llguidance learns from a Replace decoder which character means a space. The tokenizers of T5 and XLM-R have a
+    Metaspace decoder.
     """
     content = json.loads(serialized) | {"padding": None, "truncation": None}
     decoder = content["decoder"] or {}

@@ -1,4 +1,4 @@
-"""Beam search, by the model's own `generate`: the one way around the token loop."""
+"""Beam search by the model's own `generate`, which replaces the token loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from langchain_petals.pieces import FinishReason, Piece
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.generation import Generation
+    from langchain_petals.tokenizer import Tokenizer
 
 
 class _Abandoned(StoppingCriteria):  # type: ignore[misc]
-    """Ends a search that nobody waits for any more."""
+    """Ends a search whose generation was cancelled."""
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
@@ -26,16 +28,16 @@ class _Abandoned(StoppingCriteria):  # type: ignore[misc]
         return self._generation.cancelled
 
 
-def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Generation) -> None:
-    """Find the likeliest continuation and hand it over in one piece.
+def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], generation: Generation) -> None:
+    """Find the likeliest continuation and deliver it in one piece.
 
-    A stop sequence cuts the text but does not end the search: its beams are not known before the end.
+    A stop sequence cuts the text but does not end the search: the text is known only when the search ends.
 
     Args:
         model: A transformers model, or petals' distributed one.
         tokenizer: Its tokenizer.
         end_tokens: Ids that end a generation.
-        generation: The request, and where the result goes.
+        generation: Has the request, and gets the result.
     """
     request, sampling = generation.request, generation.request.sampling
     prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)
@@ -62,7 +64,7 @@ def search(model: Any, tokenizer: Any, end_tokens: Sequence[int], generation: Ge
             stopping_criteria=StoppingCriteriaList([_Abandoned(generation)]),
             **options,
         )[0, len(prompt) :].tolist()
-    # the search pads a sequence that ended before the others
+    # a sequence that ended before the others is padded
     end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
     tokens = tuple(ids if end is None else ids[: end + 1])
     ids = ids[:end]

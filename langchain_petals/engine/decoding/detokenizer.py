@@ -1,47 +1,49 @@
-"""Token ids to text, piece by piece: an incremental detokenizer and a stop-sequence matcher."""
+"""From token ids to text, piece by piece: an incremental detokenizer and a stop-sequence matcher."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Tokens of a prompt among which the beginning of a character is looked for.
+    from langchain_petals.tokenizer import Tokenizer
+
+# The beginning of a character is searched for in this many tokens at the end of a prompt.
 _LONGEST_CONTEXT = 32
 
-# Tokens that may wait for the end of a character. Of a valid one at most four do: what goes on is no text, and decoding
-# all of it at every step would take longer and longer.
+# Most tokens that are held back as an unfinished character. A valid character has four at most; more are not text, and
+# decoding all of them at each step would take longer and longer.
 _LONGEST_WAIT = 64
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Detokenizer:
-    """Turns tokens into text as they come; never releases half a character.
+    """Turns tokens into text one by one; never releases half a character.
 
-    The pieces of `add`, and the last one of `flush`, joined, equal what decoding prompt and tokens in one go gives
-    after the text of the prompt. (With a byte-fallback vocabulary that holds for valid UTF-8; for a run of bytes that
-    is *not*, the one-shot decoder takes back characters that came before it, which no stream can.) A piece ends with
-    U+FFFD only where nothing else has come for a long time.
+    Decode prompt and tokens together: the result is the text of the prompt, then the joined results of `add` and
+    `flush`. (With a byte-fallback vocabulary this needs valid UTF-8. In front of invalid bytes, decoding them together
+    changes characters that a stream has released already.) A piece ends with U+FFFD only if nothing else has come for
+    a long time.
 
-    A token's text can depend on the one before it (SentencePiece drops the space in front of the first), so a token
-    is decoded together with the ones since the last boundary of characters.
+    A token's text can depend on the one before it (SentencePiece drops the space in front of the first). So each token
+    is decoded together with those since the last boundary between characters.
 
     Args:
-        tokenizer: A transformers tokenizer.
-        prompt: The tokens before the first one; its end decides about the first token's leading space.
+        tokenizer: The tokenizer.
+        prompt: The tokens before the first one, which decide about its leading space.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids = self._end_of(prompt)
-        self._start = 0  # where decoding starts: one released piece back
-        self._done = len(self._ids)  # tokens before this one are released
+        self._start = 0  # index where decoding starts: that of the last released piece
+        self._done = len(self._ids)  # how many tokens are released
         self._released = self._decode(self._ids)
 
     def _end_of(self, prompt: Sequence[int]) -> list[int]:
-        """Return the last tokens that have a text of their own: not nothing, and not from within a character."""
+        """Return as few tokens at the end of a prompt as have text that does not begin inside a character."""
         tail: list[int] = []
         for start in range(len(prompt) - 1, max(-1, len(prompt) - 1 - _LONGEST_CONTEXT), -1):
             tail = list(prompt[start:])
@@ -51,28 +53,27 @@ class Detokenizer:
         return tail
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def add(self, token: int) -> str:
-        """Take one more token; return the text that is now certain, perhaps none."""
+        """Take a token; return the text that is now certain, which may be empty."""
         self._ids.append(token)
         text = self._decode(self._ids[self._start :])
         if text.endswith(_UNFINISHED):
             return self._give_up_waiting(text) if len(self._ids) - self._done > _LONGEST_WAIT else ""
         if text == self._released:
-            # a special token has no text, and no part in that of others; a mark that has none at the start may have
+            # a special token has no text and is dropped; a token without text at the start may have some later
             if text or not self._decode([*self._ids[self._start :], token]):
                 self._ids.pop()
             return ""
         return self._release(text, len(self._ids))
 
     def flush(self) -> str:
-        """Return what is held back: an unfinished character shows as U+FFFD, as in one-shot decoding."""
+        """Return the text that is held back; an unfinished character becomes U+FFFD, as when all is decoded at once."""
         return self._release(self._decode(self._ids[self._start :]), len(self._ids))
 
     def _give_up_waiting(self, text: str) -> str:
-        """Release what is the same whatever comes next: all but the last tokens, in which a character may be begun."""
+        """Release all but the last tokens, which may be the beginning of a character."""
         for end in range(len(self._ids) - 1, len(self._ids) - 5, -1):
             before = self._decode(self._ids[self._start : end])
             if text == before + self._decode(self._ids[end:]):
@@ -80,10 +81,10 @@ class Detokenizer:
         return self._release(text, len(self._ids))
 
     def _release(self, text: str, end: int) -> str:
-        """Return what `text`, which the tokens up to `end` have, adds to what was released."""
+        """Return the new part of `text`, the text of the tokens up to `end`."""
         piece = text[len(self._released) :]
         if not text.startswith(self._released):
-            # fallback bytes that make no character; decoded together with released ones they spoil these too
+            # invalid bytes of a byte-fallback vocabulary; decoding released tokens with them changes the released text
             piece = self._decode(self._ids[self._done : end])
         self._start, self._done = self._done, end
         self._released = self._decode(self._ids[self._start : end])
@@ -91,14 +92,14 @@ class Detokenizer:
 
 
 class StopMatcher:
-    """Holds back text that may be the beginning of a stop sequence, and tells when one is complete.
+    """Finds stop sequences, and holds back text that may be the beginning of one.
 
-    The sequence that is complete first, character by character, ends the text (of several that end on the same
-    character the longest), so the answer does not depend on how the text was cut into pieces.
+    The sequence that is complete first ends the text; of several that end on the same character it is the longest. So
+    the answer does not depend on how the text is cut into pieces.
 
     Args:
         stop: The stop sequences; none may be empty.
-        markers: What is held back in the same way while it is not complete, but ends nothing.
+        markers: Further texts whose beginnings are held back; a complete one ends nothing.
     """
 
     def __init__(self, stop: Sequence[str], markers: Sequence[str] = ()) -> None:
@@ -109,11 +110,11 @@ class StopMatcher:
         """Take more text.
 
         Returns:
-            The text that is certain not to be part of a stop sequence, and the stop sequence that was completed, if
-            any; the text after it is dropped.
+            The text that is certainly not part of a stop sequence, and the stop sequence that is complete, if any.
+            Text after a stop sequence is dropped.
         """
         self._held += text
-        # the first to end wins; among those that end together the one that starts first
+        # the one that ends first; of those that end together the longest
         found = min(
             ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0),
             default=None,
@@ -136,6 +137,6 @@ class StopMatcher:
         return longest
 
     def flush(self) -> str:
-        """Return what was held back: the text ended without the rest of a stop sequence."""
+        """Return the text that is held back, when the text has ended without a stop sequence."""
         text, self._held = self._held, ""
         return text

@@ -1,9 +1,9 @@
-"""The token loop: rows of one session, stepped together, each with its own sampling, stops and limits."""
+"""The token loop: the rows of a session in lockstep, each with its own sampling, stop sequences and limits."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from langchain_petals.engine.constraints import Guide
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.sessions import Session
+    from langchain_petals.tokenizer import Tokenizer
 
 
 class Row:
     """One request while it runs.
 
     Args:
-        generation: Where its pieces go.
+        generation: Has the request, and gets the pieces.
         tokenizer: Turns ids into text.
         end_tokens: Ids that end a generation.
-        guide: Keeps it within its request's constraint.
+        guide: Applies the request's constraint; None without one.
     """
 
     def __init__(
-        self, generation: Generation, tokenizer: Any, end_tokens: Sequence[int], guide: Guide | None = None
+        self, generation: Generation, tokenizer: Tokenizer, end_tokens: Sequence[int], guide: Guide | None = None
     ) -> None:
         request = generation.request
         end_tokens = (*end_tokens, *request.end_tokens)
@@ -62,11 +63,11 @@ class Row:
 
     @property
     def longest(self) -> int:
-        """Tokens of the row at the most."""
+        """Most tokens that the row will have."""
         return self.prompt_length + self._budget
 
     def shorten(self, limit: int) -> None:
-        """Take notice that rows have `limit` tokens at most; a row ends that fills them already."""
+        """Lower the most tokens of the row to `limit`; a row that has as many already ends."""
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
@@ -78,15 +79,15 @@ class Row:
             self._generation.put(Piece(text, self._generated, reason))
 
     def reuse(self, position: int) -> None:
-        """Take notice that the session holds this many tokens of the prompt already."""
+        """Note how many tokens of the prompt the session holds already."""
         self._generation.reused_tokens = position
 
     def tokens(self, start: int, end: int) -> list[int]:
-        """Return the tokens at these positions; past the end of a row that is done its last one."""
+        """Return the tokens at these positions; after the end of a row, its last token."""
         return self.ids[start:end] or self.ids[-1:]
 
     def see(self, position: int, logits: torch.Tensor) -> None:
-        """Take the logits that follow the token before `position`, if it was the row's last one."""
+        """Take the logits for the token at `position`; they count if the row's last token is in front of it."""
         if self.done or position > len(self.ids):
             return
         try:
@@ -94,11 +95,11 @@ class Row:
                 self._request.on_prefill(position, self.prompt_length)
             if position == len(self.ids):
                 self.accept(logits)
-        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where the row is awaited
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where its result is awaited
             self.fail(error)
 
     def accept(self, logits: torch.Tensor) -> None:
-        """Choose the next token from logits of shape (vocabulary,), and see what text it makes certain."""
+        """Choose the next token from logits, shape (vocabulary,), and prepare the piece that it adds."""
         guide, top = self._guide, self._request.top_logprobs
         if guide is None:
             token, logprobs = self._sampler.choose(self.ids, logits, top)
@@ -115,7 +116,7 @@ class Row:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:
             raise self._cut_short(guide)
-        else:  # no stop sequence cuts what a grammar rules
+        else:  # stop sequences do not apply where a grammar does
             text = self._stop.flush() + self._read(token, guide)
             text, reason = self._ended(text, None, "stop" if guide.finished else reason)
         cut = guide is not None and guide.cut
@@ -124,7 +125,7 @@ class Row:
         self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
 
     def _read(self, token: int, guide: Guide) -> str:
-        """Return the text that a token of the grammar makes certain; special tokens may be part of it."""
+        """Return the text that is certain after a token of the grammar; special tokens may be visible."""
         special = guide.visible.get(token)
         return self._text.add(token) if special is None else self._text.flush() + special
 
@@ -135,7 +136,7 @@ class Row:
         return OutputLimitError(self._budget, generated=generated, steered=guide.steered)
 
     def _ended(self, text: str, stopped: str | None, reason: FinishReason | None) -> tuple[str, FinishReason | None]:
-        """Add what was held back to a step's text if the row ends with it, and return why it ends."""
+        """Return the step's text and finish reason; if the row ends, the text includes what was held back."""
         if stopped is None and reason is not None:
             rest, stopped = self._stop.add(self._text.flush())
             text += rest
@@ -147,13 +148,13 @@ class Row:
         return text, reason
 
     def deliver(self) -> None:
-        """Hand over what the last step brought."""
+        """Deliver the piece of the last step, if there is one."""
         piece, self._pending = self._pending, None
         if piece is not None:
             self._generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
-        """End the row with an error, unless it is done; what the last step brought it still gets."""
+        """Deliver the piece of the last step, then end the row with an error unless it has ended."""
         self.deliver()
         if not self._finished:
             self._finished = True
@@ -163,17 +164,17 @@ class Row:
 def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
     """Run rows to their ends in lockstep.
 
-    Servers take rectangular input only, and attention is causal. So the tokens up to the end of the shortest prompt
-    are fed together, then one token a row at a time: the row's own prompt while it lasts, what was chosen after it.
-    Each row gets exactly the tokens it would get alone. A row that is done is fed its last token until the others are
-    done too; what comes back for it is not looked at.
+    Servers take rectangular input only. So all rows are fed up to the end of the shortest prompt, then one token per
+    row and step: the next one of the row's prompt, or the one that was chosen. Attention is causal, so each row gets
+    exactly the tokens that it would get alone. A row that is done is fed its last token until all rows are done; its
+    logits are ignored.
 
     Args:
         session: A session of as many rows, fresh or with tokens that the prompts begin with.
         rows: At least one.
-        chunk_tokens: Most tokens (rows times length) of one step; a longer prompt is sent in several.
-        before_last: Called when all rows are done, before the last of them hears of it: what the caller does next
-            then finds the session where this puts it.
+        chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
+        before_last: Called before the final piece is delivered, so that a session that it parks is there for the
+            caller's next request.
     """
     shortest = min(row.prompt_length for row in rows)
     chunk = max(1, chunk_tokens // len(rows))

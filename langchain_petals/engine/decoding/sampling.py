@@ -1,4 +1,4 @@
-"""Logits to a token, by transformers' own logits processors, one row at a time."""
+"""From logits to a token, by transformers' own logits processors, one row at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.request import Sampling
 
 
-# the others look at the scores, and at most at how many tokens there are
+# the other processors read the scores only, or the number of tokens
 _READING_IDS = (RepetitionPenaltyLogitsProcessor, NoRepeatNGramLogitsProcessor, NoBadWordsLogitsProcessor)
 
 
@@ -44,17 +44,17 @@ class MinPWarper(LogitsProcessor):  # type: ignore[misc]
         self.min_p = min_p
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
-        """Mask `scores`, shape (rows, vocabulary); `input_ids` is not looked at."""
+        """Mask `scores`, shape (rows, vocabulary); `input_ids` is not used."""
         probabilities = scores.softmax(-1)
         too_rare = probabilities < self.min_p * probabilities.amax(-1, keepdim=True)
         return scores.masked_fill(too_rare, -math.inf)
 
 
 class Sampler:
-    """Chooses the tokens of one row; the row's companions in a batch have no influence on it.
+    """Chooses the tokens of one row; other rows of the session have no influence on it.
 
     Args:
-        sampling: The settings.
+        sampling: How to choose.
         prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
         end_tokens: Ids that end a generation.
 
@@ -87,15 +87,15 @@ class Sampler:
             ids: The row so far, prompt included.
             logits: The model's raw scores for the next token, shape (vocabulary,).
             top: How many of the likeliest tokens to report; None to report nothing.
-            allowed: Which tokens may be chosen, shape (tokens of the tokenizer,); None for all. At least one of them is
-                in the model's vocabulary. It counts before the settings do, so what those keep is never empty; where
-                they would forbid all of it, it counts alone.
+            allowed: A mask of the tokens that may be chosen, shape (tokens of the tokenizer,); None for all. At least
+                one of them must be in the model's vocabulary. The mask is applied before the other options; if these
+                forbid all that it allows, the mask alone counts.
 
         Returns:
-            The token, and how likely it was, in the distribution that it was chosen from.
+            The token, and its log-probability in the distribution that it was chosen from.
 
         Raises:
-            InvalidRequestError: A setting does not fit the vocabulary, or nothing may be chosen.
+            InvalidRequestError: An option does not fit the vocabulary, or no token may be chosen.
         """
         scores = logits.float()[None].clone()  # some processors write into it
         if allowed is not None:
@@ -119,13 +119,13 @@ class Sampler:
 
 
 def _only_as_long(ids: Sequence[int]) -> torch.Tensor:
-    """Return what stands for a row whose tokens nobody reads, shape (1, tokens); a long one costs no more."""
+    """Return a placeholder of the row's length, shape (1, tokens), that takes no memory for each token."""
     return torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
 
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Say that it is the request's fault when transformers or torch refuse an argument."""
+    """Raise InvalidRequestError when transformers or torch refuse an argument."""
     try:
         yield
     except (ValueError, IndexError) as error:

@@ -1,4 +1,4 @@
-"""Models loaded into this process: embeddings and head, tokenizer, and the way to the swarm."""
+"""Loads a model's part in this process (tokenizer, embeddings and head), and joins its swarm."""
 
 from langchain_petals.engine.loading.client import Client, load_client
 from langchain_petals.engine.loading.connection import Connection

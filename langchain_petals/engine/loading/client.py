@@ -1,4 +1,4 @@
-"""A model and its tokenizer in this process, and the sessions that it opens on its swarm."""
+"""A model's part in this process, and the sessions that it opens on its swarm."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from langchain_petals import hub, petals_compat
 from langchain_petals.addresses import default_prefix
+from langchain_petals.engine.causal_model import is_distributed
 from langchain_petals.engine.network import Routes
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
 from langchain_petals.errors import InvalidRequestError
@@ -17,44 +18,45 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.connection import Connection
     from langchain_petals.engine.sessions import ReusableSession
     from langchain_petals.engine.settings import Settings
+    from langchain_petals.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
 
-# A session that will be kept reserves this many times what its first request needs, in whole units of so many tokens:
-# a conversation grows by about one question and answer a turn.
-_HEADROOM, _ROUND = 2, 256
+# A session that will be kept reserves a multiple of what its first request needs, in units of some tokens: a
+# conversation grows by about one question and answer a turn.
+_HEADROOM, _RESERVATION_UNIT = 2, 256
 
 
 class Client:
-    """A model and its tokenizer, and what opens sessions for it.
+    """A model and its tokenizer in this process; opens sessions for its `Engine`, which owns it.
 
     Args:
         model: Petals' distributed model, or a plain transformers model.
         tokenizer: Its tokenizer.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self._routes = Routes(model) if petals_compat.is_distributed(model) else None
+        self._swarm = (model, Routes(model)) if is_distributed(model) else None
         self._cache_limit: int | None = None
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
-        ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]  # the length is checked later, with an error
-        return ids
+        return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
     @property
     def family(self) -> str | None:
-        """`model_type` of the model's config; None if it does not say."""
+        """`model_type` of the model's config; None if it has none."""
         return getattr(self.model.config, "model_type", None)
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
-        """Ids that end a generation, from the generation config, the config or the tokenizer, in this order."""
+        """Ids that end a generation: of the generation config, the config or the tokenizer, the first that has any."""
         for source in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
             found = getattr(source, "eos_token_id", None)
             if found is not None:
@@ -63,14 +65,14 @@ class Client:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that a row may have, as the config and the servers say; None for no limit (BLOOM, Falcon)."""
+        """Most tokens of a row, as config and servers limit them; None for no limit (BLOOM, Falcon)."""
         limits = (getattr(self.model.config, "max_position_embeddings", None), self._cache_limit)
         return min((limit for limit in limits if limit), default=None)
 
     @property
     def can_search_beams(self) -> bool:
-        """Whether `generate` can reorder rows: petals 2.3.0.dev2 refuses to, with a NotImplementedError."""
-        return self._routes is None or not self._routes.can_roll_back
+        """Whether `generate` can reorder rows; petals 2.3.0.dev2 raises NotImplementedError."""
+        return self._swarm is None or not self._swarm[1].can_roll_back
 
     def learn_limit(self, limit: int) -> None:
         """Remember how many tokens the servers' attention caches hold for one session."""
@@ -82,36 +84,30 @@ class Client:
         """Return a fresh session.
 
         Args:
-            rows: How many rows it will have.
-            needed: Tokens that each row will have at the most.
-            settings: Bounds of its waits. With idle sessions kept, a session of one row gets headroom to grow.
-            make_room: Called where servers have no attention cache left; closes idle sessions.
+            rows: Rows of the session.
+            needed: Most tokens that each row will have.
+            settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
+            make_room: Closes idle sessions; called when a server's attention cache is full.
         """
-        if self._routes is None:
+        if self._swarm is None:
             return LocalSession(self.model)
         max_length = needed
         if rows == 1 and settings.session_cache:
-            roomy = -(-_HEADROOM * needed // _ROUND) * _ROUND
+            roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
             max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
-        return SwarmSession(
-            self.model,
-            self._routes,
-            needed=needed,
-            max_length=max_length,
-            settings=settings,
-            make_room=make_room,
-        )
+        model, routes = self._swarm
+        return SwarmSession(model, routes, needed=needed, max_length=max_length, settings=settings, make_room=make_room)
 
     def shut_down(self) -> None:
         """Leave the swarm."""
-        if self._routes is not None:
+        if self._swarm is not None:
             petals_compat.shut_down(self.model)
 
 
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such device, or a torch that knows none of its kind
+    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without support for it
         msg = f"device={device!r} cannot be used: {str(error).splitlines()[0]}"
         raise InvalidRequestError(msg) from None
 
@@ -121,14 +117,14 @@ def load_client(connection: Connection) -> Client:
 
     Raises:
         InvalidRequestError: There is no such device.
-        PetalsNotInstalledError: Petals is missing or mismatched.
-        ModelLoadError: The files could not be had; the subclass tells why.
+        PetalsNotInstalledError: Petals is missing, or does not fit the installed packages.
+        ModelLoadError: The files could not be read; the subclass tells why.
         UnsupportedModelError: Petals has no code for the model's family.
         SwarmUnreachableError: No initial peer could be reached.
     """
     _check_device(connection.device)
     petals_compat.load_petals()
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - not before load_petals has checked its version
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - load_petals checks its version first
 
     logger.info("Loading the client part of %s", connection.model)
     name = petals_compat.original_repository(connection.model)
@@ -141,10 +137,10 @@ def load_client(connection: Connection) -> Client:
         key=connection.key,
     )
     petals_compat.check_family(name, repository.read(AutoConfig.from_pretrained))
-    with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # advice for people who fine-tune
+    with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # its warnings are for fine-tuning
         tokenizer = repository.read(AutoTokenizer.from_pretrained)
     options: dict[str, Any] = {
-        # transformers 4.34 takes no names of types
+        # transformers 4.34 takes a torch.dtype and "auto", but no other name
         "torch_dtype": getattr(torch, connection.torch_dtype, connection.torch_dtype),
         "initial_peers": list(connection.initial_peers),
         "dht_prefix": connection.dht_prefix or (default_prefix(name) if Path(name).is_dir() else None),
@@ -153,7 +149,7 @@ def load_client(connection: Connection) -> Client:
         "active_adapter": connection.active_adapter,
     }
     options = {key: value for key, value in options.items() if value}
-    # The engine retries, bounds its waits and logs its routes by itself.
+    # the engine itself retries, bounds its waits and logs its routes
     options |= {"max_retries": 1, "show_route": False}
     model = repository.read(petals_compat.load_distributed_model, **repository.weights_format(), **options)
     return Client(model.to(connection.device), tokenizer)

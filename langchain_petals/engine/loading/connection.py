@@ -1,4 +1,4 @@
-"""Which model, on which swarm, loaded how."""
+"""What identifies an engine: the model, its swarm, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Connection:
-    """Which model, on which swarm, loaded how. Equal connections share one engine.
+    """The model, its swarm, and how the model is loaded. Equal connections share one engine.
 
     Attributes:
         model: Folder or hub name.
         initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
-        dht_prefix: The name under which the swarm announces the model's blocks; None for petals' own choice.
-        allowed_servers: Peer ids to use exclusively; empty for any.
+        dht_prefix: The name under which servers announce the model's blocks in the DHT; None for petals' default.
+        allowed_servers: The only peer ids to use; empty for any.
         blocked_servers: Peer ids not to use.
         active_adapter: LoRA adapter that the servers apply.
         torch_dtype: Type of embeddings and head: "auto" for the checkpoint's, or "float32", "bfloat16", ...
-        device: Where embeddings and head live.
+        device: Torch device of embeddings and head.
         revision: Commit, branch or tag on the hub.
         cache_dir: Folder for downloaded files.
-        local_files_only: Whether to read the cache only, and not ask the hub.
+        local_files_only: Whether to read only the cache, and not ask the hub.
         trust_remote_code: Whether code that comes with the model may run in this process.
-        key: Opens gated and private models. No part of what makes connections equal: what one key has loaded,
-            all objects of the process share, as they share the cache on the disk. In no repr.
+        key: The hub's key, for gated and private models; not in the repr. Connections with different keys are equal:
+            all objects of the process share a loaded model, as they share the cache on the disk.
     """
 
     model: str

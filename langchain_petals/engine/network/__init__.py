@@ -1,4 +1,4 @@
-"""The servers of a swarm: which hold which blocks, and the wire to them."""
+"""The servers of a swarm: routes through their blocks, and the connections to them."""
 
 from langchain_petals.engine.network.routes import Routes
 from langchain_petals.engine.network.span_chain import SpanChain, SpanError

@@ -1,25 +1,31 @@
-"""Which servers hold which blocks, as petals' sequence manager knows it, with a bound on every wait."""
+"""Routes: chains of servers that together hold all blocks of a model."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_petals.errors import BlocksMissingError, SwarmUnreachableError
 from langchain_petals.petals_compat import load_petals
+
+if TYPE_CHECKING:
+    from langchain_petals.engine.causal_model import DistributedModel
 
 logger = logging.getLogger(__name__)
 
 
 class Routes:
-    """Which servers hold which blocks, as petals' sequence manager knows it; every wait has a bound.
+    """The servers and their blocks, as petals' sequence manager knows them. Each wait has a bound.
 
     Args:
         model: Petals' distributed model.
+
+    Attributes:
+        manager: Petals' `RemoteSequenceManager`.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._manager = model.transformer.h.sequence_manager
+    def __init__(self, model: DistributedModel) -> None:
+        self.manager: Any = model.transformer.h.sequence_manager
 
     @property
     def can_roll_back(self) -> bool:
@@ -29,22 +35,18 @@ class Routes:
         """
         return bool(load_petals().can_roll_back)
 
-    @property
-    def manager(self) -> Any:
-        """Petals' `RemoteSequenceManager`."""
-        return self._manager
-
     def refresh(self, timeout: float) -> None:
-        """Ask the DHT again which servers there are.
+        """Ask the DHT for the servers again.
 
         Raises:
-            SwarmUnreachableError: No answer within `timeout` seconds.
+            SwarmUnreachableError: There was no answer within `timeout` seconds.
         """
-        self._manager.ready.clear()
+        self.manager.ready.clear()
         self._wait(timeout)
 
     def _wait(self, timeout: float) -> None:
-        manager = self._manager
+        manager = self.manager
+        # only `make_sequence` and `rpc_info` start this thread, and both may wait for ever
         with manager._thread_start_lock:  # noqa: SLF001
             if not manager.is_alive():
                 manager._thread.start()  # noqa: SLF001
@@ -60,8 +62,6 @@ class Routes:
     def choose(self, max_length: int, timeout: float) -> list[Any]:
         """Return the fastest chain of spans over all blocks.
 
-        Petals' own `make_sequence` may wait for ever for an update, hence the way around it.
-
         Args:
             max_length: Tokens of attention cache that each server should have free.
             timeout: Seconds to wait for the first routes.
@@ -71,14 +71,15 @@ class Routes:
 
         Raises:
             BlocksMissingError: Some blocks have no server.
-            SwarmUnreachableError: No routes within `timeout` seconds.
+            SwarmUnreachableError: There were no routes within `timeout` seconds.
         """
         self._wait(timeout)
-        manager = self._manager
+        manager = self.manager
         with manager.lock_changes:
             missing = [i for i, spans in enumerate(manager.state.sequence_info.spans_containing_block) if not spans]
         if missing:
             raise BlocksMissingError(missing, manager.config.dht_prefix)
+        # the public `make_sequence` may wait for ever for an update
         spans: list[Any] = manager._make_sequence_with_min_latency(  # noqa: SLF001
             0, len(manager), cache_tokens_needed=max_length
         )
@@ -87,11 +88,11 @@ class Routes:
 
     def ban(self, peer_id: Any) -> None:
         """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
-        self._manager.on_request_failure(peer_id)
+        self.manager.on_request_failure(peer_id)
 
     def note_full(self, peer_id: Any) -> None:
-        """Prefer other servers to one whose attention cache is full, until it announces what it has free again."""
-        manager = self._manager
+        """Prefer other servers to one whose attention cache is full, until its next announcement."""
+        manager = self.manager
         with manager.lock_changes:
             for spans in manager.state.sequence_info.spans_containing_block:
                 for span in spans:
@@ -100,10 +101,10 @@ class Routes:
 
     def report_success(self, peer_id: Any) -> None:
         """End a server's series of failures."""
-        self._manager.on_request_success(peer_id)
+        self.manager.on_request_success(peer_id)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
-        """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.
+        """Ask a server how much attention cache is free; the DHT's answer may be two minutes old.
 
         Args:
             peer_id: The server, in base 58 as in `allowed_servers`.
@@ -111,9 +112,9 @@ class Routes:
             timeout: Seconds to wait for the answer.
 
         Returns:
-            Tokens of a single block: a session of n tokens on three blocks takes 3 * n.
+            Free tokens, counted for a single block: a session of n tokens on three blocks takes 3 * n.
         """
-        api, manager = load_petals(), self._manager
+        api, manager = load_petals(), self.manager
         stub = api.handler.get_stub(manager.state.p2p, api.hivemind.PeerID.from_base58(peer_id))
         question = api.runtime_pb2.ExpertUID(uid=manager.block_uids[block])
         answer = api.worker.run_coroutine(stub.rpc_info(question, timeout=timeout))

@@ -1,9 +1,9 @@
-"""The servers of one session, in the order of their blocks, and the wire between them and us.
+"""The chain of servers of a session, and the messages to them.
 
-A `SpanChain` stands in for petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol
-with the same servers, and differs in what the client does: each wait has a bound, the failing span is named, nothing
-is retried in secret, no history of hidden states is copied at every step, all hops of a step are made in one visit to
-the network's event loop, and the servers work on different pieces of a long prompt at the same time.
+A `SpanChain` replaces petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol with
+the same servers. On the client's side it differs: each wait has a bound, an error names the span that failed, nothing
+is retried silently, no history of hidden states is copied at each step, all hops of a step are one call on the
+network's event loop, and the servers work on different pieces of a long prompt at the same time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NO_PROMPTS = torch.empty(0)  # petals' mark for "no deep prompts"
-_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the rows stay as they are"
+_NO_PROMPTS = torch.empty(0)  # petals' value for "no deep prompts"
+_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the order of the rows does not change"
 _CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
 _NO_ROOM = re.compile(r"Could not allocate \d+")
-# A longer step is cut into pieces that follow one another through the chain: a server starts on the second piece while
-# the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
+# A longer step is cut into pieces that go through the chain one after the other: a server works on the second piece
+# while the next server has the first. Up to this length (rows times tokens) petals' servers run their blocks at once.
 _PIECE_TOKENS = 128
-_GRACE = 1.0  # seconds that the event loop gets beyond a bound, and that closing a session may take
+_GRACE = 1.0  # seconds for the event loop to react after a bound, and for a server to close a session
 
 
 class SpanError(Exception):
@@ -45,8 +45,8 @@ class SpanError(Exception):
         start: First block of its span.
         end: Block after the last one.
         peer_id: The server.
-        cache_limit: Tokens that its attention cache holds for one session, when it refused because of that.
-        is_full: Whether it refused because the sessions of others take up its attention cache.
+        cache_limit: Tokens that its attention cache holds for one session, if it refused a larger session.
+        is_full: Whether it refused because other sessions fill its attention cache.
     """
 
     def __init__(self, span: Any, cause: BaseException) -> None:
@@ -64,8 +64,7 @@ class SpanChain:
         routes: The model's routes.
         max_length: Tokens of attention cache to reserve on each server for each row.
         settings: Bounds of all waits.
-        wait_for_room: Whether a server whose attention cache is full waits until there is room: for half of the time
-            that a step may take.
+        wait_for_room: Whether a server whose attention cache is full waits for room, up to half of `step_timeout`.
 
     Raises:
         SwarmError: There is no chain of servers over all blocks.
@@ -80,13 +79,13 @@ class SpanChain:
         self.position = 0
 
     def roll_back(self, position: int) -> None:
-        """Let the next step go on at an earlier position; only servers of petals 2.3 know how to."""
+        """Continue at an earlier position with the next step; only servers of petals 2.3 can."""
         self.position = position
         for stream in self._streams:
             stream.roll_back(position)
 
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
-        """Run hidden states through all blocks; petals' models call this in their forward pass.
+        """Send hidden states through all blocks; petals' models call this in their forward pass.
 
         Args:
             inputs: Hidden states, shape (rows, new tokens, hidden size).
@@ -94,7 +93,7 @@ class SpanChain:
             hypo_ids: An order of the rows; none is supported.
 
         Returns:
-            Hidden states after the last block, in the shape, on the device and in the type of `inputs`.
+            Hidden states after the last block, with the shape, device and type of `inputs`.
 
         Raises:
             SpanError: A server failed or took too long.
@@ -126,7 +125,7 @@ class SpanChain:
                 walk.cancel()
 
     async def _open_streams(self) -> None:
-        """Connect to all servers at once; when this returns or raises, none is still being connected to."""
+        """Connect to all servers at the same time; when this returns or raises, no attempt is still running."""
         openings = [
             self._bounded(stream, stream.open(), self._settings.connect_timeout)
             for stream in self._streams
@@ -137,10 +136,10 @@ class SpanChain:
                 raise error
 
     async def _walk(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
-        """Take a piece from server to server.
+        """Send a piece through the chain, from server to server.
 
-        The pieces of a step come to each server in their order: the locks of a stream are fair, and a piece that is
-        through with one server stands in line for the next one before anything else can happen.
+        The pieces of a step reach each server in order: the locks of a stream are fair, and a piece that leaves one
+        server waits for the next server's lock before any other piece runs.
         """
         for stream in self._streams:
             hidden = await self._bounded(stream, stream.exchange(hidden), seconds)
@@ -150,16 +149,16 @@ class SpanChain:
         try:
             async with async_timeout.timeout(seconds):
                 return await work
-        except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
+        except Exception as error:  # any error of this hop is this server's
             raise SpanError(stream.span, error) from error
 
     def close(self) -> None:
-        """End the sessions on all servers, which frees their caches; never raises, never blocks for long."""
+        """End the sessions on all servers, which frees their caches; does not raise, and waits two seconds at most."""
         streams, self._streams = self._streams, []
         try:
             self._wait_for(_close_all(streams), 2 * _GRACE)
         except (concurrent.futures.TimeoutError, TimeoutError):
-            logger.debug("Closing a session took too long; its servers will notice that the connection is gone.")
+            logger.debug("Closing a session took too long; its servers will see the connection end.")
 
     def _wait_for(self, work: Coroutine[Any, Any, Any], bound: float) -> Any:
         future = self._api.worker.run_coroutine(work, return_future=True)
@@ -175,10 +174,10 @@ async def _close_all(streams: list[_SpanStream]) -> None:
 
 
 class _SpanStream:
-    """The stream to one server; lives on hivemind's event loop.
+    """The stream to one server; used on hivemind's event loop.
 
-    It reads and writes hivemind's frames itself. hivemind's own client for streams waits, once the server has closed
-    the connection, for the *requests* to end: a server that died in mid-session would show only as a time-out.
+    It reads and writes hivemind's frames itself. When a server closes the connection, hivemind's own client waits for
+    the *requests* to end: a server that died during a session would be noticed by the time-out only.
     """
 
     def __init__(self, api: Any, span: Any, manager: Any, reservation: Mapping[str, float]) -> None:
@@ -189,7 +188,9 @@ class _SpanStream:
         self._reader: Any = None
         self._writer: Any = None
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        self._unchanging: list[Any] | None = None  # the tensors of a request after the first one; None before a request
+        self._unchanging: list[Any] | None = (
+            None  # tensors that all requests share, after the first tensor; None before the first request
+        )
         self._rolled_back_to: int | None = None
 
     @property
@@ -197,7 +198,7 @@ class _SpanStream:
         return self._writer is not None
 
     async def open(self) -> None:
-        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the name on the wire
+        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the protocol's name of the call, which nothing public gives
         p2p = self._manager.state.p2p
         _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
 
@@ -205,7 +206,7 @@ class _SpanStream:
         self._rolled_back_to = position
 
     async def exchange(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Send hidden states, shape (rows, tokens, hidden size), and wait for what the span makes of them."""
+        """Send hidden states, shape (rows, tokens, hidden size); return those after the span's blocks."""
         api = self._api
         async with self._sending:
             await self._send(self._request(hidden))
@@ -220,13 +221,13 @@ class _SpanStream:
         return outputs
 
     async def _send(self, request: Any) -> None:
-        """Do as hivemind's `send_protobuf` does, in one write: its three are three packets on each leg of the way."""
+        """Send a message as hivemind's `send_protobuf` does, with one write instead of three: fewer packets."""
         p2p, message = self._api.p2p, request.SerializeToString()
         self._writer.write(p2p.MESSAGE_MARKER + len(message).to_bytes(p2p.HEADER_LEN, p2p.BYTEORDER) + message)
         await self._writer.drain()
 
     def _request(self, hidden: torch.Tensor) -> Any:
-        """Return the next message; what a server has to know about the session is in the first one only."""
+        """Return the next message; the first one has the metadata of the session."""
         metadata: dict[str, Any] = {}
         if self._unchanging is None:
             tensors, structure = self._api.pack_args_kwargs(hidden, _NO_PROMPTS, _NO_REORDERING)
@@ -246,14 +247,14 @@ class _SpanStream:
         return self._api.hivemind.serialize_torch_tensor(tensor, self._api.runtime_pb2.CompressionType.NONE)
 
     async def close(self) -> None:
-        """Say goodbye and wait until the server hangs up, by which time its cache is free again."""
+        """Send the last message and wait until the server closes the connection; its cache is free then."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         try:
             if self._unchanging is not None:
                 await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
-                # to the end: an answer that nobody waited for may come first
+                # up to the end: an answer that was not awaited may come first
                 await asyncio.wait_for(self._reader.read(), _GRACE)
         # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""Sessions: rows of tokens whose attention cache is on the servers, or in this process."""
+"""Sessions: rows of tokens with their attention caches on servers or in this process."""
 
 from langchain_petals.engine.sessions.local_session import LocalSession
 from langchain_petals.engine.sessions.session import CacheLimitError, ReusableSession, Session, SwarmSession

@@ -1,26 +1,29 @@
-"""A session on a plain transformers model in this process: for tests, and for a model given as `client`."""
+"""A session on a plain transformers model in this process: one that a user gave as `client`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 
+if TYPE_CHECKING:
+    from langchain_petals.engine.causal_model import CausalModel
+
 
 class LocalSession:
-    """Feeds a local model, keeping its attention cache.
+    """Feeds a model in this process, and keeps its attention cache.
 
     Args:
-        model: A transformers causal language model.
+        model: A plain transformers model.
     """
 
     max_length = sys.maxsize
     can_roll_back = False
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: CausalModel) -> None:
         self._model = model
         self._cache: Any = None
         self._seen = SeenTokens()
@@ -41,7 +44,7 @@ class LocalSession:
         return self._seen.first_row
 
     def resume(self, position: int, needed: int) -> None:
-        """Take up the session again; nothing to do, since it neither forgets nor runs out of room."""
+        """Do nothing: the session can neither roll back nor run out of room."""
 
     @torch.inference_mode()
     def extend(self, ids: torch.Tensor) -> torch.Tensor:

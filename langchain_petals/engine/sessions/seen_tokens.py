@@ -1,14 +1,14 @@
-"""The tokens that a session has been fed: rows of one length that grow step by step."""
+"""The tokens that a session has been fed."""
 
 from __future__ import annotations
 
 import torch
 
-_ROUND = 256  # tokens
+_LEAST_CAPACITY = 256  # tokens
 
 
 class SeenTokens:
-    """Rows of tokens. Room is made for twice as many when it runs out, so that a step does not copy what came before.
+    """Rows of tokens of equal length. The capacity doubles when it is reached, so a step need not copy earlier tokens.
 
     Example:
         >>> seen = SeenTokens()
@@ -22,12 +22,12 @@ class SeenTokens:
         self._length = 0
 
     def __len__(self) -> int:
-        """Return how many tokens each row has."""
+        """Return the number of tokens of each row."""
         return self._length
 
     @property
     def rows(self) -> torch.Tensor:
-        """All of them, shape (rows, tokens)."""
+        """All tokens, shape (rows, tokens)."""
         return self._room[:, : self._length]
 
     @property
@@ -37,15 +37,15 @@ class SeenTokens:
         return ids
 
     def with_more(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return all of them with more after them, shape (rows, tokens); they stay as they are."""
+        """Return all tokens and then `ids`, shape (rows, tokens); nothing is added."""
         return torch.cat([self.rows, ids], dim=1) if self._length else ids
 
     def add(self, ids: torch.Tensor) -> None:
-        """Take note of more tokens, shape (rows, new tokens)."""
+        """Add tokens, shape (rows, new tokens)."""
         rows, new = ids.shape
         length = self._length + new
         if length > self._room.shape[1]:
-            room = torch.empty(rows, max(2 * self._length, length, _ROUND), dtype=torch.int64)
+            room = torch.empty(rows, max(2 * self._length, length, _LEAST_CAPACITY), dtype=torch.int64)
             if self._length:
                 room[:, : self._length] = self.rows
             self._room = room
@@ -53,5 +53,5 @@ class SeenTokens:
         self._length = length
 
     def cut(self, length: int) -> None:
-        """Forget the tokens from this position on."""
+        """Remove the tokens from position `length` on."""
         self._length = min(self._length, length)

@@ -1,9 +1,9 @@
-"""The seam below the token loop: a session holds rows of tokens and gives the logits for what comes next."""
+"""Sessions, from the token loop's view: rows of tokens that give the logits for the next token."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import tenacity
 import torch
@@ -15,6 +15,7 @@ from langchain_petals.errors import SpanFailedError, SwarmError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from langchain_petals.engine.causal_model import DistributedModel
     from langchain_petals.engine.network import Routes
     from langchain_petals.engine.settings import Settings
 
@@ -39,11 +40,11 @@ class Session(Protocol):
         """
 
     def close(self) -> None:
-        """Give the memory back; may be called twice."""
+        """Free the attention cache; may be called twice."""
 
 
 class ReusableSession(Session, Protocol):
-    """A session of one row that may be kept for a prompt that goes on where it ended."""
+    """A session of one row that may be kept idle, for a prompt that continues it."""
 
     @property
     def ids(self) -> Sequence[int]:
@@ -51,30 +52,30 @@ class ReusableSession(Session, Protocol):
 
     @property
     def max_length(self) -> int:
-        """Tokens that it has room for."""
+        """Most tokens that it has room for."""
 
     @property
     def reserved(self) -> int:
-        """Tokens of attention cache that it takes up while it is kept."""
+        """Tokens of attention cache that it occupies on each server."""
 
     @property
     def can_roll_back(self) -> bool:
         """Whether `resume` can forget tokens."""
 
     def resume(self, position: int, needed: int) -> None:
-        """Take up the session after a rest, forgetting the tokens from `position` on.
+        """Prepare an idle session for another request.
 
         Args:
-            position: Tokens to go on after.
-            needed: Tokens that there will be at the most; not more than `max_length`.
+            position: How many of its tokens to keep; the rest is forgotten.
+            needed: Most tokens that the row will have; not more than `max_length`.
         """
 
 
 class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than the session needs.
+    """The servers' attention caches hold fewer tokens than a session needs.
 
     Attributes:
-        limit: Tokens that they hold for one session.
+        limit: Most tokens that they hold for one session.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,24 +84,24 @@ class CacheLimitError(SwarmError):
 
 
 class SwarmSession:
-    """A session on a chain of servers that outlives them.
+    """A session on a chain of servers that continues on other servers when one fails.
 
-    When a server fails, it is banned, the routes are refreshed, a new chain is opened and all tokens are fed again:
-    the caller sees a pause. (Petals' own failover restarts the replacement at position 0 with the old history and
-    fails for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
+    A server that fails is banned, the routes are refreshed, a new chain is opened and all tokens are fed again: the
+    caller sees a pause. (Petals' own failover restarts the replacement at position 0 with the old history and fails
+    for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
 
     Args:
         model: Petals' distributed model.
         routes: The model's routes.
-        needed: Tokens that each row will have at the most.
-        max_length: Tokens of attention cache to ask for on each server, for each row; at least `needed`.
-        settings: Bounds of all waits, and how often to try again.
-        make_room: Gives up sessions that are kept without need, called when a server's attention cache is full.
+        needed: Most tokens that each row will have.
+        max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
+        settings: Bounds of all waits, and the number of attempts.
+        make_room: Closes this client's idle sessions; called when a server's attention cache is full.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: DistributedModel,
         routes: Routes,
         *,
         needed: int,
@@ -112,10 +113,10 @@ class SwarmSession:
         self._needed, self.max_length = needed, max_length
         self._make_room = make_room
         self._chain: SpanChain | None = None
-        self._seen = SeenTokens()  # everything that was fed
-        self._rested = False  # whether it was idle: if the next step fails, the server may have tidied it up
+        self._seen = SeenTokens()
+        self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
         self._routes_are_old = False
-        self._waits_for_room = False  # on servers that are full
+        self._waits_for_room = False  # whether to ask full servers to wait
 
     @property
     def position(self) -> int:
@@ -129,16 +130,16 @@ class SwarmSession:
 
     @property
     def reserved(self) -> int:
-        """Tokens of attention cache that it takes up on each server."""
+        """Tokens of attention cache that it occupies on each server."""
         return self.max_length
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens: those of petals 2.3 can."""
+        """Whether the servers can forget tokens; those of petals 2.3 can."""
         return self._routes.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
-        """Take up the session after a rest; see `ReusableSession.resume`."""
+        """Prepare the idle session for another request; see `ReusableSession.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
             self._seen.cut(position)
@@ -146,7 +147,7 @@ class SwarmSession:
                 self._chain.roll_back(position)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens, again from the start on other servers where one fails.
+        """Feed more tokens; when a server fails, feed all tokens to a new chain.
 
         Args:
             ids: Token ids, shape (rows, new tokens).
@@ -155,7 +156,7 @@ class SwarmSession:
             Logits for the token after the last one, shape (rows, vocabulary).
 
         Raises:
-            SpanFailedError: A span of blocks failed on every attempt.
+            SpanFailedError: A span of blocks failed at each attempt.
             SwarmError: There were no routes.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
@@ -179,34 +180,34 @@ class SwarmSession:
         try:
             logits = self._feed(self._chain, fed)
         except SpanError as error:
-            if not self._leave(error):
+            if not self._recover(error):
                 raise
             return self._attempt(ids)
         self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 
-    def _leave(self, error: SpanError) -> bool:
-        """Close the chain that failed; return whether no server is to blame, and a new chain will do.
+    def _recover(self, error: SpanError) -> bool:
+        """Close the chain that failed; return whether to repeat the step at once, without counting a failed attempt.
 
-        Else the next attempt goes another way: the server is banned, unless it is only full.
+        If not, the next attempt uses another route: the server is banned, or other servers are preferred if it is full.
         """
         self.close()
         limit = error.cache_limit
         if limit is not None and limit < self.max_length:
             if limit < self._needed:
                 raise CacheLimitError(limit) from error
-            self.max_length = limit  # less headroom will do
+            self.max_length = limit  # a smaller reservation suffices
             return True
         if self._rested:
             self._rested = False
             return True
-        if error.is_full:  # with the sessions of others, and of ours; it will do again when they end
+        if error.is_full:  # of other clients' sessions and of ours; there is room again when they end
             self._routes.note_full(error.peer_id)
             self._make_room()
             self.max_length = self._needed
             waited, self._waits_for_room = self._waits_for_room, True
             return not waited
-        logger.warning("Blocks %d:%d failed, going around that server: %r", error.start, error.end, error.__cause__)
+        logger.warning("Blocks %d:%d failed, avoiding that server: %r", error.start, error.end, error.__cause__)
         self._routes.ban(error.peer_id)
         self._routes_are_old = True
         return False
@@ -220,13 +221,13 @@ class SwarmSession:
         return logits.float().cpu()
 
     def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
-        # petals looks its active session up in a context variable; nothing may yield between here and there
+        # petals reads its active session from a context variable: do not yield inside the block
         with torch.inference_mode(), self._model.transformer.h.use_session(chain):
             hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
         return hidden
 
     def close(self) -> None:
-        """End the servers' sessions; their caches are free again."""
+        """Close the sessions on the servers, which frees their caches."""
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()

@@ -1,4 +1,4 @@
-"""Idle sessions, kept by their tokens for the prompt that goes on where one of them ended."""
+"""Idle sessions, kept for prompts that continue them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# what starting a thread raises where the system has no more of them, or no memory
+# what starting a thread raises when the system has no more threads or no memory
 _NO_THREAD = (RuntimeError, MemoryError)
 
+# for `_close_pools`; a pool leaves the set when its engine ends
 _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 
@@ -32,10 +33,10 @@ class _Idle:
 
 
 class SessionPool:
-    """The idle sessions of one client.
+    """The idle sessions of one engine.
 
-    A session is leased to one request at a time: what continues it changes it. Limits come with each `park`, since
-    objects that share a client may have different ones; the latest count.
+    A session is leased to one request at a time, since a request changes it. Limits come with each `park`: objects that
+    share an engine may have different ones, and the latest ones apply.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class SessionPool:
         _pools.add(self)
 
     def __len__(self) -> int:
-        """Return how many idle sessions there are."""
+        """Return the number of idle sessions."""
         return len(self._idle)
 
     @property
@@ -58,13 +59,13 @@ class SessionPool:
     def lease(self, prompt_ids: Sequence[int], needed: int) -> ReusableSession | None:
         """Take out the session that saves the most tokens of a prompt.
 
-        Without rolling back a session fits when the prompt begins with all of its tokens and goes on. With it a
-        shared beginning is enough, if it is at least half of the session: else another conversation, which only has
-        the system message in common, would lose its session to this one.
+        A session fits if the prompt begins with all of its tokens and is longer. If it can be rolled back, it also fits
+        if at least half of its tokens begin the prompt. With less than half it is probably another conversation with
+        the same system message, which would lose its session.
 
         Args:
             prompt_ids: The prompt.
-            needed: Tokens that the session must have room for, the answer's included.
+            needed: Most tokens that the session will hold, with the answer's.
 
         Returns:
             A session whose tokens the prompt begins with, or None.
@@ -89,10 +90,10 @@ class SessionPool:
         return best.session
 
     def park(self, session: ReusableSession, settings: Settings) -> None:
-        """Keep a session, closing the ones that have not been used for longest where there are too many.
+        """Keep a session; close the least recently used ones if there are too many.
 
-        A session that alone reserves more than there may be is closed, and costs none of the others its place. After
-        `close` every session is closed.
+        A session that alone exceeds `session_cache_tokens` is closed itself, and the others stay. After `close`, every
+        session is closed.
         """
         with self._lock:
             if self._closed or session.reserved > settings.session_cache_tokens:
@@ -105,10 +106,10 @@ class SessionPool:
             self._let_go(closing)
 
     def _let_go(self, closing: list[_Idle]) -> None:
-        """Close sessions that were taken out, and see to the end of those that stay."""
+        """Close sessions that were taken out, and set the timer for the others."""
         try:
             self._set_timer()
-        except _NO_THREAD:  # nobody would close the others in time
+        except _NO_THREAD:  # without a timer, the others would not be closed in time
             closing, self._idle = closing + self._idle, []
         self._close_soon([idle.session for idle in closing])
 
@@ -133,10 +134,10 @@ class SessionPool:
             logger.debug("Closing %d session(s) that were idle for too long", len(closing))
 
     def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
-        """Close sessions on another thread: it is a round trip, for which no caller and no event loop should wait.
+        """Close sessions on another thread, since no caller should wait for the round trip.
 
-        Whoever takes them out holds the lock until they are here: `clear` finds them in one place or the other. Where
-        no thread can be started the caller waits after all.
+        The caller holds the lock since it took them out, so `clear` finds each session either idle or being closed. If
+        no thread can be started, the caller closes them itself.
         """
         if not sessions:
             return
@@ -149,32 +150,32 @@ class SessionPool:
         self._closing = [each for each in self._closing if each.is_alive()] + [thread]
 
     def close(self) -> None:
-        """Close all idle sessions as `clear` does, and from now on each that would be kept."""
+        """Close all idle sessions, and from now on each session that is parked."""
         with self._lock:
             self._closed = True
         self.clear()
 
     def clear(self) -> None:
-        """Close all idle sessions; returns when they, and those that were to be closed anyway, are."""
+        """Close all idle sessions; return when these and all that are being closed are closed."""
         with self._lock:
             closing, self._idle = self._idle, []
-            under_way = list(self._closing)
+            closing_threads = list(self._closing)
             self._set_timer()
         try:
             _close_all([idle.session for idle in closing])
         finally:
-            for thread in under_way:
+            for thread in closing_threads:
                 thread.join()
 
 
 def _close_all(sessions: Sequence[ReusableSession]) -> None:
-    with contextlib.ExitStack() as stack:  # one that cannot be closed does not keep the others open
+    with contextlib.ExitStack() as stack:  # if one raises, the others are closed all the same
         for session in reversed(sessions):
             stack.callback(session.close)
 
 
 def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:
-    """Return how many tokens of the prompt the session saves; the last one is always fed, for its logits."""
+    """Return how many tokens of the prompt the session saves; the last one is always fed, to get logits."""
     ids = session.ids
     most = min(len(ids), len(prompt_ids) - 1)
     shared = next((i for i in range(most) if ids[i] != prompt_ids[i]), most)
@@ -185,6 +186,6 @@ def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:
 
 @atexit.register
 def _close_pools() -> None:
-    """Let the servers have their caches back when the program ends."""
+    """Close all idle sessions when the program ends, so that the servers free their caches."""
     for pool in list(_pools):
         pool.close()

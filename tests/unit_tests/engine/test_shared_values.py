@@ -1,4 +1,4 @@
-"""What threads ask for at the same time is made once; what fails is tried again."""
+"""A value that several threads ask for is made once; after an error it is made again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langchain_petals.engine.shared_values import SharedValues
 
 
 class Noticing(dict[str, "Future[str]"]):
-    """What is under way; counts those who looked for something there."""
+    """Values that are being made; counts the threads that look for one."""
 
     def __init__(self) -> None:
         self.looked = threading.Semaphore(0)
@@ -29,7 +29,7 @@ def test_a_value_is_made_once_and_kept() -> None:
     assert values.get("b", object) is not first
 
 
-def test_the_value_not_asked_for_longest_is_dropped() -> None:
+def test_least_recently_used_value_is_dropped() -> None:
     values: SharedValues[str] = SharedValues(kept=2)
     for key in ("a", "b", "a", "c"):
         values.get(key, lambda key=key: key)
@@ -47,7 +47,7 @@ def test_different_values_are_made_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_is_raised_for_all_who_waited_and_the_next_one_tries_again(error: type[BaseException]) -> None:
+def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again(error: type[BaseException]) -> None:
     values: SharedValues[str] = SharedValues(kept=8)
     values._under_way = under_way = Noticing()
     fail, tried = threading.Event(), []

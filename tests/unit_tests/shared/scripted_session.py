@@ -1,4 +1,4 @@
-"""A session whose model says what it was told to, and a client that hands such sessions out."""
+"""A session whose answers follow a script, and an engine over such sessions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TRAP = 0
-"""The token that is likeliest where nobody should look: inside a prompt, and after the end of an answer."""
+"""The likeliest token where logits must be ignored: inside a prompt, and after the end of an answer."""
 
 
 class ScriptedSession:
-    """A session that remembers what it was fed.
+    """A session whose answers follow a script; it records what it was fed.
 
     Args:
         prompts: The prompt of each row.
-        answers: What to say after each prompt, token by token.
+        answers: The tokens of each answer.
         vocabulary: Size of the vocabulary.
         held: Tokens that it holds already, for a session of one row.
         failures: Errors to raise, by the number of the step.
-        before_step: Called with the number of each step before anything else happens.
+        before_step: Called with the number of each step, before the step.
         max_length: Tokens that it claims to have room for.
 
     Attributes:
         steps: What was fed: for each step the tokens of each row.
-        closed: Set when it was closed.
+        closed: Set when it is closed.
     """
 
     can_roll_back = False
@@ -99,7 +99,7 @@ class ScriptedSession:
 
 
 class _ScriptedClient:
-    """What an engine, and a language model, need of a client.
+    """The part of a `Client` that engines and language models use.
 
     Args:
         tokenizer: Turns tokens into text.
@@ -108,7 +108,7 @@ class _ScriptedClient:
 
     Attributes:
         opened: Rows and needed tokens of each session.
-        limit: What the engine learned about the servers' caches.
+        limit: Tokens for one session, as the engine has learned.
     """
 
     model = None
@@ -162,5 +162,5 @@ class ScriptedEngine(Engine):
 
     @property
     def limit(self) -> int | None:
-        """What the engine learned about the servers' caches."""
+        """Tokens for one session, as the engine has learned."""
         return self._scripted.limit

@@ -1,4 +1,4 @@
-"""Whatever a schema asks for and whatever the model says: what comes out fits, and in time, or says why it does not."""
+"""Answers to random schemas from random models: each one fits its schema and its budget, or is an error."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ SAMPLINGS = st.builds(
 
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[Counter[str]]:
-    """Count what came of the cases; there must be enough of each."""
+    """Count the outcomes of the cases; there must be enough of each."""
     counter: Counter[str] = Counter()
     yield counter
     assert counter.total() >= SCHEMAS * ANSWERS
@@ -199,7 +199,7 @@ def _with_unknown_keywords(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, A
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(schema=st.recursive(_leaves(), _with_unknown_keywords, max_leaves=5), data=st.data())
-def test_what_a_grammar_loses_of_a_schema_is_told(
+def test_parts_of_a_schema_that_a_grammar_loses_are_reported(
     vocabularies: dict[str, tuple[Any, Grammars]], schema: dict[str, Any], data: st.DataObject
 ) -> None:
     if "#/$defs/node" in json.dumps(schema):

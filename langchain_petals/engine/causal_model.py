@@ -1,0 +1,45 @@
+"""What the engine asks of a model in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CausalModel(Protocol):
+    """A causal language model of transformers, or petals' distributed one.
+
+    A `generation_config` attribute is optional.
+    """
+
+    @property
+    def config(self) -> Any:
+        """Its `PretrainedConfig`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs have to be."""
+
+    def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, use_cache: bool) -> Any:
+        """Return an output with `logits`, shape (rows, tokens, vocabulary), and `past_key_values`."""
+
+    def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Return `inputs`, shape (1, tokens), with what the model adds, shape (1, more tokens)."""
+
+
+class DistributedModel(CausalModel, Protocol):
+    """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""
+
+    @property
+    def transformer(self) -> Any:
+        """All but the head; its `h` has `sequence_manager` and `use_session`."""
+
+    def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return logits, shape (rows, vocabulary), for hidden states, shape (rows, hidden size)."""
+
+
+def is_distributed(model: CausalModel) -> TypeGuard[DistributedModel]:
+    """Return whether `model` is one of petals' distributed models, not a plain transformers model."""
+    return hasattr(getattr(getattr(model, "transformer", None), "h", None), "sequence_manager")
