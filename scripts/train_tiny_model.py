@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
-from torch import distributed
+from torch import distributed, multiprocessing
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import LlamaForCausalLM
@@ -167,7 +167,7 @@ class Trainer:
         total = torch.zeros(1)
         for ids, labels in drawn[self.rank :: self.options.processes]:
             loss = text_loss(self.model, ids, labels) / learned
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.detach()
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         vector = parameters_to_vector([*gradients, total])
@@ -213,7 +213,7 @@ def train(rank: int, options: argparse.Namespace) -> None:
         options: the command line.
     """
     torch.set_num_threads(1)
-    store = distributed.FileStore(str(options.work_dir / "processes"), options.processes)
+    store = distributed.FileStore(str(options.work_dir / "processes"), options.processes)  # type: ignore[attr-defined]
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=options.processes)
     Trainer(options, rank).train()
     distributed.destroy_process_group()
@@ -225,7 +225,7 @@ def main() -> None:
     options.work_dir.mkdir(parents=True, exist_ok=True)
     (options.work_dir / "processes").unlink(missing_ok=True)
     save_tokenizer(options.out)
-    torch.multiprocessing.spawn(train, (options,), nprocs=options.processes)
+    multiprocessing.spawn(train, (options,), nprocs=options.processes)  # type: ignore[attr-defined, no-untyped-call]
     trainer = Trainer(options)
     trainer.average()
     save_model(trainer.model, options.out)

@@ -83,7 +83,7 @@ def test_stop_sequence(llm: Petals, swarm: LocalSwarm) -> None:
 
 def test_finish_reasons(llm: Petals) -> None:
     reasons = [
-        llm.generate([PROMPT], **options).generations[0][0].generation_info["finish_reason"]  # type: ignore[index]
+        llm.generate([PROMPT], **options).generations[0][0].generation_info["finish_reason"]
         for options in ({"max_new_tokens": 2}, {"stop": [" "], "max_new_tokens": 40})
     ]
     assert reasons == ["length", "stop"]

@@ -137,7 +137,7 @@ def test_an_agent_takes_two_steps_in_one_session(chat: ChatPetals) -> None:
     agent = create_agent(chat, [add, multiply])
     question = "Add 12 and 30. Then multiply 2 with the result."
     streamed: dict[str, AIMessageChunk] = {}
-    final: list[AIMessage] = []
+    final: Any = []
     modes: Any = ["messages", "values"]
     for mode, part in agent.stream({"messages": [HumanMessage(question)]}, stream_mode=modes):
         if mode == "values":

@@ -236,7 +236,7 @@ def test_names_of_fields() -> None:
     assert (chat.model, chat.model_name, chat.max_tokens) == ("a/b", "a/b", 7)
     assert ChatPetals(model="a/b", max_tokens=7).max_new_tokens == 7
     with pytest.raises(ValueError, match="model"):
-        ChatPetals()  # type: ignore[call-arg]
+        ChatPetals()
 
 
 def test_tracing_parameters() -> None:
@@ -265,7 +265,7 @@ def test_profile(make_chat: Callable[..., ChatPetals], tiny_tokenizer: PreTraine
     chat.get_token_ids("x")
     assert chat.profile["max_input_tokens"] == 4096
     assert chat.profile["image_inputs"] is False
-    assert ChatPetals(model=tiny_tokenizer.name_or_path).profile["max_input_tokens"] == 4096  # type: ignore[index]
+    assert ChatPetals(model=tiny_tokenizer.name_or_path).profile["max_input_tokens"] == 4096
     assert ChatPetals(model="a/b", profile={"max_input_tokens": 5}).profile == {"max_input_tokens": 5}
 
 

@@ -58,9 +58,9 @@ def test_version_is_that_of_the_installed_package() -> None:
 
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'langchain_petals' has no attribute 'Petal'"):
-        _ = langchain_petals.Petal  # type: ignore[attr-defined]
+        _ = langchain_petals.Petal
     with pytest.raises(ImportError):
-        from langchain_petals import Petal  # type: ignore[attr-defined]  # noqa: F401, PLC0415
+        from langchain_petals import Petal  # noqa: F401, PLC0415
 
 
 # ---- petals missing, or beside the wrong companions

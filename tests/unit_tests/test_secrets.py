@@ -198,7 +198,7 @@ def test_a_reconfigured_model_can_be_written_down(model_class: type[Petals]) -> 
 
     base = model_class(**FIELDS | {"model_kwargs": {"max_new_tokens": 5}})
     runnable = base.configurable_fields(temperature=ConfigurableField(id="heat"))
-    model, _ = runnable._prepare({"configurable": {"heat": 0.25}})
+    model, _ = runnable._prepare({"configurable": {"heat": 0.25}})  # type: ignore[attr-defined]
     assert model.temperature == 0.25
     text = dumps(model)
     assert not sings(text)

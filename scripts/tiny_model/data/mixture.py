@@ -72,8 +72,7 @@ def draw_segments(rng: random.Random, step: int) -> list[Segment]:
 def _draw_settling_segments(rng: random.Random, step: int) -> list[Segment]:
     if step >= KEYS_AT and rng.random() < LONG_KEYS:
         return written(draw_object_conversation(_LongNames(rng)), "chatml")
-    kinds, shares = zip(*SETTLING, strict=True)
-    kind = rng.choices(kinds, shares)[0]
+    kind = rng.choices([kind for kind, _ in SETTLING], [share for _, share in SETTLING])[0]
     if kind == "as before":
         return _draw_as_before(rng, step)
     if kind == "conversation":

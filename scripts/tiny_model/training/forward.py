@@ -86,7 +86,7 @@ def _layer(
     attention, mlp = layer.self_attn, layer.mlp
 
     def project(into: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = _Project.apply(x, into.weight)
+        projected: torch.Tensor = _Project.apply(x, into.weight)  # type: ignore[no-untyped-call]
         return projected
 
     def heads(into: torch.nn.Linear) -> torch.Tensor:
@@ -94,7 +94,7 @@ def _layer(
 
     normed = functional.rms_norm(x, (width,), layer.input_layernorm.weight, epsilon)
     queries, keys = (rotate(heads(into), cosine, sine) for into in (attention.q_proj, attention.k_proj))
-    mixed = _Attend.apply(queries, keys, heads(attention.v_proj), mask)
+    mixed = _Attend.apply(queries, keys, heads(attention.v_proj), mask)  # type: ignore[no-untyped-call]
     x = x + project(attention.o_proj, mixed.transpose(0, 1).reshape(tokens, width))
     normed = functional.rms_norm(x, (width,), layer.post_attention_layernorm.weight, epsilon)
     return x + project(mlp.down_proj, functional.silu(project(mlp.gate_proj, normed)) * project(mlp.up_proj, normed))

@@ -22,7 +22,8 @@ class TinyOptimizer:
 
     def __init__(self, model: torch.nn.Module, muon_lr: float, adam_lr: float) -> None:
         """Sort the parameters of `model` into Muon's and AdamW's."""
-        matrices, others = [], []
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for name, parameter in model.named_parameters():
             (matrices if ".layers." in name and parameter.ndim == 2 else others).append(parameter)
         self.peaks = (muon_lr, adam_lr)

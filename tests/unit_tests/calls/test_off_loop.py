@@ -104,7 +104,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 @by_all_ways
 @both
 async def test_prompts_and_forms_are_made_on_another_thread(
-    model_class: type[Petals],
+    model_class: Any,
     way: Way,
     watch: Watch,
     tiny_model: LlamaForCausalLM,

@@ -110,6 +110,7 @@ def caused(error: PetalsError) -> PetalsError:
             raise error from cause
     except PetalsError as found:
         return found
+    pytest.fail("nothing was raised")
 
 
 @by_all_ways
@@ -132,7 +133,7 @@ def test_an_error_of_the_swarm_has_one_frame_of_this_package(
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     found = raised(lambda: way(model, "Hi"))
     assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
     assert is_short(found), "".join(traceback.format_exception(found))
@@ -166,13 +167,13 @@ def test_an_error_of_a_template_has_one_frame_of_this_package(
 def test_an_error_of_the_constructor_has_one_frame_of_this_package(model_class: type[Petals]) -> None:
     for wrong in ({"temperature": "warm"}, {"temprature": 1}, {"initial_peers": ["x"]}, {"stop": 5, "n": []}):
         assert is_short(raised(lambda: model_class(**{"model": "m"} | wrong)))  # noqa: B023 - called at once
-    assert is_short(raised(lambda: model_class({})))  # type: ignore[call-arg]
+    assert is_short(raised(lambda: model_class({})))
 
 
 def test_an_error_of_binding_has_one_frame_of_this_package(loaded: dict[str, Any]) -> None:
     chat = ChatPetals(**loaded)
     for bind in (
-        lambda: chat.bind_tools([5]),  # type: ignore[list-item]
+        lambda: chat.bind_tools([5]),
         lambda: chat.bind_tools([], tool_choice="x"),
         lambda: chat.with_structured_output({"type": "object", "properties": {"a": {"type": "nothing"}}}),
     ):
@@ -188,7 +189,7 @@ def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], load
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     for way in WAYS.values():
         error = raised(lambda: way(model, "Hi"))  # noqa: B023 - called at once
         assert isinstance(error, LookupError)
@@ -218,7 +219,7 @@ def test_calls_that_one_error_ended_get_one_each(model_class: type[Petals], load
     model = model_class(**loaded, batch_window=60_000, max_batch_size=3)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     errors = [error for _, error in model.batch_as_completed(["Hi"] * 3, return_exceptions=True)]
     assert [type(error) for error in errors] == [SwarmUnreachableError] * 3
     assert len({id(error) for error in [*errors, shared]}) == 4

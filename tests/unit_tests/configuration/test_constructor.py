@@ -270,7 +270,7 @@ def test_arguments_without_names_are_told_how_to_be_given(model_class: type[Peta
         (7, f"write {name}(name=value, ...)"),
     ):
         with pytest.raises(InvalidRequestError) as caught:
-            model_class(given_so)  # type: ignore[call-arg]
+            model_class(given_so)
         assert told in str(caught.value)
 
 

@@ -158,7 +158,7 @@ def test_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
 def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(max_batch_size=2, max_new_tokens=1)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
     assert llm.batch(["ab"] * 5) == ["x"] * 5
     assert sorted(rows for rows, _ in engine.opened) == [1, 2, 2]
 
@@ -312,6 +312,6 @@ def test_answer_ends_where_the_context_does(
 
 def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm()
-    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))
     with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
         llm.invoke("Hi", num_beams=2)

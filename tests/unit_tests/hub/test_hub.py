@@ -29,7 +29,7 @@ from langchain_petals.errors import (
 from langchain_petals.petals_compat import load_petals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from langchain_petals.hub import Repository
 
@@ -314,7 +314,7 @@ def test_a_name_that_no_model_can_have_is_told_the_form(find: Callable[..., Repo
 
 
 @pytest.fixture
-def cassettes() -> Iterator[Path]:
+def cassettes() -> list[Path]:
     found = sorted(CASSETTES.rglob("*.yaml"))
     assert found
     return found

@@ -234,8 +234,8 @@ class _HubHandler(_Handler):
         cached = "/api/resolve-cache/models/"
         path = unquote(urlsplit(self.path).path)
         if path.startswith(cached):
-            *name, commit, file = path.removeprefix(cached).split("/")
-            self._answer_file("/".join(name), commit, file, direct=True)
+            *names, commit, file = path.removeprefix(cached).split("/")
+            self._answer_file("/".join(names), commit, file, direct=True)
             return
         name, _, rest = path.removeprefix("/").partition("/resolve/")
         revision, _, file = rest.partition("/")

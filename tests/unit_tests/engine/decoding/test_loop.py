@@ -36,7 +36,7 @@ class NothingMoreError(Exception):
 def collected(generation: Generation) -> list[Piece]:
     """Return the pieces that a generation got until now."""
     generation.put(NothingMoreError())
-    pieces = []
+    pieces: list[Piece] = []
     try:
         pieces.extend(generation)
     except NothingMoreError:
@@ -401,7 +401,7 @@ def test_answer_that_is_complete_is_handed_over_even_if_its_session_cannot_be_pu
         msg = "no more threads"
         raise RuntimeError(msg)
 
-    engine.pool.park = refuse  # type: ignore[assignment]
+    engine.pool.park = refuse  # type: ignore[method-assign]
     generation = Generation(asked(b"ab", 2))
     engine._run([generation], Settings())
     assert text(collected(generation)) == "xy"
