@@ -1,4 +1,4 @@
-"""The program's end of the supervisor, the process that starts and ends all others of a local swarm; see `server`."""
+"""The program's end of the supervisor, the process that starts and ends all others of a local swarm; see `supervisor`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on
 
 
 class SupervisorLink:
-    """This process's end of the supervisor, the process that starts and ends all others; see `swarm.server`.
+    """This process's end of the supervisor, the process that starts and ends all others; see `swarm.supervisor`.
 
     Args:
         log_dir: Folder for logs that shall stay, or None.
@@ -61,7 +61,7 @@ class SupervisorLink:
         self._connection, theirs = Pipe()
         with theirs, self.log_path("supervisor").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "langchain_petals.swarm.server"],
+                [sys.executable, "-m", "langchain_petals.swarm.supervisor"],
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,

@@ -7,7 +7,7 @@ import multiprocessing
 from typing import TYPE_CHECKING
 
 from langchain_petals.petals_compat import load_petals
-from langchain_petals.swarm import server
+from langchain_petals.swarm import supervisor
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _take_locks(report: Connection) -> None:
     """Take all locks that hivemind's processes use together, and never give them back."""
-    server._part_from_siblings()
+    supervisor._part_from_siblings()
     futures = importlib.import_module("hivemind.utils.mpfuture")
     locks = [futures.MPFuture._initialization_lock, futures.MPFuture._update_lock, futures.SharedBytes._lock]
     report.send([lock.acquire(timeout=5) for lock in locks])

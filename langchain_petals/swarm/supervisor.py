@@ -1,4 +1,4 @@
-"""The processes of a local swarm: `python -m langchain_petals.swarm.server`, started by `LocalSwarm`.
+"""The processes of a local swarm: `python -m langchain_petals.swarm.supervisor`, started by `LocalSwarm`.
 
 Importing torch and petals takes seconds and some 300 MB. One process, the supervisor, does it once and forks the
 others:
