@@ -1,0 +1,146 @@
+"""The children of the supervisor: petals' own servers, and the bootstrap peer through which they find each other."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from langchain_petals.petals_compat import end_with_parent, load_petals
+from langchain_petals.swarm.delaying_proxy import free_port, start_delaying_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Nothing here leaves the machine: no relays, no NAT traversal, no port forwarding.
+_P2P_OPTIONS: dict[str, Any] = {
+    "host_maddrs": ["/ip4/127.0.0.1/tcp/0"],
+    "use_relay": False,
+    "use_auto_relay": False,
+    "nat_port_map": False,
+    "auto_nat": False,
+}
+_SERVER_OPTIONS: dict[str, Any] = {
+    "throughput": 1.0,  # a number instead of "auto" skips the speed test, which needs the internet
+    "device": "cpu",
+    "torch_dtype": "float32",
+    "num_handlers": 1,
+    "skip_reachability_check": True,
+    "reachable_via_relay": False,
+}
+
+
+def prepare_petals(work_dir: str) -> None:
+    """Import all that the children need, and change what petals and hivemind do not offer as an option.
+
+    Args:
+        work_dir: Folder for hivemind's sockets.
+    """
+    api = load_petals()
+    server = importlib.import_module("petals.server.server")
+    importlib.import_module("petals.utils.peft")  # petals imports it, and bitsandbytes, with the first block
+    importlib.import_module("torch").set_num_threads(1)  # several servers share this machine's cores
+
+    # hivemind's sockets would stay behind in /tmp when a process is killed
+    p2p = importlib.import_module("hivemind.p2p.p2p_daemon").P2P
+    p2p._UNIX_SOCKET_PREFIX = f"/unix{work_dir}/"  # noqa: SLF001 - hivemind has no option for it
+
+    # It would start a second p2pd per server, which tests whether the internet can reach the other servers.
+    server.ReachabilityProtocol.attach_to_dht = lambda *_, **__: None
+
+    end_with_parent(api.handler)
+
+    # petals takes a file that it cannot read for a damaged download, and asks the hub for it, for ever. The hub has no
+    # files of a local folder, so reading those fails instead.
+    weights: Any = importlib.import_module("petals.server.from_pretrained")
+    load_from_hub = weights._load_state_dict_from_repo_file  # noqa: SLF001 - petals has no public name for it
+
+    @functools.wraps(load_from_hub)
+    def load(model: str, filename: str, *, block_prefix: str | None = None, **options: Any) -> Any:
+        path = os.path.join(model, filename)  # noqa: PTH118 - a hub name is no path
+        if os.path.isdir(model):  # noqa: PTH112
+            return weights._load_state_dict_from_local_file(path, block_prefix=block_prefix)  # noqa: SLF001
+        return load_from_hub(model, filename, block_prefix=block_prefix, **options)
+
+    weights._load_state_dict_from_repo_file = load  # noqa: SLF001
+    gc.freeze()  # so that the children's collectors do not copy the memory that they share
+
+
+def use_own_locks() -> None:
+    """Give this fork its own copies of the locks that hivemind's processes share.
+
+    hivemind makes them at import, for a process and its children. The supervisor imports it, so all servers of the
+    swarm would share them, and a server that is killed while it holds one would block the others for ever.
+    """
+    importlib.import_module("hivemind.utils.mpfuture").MPFuture.reset_backend()
+
+
+def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
+    """Run a DHT peer without blocks until the process ends.
+
+    Args:
+        report: Called once the peer can be reached, with its `peer_id` and `initial_peers`.
+    """
+
+    async def run() -> None:
+        node = await importlib.import_module("hivemind.dht.node").DHTNode.create(**_P2P_OPTIONS)
+        addresses = await node.get_visible_maddrs()
+        report({"peer_id": node.peer_id.to_base58(), "initial_peers": [str(address) for address in addresses]})
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **options: Any) -> None:
+    """Run a petals server until the process ends.
+
+    Args:
+        report: Called once its blocks can be found and used, with its `peer_id`.
+        hop_delay: Seconds by which messages are delayed in each direction.
+        **options: Options of petals' `Server`.
+    """
+    options = _SERVER_OPTIONS | _P2P_OPTIONS | options
+    if hop_delay:
+        port = free_port()
+        options["host_maddrs"] = [f"/ip4/127.0.0.1/tcp/{port}"]
+        options["announce_maddrs"] = [f"/ip4/127.0.0.1/tcp/{start_delaying_proxy(port, hop_delay)}"]
+
+    class ReportingServer(importlib.import_module("petals.server.server").Server):  # type: ignore[misc]
+        """Reports when its blocks can be found and used."""
+
+        reported = False
+        container: Any = None
+
+        @property
+        def module_container(self) -> Any:
+            return self.container
+
+        @module_container.setter
+        def module_container(self, container: Any) -> None:
+            # `Server.run` assigns it when the server takes requests, and again after restarting it.
+            self.container = container
+            if container is not None and not self.reported:
+                _announce(self)
+                report({"peer_id": self.dht.peer_id.to_base58()})
+                self.reported = True
+
+    ReportingServer(**options).run()
+
+
+def _announce(server: Any) -> None:
+    """Return when the DHT lists the server's blocks as online; petals alone would announce them some time later."""
+    directory = importlib.import_module("petals.utils.dht")
+    now = importlib.import_module("hivemind.utils.timed_storage").get_dht_time
+    uids, peer_id = server.module_container.dht_announcer.module_uids, server.dht.peer_id
+    online = False
+    while not online:
+        directory.declare_active_modules(
+            server.dht, uids, server.server_info, expiration_time=now() + server.expiration
+        )
+        found = [
+            block.servers.get(peer_id) for block in directory.get_remote_module_infos(server.dht, uids, latest=True)
+        ]
+        online = all(info is not None and info.state == server.server_info.state for info in found)
