@@ -1,4 +1,4 @@
-"""What a user may set: constructor arguments and options of a call, checked."""
+"""Constructor arguments and call options: names, defaults and checks."""
 
 from langchain_petals.configuration.cache_key import OF_ONE_MODEL, identity_of_response_format
 from langchain_petals.configuration.options import CONSTRAINT_OPTIONS, OTHER_NAMES, GenerationOptions, JsonSchema
