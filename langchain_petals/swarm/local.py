@@ -114,7 +114,7 @@ class LocalSwarm:
             order of the blocks, then the replicas.
 
     Raises:
-        InvalidRequestError: An argument cannot be honoured.
+        InvalidRequestError: An argument cannot be used.
         ModelLoadError: The model's config could not be read.
         PetalsNotInstalledError: Petals is missing or mismatched.
         LocalSwarmError: A process ended while starting, or was not ready in time; with the end of its log.
