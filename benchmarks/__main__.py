@@ -24,9 +24,7 @@ if not console.is_terminal:
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    only: Annotated[
-        list[str] | None, typer.Option(help=f"Run only this one: {', '.join(MEASUREMENTS)}.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Run only this one: {', '.join(MEASUREMENTS)}.")] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="One short round of each, to see that it works.")] = False,
 ) -> None:
