@@ -116,27 +116,19 @@ def _is_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> Callabl
     return check
 
 
-def _is_host(value: str) -> bool:
-    return _HOST.fullmatch(value) is not None
-
-
 def _is_port(value: str) -> bool:
     return value.isascii() and value.isdigit() and int(value) <= _LAST_PORT
-
-
-def _is_peer_id(value: str) -> bool:
-    return _PEER_ID.fullmatch(value) is not None
 
 
 _FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 _LAST = ("p2p", "ipfs")
 # The protocols that hivemind 1.1.12's daemon can dial, each with the check of its value; None if it has no value.
-_PROTOCOLS: dict[str, Callable[[str], bool] | None] = {
+_PROTOCOLS: dict[str, Callable[[str], object] | None] = {
     "ip4": _is_ip(ipaddress.IPv4Address),
     "ip6": _is_ip(ipaddress.IPv6Address),
-    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _is_host),
+    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _HOST.fullmatch),
     **dict.fromkeys(("tcp", "udp"), _is_port),
     **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
     "certhash": bool,
-    **dict.fromkeys(_LAST, _is_peer_id),  # ipfs is p2p's old name
+    **dict.fromkeys(_LAST, _PEER_ID.fullmatch),  # ipfs is p2p's old name
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +76,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
             importing.join()
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
-    tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
+    tokens, seconds = map(sum, zip(*answers, strict=True))
     console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
     console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
@@ -110,18 +109,12 @@ def _blocks(server: LocalServer) -> str:
     return f"block {first}" if first == last else f"blocks {first} to {last}"
 
 
-@dataclass(frozen=True)
-class _Answer:
-    tokens: int
-    seconds: float
-
-
-def _ask(console: Console, llm: Petals, question: str) -> _Answer:
-    """Show a question, and its answer while it is generated."""
+def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
+    """Show a question, and its answer while it is generated; return the answer's tokens and seconds."""
     console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
     started, text = time.monotonic(), ""
     for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
         console.print(piece if text else piece.lstrip(), end="", markup=False)
         text += piece
     console.print()
-    return _Answer(llm.get_num_tokens(text), time.monotonic() - started)
+    return llm.get_num_tokens(text), time.monotonic() - started

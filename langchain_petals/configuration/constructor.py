@@ -62,8 +62,7 @@ class ArgumentChecks(HubKeyHolder):
         if not isinstance(values, dict):
             return values
         check_names(values)
-        aliases = {field.alias: name for name, field in cls.model_fields.items() if field.alias}
-        for alias, name in aliases.items():
+        for alias, name in cls._aliases().items():
             if values.get(alias) is not None and values.get(name) is not None:
                 msg = f"{alias} and {name} are given, which are two names of one argument; give it once"
                 raise InvalidRequestError(msg)
@@ -89,13 +88,16 @@ class ArgumentChecks(HubKeyHolder):
         return {**own, "model_kwargs": {**more, **others}}
 
     @classmethod
+    def _aliases(cls) -> dict[str, str]:
+        return {field.alias: name for name, field in cls.model_fields.items() if field.alias}
+
+    @classmethod
     def _argument_names(cls) -> set[str]:
-        return {*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)}
+        return {*cls.model_fields, *cls._aliases()}
 
     @classmethod
     def _can_be_none(cls, argument: str) -> bool:
-        names = {field.alias: name for name, field in cls.model_fields.items()}
-        field = cls.model_fields.get(names.get(argument, argument))
+        field = cls.model_fields.get(cls._aliases().get(argument, argument))
         if field is None:
             return argument not in NAMES
         return field.annotation is Any or type(None) in get_args(field.annotation)

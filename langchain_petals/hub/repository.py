@@ -52,13 +52,8 @@ class Repository(Source):
             ModelLoadError: The files could not be read; the subclass tells why.
             InvalidRequestError: The files do not fit the arguments.
         """
-        arguments: dict[str, Any] = {
-            "revision": self.revision,
-            "cache_dir": self.cache_dir,
-            "local_files_only": self.local_files_only,
-            "trust_remote_code": self.trust_remote_code,
-        }
-        return self._guarded(lambda: load(self.name, token=self._token(), **arguments, **_resuming(), **options))
+        options |= {"trust_remote_code": self.trust_remote_code}
+        return self._guarded(lambda: load(self.name, **self._arguments(), **options))
 
     def weights_format(self) -> dict[str, bool]:
         """Return the argument that makes transformers read safetensors, or pickles if there is nothing else.
@@ -75,6 +70,14 @@ class Repository(Source):
             )
             return {"use_safetensors": False}
         return {}  # transformers reports what is missing
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments that transformers' loaders and huggingface_hub's download have in common."""
+        arguments: dict[str, Any] = {"revision": self.revision, "cache_dir": self.cache_dir, "token": self._token()}
+        arguments["local_files_only"] = self.local_files_only
+        if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES:
+            arguments["resume_download"] = True
+        return arguments
 
     def _token(self) -> str | bool:
         """Return the key for huggingface_hub; False keeps it from searching for one by itself."""
@@ -112,15 +115,7 @@ class Repository(Source):
         """Return the path of a file in the cache; download it if it is not there."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
-        path: str = hf_hub_download(
-            self.name,
-            filename,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            token=self._token(),
-            **_resuming(),
-        )
+        path: str = hf_hub_download(self.name, filename, **self._arguments())
         return path
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
@@ -199,8 +194,3 @@ def stored_key() -> SecretStr | None:
     get_token = getattr(huggingface_hub, "get_token", None) or huggingface_hub.HfFolder.get_token
     found = get_token()
     return checked_key(SecretStr(found)) if found else None
-
-
-def _resuming() -> dict[str, bool]:
-    """Return the argument that lets a download continue an interrupted one."""
-    return {"resume_download": True} if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES else {}
