@@ -6,23 +6,28 @@ import subprocess
 import sys
 
 PROGRAM = """
-import asyncio
+import asyncio, time
 import torch
 from langchain_petals.petals_compat import load_petals
 
 async def compute():
+    matrix = torch.ones(500, 500)
     while True:
-        torch.zeros(10, 10) @ torch.ones(10, 10)
+        matrix @ matrix
         await asyncio.sleep(0)
 
 async def start():
     asyncio.get_running_loop().create_task(compute())
 
+class TakesLong:
+    def __del__(self):
+        time.sleep(0.3)
+
 load_petals().worker.run_coroutine(start())
+interpreter_end = TakesLong()
 """
 
 
 def test_hiveminds_event_loop_does_not_outlive_the_interpreter() -> None:
-    for _ in range(3):  # without an end of its thread, two of three die
-        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
