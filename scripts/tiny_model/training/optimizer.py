@@ -41,10 +41,10 @@ class TinyOptimizer:
             optimizer.zero_grad()
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Return what a checkpoint has to hold."""
+        """Return the states of both optimisers for a checkpoint."""
         return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Go on from a checkpoint."""
+        """Load the states of a checkpoint."""
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
