@@ -32,7 +32,8 @@ _OF_ANOTHER_SERVICE = re.compile(r"\w+_(api|access|secret)_(key|token)(_id)?")
 
 def key_from_environment() -> SecretStr | None:
     """Return the key from the first of `KEY_VARIABLES` that holds one."""
-    return next((found for found in map(_key_in, KEY_VARIABLES) if found is not None), None)
+    values = (os.environ.get(variable, "").strip() for variable in KEY_VARIABLES)
+    return next((SecretStr(value) for value in values if value), None)
 
 
 def checked_key(key: SecretStr) -> SecretStr | None:
@@ -94,8 +95,3 @@ def check_names(arguments: dict[str, Any]) -> None:
 def is_key(name: Any) -> bool:
     """Return whether an argument of this name is a key, the hub's or another service's."""
     return isinstance(name, str) and (name in {KEY_FIELD, *_OTHER_NAMES} or bool(_OF_ANOTHER_SERVICE.fullmatch(name)))
-
-
-def _key_in(variable: str) -> SecretStr | None:
-    value = os.environ.get(variable, "").strip()
-    return SecretStr(value) if value else None

@@ -34,11 +34,7 @@ _SERVER_OPTIONS: dict[str, Any] = {
 
 
 def prepare_petals(work_dir: str) -> None:
-    """Import all that the children need, and change what petals and hivemind do not offer as an option.
-
-    Args:
-        work_dir: Folder for hivemind's sockets.
-    """
+    """Import all that the children need, and change what petals and hivemind do not offer as an option."""
     api = load_petals()
     server = importlib.import_module("petals.server.server")
     importlib.import_module("petals.utils.peft")  # petals imports it, and bitsandbytes, with the first block
@@ -79,11 +75,7 @@ def use_own_locks() -> None:
 
 
 def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
-    """Run a DHT peer without blocks until the process ends.
-
-    Args:
-        report: Called once the peer can be reached, with its `peer_id` and `initial_peers`.
-    """
+    """Run a DHT peer without blocks until the process ends; `report` gets its `peer_id` and `initial_peers`."""
 
     async def run() -> None:
         node = await importlib.import_module("hivemind.dht.node").DHTNode.create(**_P2P_OPTIONS)
@@ -95,13 +87,7 @@ def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
 
 
 def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **options: Any) -> None:
-    """Run a petals server until the process ends.
-
-    Args:
-        report: Called once its blocks can be found and used, with its `peer_id`.
-        hop_delay: Seconds by which messages are delayed in each direction.
-        **options: Options of petals' `Server`.
-    """
+    """Run petals' `Server` until the process ends; `report` gets its `peer_id` once its blocks can be used."""
     options = _SERVER_OPTIONS | _P2P_OPTIONS | options
     if hop_delay:
         port = free_port()
