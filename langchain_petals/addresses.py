@@ -1,6 +1,6 @@
-"""How peers, swarms and adapters are named, checked before anything is sent to them.
+"""Checks of the names of peers, swarms and adapters, before anything is sent to them.
 
-hivemind could check addresses, too, but takes seconds to import, and its daemon reports a wrong one only when it does
+hivemind could check addresses, too, but takes seconds to import, and a wrong address only shows when its daemon does
 not start.
 """
 
@@ -16,7 +16,7 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PEER_FORM = "/ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..."
+_PEER_EXAMPLE = "/ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..."
 _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,60}|ba[a-z2-7]{50,70}")  # base58 multihash, or CID in base32
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _ADAPTER = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -28,11 +28,11 @@ def check_initial_peer(address: str) -> str:
     """Return a multiaddress through which a swarm can be joined.
 
     Raises:
-        InvalidRequestError: It is none; shows the right form.
+        InvalidRequestError: It is not valid; the message shows an example.
     """
     problem = _problem(address)
     if problem:
-        msg = f"initial_peers: {address!r} {problem}; the form is {_PEER_FORM}, or /dns/name/... instead of /ip4/..."
+        msg = f"initial_peers: {address!r} {problem}; the form is {_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
         raise InvalidRequestError(msg)
     return address
 
@@ -41,7 +41,7 @@ def check_peer_id(field: str, peer_id: str) -> str:
     """Return a peer id, as `allowed_servers` and `blocked_servers` take it.
 
     Raises:
-        InvalidRequestError: It is none; names the field and shows the right form.
+        InvalidRequestError: It is not valid; the message names the field and shows an example.
     """
     if not _PEER_ID.fullmatch(peer_id):
         msg = f"{field}: {peer_id!r} is no peer id; the form is 12D3KooW... or Qm..., without the address before it"
@@ -50,10 +50,10 @@ def check_peer_id(field: str, peer_id: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return a `dht_prefix` without the characters that petals puts around it.
+    """Return a `dht_prefix`, which must not hold petals' delimiters.
 
     Raises:
-        InvalidRequestError: It is empty or holds one of them; shows the right form.
+        InvalidRequestError: It is empty or holds a delimiter; the message shows an example.
     """
     if not prefix or not prefix.isprintable() or any(delimiter in prefix for delimiter in _DELIMITERS):
         msg = (
@@ -65,7 +65,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def default_prefix(folder: str) -> str:
-    """Return the `dht_prefix` of a model in a folder, on the servers and here alike, when none is given: its name."""
+    """Return the default `dht_prefix` of a model in a folder, for servers and clients: the folder's name."""
     return re.sub(r"[^\w-]", "-", Path(folder).name)
 
 
@@ -73,7 +73,7 @@ def check_adapter(name: str) -> str:
     """Return the hub name of a LoRA adapter.
 
     Raises:
-        InvalidRequestError: It is no such name; shows the right form.
+        InvalidRequestError: It is not valid; the message shows an example.
     """
     if not _ADAPTER.fullmatch(name):
         msg = f"active_adapter: {name!r} is no name on the hub; the form is artek0chumak/guanaco-65b"
@@ -82,7 +82,7 @@ def check_adapter(name: str) -> str:
 
 
 def _problem(address: str) -> str | None:
-    """Say what is wrong with a peer's multiaddress, in words that go on from it."""
+    """Return what is wrong with a peer's multiaddress, to follow it in a sentence; None if it is valid."""
     root, *parts = address.split("/")
     if root or not parts:
         return "is no multiaddress"
@@ -116,27 +116,19 @@ def _is_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> Callabl
     return check
 
 
-def _is_host(value: str) -> bool:
-    return _HOST.fullmatch(value) is not None
-
-
 def _is_port(value: str) -> bool:
     return value.isascii() and value.isdigit() and int(value) <= _LAST_PORT
 
 
-def _is_peer_id(value: str) -> bool:
-    return _PEER_ID.fullmatch(value) is not None
-
-
 _FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 _LAST = ("p2p", "ipfs")
-# What the peer daemon of hivemind 1.1.12 can dial: each part of an address with the check of its value, if it has one.
-_PROTOCOLS: dict[str, Callable[[str], bool] | None] = {
+# The protocols that hivemind 1.1.12's daemon can dial, each with the check of its value; None if it has no value.
+_PROTOCOLS: dict[str, Callable[[str], object] | None] = {
     "ip4": _is_ip(ipaddress.IPv4Address),
     "ip6": _is_ip(ipaddress.IPv6Address),
-    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _is_host),
+    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _HOST.fullmatch),
     **dict.fromkeys(("tcp", "udp"), _is_port),
     **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
     "certhash": bool,
-    **dict.fromkeys(_LAST, _is_peer_id),  # ipfs is p2p's old name
+    **dict.fromkeys(_LAST, _PEER_ID.fullmatch),  # ipfs is p2p's old name
 }

@@ -10,6 +10,7 @@ Importing this module is cheap; `load_petals` imports torch, transformers, hivem
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -17,6 +18,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -68,6 +70,7 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 )
 
 _PARENT_CHECK_SECONDS = 1.0
+_LOOP_END_SECONDS = 5.0
 
 _loading = threading.Lock()  # of the process, as the imported modules are; held while `load_petals` runs
 
@@ -377,3 +380,20 @@ def shut_down(model: Any) -> None:
     api = load_petals()
     api.worker.run_coroutine(manager.state.p2p.shutdown(), return_future=True)
     manager.dht.shutdown()
+
+
+@atexit.register  # at import: it has to run after the handler that closes idle sessions, which is registered later
+def _stop_event_loop() -> None:
+    """Stop the thread of hivemind's event loop when the program ends.
+
+    It is a daemon thread, and connections that end with the program keep it busy. A thread that is inside torch or
+    uvloop when the interpreter ends aborts the process.
+    """
+    module = sys.modules.get("hivemind.moe.client.remote_expert_worker")
+    worker = None if module is None else module.RemoteExpertWorker
+    if worker is None or worker._event_thread is None or worker._pid != os.getpid():  # noqa: SLF001 - no public way
+        return
+    loop = worker._event_loop_fut.result()  # noqa: SLF001
+    loop.call_soon_threadsafe(loop.stop)
+    worker._event_thread.join(_LOOP_END_SECONDS)  # noqa: SLF001
+    worker._event_thread = None  # noqa: SLF001 - or what comes later would wait for a loop that does not run

@@ -1,4 +1,4 @@
-"""What a call looks like from outside, whichever class it is made on."""
+"""What the calls of both model classes share: threads, tracebacks, log-probabilities."""
 
 from langchain_petals.calls.logprobs import openai_logprobs
 from langchain_petals.calls.off_loop import added_off_loop, begun_off_loop

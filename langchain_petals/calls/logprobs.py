@@ -1,4 +1,4 @@
-"""Log-probabilities in the shape that OpenAI's models made known."""
+"""Log-probabilities in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def openai_logprobs(logprobs: TokenLogprobs, token_text: Callable[[int], str]) -> dict[str, Any]:
-    """Return how likely a token was, and which were likeliest: `token`, `logprob` and `top_logprobs`.
+    """Return a dictionary of `token`, `logprob` and `top_logprobs` (the likeliest tokens at this position).
 
     Args:
-        logprobs: What the engine reports for one token.
-        token_text: Gives the text of a token id.
+        logprobs: The engine's report for one token.
+        token_text: Returns the text of a token id.
     """
     top = [{"token": token_text(token), "logprob": value} for token, value in logprobs.top]
     return {"token": token_text(logprobs.token), "logprob": logprobs.logprob, "top_logprobs": top}

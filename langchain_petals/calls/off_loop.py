@@ -1,4 +1,4 @@
-"""What may take long is kept off the event loop: loading, rendering, tokenizing, compiling grammars."""
+"""Keep slow work off the event loop: loading, rendering, tokenizing, compiling grammars."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ async def begun_off_loop(
 ) -> Sequence[_Begun]:
     """Begin generations on another thread.
 
-    A thread cannot be interrupted: when the task is cancelled meanwhile, what the thread begins is cancelled as soon as
-    it has.
+    A thread cannot be interrupted. If the task is cancelled meanwhile, the generations are cancelled once they have
+    begun.
 
     Args:
-        begin: Begins them.
-        cancel: Cancels one of them.
-        expecting: Holds meanwhile; see `Engine.expecting`.
+        begin: Begins the generations.
+        cancel: Cancels one generation.
+        expecting: Context that is entered meanwhile; see `Engine.expecting`.
     """
     outcome: Future[Sequence[_Begun]] = Future()
 
@@ -49,17 +49,19 @@ async def begun_off_loop(
 
 
 class _Answer(Protocol[_Chunk_co]):
-    """What pieces come together in."""
+    """Joins pieces to an answer."""
 
     def add(self, piece: Piece) -> _Chunk_co:
-        """Take a piece; return what it adds."""
+        """Add a piece; return the chunk for it."""
 
 
 async def added_off_loop(answer: _Answer[_Chunk_co], piece: Piece) -> _Chunk_co:
-    """Add a piece to an answer; the last one on another thread: what the whole is worth takes longer to find out.
+    """Add a piece to an answer, and return the chunk for it.
+
+    The last piece is added on another thread, since the complete answer is checked then, which takes longer.
 
     Args:
-        answer: Takes the piece.
-        piece: What one step brought.
+        answer: Joins the pieces.
+        piece: The result of one step.
     """
     return answer.add(piece) if piece.finish_reason is None else await run_in_executor(None, answer.add, piece)

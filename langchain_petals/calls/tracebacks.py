@@ -1,8 +1,7 @@
-"""Errors without the frames that they came through.
+"""Errors without the frames that they passed through.
 
-Most frames between a call and what went wrong are of the engine's threads, of pydantic, jinja2 or hivemind, and say
-nothing to whoever made the call. The text of each `PetalsError` says what happened. Errors of other types are faults of
-the program, and keep all they have.
+Most frames between a call and its error belong to the engine's threads, pydantic, jinja2 or hivemind, and do not help
+the caller. The text of each `PetalsError` says what happened. Errors of other types are bugs, and keep all frames.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 def without_frames(error: _Error) -> _Error:
-    """Return an error like another one, with neither frames nor causes; these are logged at level DEBUG.
+    """Return a copy of an error without frames and causes, which are logged at level DEBUG.
 
-    It is another object, since several calls may wait for the one that ended a session, each with frames of its own.
-    Only of a package that cannot be imported the cause is kept: its frames show which one is at fault.
+    It is a copy, since the error of a session may end several calls, and each adds its own frames. The cause of a
+    `PetalsNotInstalledError` is kept, since its frames show which package cannot be imported.
     """
     logger.debug("%s came from here:", type(error).__name__, exc_info=error)
     plain = copy.copy(error)
@@ -39,7 +38,7 @@ def without_frames(error: _Error) -> _Error:
 
 
 def short_traceback(function: _Function) -> _Function:
-    """Let a function, a generator or an async one of these raise each `PetalsError` from one frame only."""
+    """Decorate a function or generator, async or not: each `PetalsError` that it raises has one frame only."""
     if inspect.isasyncgenfunction(function):
         wrapper: Any = _async_generator(function)
     elif inspect.iscoroutinefunction(function):
@@ -53,8 +52,8 @@ def short_traceback(function: _Function) -> _Function:
     return shortened
 
 
-# Each raises outside of its `except`, where Python would hang the long one on the short one as its context, and lets go
-# of it, since the frame that raises it is part of its traceback.
+# Each wrapper raises the short error outside of `except`, where Python would set the long one as its context. It then
+# deletes its variable: the error's traceback holds the frame, so there would be a cycle.
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""What a user may set: constructor arguments and options of a call, checked."""
+"""Constructor arguments and call options: names, defaults and checks."""
 
 from langchain_petals.configuration.cache_key import OF_ONE_MODEL
 from langchain_petals.configuration.chat_parameters import ChatParameters

@@ -1,4 +1,4 @@
-"""The hub's key as a field that stays out of everything that is written down."""
+"""The hub's key as a field that is never written down."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
 
 
 class HubKeyHolder(Serializable):
-    """A model with the hub's key among its fields.
+    """A pydantic model with the hub's key as a field.
 
-    The key is in no repr, dump or pickle. Copies have it. What was pickled takes it from the environment again.
+    No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
     """
 
     huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
     """Key for gated or private models on the hub.
 
-    `api_key` is another name for it. None stands for the one in HUGGINGFACE_API_KEY, HF_TOKEN or
-    HUGGINGFACEHUB_API_TOKEN; without them, the one that `huggingface-cli login` has stored."""
+    `api_key` is another name for it. None takes the key from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN,
+    or else the one that `huggingface-cli login` has stored."""
 
     @field_validator(KEY_FIELD)
     @classmethod
@@ -29,7 +29,7 @@ class HubKeyHolder(Serializable):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Fields that LangChain's serialisation replaces by the names of these variables."""
+        """Fields for which LangChain's serialization writes the name of an environment variable."""
         return {KEY_FIELD: "HF_TOKEN"}
 
     def __getstate__(self) -> dict[Any, Any]:

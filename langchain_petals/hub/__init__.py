@@ -1,4 +1,4 @@
-"""The model hub: its key, a model's files, and what it means when they cannot be had.
+"""The model hub: its key, a model's files, and the errors when they cannot be read.
 
 Nothing here knows LangChain or torch; `huggingface_hub` and `transformers` are imported on first use.
 """

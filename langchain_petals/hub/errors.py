@@ -1,4 +1,4 @@
-"""What it means when a model's files cannot be had, in the words of `errors.py`, and never with the key in them."""
+"""Translates errors of transformers and huggingface_hub to this package's; no text holds the key."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
 def translated(error: Exception, source: Source) -> PetalsError | None:
-    """Return the error that tells the user what to do about one of transformers' or huggingface_hub's.
-
-    None if it does not tell whether the hub had to do with it.
-    """
+    """Return the error that tells the user what to do; None if the original does not show whether the hub caused it."""
     case = _Case(error, source)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return case.misfit()
@@ -40,28 +37,28 @@ def translated(error: Exception, source: Source) -> PetalsError | None:
 
 
 def unexplained(error: Exception, source: Source) -> PetalsError:
-    """Return the error for one that the hub has nothing to do with."""
+    """Return the error for one that the hub did not cause."""
     return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
 def stems_from(error: BaseException, *names: str) -> bool:
-    """Tell whether an error or one of its causes is of a class, or a subclass of one, with one of these names.
+    """Return whether an error or one of its causes is an instance of a class with one of these names.
 
-    By name, as huggingface_hub has moved these classes around.
+    Classes are compared by name, since huggingface_hub has moved them between modules.
     """
     return any(each.__name__ in names for link in chain(error) for each in type(link).__mro__)
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return an error, its cause and context, those of these, and so on."""
+    """Return an error with all its direct and indirect causes and contexts."""
     found = [error]
-    for link in found:  # which grows
+    for link in found:  # the loop makes it grow
         found += [each for each in (link.__cause__, link.__context__) if each is not None and each not in found]
     return list(dict.fromkeys(found))
 
 
 class _Case:
-    """One failure of one source."""
+    """One failure to read a source, and the error for each kind of reason."""
 
     def __init__(self, error: Exception, source: Source) -> None:
         self._error, self._source, self._name = error, source, source.name
@@ -70,7 +67,7 @@ class _Case:
         self.said = _without_advice(source.censored(str(error)))
 
     def misfit(self) -> PetalsError:
-        """Explain files, or a name, that do not fit the arguments."""
+        """Return the error for files or a name that do not fit the arguments."""
         name = self._name
         if stems_from(self._error, "HFValidationError"):
             return InvalidRequestError(
@@ -84,7 +81,7 @@ class _Case:
         return InvalidRequestError(f"Could not load {name!r}: {self.said}")
 
     def refusal(self) -> PetalsError | None:
-        """Explain an answer of the hub, if there was one."""
+        """Return the error for the hub's answer; None if it gave none, or failed itself."""
         name, key = self._name, self._source.key
         if stems_from(self._error, "GatedRepoError"):
             return self._without_access()
@@ -108,7 +105,7 @@ class _Case:
         return None
 
     def absence(self) -> PetalsError | None:
-        """Explain files that neither the cache nor the hub gave."""
+        """Return the error for files that neither the cache nor the hub has given, or None."""
         name, cache = self._name, self._source.cache_dir
         if self._source.local_files_only:
             return ModelLoadError(
@@ -137,7 +134,7 @@ class _Case:
         )
 
     def _origin(self) -> str:
-        """Say where the key came from, in words that go on from "the key that was sent"."""
+        """Return where the key came from, to follow "the key that was sent"."""
         key = self._source.key
         for name in KEY_VARIABLES:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
@@ -152,7 +149,7 @@ class _Case:
 
 
 def _without_advice(text: str) -> str:
-    """Leave out the sentences in which transformers names an address on the hub: it does so for a folder, too."""
+    """Drop the sentences in which transformers names an address on the hub, which it does even for a folder."""
     sentences = _SENTENCE_ENDS.split(text.strip())
     return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
 

@@ -1,11 +1,11 @@
-"""A model's files: the key that opens them, where they come from, and what it means when they cannot be had.
+"""Reads a model's files from a folder, the cache or the hub.
 
-The first file, the config, tells the commit, and everything after is read at that commit: config, tokenizer and weights
-belong together, and what is in the cache costs no further question. As huggingface_hub does, what is in the cache is
-used when the hub does not answer, or refuses.
+The first file, the config, gives the commit, and all other files are read at that commit. So config, tokenizer and
+weights belong together, and cached files need no further request. As in huggingface_hub, the cache is used when the hub
+does not answer, or refuses.
 
-The key is a `SecretStr` until the moment of a call, and every error leaves this module without the frames it came
-through: the local variables of transformers and huggingface_hub hold the key, and tools that report errors show them.
+The key is a `SecretStr` until the moment of a call. All errors leave this module without their frames, since local
+variables of transformers and huggingface_hub hold the key, and error reporting tools show them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RESUMES = Version("0.23")  # the release of huggingface_hub that resumes by itself
+_RESUMES = Version("0.23")  # the first huggingface_hub that resumes downloads by itself
 _CONFIG = "config.json"
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -39,7 +39,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 @dataclass(frozen=True)
 class Repository(Source):
-    """The files of one model, as transformers' loaders read them."""
+    """Reads the files of one model with transformers' loaders."""
 
     def read(self, load: Callable[..., Any], **options: Any) -> Any:
         """Call one of transformers' loaders for this repository.
@@ -49,21 +49,16 @@ class Repository(Source):
             **options: More keyword arguments for it.
 
         Raises:
-            ModelLoadError: The files could not be had; the subclass tells why.
+            ModelLoadError: The files could not be read; the subclass tells why.
             InvalidRequestError: The files do not fit the arguments.
         """
-        arguments: dict[str, Any] = {
-            "revision": self.revision,
-            "cache_dir": self.cache_dir,
-            "local_files_only": self.local_files_only,
-            "trust_remote_code": self.trust_remote_code,
-        }
-        return self._guarded(lambda: load(self.name, token=self._token(), **arguments, **_resuming(), **options))
+        options |= {"trust_remote_code": self.trust_remote_code}
+        return self._guarded(lambda: load(self.name, **self._arguments(), **options))
 
     def weights_format(self) -> dict[str, bool]:
-        """Return the argument that makes transformers read safetensors, or pickles where there is nothing else.
+        """Return the argument that makes transformers read safetensors, or pickles if there is nothing else.
 
-        A pickle is a program. PyTorch runs no code from it any more, but a file that cannot hold code is better.
+        A pickle can hold code. PyTorch does not run it any more, but a file that cannot hold code is safer.
         """
         if any(map(self._has, SAFETENSORS)):
             return {"use_safetensors": True}
@@ -74,14 +69,22 @@ class Repository(Source):
                 stacklevel=2,
             )
             return {"use_safetensors": False}
-        return {}  # transformers says what is missing
+        return {}  # transformers reports what is missing
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments that transformers' loaders and huggingface_hub's download have in common."""
+        arguments: dict[str, Any] = {"revision": self.revision, "cache_dir": self.cache_dir, "token": self._token()}
+        arguments["local_files_only"] = self.local_files_only
+        if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES:
+            arguments["resume_download"] = True
+        return arguments
 
     def _token(self) -> str | bool:
-        """Return what huggingface_hub takes for a key. False keeps it from looking for another one by itself."""
+        """Return the key for huggingface_hub; False keeps it from searching for one by itself."""
         return self.key.get_secret_value() if self.key else False
 
     def located(self) -> Repository:
-        """Return the repository at the commit that its revision stands for."""
+        """Return the repository at the commit that its revision names."""
         config = self._guarded(lambda: self._download(_CONFIG))
         return replace(self, revision=Path(config).parent.name)
 
@@ -102,46 +105,38 @@ class Repository(Source):
             self._download(filename)
         except LocalEntryNotFoundError:
             if not self.local_files_only:
-                raise  # the hub could not be asked
+                raise  # the hub could not be reached
             return False
         except EntryNotFoundError:
             return False
         return True
 
     def _download(self, filename: str) -> str:
-        """Return the path of a file in the cache, after downloading it if need be."""
+        """Return the path of a file in the cache; download it if it is not there."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
-        path: str = hf_hub_download(
-            self.name,
-            filename,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            token=self._token(),
-            **_resuming(),
-        )
+        path: str = hf_hub_download(self.name, filename, **self._arguments())
         return path
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except BaseException as error:  # noqa: BLE001 - raised below, where no frame of the call hangs on it
+        except BaseException as error:  # noqa: BLE001 - raised below, without the frames of the call
             problem = self._explained(error)
         raise problem
 
     def _explained(self, error: BaseException) -> BaseException:
-        """Return the error to raise for one that a loader raised, and cut off what hangs on it."""
+        """Return the error to raise for a loader's error, without frames."""
         logger.debug("Reading %r failed:\n%s", self.name, self.censored("".join(traceback.format_exception(error))))
         explained = error
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, PetalsError):
-            explained = translated(error, self) or self._doubt() or unexplained(error, self)
+            explained = translated(error, self) or self._error_of_hub() or unexplained(error, self)
         for each in chain(explained):
             each.__traceback__ = None
         return explained
 
-    def _doubt(self) -> PetalsError | None:
-        """Ask the hub whether it is to be had: transformers swallows why it found no file of a tokenizer."""
+    def _error_of_hub(self) -> PetalsError | None:
+        """Ask the hub for its own error, since transformers hides why it found no file of a tokenizer."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - heavy
 
         try:
@@ -160,18 +155,18 @@ def find(
     trust_remote_code: bool = False,
     key: SecretStr | None = None,
 ) -> Repository:
-    """Return a model's repository at the commit that the hub, or without it the cache, names.
+    """Return a model's repository at the commit that the hub names, or the cache if the hub does not answer.
 
     Args:
         name: Folder or hub name.
         revision: Commit, branch or tag; None for the main branch.
         cache_dir: Folder for downloaded files; None for transformers' own.
-        local_files_only: Read the cache and ask nobody.
-        trust_remote_code: Let code from the repository run in this process.
+        local_files_only: Read the cache and send no request.
+        trust_remote_code: Allow code from the repository to run in this process.
         key: The hub's key; None for the one that huggingface_hub has stored, if any.
 
     Raises:
-        ModelLoadError: The model's config could not be had; the subclass tells why.
+        ModelLoadError: The model's config could not be read; the subclass tells why.
         InvalidRequestError: `name` is neither a folder nor a possible hub name.
     """
     if Path(name).is_dir():
@@ -190,17 +185,12 @@ def find(
 
 
 def stored_key() -> SecretStr | None:
-    """Return the key that `huggingface-cli login` has written down, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids."""
+    """Return the key that `huggingface-cli login` has stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set."""
     import huggingface_hub  # noqa: PLC0415 - heavy
 
     if huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         return None
-    # huggingface_hub 0.17, and what replaced it in 0.20
+    # get_token exists since huggingface_hub 0.20, HfFolder before
     get_token = getattr(huggingface_hub, "get_token", None) or huggingface_hub.HfFolder.get_token
     found = get_token()
     return checked_key(SecretStr(found)) if found else None
-
-
-def _resuming() -> dict[str, bool]:
-    """Return the argument that lets a download go on where an earlier one broke off."""
-    return {"resume_download": True} if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES else {}

@@ -1,4 +1,4 @@
-"""Where a model's files are, and the key that opens them."""
+"""The place of a model's files, and the key for them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the files of one model are: a folder, or a repository of the hub at one commit.
+    """The place of one model's files: a folder, or a repository of the hub.
 
     Attributes:
         name: Folder or hub name.
         revision: Commit, branch or tag; None for the main branch.
-        cache_dir: Folder that holds, or gets, downloaded files.
-        local_files_only: Whether to read the cache and ask nobody.
+        cache_dir: Folder for downloaded files.
+        local_files_only: Whether to read the cache and send no request.
         trust_remote_code: Whether code from the repository may run in this process.
-        key: Opens gated and private repositories.
+        key: The hub's key, for gated and private repositories.
     """
 
     name: str
@@ -30,5 +30,5 @@ class Source:
     key: SecretStr | None = field(default=None, repr=False)
 
     def censored(self, text: str) -> str:
-        """Return a text without the key."""
+        """Return a text with the key replaced by asterisks."""
         return text.replace(self.key.get_secret_value(), "**********") if self.key else text

@@ -1,4 +1,4 @@
-"""A TCP proxy that holds everything up for a while, so that a swarm on one machine feels like one on many."""
+"""A TCP proxy that delays all data, so that a swarm on one machine behaves like one on many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHUNK = 2**16
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on right now."""
+    """Return a port of the loopback interface that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -24,7 +24,7 @@ def start_delaying_proxy(target: int, delay: float) -> int:
 
     Args:
         target: Port to forward to.
-        delay: Seconds by which data is held up, in both directions. Throughput is not limited.
+        delay: Seconds by which data is delayed in each direction. Throughput is not limited.
 
     Returns:
         The port to connect to.
@@ -51,7 +51,7 @@ async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-    """Copy one direction; what is on its way does not keep later data from setting out."""
+    """Copy one direction; data on the way does not hold up later data."""
     loop = asyncio.get_running_loop()
     on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 

@@ -1,4 +1,4 @@
-"""LocalSwarm: a whole Petals swarm in processes on this machine."""
+"""LocalSwarm: a complete Petals swarm in processes on this machine."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class LocalServer:
     Attributes:
         pid: Process id; also the id of the process group that holds all of the server's processes.
         peer_id: The name by which the swarm knows the server, for `allowed_servers` and the like.
-        blocks: Which of the model's blocks it holds.
-        log_path: Where its log goes.
+        blocks: Indices of the model's blocks that it holds.
+        log_path: File of its log.
     """
 
     def __init__(self, name: str, blocks: range, peer_id: str, supervisor: SupervisorLink) -> None:
@@ -62,8 +62,8 @@ class LocalServer:
     def kill(self) -> None:
         """End the server as a power cut would, and return when all of its processes are gone.
 
-        Nobody is told: the swarm's directory lists the server for up to two more minutes, and a client finds
-        out by failing. Killing a dead server does nothing.
+        The swarm is not told: its DHT lists the server for up to two more minutes, and clients notice when their
+        requests fail. Killing a dead server does nothing.
 
         Raises:
             LocalSwarmError: The server is still there after 5 s.
@@ -76,11 +76,11 @@ class LocalServer:
 
 
 class LocalSwarm:
-    r"""A Petals swarm in processes on this machine, gone without a trace when it is closed.
+    r"""A Petals swarm in processes on this machine, which leaves nothing behind when it is closed.
 
-    The servers are petals' own, on the CPU, reachable from this machine only. They start in the constructor,
-    which returns when every block can be found and used. Nothing survives `close()`, the end of the `with`
-    block, Ctrl-C, or the end of this process, however it ends.
+    The servers are petals' own, run on the CPU, and can be reached from this machine only. The constructor starts them,
+    and returns when every block can be found and used. No process and no file survives `close()`, the end of the `with`
+    block, Ctrl-C, or the end of this process in any way.
 
     Example:
         .. code-block:: python
@@ -94,28 +94,27 @@ class LocalSwarm:
 
     Args:
         model: A folder with `config.json` and weights, or a name on the Hugging Face hub (the key for a gated
-            model is read from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN). Defaults to a small
-            model that comes with this package.
-        servers: How many servers to spread the model's blocks over, as evenly as possible.
-        replicas: How many servers shall hold each span of blocks; `servers * replicas` are started.
+            model is read from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN). Defaults to the small
+            model that this package contains.
+        servers: Number of servers over which the model's blocks are spread as evenly as possible.
+        replicas: Number of servers that hold each span of blocks; `servers * replicas` are started.
         dht_prefix: The name under which the blocks are announced; without "." and " ". Defaults to the last
             part of the model's name.
-        initial_peers: Addresses of a swarm to join, which may hold other models; by default this is a swarm of its
-            own.
-        startup_timeout: Seconds that starting the swarm may take; as many again for each `add_server`.
-        log_dir: Folder for the processes' logs, which stays. By default a temporary one that `close` removes.
-        hop_delay: Seconds by which each message to a server, and each from it, is held up, to see how a program
-            behaves over a real network.
+        initial_peers: Addresses of a swarm to join, which may hold other models; by default a new swarm is made.
+        startup_timeout: Seconds that starting the swarm may take, and also the limit of each `add_server`.
+        log_dir: Folder for the processes' logs, which is kept. By default a temporary one that `close` removes.
+        hop_delay: Seconds by which each message to and from a server is delayed, to see how a program behaves over a
+            real network.
 
     Attributes:
         model: The model's folder or hub name.
         dht_prefix: The name under which its blocks are announced.
         initial_peers: Addresses through which to join the swarm.
-        servers: Its servers in the order of their start, dead ones included: first those that hold the model
-            once, by block, then their replicas.
+        servers: Its servers in the order of their start, dead ones included: first one copy of the model in the
+            order of the blocks, then the replicas.
 
     Raises:
-        InvalidRequestError: An argument cannot be honoured.
+        InvalidRequestError: An argument cannot be used.
         ModelLoadError: The model's config could not be read.
         PetalsNotInstalledError: Petals is missing or mismatched.
         LocalSwarmError: A process ended while starting, or was not ready in time; with the end of its log.
@@ -182,7 +181,7 @@ class LocalSwarm:
         """Start one more server, and return it when its blocks can be found and used.
 
         Args:
-            blocks: The span that it shall hold: `range(2, 4)`, `(2, 4)` or "2:4" for blocks 2 and 3.
+            blocks: The span to hold: `range(2, 4)`, `(2, 4)` or "2:4" for blocks 2 and 3.
 
         Raises:
             InvalidRequestError: The model has no such span.
@@ -233,7 +232,7 @@ class LocalSwarm:
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
                 hop_delay=self._hop_delay,
-                # over the socket: command lines and environments can be read by others
+                # over the socket, since other users can read command lines and environments
                 token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
@@ -243,7 +242,7 @@ class LocalSwarm:
         return new
 
     def _wait_ready(self, roles: dict[str, str], deadline: float) -> dict[str, Any]:
-        """Return what the named processes report when they are ready; on a failure, end them."""
+        """Return the reports of the named processes when they are ready; on a failure, end them."""
         try:
             return self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
         except BaseException:
@@ -274,7 +273,7 @@ def _resolve_model(model: str | os.PathLike[str]) -> str:
 
 
 def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
-    """Return how many blocks the model has, and how many tokens its context (None if that is unlimited)."""
+    """Return the number of the model's blocks, and of its context's tokens (None if unlimited)."""
     config = _config_in(Path(model)) if Path(model).is_dir() else _config_on_hub(model, key)
     blocks = config.get("num_hidden_layers") or config.get("n_layer")
     if not isinstance(blocks, int):
@@ -301,7 +300,7 @@ def _config_on_hub(model: str, key: SecretStr | None) -> dict[str, Any]:
 
 
 def _split(blocks: range, parts: int) -> list[range]:
-    """Cut into contiguous parts whose lengths differ by one at most."""
+    """Split blocks into contiguous parts whose lengths differ by at most one."""
     borders = [len(blocks) * part // parts for part in range(parts + 1)]
     return [blocks[start:end] for start, end in pairwise(borders)]
 

@@ -1,4 +1,4 @@
-"""The program's end of the supervisor, the process that starts and ends all others of a local swarm; see `server`."""
+"""The program's connection to the supervisor of its local swarm."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on
 
 
 class SupervisorLink:
-    """This process's end of the supervisor, the process that starts and ends all others; see `swarm.server`.
+    """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
 
     Args:
-        log_dir: Folder for logs that shall stay, or None.
+        log_dir: Folder for logs to keep; None for temporary ones.
 
     Attributes:
         pids: Process ids of the children by name.
@@ -56,18 +56,18 @@ class SupervisorLink:
         self.pids: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._codes: dict[str, int] = {}
-        self._stopped: str | None = None  # why there is nobody to take orders
+        self._stopped: str | None = None  # why the supervisor takes no orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
         with theirs, self.log_path("supervisor").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "langchain_petals.swarm.server"],
+                [sys.executable, "-m", "langchain_petals.swarm.supervisor"],
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,
                 env=_environment() | {"TMPDIR": self._work_dir},
-                cwd=self._work_dir,  # from which -m imports first: the program's folder may hold anything
-                start_new_session=True,  # Ctrl-C in the terminal is for the program, which ends the swarm
+                cwd=self._work_dir,  # -m imports from here first, and the program's folder may hold anything
+                start_new_session=True,  # Ctrl-C in the terminal must reach the program only, which then ends the swarm
             )
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
@@ -75,15 +75,15 @@ class SupervisorLink:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process started the supervisor, and is no fork of the one that did."""
+        """Whether this process itself started the supervisor, and not the process that it was forked from."""
         return os.getpid() == self._owner
 
     def log_path(self, name: str) -> Path:
-        """Return where a process's log goes."""
+        """Return the path of a process's log."""
         return self._log_dir / f"{name}.log"
 
     def start(self, name: str, **order: Any) -> None:
-        """Order a new process; `wait_ready` tells how it went."""
+        """Order a new process; `wait_ready` waits for its report."""
         self.log_path(name).unlink(missing_ok=True)
         self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
 
@@ -91,9 +91,9 @@ class SupervisorLink:
         """Return the reports of all named processes.
 
         Args:
-            roles: The processes' names, and what to call them in an error.
-            deadline: When to give up, by `time.monotonic()`.
-            timeout: Seconds that led to the deadline, for the error.
+            roles: The processes' names, each with its description for errors.
+            deadline: When to stop waiting, by `time.monotonic()`.
+            timeout: Seconds of the whole wait, for the error.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
@@ -115,7 +115,7 @@ class SupervisorLink:
             return {name: self._reports[name] for name in roles}
 
     def is_gone(self, name: str) -> bool:
-        """Tell whether a process that was ready has ended."""
+        """Return whether a process that was ready has ended."""
         if name in self._codes:
             return True
         return self._stopped is not None and not _is_running(self.pids[name])
@@ -159,7 +159,7 @@ class SupervisorLink:
             shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def _end_survivors(self) -> None:
-        """End the children of a supervisor that was killed; they do so by themselves, but not at once."""
+        """End the children of a supervisor that was killed; by themselves they would end some time later."""
         survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
         for survivor in survivors:
             with suppress(ProcessLookupError, PermissionError):
@@ -167,11 +167,11 @@ class SupervisorLink:
         psutil.wait_procs(survivors, _GRACE_SECONDS)
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._changed, suppress(OSError):  # the listener finds out, and why
+        with self._changed, suppress(OSError):  # the listener notices the end, and notes its reason
             self._connection.send(message)
 
     def _listen(self) -> None:
-        """Note what the supervisor tells, until it ends."""
+        """Record the supervisor's events until it ends."""
         with suppress(EOFError, OSError):
             while True:
                 event = self._connection.recv()
@@ -187,11 +187,11 @@ class SupervisorLink:
                     self._changed.notify_all()
         code = self._process.wait()
         with self._changed:
-            self._stopped = self._stopped or f"The process that keeps the servers {_ending(code)}."
+            self._stopped = self._stopped or f"The supervisor of the servers {_ending(code)}."
             self._changed.notify_all()
 
     def _describe(self, name: str, problem: str) -> str:
-        """Add the end of a process's log to what is wrong with the process."""
+        """Return a description of a process's problem with the end of its log."""
         path, lines = self.log_path(name), []
         with suppress(FileNotFoundError):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
@@ -220,13 +220,13 @@ def _is_running(pid: int) -> bool:
 def _environment() -> dict[str, str]:
     """Return the supervisor's environment variables."""
     environment = {
-        # Others can list it: the key goes over the socket to the servers that need it.
+        # Other users can list it, so the key goes over the socket to the servers that need it.
         **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
         "TOKENIZERS_PARALLELISM": "false",
     }
-    # This package may have been found elsewhere than in site-packages; the supervisor must find it, too.
+    # The supervisor must find this package, too, which may lie outside of site-packages.
     folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

@@ -103,7 +103,7 @@ def test_a_dropped_stream_closes_its_session(swarm: LocalSwarm) -> None:
     llm = _greedy(swarm)
     free_caches(llm, swarm)
     with held_before_step(5) as wait_until_held:
-        stream = llm.stream(PROMPT)
+        stream: Any = llm.stream(PROMPT)
         next(stream)
         wait_until_held()
         assert all(tokens_in_use(llm, swarm))
@@ -133,7 +133,7 @@ def test_a_deadline_ends_the_call_and_closes_its_session(swarm: LocalSwarm, monk
     llm = _greedy(swarm, timeout=1000)
     free_caches(llm, swarm)
     with held_before_step(5) as wait_until_held:
-        stream = llm.stream(PROMPT)
+        stream: Any = llm.stream(PROMPT)
         next(stream)
         wait_until_held()
         assert all(tokens_in_use(llm, swarm))

@@ -236,7 +236,7 @@ def test_fields_have_the_names_of_other_chat_models() -> None:
     assert (chat.model, chat.model_name, chat.max_tokens) == ("a/b", "a/b", 7)
     assert ChatPetals(model="a/b", max_tokens=7).max_new_tokens == 7
     with pytest.raises(ValueError, match="model"):
-        ChatPetals()  # type: ignore[call-arg]
+        ChatPetals()
 
 
 def test_traces_contain_the_parameters_of_a_call() -> None:
@@ -267,7 +267,7 @@ def test_the_profile_has_the_limit(
     chat.get_token_ids("x")
     assert chat.profile["max_input_tokens"] == 4096
     assert chat.profile["image_inputs"] is False
-    assert ChatPetals(model=tiny_tokenizer.name_or_path).profile["max_input_tokens"] == 4096  # type: ignore[index]
+    assert ChatPetals(model=tiny_tokenizer.name_or_path).profile["max_input_tokens"] == 4096
     assert ChatPetals(model="a/b", profile={"max_input_tokens": 5}).profile == {"max_input_tokens": 5}
 
 

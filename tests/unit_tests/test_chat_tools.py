@@ -77,7 +77,8 @@ def test_a_forced_call_fits_its_schema(make_chat: Callable[..., ChatPetals], too
     assert answer.tool_calls
     assert answer.response_metadata["finish_reason"] in ("tool_calls", "length")  # some never stop calling
     for call in answer.tool_calls:
-        schema = {"add": RunnableLambda(add), "paint": paint}[call["name"]].get_input_jsonschema()
+        tools: dict[str, Any] = {"add": RunnableLambda(add), "paint": paint}
+        schema = tools[call["name"]].get_input_jsonschema()
         if call["name"] == "add":
             assert set(call["args"]) == {"a", "b"}
             assert all(isinstance(value, int) for value in call["args"].values())
@@ -100,10 +101,10 @@ def test_a_named_tool_is_called(make_chat: Callable[..., ChatPetals], choice: An
 def test_streamed_parts_make_the_same_calls(make_chat: Callable[..., ChatPetals], tool_format: str) -> None:
     chat = make_chat(tool_format=tool_format, temperature=0).bind_tools([add, paint], tool_choice="any")
     whole = chat.invoke(QUESTION)
-    chunks = list(chat.stream(QUESTION))
+    chunks: list[Any] = list(chat.stream(QUESTION))
     assert max(len(chunk.tool_call_chunks) for chunk in chunks) == 1
     assert len([chunk for chunk in chunks if chunk.tool_call_chunks]) > 2, "arguments come as they are decoded"
-    joined = chunks[0]
+    joined: Any = chunks[0]
     for chunk in chunks[1:]:
         joined += chunk
     calls = [[(call["name"], call["args"]) for call in message.tool_calls] for message in (joined, whole)]

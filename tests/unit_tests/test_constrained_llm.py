@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from langchain_petals import Petals
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.schemas.object_schema import closed, closed_schema_of
+from langchain_petals.schemas import closed, closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

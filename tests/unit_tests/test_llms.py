@@ -64,7 +64,7 @@ class Listener(BaseCallbackHandler):
         self.results: list[LLMResult] = []
         self.errors: list[BaseException] = []
 
-    def on_llm_new_token(self, token: str, *, chunk: GenerationChunk, **_: Any) -> None:
+    def on_llm_new_token(self, token: str, *, chunk: GenerationChunk, **_: Any) -> None:  # type: ignore[override]
         self.tokens.append(token)
         self.chunks.append(chunk)
 
@@ -81,7 +81,7 @@ class AsyncListener(AsyncCallbackHandler):
     def __init__(self) -> None:
         self.tokens: list[str] = []
 
-    async def on_llm_new_token(self, token: str, **_: Any) -> None:
+    async def on_llm_new_token(self, token: str, **_: Any) -> None:  # type: ignore[override]
         self.tokens.append(token)
 
 
@@ -130,7 +130,7 @@ async def test_abatch_as_completed_returns_the_answers(llm: Petals, expected: di
 def test_batches_as_completed_run_together(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(session_cache=0, batch_window=60_000, max_batch_size=16, max_new_tokens=1)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
 
     async def ask(runnable: Any) -> list[tuple[int, str]]:
         return [each async for each in runnable.abatch_as_completed(["ab"] * 16)]
@@ -179,7 +179,7 @@ def test_transform_returns_the_answer(llm: Petals, expected: dict[str, str]) -> 
 @pytest.mark.filterwarnings("ignore:astream_log is deprecated")
 async def test_astream_log_contains_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     patches = [patch async for patch in llm.astream_log(PROMPTS[0])]
-    final = patches[0]
+    final: Any = patches[0]
     for patch in patches[1:]:
         final += patch
     assert final.state["final_output"] == expected[PROMPTS[0]]
@@ -220,7 +220,7 @@ def failing(petals_llm: Callable[..., Petals], failures: int) -> Petals:
             raise SwarmUnreachableError(msg)
         return ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows)
 
-    llm._engine = ScriptedEngine(llm.tokenizer, open_session)  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, open_session)
     return llm
 
 
@@ -393,7 +393,7 @@ class Gate:
         self.session = ScriptedSession(
             [[*b"Hi"]], [[*b"abcdefghij"]], before_step=lambda _: self._open.acquire(timeout=30)
         )
-        llm._engine = ScriptedEngine(llm.tokenizer, lambda _: self.session)  # type: ignore[assignment]
+        llm._engine = ScriptedEngine(llm.tokenizer, lambda _: self.session)
 
     def let(self, steps: int) -> None:
         self._open.release(steps)
@@ -499,7 +499,7 @@ def test_the_type_is_that_of_the_class_that_it_replaces(community: Any) -> None:
 def test_cached_answer_is_not_generated_again(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(cache=InMemoryCache(), max_new_tokens=2)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
     assert [llm.invoke("Hi"), llm.invoke("Hi"), llm.invoke("Hi", stop=["o"])] == ["yo", "yo", "y"]
     assert len(engine.opened) == 2
 

@@ -103,8 +103,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 @by_all_ways
 @both
-async def test_prompts_and_forms_are_made_on_another_thread(
-    model_class: type[Petals],
+async def test_prompts_and_constraints_are_prepared_on_another_thread(
+    model_class: Any,
     way: Way,
     watch: Watch,
     tiny_model: LlamaForCausalLM,
@@ -178,7 +178,7 @@ async def test_another_model_for_a_call_is_loaded_on_another_thread(
     assert not watch.on_loop
 
 
-async def test_what_a_cancelled_task_has_begun_is_cancelled() -> None:
+async def test_generations_of_a_cancelled_task_are_cancelled() -> None:
     begun, go_on = threading.Event(), threading.Event()
     cancelled: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -197,7 +197,7 @@ async def test_what_a_cancelled_task_has_begun_is_cancelled() -> None:
     assert [await asyncio.to_thread(cancelled.get, timeout=30) for _ in range(2)] == ["first", "second"]
 
 
-async def test_an_error_on_the_other_thread_is_raised_here() -> None:
+async def test_an_error_on_the_other_thread_is_raised_by_the_call() -> None:
     def fail() -> list[str]:
         raise KeyError
 

@@ -46,8 +46,8 @@ def pieces(*texts: str) -> list[Piece]:
 def added(answer: ChatResponse, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, AIMessage]:
     chunks = [chunk.message for piece in pieces if (chunk := answer.add(piece)) is not None]
     whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole += chunk
+    for each in chunks[1:]:
+        whole += each
     message = answer.result().message
     assert isinstance(whole, AIMessageChunk)
     assert isinstance(message, AIMessage)

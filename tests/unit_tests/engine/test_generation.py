@@ -150,7 +150,7 @@ async def test_closed_async_iterator_cancels() -> None:
     iterator = aiter(generation)
     assert await anext(iterator) == PIECES[0]
     assert not generation.cancelled
-    await iterator.aclose()
+    await iterator.aclose()  # type: ignore[attr-defined]
     assert generation.cancelled
 
 
@@ -199,7 +199,7 @@ def test_async_iteration_blocks_no_other_task() -> None:
         return pieces
 
     async def both() -> list[list[Piece]]:
-        return await asyncio.gather(forward(), backward())
+        return list(await asyncio.gather(forward(), backward()))
 
     assert asyncio.run(both()) == [PIECES, PIECES]
 

@@ -246,7 +246,7 @@ def test_model_sees_the_keywords_that_the_grammar_leaves_out(saying: Callable[..
 def test_invalid_call_leaves_the_other_calls_valid(saying: Callable[..., ChatPetals], tool_format: str) -> None:
     wire = FORMATS[tool_format]
     calls = [{"name": "f", "args": {"x": value}, "id": None} for value in ("yes", "no", "perhaps")]
-    said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])  # type: ignore[arg-type]
+    said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])
     with pytest.warns(UserWarning, match="'not'"):
         bound = saying(said, tool_format=tool_format).bind_tools([tool({"type": "string", "not": {"const": "no"}})])
     answer = bound.invoke("hi")

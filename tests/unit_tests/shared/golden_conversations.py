@@ -54,7 +54,7 @@ CONVERSATION = _turns(
     ("user", "Thanks!"),
 )
 
-TOOL_USE = [
+TOOL_USE: list[dict[str, Any]] = [
     {"role": "user", "content": "What are 2 + 3 and 4 + 5?"},
     {"role": "assistant", "content": "", "tool_calls": [_call("add", "c1", a=2, b=3), _call("add", "c2", a=4, b=5)]},
     {"role": "tool", "content": "5", "tool_call_id": "c1", "name": "add"},

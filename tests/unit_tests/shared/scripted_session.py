@@ -157,7 +157,7 @@ class ScriptedEngine(Engine):
         end_tokens: Sequence[int] = (),
     ) -> None:
         client = _ScriptedClient(tokenizer, open_session, end_tokens)
-        super().__init__(client)  # type: ignore[arg-type]
+        super().__init__(client)
         self._scripted, self.opened = client, client.opened
 
     @property

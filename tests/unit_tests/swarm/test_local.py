@@ -124,7 +124,7 @@ def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> N
         ({"model": Path(__file__).parent}, "it needs config.json and one of model.safetensors"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_before_anything_starts(
+def test_impossible_arguments_are_refused_before_anything_starts(
     links: list[FakeSupervisorLink], arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -134,7 +134,7 @@ def test_what_cannot_be_honoured_is_refused_before_anything_starts(
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])
-def test_a_config_that_is_no_config_is_named(links: list[FakeSupervisorLink], folder: Path, text: str) -> None:
+def test_a_broken_config_is_named(links: list[FakeSupervisorLink], folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelLoadError, match=r"Could not read the config of .*1\.5"):
         LocalSwarm(folder)
@@ -218,7 +218,7 @@ def test_an_error_while_starting_ends_the_processes(
     assert links[0].ended == 1
 
 
-def test_a_forgotten_swarm_is_closed(links: list[FakeSupervisorLink]) -> None:
+def test_a_garbage_collected_swarm_is_closed(links: list[FakeSupervisorLink]) -> None:
     LocalSwarm()
     assert links[0].ended == 1
 

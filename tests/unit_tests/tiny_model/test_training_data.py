@@ -108,7 +108,7 @@ def messages_of(conversation: Conversation) -> list[dict[str, Any]]:
     return messages[:-1]
 
 
-def test_prompts_are_those_that_chat_models_send(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_training_prompts_equal_those_of_chat_models(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     template = find_template(None, tiny_tokenizer, "tiny", "llama")
     assert template.takes_tools
     for conversation in conversations():

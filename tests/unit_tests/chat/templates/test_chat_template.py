@@ -296,7 +296,7 @@ class TestLimitedTemplates:
     def test_calls_become_text_where_the_template_drops_the_text_beside_them(self, source: str, after: str) -> None:
         question, answer, *rest = golden.TOOL_USE
         calls = [{"name": "add", "args": call["function"]["arguments"]} for call in answer["tool_calls"]]
-        written = HERMES.render(calls, "Let me see.")  # type: ignore[arg-type]
+        written = HERMES.render(calls, "Let me see.")
         expected = f"[user] {question['content']}\n[assistant] {written}\n{after}[user] Thanks!\n"
         assert rendered(source, [question, answer | {"content": "Let me see."}, *rest]) == expected
         if source == CALLS_BETWEEN_TURNS:  # a text that was in front of the calls is beside them now

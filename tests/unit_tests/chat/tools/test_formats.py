@@ -122,7 +122,7 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
         assert len(calls) == len(parts) > 0
         for call in calls:
             jsonschema.validate(call["args"], arguments_schema(BY_NAME[call["name"]]))
-        assert wire.render(calls) == said  # type: ignore[arg-type]
+        assert wire.render(calls) == said
         numbers.add(len(calls))
     assert max(numbers) == 1 or parallel
 
@@ -466,4 +466,4 @@ def test_rendered_answer_is_parsed_back(wire: ToolFormat, calls: Any, content: s
     parts = parts_of(wire, said, cuts, [call["name"] for call in calls])
     assert calls_in(parts) == calls
     assert content_of(parts) == content
-    assert wire.render(calls_in(parts), content_of(parts)) == said  # type: ignore[arg-type]
+    assert wire.render(calls_in(parts), content_of(parts)) == said

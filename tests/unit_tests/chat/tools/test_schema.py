@@ -344,7 +344,7 @@ def test_arguments_have_their_aliases_as_names() -> None:
     assert schema["properties"]["b-b"] == {"type": "integer", "description": "Another."}
     taken = given.invoke(dict(ALIASED_ARGUMENTS))
     assert (taken["a"], taken["b"], taken["c"], taken["own"]) == (1, 2, 3, 6)
-    assert taken["inner"] == [Inner(someSize=4)]  # type: ignore[call-arg]
+    assert taken["inner"] == [Inner(someSize=4)]
 
 
 @pytest.mark.parametrize("populate", [False, True])

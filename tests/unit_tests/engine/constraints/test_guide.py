@@ -730,9 +730,9 @@ def test_threads_wait_for_a_grammar_that_another_thread_compiles(
     byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     begun, go_on, made = threading.Event(), threading.Event(), []
-    real = getattr(constraints_module, name)
+    real: Any = getattr(constraints_module, name)
 
-    class Slow(real):
+    class Slow(real):  # type: ignore[misc]
         def __init__(self, *args: Any) -> None:
             made.append(self)
             begun.set()

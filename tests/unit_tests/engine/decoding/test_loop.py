@@ -36,7 +36,7 @@ class NothingMoreError(Exception):
 def collected(generation: Generation) -> list[Piece]:
     """Return the pieces that a generation has so far."""
     generation.put(NothingMoreError())
-    pieces = []
+    pieces: list[Piece] = []
     try:
         pieces.extend(generation)
     except NothingMoreError:
@@ -401,7 +401,7 @@ def test_complete_answer_is_delivered_even_if_its_session_cannot_be_parked(
         msg = "no more threads"
         raise RuntimeError(msg)
 
-    engine.pool.park = refuse  # type: ignore[assignment]
+    engine.pool.park = refuse  # type: ignore[method-assign]
     generation = Generation(asked(b"ab", 2))
     engine._run([generation], Settings())
     assert text(collected(generation)) == "xy"

@@ -31,7 +31,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SwarmSession]:
         swarm: ScriptedSwarm, settings: Settings = AT_ONCE, *, needed: int = 20, max_length: int = 40, **more: Any
     ) -> SwarmSession:
         monkeypatch.setattr(session_module, "SpanChain", swarm.open_chain)
-        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings, **more)  # type: ignore[arg-type]
+        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings, **more)
 
     return open_session
 

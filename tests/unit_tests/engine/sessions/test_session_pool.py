@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -217,7 +217,7 @@ def test_close_closes_idle_sessions_and_waits_for_those_being_closed(pool: Sessi
 
 def test_session_that_is_parked_after_close_is_closed(pool: SessionPool) -> None:
     pool.park(idle(b"abc"), Settings())
-    leased = pool.lease(b"abcd", 10)
+    leased: Any = pool.lease(b"abcd", 10)
     pool.close()
     assert leased is not None
     pool.park(leased, Settings())

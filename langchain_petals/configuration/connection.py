@@ -1,0 +1,82 @@
+"""The constructor arguments that say where a model is: its files, its swarm and its place in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
+from langchain_petals.configuration.constructor import ArgumentChecks
+
+if TYPE_CHECKING:
+    from langchain_petals.engine import Connection
+
+
+class ConnectionParameters(ArgumentChecks):
+    """The arguments of one connection; objects with equal ones share a loaded model."""
+
+    model_name: str = Field(default="bigscience/bloom-petals", alias="model")
+    """Folder or hub name of the model."""
+
+    initial_peers: list[str] | None = None
+    """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
+
+    dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
+    """Name under which the swarm announces the model's blocks; needed when `model_name` is a folder."""
+
+    allowed_servers: list[str] | None = None
+    """Peer ids of the only servers to use."""
+
+    blocked_servers: list[str] | None = None
+    """Peer ids of servers not to use."""
+
+    active_adapter: Annotated[str, AfterValidator(check_adapter)] | None = None
+    """Hub name of a LoRA adapter that the servers hold and apply."""
+
+    torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Data type of embeddings and output layer in this process; "auto" is the checkpoint's."""
+
+    device: str = "cpu"
+    """Torch device of embeddings and output layer in this process."""
+
+    revision: str | None = None
+    """Commit, branch or tag on the hub."""
+
+    cache_dir: str | None = None
+    """Folder for files from the hub."""
+
+    local_files_only: bool = False
+    """Read the model's files from `cache_dir`, and send no request to the hub."""
+
+    trust_remote_code: bool = False
+    """Allow code from the model's repository to run in this process; read it before."""
+
+    @field_validator("initial_peers")
+    @classmethod
+    def _check_initial_peers(cls, peers: list[str] | None) -> list[str] | None:
+        return peers if peers is None else [check_initial_peer(peer) for peer in peers]
+
+    @field_validator("allowed_servers", "blocked_servers")
+    @classmethod
+    def _check_servers(cls, peer_ids: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        return peer_ids if peer_ids is None else [check_peer_id(str(info.field_name), peer_id) for peer_id in peer_ids]
+
+    def _connection(self) -> Connection:
+        from langchain_petals.engine import Connection  # noqa: PLC0415 - loads torch
+
+        return Connection(
+            model=self.model_name,
+            initial_peers=tuple(self.initial_peers or ()),
+            dht_prefix=self.dht_prefix,
+            allowed_servers=tuple(self.allowed_servers or ()),
+            blocked_servers=tuple(self.blocked_servers or ()),
+            active_adapter=self.active_adapter,
+            torch_dtype=self.torch_dtype,
+            device=self.device,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            key=self.huggingface_api_key,
+        )
