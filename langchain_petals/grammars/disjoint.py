@@ -21,15 +21,10 @@ _PLAIN = frozenset({"type", "const", "enum", "minLength", "maxLength", "minimum"
 
 
 def are_disjoint(branches: Any, parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Whether certainly no value fits two of several schemas.
-
-    Args:
-        branches: The schemas.
-        parts: All schemas of the document, from `subschemas`.
-    """
-    if not isinstance(branches, list):
-        return False
-    return all(_differ(one, other, parts) for one, other in itertools.combinations(branches, 2))
+    """Whether certainly no value fits two of several schemas; `parts` are all schemas of the document."""
+    return isinstance(branches, list) and all(
+        _differ(one, other, parts) for one, other in itertools.combinations(branches, 2)
+    )
 
 
 def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: int = 0) -> bool:

@@ -5,6 +5,7 @@ Each removal only makes the schema more permissive, so the grammar still allows 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,32 +21,22 @@ if TYPE_CHECKING:
 
     Parts = dict[Path, dict[str, Any]]
 
-_COMPANIONS: dict[str, tuple[str, ...]] = {
-    "not": (),
-    "if": ("then", "else"),
-    "contains": ("minContains", "maxContains"),
-    "dependentRequired": (),
-    "dependentSchemas": (),
-    "dependencies": (),
-    "unevaluatedProperties": (),
-    "unevaluatedItems": (),
-    "uniqueItems": (),
+_UNKNOWN: dict[str, tuple[str, ...]] = {
+    "not": ("false",),
+    "if": (),
+    "contains": (),
+    "dependentRequired": ("{}",),
+    "dependentSchemas": ("{}",),
+    "dependencies": ("{}",),
+    "unevaluatedProperties": ("true", "{}"),
+    "unevaluatedItems": ("true", "{}"),
+    "uniqueItems": ("false",),
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-"""Keywords that llguidance does not know, each with those that depend on it."""
+"""Keywords that llguidance does not know, each with the JSON texts of the values that restrict nothing."""
 
-_WITHOUT_EFFECT: tuple[tuple[str, Any], ...] = (
-    ("not", False),
-    ("dependentRequired", {}),
-    ("dependentSchemas", {}),
-    ("dependencies", {}),
-    ("unevaluatedProperties", True),
-    ("unevaluatedProperties", {}),
-    ("unevaluatedItems", True),
-    ("unevaluatedItems", {}),
-    ("uniqueItems", False),
-)
+_COMPANIONS = {"if": ("then", "else"), "contains": ("minContains", "maxContains")}
 
 _NOT_EXPRESSIBLE = "no grammar can express it"
 _SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties"})
@@ -55,13 +46,7 @@ _NOT_RESTRICTING = frozenset({*DEFINITIONS, "$id", "$schema", "title", "descript
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A keyword that the grammar does not enforce.
-
-    Attributes:
-        keyword: The keyword.
-        path: Path of the schema that has it.
-        reason: Why it was left out.
-    """
+    """A keyword that the grammar does not enforce, the path of the schema that has it, and why it was left out."""
 
     keyword: str
     path: Path
@@ -73,14 +58,7 @@ class LeftOut:
 
 
 def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
-    """Remove the keywords that no grammar can enforce, and rewrite others for llguidance.
-
-    Args:
-        schema: JSON schema, changed in place.
-
-    Returns:
-        The keywords that are not enforced, or only in part.
-    """
+    """Rewrite a schema in place for llguidance; return the keywords that no grammar can enforce, or only in part."""
     left_out: list[LeftOut] = []
     parts = dict(subschemas(schema))
     removed: list[Path] = []
@@ -88,10 +66,10 @@ def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
         if any(path[: len(each)] == each for each in removed):
             continue
         _drop_without_effect(part)
-        for keyword, companions in _COMPANIONS.items():
+        for keyword in _UNKNOWN:
             if keyword in part:
                 left_out.append(LeftOut(keyword, path, schema_error({keyword: part[keyword]}) or _NOT_EXPRESSIBLE))
-                for each in (keyword, *companions):
+                for each in (keyword, *_COMPANIONS.get(keyword, ())):
                     part.pop(each, None)
                     removed.append((*path, each))
         left_out += [LeftOut(keyword, path, reason) for keyword, reason in _rewritten(part, parts)]
@@ -106,15 +84,13 @@ def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
 
 
 def _drop_without_effect(part: dict[str, Any]) -> None:
-    for keyword, value in _WITHOUT_EFFECT:
-        if keyword in part and part[keyword] == value and isinstance(part[keyword], bool) == isinstance(value, bool):
-            del part[keyword]
+    idle = [keyword for keyword, texts in _UNKNOWN.items() if json.dumps(part.get(keyword)) in texts]
     if "contains" not in part or (part.get("minContains") == 0 and "maxContains" not in part):
-        for keyword in ("contains", "minContains", "maxContains"):
-            part.pop(keyword, None)
-    if "if" not in part or ("then" not in part and "else" not in part):
-        for keyword in ("if", "then", "else"):
-            part.pop(keyword, None)
+        idle += ["contains", *_COMPANIONS["contains"]]
+    if "if" not in part or part.keys().isdisjoint(_COMPANIONS["if"]):
+        idle += ["if", *_COMPANIONS["if"]]
+    for keyword in idle:
+        part.pop(keyword, None)
 
 
 def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
@@ -150,14 +126,7 @@ def _merge_patterns(part: dict[str, Any]) -> str | None:
 
 
 def remove_refused(schema: dict[str, Any]) -> list[LeftOut]:
-    """Remove as few other keywords as possible until llguidance accepts a schema.
-
-    Args:
-        schema: JSON schema, changed in place.
-
-    Returns:
-        The removed keywords.
-    """
+    """Remove as few other keywords as possible until llguidance accepts a schema; return the removed ones."""
     left_out: list[LeftOut] = []
     parts = dict(subschemas(schema))
     for path, part in parts.items():
@@ -233,20 +202,13 @@ def _shallow(part: dict[str, Any], parts: Parts) -> dict[str, Any]:
 
 def _in_context(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Return a part of a schema as a schema of its own, with the targets of its references."""
-    whole = {key: value for key, value in _moved(schema).items() if key != "$id"}
-    return {**_moved({key: value for key, value in part.items() if key != "$id"}), "$defs": {"whole": whole}}
-
-
-def _moved(value: Any) -> Any:
-    """Return a schema with its references changed for a document in which it is not the root."""
-    if isinstance(value, list):
-        return [_moved(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    moved = {key: _moved(each) for key, each in value.items()}
-    reference = moved.get("$ref")
-    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
-        moved["$ref"] = "#/$defs/whole" + reference[1:]
+    moved: dict[str, Any] = json.loads(json.dumps({**part, "$defs": {"whole": schema}}))
+    for each in (moved, moved["$defs"]["whole"]):
+        each.pop("$id", None)
+    for _, each in subschemas(moved):
+        reference = each.get("$ref")
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+            each["$ref"] = "#/$defs/whole" + reference[1:]
     return moved
 
 

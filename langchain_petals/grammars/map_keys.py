@@ -38,15 +38,7 @@ _STRING_KEYWORDS = frozenset({"type", "enum", "const", "pattern", "format", "min
 
 
 def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Replace `propertyNames` with `properties` or `patternProperties`.
-
-    Args:
-        part: A schema, changed in place.
-        parts: All schemas of the document, from `subschemas`.
-
-    Returns:
-        Whether the replacement restricts keys as much as `propertyNames` did.
-    """
+    """Replace `propertyNames` in a part of a document; return whether the replacement restricts keys as much."""
     names = part.pop("propertyNames", True)
     others = part.get("additionalProperties", True)
     named = part.get("properties") or {}
@@ -76,13 +68,9 @@ def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, 
 
 
 class _Keys:
-    """The keys that a schema allows.
+    """The keys that a schema allows: all of them (`texts`), or a `pattern` that matches somewhere in each of them.
 
-    Args:
-        names: The schema of the keys.
-        texts: All allowed keys; None if they cannot be listed.
-        pattern: A regular expression that matches somewhere in each key; None if there is none.
-        is_exact: Whether `texts` or `pattern` restrict keys as much as the schema does.
+    `is_exact` tells whether these restrict keys as much as the schema does.
     """
 
     def __init__(

@@ -16,13 +16,11 @@ from langchain_petals.schemas.object_schema import (
     PARAMETERS,
     ObjectSchema,
     closed_schema_of,
-    contains_itself,
     instance_of,
     is_instance_class,
     is_schema_class,
     object_schema_of,
     schema_of_class,
-    without_titles,
 )
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "Path",
     "closed",
     "closed_schema_of",
-    "contains_itself",
     "instance_of",
     "is_instance_class",
     "is_schema_class",
@@ -45,5 +42,4 @@ __all__ = [
     "schema_of_class",
     "subschemas",
     "target_of",
-    "without_titles",
 ]

@@ -70,12 +70,7 @@ def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None
 
 
 def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
-    """Return a schema with its references replaced by their targets, not those inside of it.
-
-    Args:
-        part: A schema, or any other value in place of one.
-        parts: All schemas of the document, from `subschemas`.
-    """
+    """Return a schema with its own reference replaced by its target, one among `parts`; other values as they are."""
     seen: set[Path] = set()
     while isinstance(part, dict) and (target := target_of(part, parts)) is not None and target not in seen:
         seen.add(target)

@@ -18,15 +18,10 @@ _PLAIN_IN_STRINGS = re.compile(rb'[^"\\]*')
 
 
 class Reading(NamedTuple):
-    """The state of a parser after a part of a JSON text that fits a grammar.
-
-    Attributes:
-        position: The position in the text.
-        number: The characters at the end of the text that may be part of one number.
-    """
+    """The state of a parser after a part of a JSON text that fits a grammar."""
 
     position: JsonPosition = JsonPosition()
-    number: str = ""
+    number: str = ""  # the characters at the end of the text that may be part of one number
 
     def after(self, data: bytes) -> Reading | None:
         """Return the state after more text; None if parsers could not read that text.
