@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.grammars.disjoint import are_disjoint
 from langchain_petals.grammars.exact import is_supported_pattern, relax_one_of, schema_error
 from langchain_petals.grammars.map_keys import rewrite_property_names
-from langchain_petals.schemas import DEFINITIONS, pointer_of, subschemas, target_of
+from langchain_petals.schemas import DEFINITIONS, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,9 @@ class LeftOut:
     reason: str
 
     def __str__(self) -> str:
-        """Return the keyword and its place, as in `'not' at #/properties/x`."""
-        return f"{self.keyword!r} at {pointer_of(self.path)}"
+        """Return the keyword and the JSON pointer (RFC 6901) of its schema, as in `'not' at #/properties/a~1b`."""
+        tokens = (token.replace("~", "~0").replace("/", "~1") for token in self.path)
+        return f"{self.keyword!r} at {'/'.join(['#', *tokens])}"
 
 
 def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:

@@ -40,16 +40,6 @@ def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, A
                 yield from subschemas(inner, (*path, key))
 
 
-def pointer_of(path: Path) -> str:
-    """Return the JSON pointer (RFC 6901) to a path, as a URI's fragment.
-
-    Example:
-        >>> pointer_of(("properties", "a/b"))
-        '#/properties/a~1b'
-    """
-    return "#" + "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in path)
-
-
 def path_of(reference: str) -> Path:
     """Return the path of a JSON pointer (RFC 6901) in a URI's fragment."""
     tokens = unquote(reference[1:]).split("/")[1:]
