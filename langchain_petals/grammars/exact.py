@@ -76,19 +76,14 @@ def format_to_pattern(part: dict[str, Any]) -> None:
     if isinstance(name, str) and name in PATTERNS and "pattern" not in part:
         del part["format"]
         part["pattern"] = f"^{PATTERNS[name]}$"
-    elif "format" in part and not (isinstance(name, str) and name not in _ANY_TEXT and _is_known(name)):
+    elif "format" in part and not (isinstance(name, str) and name not in _ANY_TEXT and is_supported("format", name)):
         del part["format"]
 
 
 @functools.lru_cache(maxsize=256)
-def _is_known(name: str) -> bool:
-    return schema_error({"type": "string", "format": name}) is None
-
-
-@functools.lru_cache(maxsize=256)
-def is_supported_pattern(pattern: str) -> bool:
-    """Whether llguidance supports a regular expression; it has no look-around, for instance."""
-    return schema_error({"type": "string", "pattern": pattern}) is None
+def is_supported(keyword: str, value: str) -> bool:
+    """Whether llguidance supports a `format` or `pattern` of strings; it has no look-around, for instance."""
+    return schema_error({"type": "string", keyword: value}) is None
 
 
 def schema_error(schema: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.disjoint import are_disjoint
-from langchain_petals.grammars.exact import is_supported_pattern, relax_one_of, schema_error
+from langchain_petals.grammars.exact import is_supported, relax_one_of, schema_error
 from langchain_petals.grammars.map_keys import rewrite_property_names
 from langchain_petals.schemas import DEFINITIONS, subschemas, target_of
 
@@ -98,7 +98,7 @@ def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     """Rewrite keywords; yield those that are not enforced in full, and why."""
     if "propertyNames" in part and not rewrite_property_names(part, parts):
         yield "propertyNames", _NOT_EXPRESSIBLE
-    if isinstance(part.get("pattern"), str) and not is_supported_pattern(part["pattern"]):
+    if isinstance(part.get("pattern"), str) and not is_supported("pattern", part["pattern"]):
         yield "pattern", schema_error({"type": "string", "pattern": part.pop("pattern")}) or ""
     if isinstance(part.get("patternProperties"), dict) and (reason := _merge_patterns(part)):
         yield "patternProperties", reason
@@ -114,7 +114,7 @@ def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
 def _merge_patterns(part: dict[str, Any]) -> str | None:
     """Merge patterns that llguidance cannot distinguish into `additionalProperties`; return why, if there are any."""
     patterns: dict[str, Any] = part["patternProperties"]
-    lost = [pattern for pattern in patterns if not is_supported_pattern(pattern)]
+    lost = [pattern for pattern in patterns if not is_supported("pattern", pattern)]
     reason = schema_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
     if reason is None:
         return None

@@ -76,25 +76,15 @@ Part = TextPart | CallPart | BrokenCall
 
 @dataclass(frozen=True)
 class Delimiters:
-    """The texts that separate calls from other text.
+    """The texts that separate calls from other text."""
 
-    Attributes:
-        starts: Start markers. One of them comes before a call, or before several.
-        end: The end marker; empty where calls last to the end of the answer.
-        separators: Characters that may stand between the markers and the JSON objects, beside white space.
-        arguments: The key of a call's arguments.
-        before: White space between text and calls that belongs to neither.
-        bare: Beginnings, up to the tool's name, of calls without a start marker; they count only before any text.
-        leading: Whether start markers, too, count only before any text.
-    """
-
-    starts: tuple[str, ...]
-    end: str
-    separators: str
-    arguments: str
-    before: str = ""
-    bare: tuple[str, ...] = ()
-    leading: bool = False
+    starts: tuple[str, ...]  # the start markers; one of them comes before a call, or before several
+    end: str  # the end marker; empty where calls last to the end of the answer
+    separators: str  # characters that may stand between the markers and the JSON objects, beside white space
+    arguments: str  # the key of a call's arguments
+    before: str = ""  # white space between text and calls that belongs to neither
+    bare: tuple[str, ...] = ()  # beginnings, up to the tool's name, of calls without a start marker, before any text
+    leading: bool = False  # whether start markers, too, count only before any text
 
 
 def new_id() -> str:
