@@ -22,12 +22,10 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from langchain_petals.schemas import path_of, subschemas
+from langchain_petals.schemas import Path, path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from langchain_petals.schemas import Path
 
 _PATTERN_SECONDS = 2.0
 """Time limit for all patterns in the check of one value: some take exponential time."""
@@ -145,12 +143,7 @@ class SchemaCheck:
         self._validator = _Validator(schema, registry=Registry(), format_checker=_FORMATS)
 
     def problem(self, value: Any) -> str | None:
-        """Return why a value does not fit the schema; None if it fits.
-
-        Example:
-            >>> SchemaCheck({"properties": {"x": {"not": {"const": 1}}}}).problem({"x": 1})
-            "keyword 'not' at $.x: 1 should not be valid under {'const': 1}"
-        """
+        """Return why a value does not fit the schema, as in `keyword 'minimum' at $.x: ...`; None if it fits."""
         token = _effort.set(_Effort(time.monotonic() + _PATTERN_SECONDS))
         try:
             error = best_match(self._validator.iter_errors(value))

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jsonschema.validators import validator_for
 from llguidance import LLMatcher
 
-from langchain_petals.schemas import subschemas, target_of
+from langchain_petals.schemas import Path, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas import Path
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _DAY_OF_YEAR = (

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.grammars.disjoint import are_disjoint
 from langchain_petals.grammars.exact import is_supported, relax_one_of, schema_error
 from langchain_petals.grammars.map_keys import rewrite_property_names
-from langchain_petals.schemas import DEFINITIONS, subschemas, target_of
+from langchain_petals.schemas import DEFINITIONS, Path, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from langchain_petals.schemas import Path
 
     Parts = dict[Path, dict[str, Any]]
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
 from langchain_petals.grammars.exact import is_supported
-from langchain_petals.schemas import ANNOTATIONS, listed_values, resolved
+from langchain_petals.schemas import ANNOTATIONS, Path, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from langchain_petals.schemas import Path
 
 _HEX = "[0-9a-fA-F]"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"

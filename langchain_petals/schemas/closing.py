@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.schemas.json_schema import DEFINITIONS, path_of, subschemas
+from langchain_petals.schemas.json_schema import DEFINITIONS, Path, path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas.json_schema import Path
 
 _MAY_NAME_PROPERTIES = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
 _CONDITIONS = frozenset({"not", "if", "contains"})  # with `additionalProperties` these would mean something else

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
-from langchain_petals.chat.tools.schema import argument_problem, arguments_rule
+from langchain_petals.chat.tools.schema import Tool, argument_problem, arguments_rule
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from langchain_core.messages import ToolCall
-
-    from langchain_petals.chat.tools.schema import Tool
 
 Mode = Literal["auto", "none", "any"]
 """Whether the model may ("auto"), must not ("none") or must ("any") call tools."""

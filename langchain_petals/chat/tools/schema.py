@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.tools import Tool as PlainTool
@@ -17,7 +17,7 @@ from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import schema_check, schema_rule
+from langchain_petals.grammars import SchemaRule, schema_check, schema_rule
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
@@ -27,9 +27,6 @@ from langchain_petals.schemas import (
     subschemas,
     target_of,
 )
-
-if TYPE_CHECKING:
-    from langchain_petals.grammars import SchemaRule
 
 Tool = dict[str, Any]
 """A tool in OpenAI's format: `{"type": "function", "function": {"name": ..., "parameters": <JSON schema>}}`."""
