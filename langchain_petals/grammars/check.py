@@ -45,9 +45,9 @@ class _TooLongError(Exception):
 
 @dataclass
 class _Effort:
-    """The references that one check has followed, and the time (of the monotonic clock) at which its patterns end."""
+    """The cost of one check so far."""
 
-    ends: float
+    ends: float  # the monotonic time until which patterns may run
     references: int = 0
 
 
