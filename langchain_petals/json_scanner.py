@@ -6,17 +6,11 @@ from typing import NamedTuple
 
 
 class JsonPosition(NamedTuple):
-    """A position in a JSON text; the text is not checked.
+    """A position in a JSON text; the text is not checked."""
 
-    Attributes:
-        depth: Number of objects and arrays that are open; negative if more were closed than opened.
-        in_string: Whether the position is inside a string.
-        escaped: Whether the last character was a backslash that escapes the next one.
-    """
-
-    depth: int = 0
+    depth: int = 0  # objects and arrays that are open; negative if more were closed than opened
     in_string: bool = False
-    escaped: bool = False
+    escaped: bool = False  # whether the last character was a backslash that escapes the next one
 
     def after(self, character: str) -> JsonPosition:
         r"""Return the position after one more character.

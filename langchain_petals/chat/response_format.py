@@ -119,7 +119,7 @@ class ResponseFormat:
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
         """Return the markers of calls in the model's format; none where no tool can be called."""
-        return tool_format.markers if self._may_call else ()
+        return tool_format.delimiters.starts if self._may_call else ()
 
     @property
     def _may_call(self) -> bool:

@@ -9,7 +9,6 @@ from langchain_petals.grammars.builders import (
     regex_grammar,
     schema_check,
     schema_rule,
-    validated,
 )
 from langchain_petals.grammars.constraint import Constraint, Trigger
 
@@ -24,5 +23,4 @@ __all__ = [
     "regex_grammar",
     "schema_check",
     "schema_rule",
-    "validated",
 ]

@@ -68,15 +68,11 @@ class SchemaRule:
 
 
 def schema_rule(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> SchemaRule:
-    """Return a JSON schema as an expression in a Lark rule.
-
-    Args:
-        schema: JSON schema.
-        name: Name of the schema in error messages.
-        strict: Whether to refuse a schema that the grammar cannot enforce as a whole.
+    """Return a JSON schema as an expression in a Lark rule; errors call it by this name.
 
     Raises:
-        InvalidRequestError: The schema is no JSON, or it is strict and the grammar cannot enforce a keyword.
+        InvalidRequestError: The schema is no JSON, no grammar can be made of it, or `strict` is set and the grammar
+            cannot enforce a keyword.
     """
     return _schema_rule(_as_json(schema, name), name, strict)
 
@@ -91,7 +87,7 @@ def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
 
     Args:
         schema: JSON schema, draft 2020-12; see llguidance's docs/json_schema.md for the keywords it knows.
-        strict: Whether to refuse a schema that the grammar cannot enforce as a whole; see `schema_rule`.
+        strict: Whether to refuse a schema that the grammar cannot enforce as a whole.
 
     Raises:
         InvalidRequestError: The grammar cannot enforce a keyword, or a keyword is invalid; names the keyword.
@@ -100,7 +96,7 @@ def json_grammar(schema: Mapping[str, Any], *, strict: bool = True) -> str:
     if found.ignored:
         msg = f"json_schema cannot be used to constrain an answer: {found.ignored[0]}"
         raise InvalidRequestError(msg)
-    return validated(f"start: {found.rule}", "json_schema")
+    return f"start: {found.rule}"
 
 
 def _as_json(schema: Mapping[str, Any], name: str) -> str:
@@ -121,10 +117,12 @@ def _schema_rule(text: str, name: str, strict: bool) -> SchemaRule:  # noqa: FBT
     if strict and left_out:
         msg = f"{name} cannot be used to constrain an answer: {left_out[0]} cannot be enforced: {left_out[0].reason}"
         raise InvalidRequestError(msg)
+    rule = f"%json {json.dumps(_styled(schema))}"
+    validated(f"start: {rule}", name)
     _, ignored = checkable_schema(json.loads(text)) if left_out else (None, {})
     places = {(each.path, each.keyword): each for each in left_out}
     return SchemaRule(
-        f"%json {json.dumps(_styled(schema))}",
+        rule,
         tuple(each for place, each in places.items() if place not in ignored),
         tuple(f"{each} ({ignored[place]})" for place, each in places.items() if place in ignored),
     )
@@ -147,38 +145,24 @@ def _schema_check(text: str) -> SchemaCheck:
 def regex_grammar(pattern: str) -> str:
     """Return a grammar of the texts that a regular expression matches from beginning to end.
 
-    Args:
-        pattern: In the syntax of Rust's regex crate: no look-around, no back-references.
-
     Raises:
-        InvalidRequestError: It does not compile.
+        InvalidRequestError: It does not compile as one of Rust's regex crate: no look-around, no back-references.
     """
     return validated(LLMatcher.grammar_from_regex(pattern), "regex")
 
 
 def lark_grammar(grammar: str) -> str:
-    """Return a Lark grammar if it compiles.
-
-    Args:
-        grammar: Rules in llguidance's variant of Lark, with a rule named `start`.
+    """Return rules in llguidance's variant of Lark, with a rule named `start`, if they compile.
 
     Raises:
-        InvalidRequestError: It does not compile.
+        InvalidRequestError: They do not compile.
     """
     return validated(grammar, "grammar")
 
 
 @functools.lru_cache(maxsize=256)
 def validated(grammar: str, name: str) -> str:
-    """Return the grammar if it compiles.
-
-    Args:
-        grammar: Any grammar that llguidance takes.
-        name: Name of the grammar in the error message.
-
-    Raises:
-        InvalidRequestError: It does not compile; has llguidance's reason.
-    """
+    """Return the grammar if it compiles; else raise `InvalidRequestError` with this name and llguidance's reason."""
     reason = grammar_error(grammar)
     if reason is not None:
         msg = f"{name} cannot be used to constrain an answer: {reason}"

@@ -10,6 +10,7 @@ import copy
 import functools
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -21,12 +22,10 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from langchain_petals.schemas import path_of, subschemas
+from langchain_petals.schemas import Path, path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from langchain_petals.schemas import Path
 
 _PATTERN_SECONDS = 2.0
 """Time limit for all patterns in the check of one value: some take exponential time."""
@@ -44,12 +43,12 @@ class _TooLongError(Exception):
     """A check took too long."""
 
 
+@dataclass
 class _Effort:
     """The cost of one check so far."""
 
-    def __init__(self) -> None:
-        self.ends = time.monotonic() + _PATTERN_SECONDS
-        self.references = 0
+    ends: float  # the monotonic time until which patterns may run
+    references: int = 0
 
 
 _effort: ContextVar[_Effort] = ContextVar("effort")
@@ -138,23 +137,14 @@ _Validator = validators.extend(
 
 
 class SchemaCheck:
-    """Checks values after they were generated.
-
-    Args:
-        schema: JSON schema, a valid one; see `checkable_schema`.
-    """
+    """Checks values after they were generated against a valid schema; see `checkable_schema`."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = _Validator(schema, registry=Registry(), format_checker=_FORMATS)
 
     def problem(self, value: Any) -> str | None:
-        """Return why a value does not fit the schema; None if it fits.
-
-        Example:
-            >>> SchemaCheck({"properties": {"x": {"not": {"const": 1}}}}).problem({"x": 1})
-            "keyword 'not' at $.x: 1 should not be valid under {'const': 1}"
-        """
-        token = _effort.set(_Effort())
+        """Return why a value does not fit the schema, as in `keyword 'minimum' at $.x: ...`; None if it fits."""
+        token = _effort.set(_Effort(time.monotonic() + _PATTERN_SECONDS))
         try:
             error = best_match(self._validator.iter_errors(value))
         except (Unresolvable, UnknownType, RecursionError, _TooLongError) as failure:
@@ -167,21 +157,15 @@ class SchemaCheck:
 
 
 def checkable_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
-    """Return a schema without invalid keywords, so that values can be checked against it.
-
-    Args:
-        schema: JSON schema, valid or not.
-
-    Returns:
-        A copy, and the reasons for which keywords were removed, by the path of the schema and the keyword.
-    """
+    """Return a copy of a schema without invalid keywords, and why those were removed, by their path and name."""
     copied = _modern(schema)
     parts = dict(subschemas(copied))
     ignored: dict[tuple[Path, str], str] = {}
     for error in Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(copied):
-        place = _keyword_at(tuple(map(str, error.absolute_path)), parts)
-        if place is not None:
-            ignored[place] = f"it is no valid JSON schema: {_shortened(error.message)}"
+        path = tuple(map(str, error.absolute_path))  # never empty, since no error is about a dictionary itself
+        innermost = next(length for length in reversed(range(len(path))) if path[:length] in parts)
+        place = path[:innermost], path[innermost]
+        ignored[place] = f"it is no valid JSON schema: {_shortened(error.message)}"
     for path, keyword in ignored:
         parts[path].pop(keyword, None)
     for path, part in parts.items():
@@ -207,13 +191,6 @@ def _modern(schema: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(inner, dict):
                 part[keyword] = {name: {"not": {}} if each is False else each for name, each in inner.items()}
     return copied
-
-
-def _keyword_at(path: Path, parts: Mapping[Path, Any]) -> tuple[Path, str] | None:
-    """Return the path of the innermost schema around a path, and the keyword in it."""
-    lengths = (length for length in reversed(range(len(path))) if path[:length] in parts)
-    length = next(lengths, None)
-    return None if length is None else (path[:length], path[length])
 
 
 def _has_target(reference: str, path: Path, parts: Mapping[Path, Any]) -> bool:

@@ -6,12 +6,10 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.schemas import listed_values, resolved
+from langchain_petals.schemas import Path, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from langchain_petals.schemas import Path
 
 _DEEPEST = 8
 """Nested objects that are compared: a class may contain itself."""
@@ -21,15 +19,10 @@ _PLAIN = frozenset({"type", "const", "enum", "minLength", "maxLength", "minimum"
 
 
 def are_disjoint(branches: Any, parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Whether certainly no value fits two of several schemas.
-
-    Args:
-        branches: The schemas.
-        parts: All schemas of the document, from `subschemas`.
-    """
-    if not isinstance(branches, list):
-        return False
-    return all(_differ(one, other, parts) for one, other in itertools.combinations(branches, 2))
+    """Whether certainly no value fits two of several schemas; `parts` are all schemas of the document."""
+    return isinstance(branches, list) and all(
+        _differ(one, other, parts) for one, other in itertools.combinations(branches, 2)
+    )
 
 
 def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: int = 0) -> bool:
@@ -72,14 +65,11 @@ def _differ_in_a_property(
 ) -> bool:
     for this, that in ((one, other), (other, one)):
         named = that.get("properties") or {}
+        is_closed = that.get("additionalProperties") is False and _CLOSED_OBJECT_KEYWORDS.isdisjoint(that)
         for key in this.get("required") or ():
-            if key not in named and _is_closed(that):
+            if key not in named and is_closed:
                 return True
             mine = (this.get("properties") or {}).get(key, True)
             if key in (that.get("required") or ()) and _differ(mine, named.get(key, True), parts, depth + 1):
                 return True
     return False
-
-
-def _is_closed(schema: Mapping[str, Any]) -> bool:
-    return schema.get("additionalProperties") is False and _CLOSED_OBJECT_KEYWORDS.isdisjoint(schema)

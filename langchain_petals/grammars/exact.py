@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jsonschema.validators import validator_for
 from llguidance import LLMatcher
 
-from langchain_petals.schemas import subschemas, target_of
+from langchain_petals.schemas import Path, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas import Path
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _DAY_OF_YEAR = (
@@ -52,30 +50,22 @@ _ANY_TEXT = frozenset({"path", "file-path", "directory-path", "binary", "passwor
 
 
 def make_exact(schema: dict[str, Any]) -> None:
-    """Rewrite a JSON schema so that all values that llguidance allows fit the original schema.
+    """Rewrite a JSON schema in place so that all values that llguidance allows fit the original schema.
 
     Formats that neither llguidance nor this module knows are removed: in JSON schema they are annotations.
-
-    Args:
-        schema: JSON schema, changed in place.
     """
     parts = dict(subschemas(schema))
     for part in parts.values():
         if validator_for(part, default=None) is None:
             part.pop("$schema", None)  # llguidance would try to load it
-        _write_sizes_as_integers(part)
+        for key in _SIZES & part.keys():  # llguidance allows 3, but not 3.0
+            if isinstance(part[key], float) and part[key].is_integer():
+                part[key] = int(part[key])
         format_to_pattern(part)
         _close_bounds(part)
         if has_discriminator(part):
             _require(part["discriminator"]["propertyName"], part, parts)
             relax_one_of(part)
-
-
-def _write_sizes_as_integers(part: dict[str, Any]) -> None:
-    """Replace 3.0 with 3: JSON schema allows both, llguidance only one."""
-    for key in _SIZES & part.keys():
-        if isinstance(part[key], float) and part[key].is_integer():
-            part[key] = int(part[key])
 
 
 def format_to_pattern(part: dict[str, Any]) -> None:
@@ -84,19 +74,14 @@ def format_to_pattern(part: dict[str, Any]) -> None:
     if isinstance(name, str) and name in PATTERNS and "pattern" not in part:
         del part["format"]
         part["pattern"] = f"^{PATTERNS[name]}$"
-    elif "format" in part and not (isinstance(name, str) and name not in _ANY_TEXT and _is_known(name)):
+    elif "format" in part and not (isinstance(name, str) and name not in _ANY_TEXT and is_supported("format", name)):
         del part["format"]
 
 
 @functools.lru_cache(maxsize=256)
-def _is_known(name: str) -> bool:
-    return schema_error({"type": "string", "format": name}) is None
-
-
-@functools.lru_cache(maxsize=256)
-def is_supported_pattern(pattern: str) -> bool:
-    """Whether llguidance supports a regular expression; it has no look-around, for instance."""
-    return schema_error({"type": "string", "pattern": pattern}) is None
+def is_supported(keyword: str, value: str) -> bool:
+    """Whether llguidance supports a `format` or `pattern` of strings; it has no look-around, for instance."""
+    return schema_error({"type": "string", keyword: value}) is None
 
 
 def schema_error(schema: Mapping[str, Any]) -> str | None:
@@ -162,18 +147,12 @@ def _require(key: str, part: dict[str, Any], parts: Mapping[Path, dict[str, Any]
 
     OpenAPI requires it always, but pydantic does not list it in `required` if it has a default.
     """
-    pending: list[dict[str, Any]] = [part]
-    seen: list[dict[str, Any]] = []
-    while pending:
-        each = pending.pop()
-        if any(each is other for other in seen):
-            continue
-        seen.append(each)
+    reached = [part]
+    for each in reached:  # grows on the way
         if isinstance(each.get("properties"), dict) and key in each["properties"]:
             each["required"] = list(dict.fromkeys([*each.get("required", ()), key]))
-        for composed in ("anyOf", "oneOf", "allOf"):
-            inner = each.get(composed)
-            pending += [member for member in inner if isinstance(member, dict)] if isinstance(inner, list) else []
-        target = target_of(each, parts)
-        if target is not None:
-            pending.append(parts[target])
+        composed = (each.get(keyword) for keyword in ("anyOf", "oneOf", "allOf"))
+        inner = [member for members in composed if isinstance(members, list) for member in members]
+        if (target := target_of(each, parts)) is not None:
+            inner.append(parts[target])
+        reached += [one for one in inner if isinstance(one, dict) and not any(one is other for other in reached)]

@@ -5,47 +5,36 @@ Each removal only makes the schema more permissive, so the grammar still allows 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.disjoint import are_disjoint
-from langchain_petals.grammars.exact import is_supported_pattern, relax_one_of, schema_error
+from langchain_petals.grammars.exact import is_supported, relax_one_of, schema_error
 from langchain_petals.grammars.map_keys import rewrite_property_names
-from langchain_petals.schemas import DEFINITIONS, pointer_of, subschemas, target_of
+from langchain_petals.schemas import DEFINITIONS, Path, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from langchain_petals.schemas import Path
-
     Parts = dict[Path, dict[str, Any]]
 
-_COMPANIONS: dict[str, tuple[str, ...]] = {
-    "not": (),
-    "if": ("then", "else"),
-    "contains": ("minContains", "maxContains"),
-    "dependentRequired": (),
-    "dependentSchemas": (),
-    "dependencies": (),
-    "unevaluatedProperties": (),
-    "unevaluatedItems": (),
-    "uniqueItems": (),
+_UNKNOWN: dict[str, tuple[str, ...]] = {
+    "not": ("false",),
+    "if": (),
+    "contains": (),
+    "dependentRequired": ("{}",),
+    "dependentSchemas": ("{}",),
+    "dependencies": ("{}",),
+    "unevaluatedProperties": ("true", "{}"),
+    "unevaluatedItems": ("true", "{}"),
+    "uniqueItems": ("false",),
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-"""Keywords that llguidance does not know, each with those that depend on it."""
+"""Keywords that llguidance does not know, each with the JSON texts of the values that restrict nothing."""
 
-_WITHOUT_EFFECT: tuple[tuple[str, Any], ...] = (
-    ("not", False),
-    ("dependentRequired", {}),
-    ("dependentSchemas", {}),
-    ("dependencies", {}),
-    ("unevaluatedProperties", True),
-    ("unevaluatedProperties", {}),
-    ("unevaluatedItems", True),
-    ("unevaluatedItems", {}),
-    ("uniqueItems", False),
-)
+_COMPANIONS = {"if": ("then", "else"), "contains": ("minContains", "maxContains")}
 
 _NOT_EXPRESSIBLE = "no grammar can express it"
 _SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties"})
@@ -55,32 +44,20 @@ _NOT_RESTRICTING = frozenset({*DEFINITIONS, "$id", "$schema", "title", "descript
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A keyword that the grammar does not enforce.
-
-    Attributes:
-        keyword: The keyword.
-        path: Path of the schema that has it.
-        reason: Why it was left out.
-    """
+    """A keyword that the grammar does not enforce, the path of the schema that has it, and why it was left out."""
 
     keyword: str
     path: Path
     reason: str
 
     def __str__(self) -> str:
-        """Return the keyword and its place, as in `'not' at #/properties/x`."""
-        return f"{self.keyword!r} at {pointer_of(self.path)}"
+        """Return the keyword and the JSON pointer (RFC 6901) of its schema, as in `'not' at #/properties/a~1b`."""
+        tokens = (token.replace("~", "~0").replace("/", "~1") for token in self.path)
+        return f"{self.keyword!r} at {'/'.join(['#', *tokens])}"
 
 
 def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
-    """Remove the keywords that no grammar can enforce, and rewrite others for llguidance.
-
-    Args:
-        schema: JSON schema, changed in place.
-
-    Returns:
-        The keywords that are not enforced, or only in part.
-    """
+    """Rewrite a schema in place for llguidance; return the keywords that no grammar can enforce, or only in part."""
     left_out: list[LeftOut] = []
     parts = dict(subschemas(schema))
     removed: list[Path] = []
@@ -88,10 +65,10 @@ def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
         if any(path[: len(each)] == each for each in removed):
             continue
         _drop_without_effect(part)
-        for keyword, companions in _COMPANIONS.items():
+        for keyword in _UNKNOWN:
             if keyword in part:
                 left_out.append(LeftOut(keyword, path, schema_error({keyword: part[keyword]}) or _NOT_EXPRESSIBLE))
-                for each in (keyword, *companions):
+                for each in (keyword, *_COMPANIONS.get(keyword, ())):
                     part.pop(each, None)
                     removed.append((*path, each))
         left_out += [LeftOut(keyword, path, reason) for keyword, reason in _rewritten(part, parts)]
@@ -106,22 +83,20 @@ def remove_unsupported(schema: dict[str, Any]) -> list[LeftOut]:
 
 
 def _drop_without_effect(part: dict[str, Any]) -> None:
-    for keyword, value in _WITHOUT_EFFECT:
-        if keyword in part and part[keyword] == value and isinstance(part[keyword], bool) == isinstance(value, bool):
-            del part[keyword]
+    idle = [keyword for keyword, texts in _UNKNOWN.items() if json.dumps(part.get(keyword)) in texts]
     if "contains" not in part or (part.get("minContains") == 0 and "maxContains" not in part):
-        for keyword in ("contains", "minContains", "maxContains"):
-            part.pop(keyword, None)
-    if "if" not in part or ("then" not in part and "else" not in part):
-        for keyword in ("if", "then", "else"):
-            part.pop(keyword, None)
+        idle += ["contains", *_COMPANIONS["contains"]]
+    if "if" not in part or part.keys().isdisjoint(_COMPANIONS["if"]):
+        idle += ["if", *_COMPANIONS["if"]]
+    for keyword in idle:
+        part.pop(keyword, None)
 
 
 def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
     """Rewrite keywords; yield those that are not enforced in full, and why."""
     if "propertyNames" in part and not rewrite_property_names(part, parts):
         yield "propertyNames", _NOT_EXPRESSIBLE
-    if isinstance(part.get("pattern"), str) and not is_supported_pattern(part["pattern"]):
+    if isinstance(part.get("pattern"), str) and not is_supported("pattern", part["pattern"]):
         yield "pattern", schema_error({"type": "string", "pattern": part.pop("pattern")}) or ""
     if isinstance(part.get("patternProperties"), dict) and (reason := _merge_patterns(part)):
         yield "patternProperties", reason
@@ -137,7 +112,7 @@ def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
 def _merge_patterns(part: dict[str, Any]) -> str | None:
     """Merge patterns that llguidance cannot distinguish into `additionalProperties`; return why, if there are any."""
     patterns: dict[str, Any] = part["patternProperties"]
-    lost = [pattern for pattern in patterns if not is_supported_pattern(pattern)]
+    lost = [pattern for pattern in patterns if not is_supported("pattern", pattern)]
     reason = schema_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
     if reason is None:
         return None
@@ -150,14 +125,7 @@ def _merge_patterns(part: dict[str, Any]) -> str | None:
 
 
 def remove_refused(schema: dict[str, Any]) -> list[LeftOut]:
-    """Remove as few other keywords as possible until llguidance accepts a schema.
-
-    Args:
-        schema: JSON schema, changed in place.
-
-    Returns:
-        The removed keywords.
-    """
+    """Remove as few other keywords as possible until llguidance accepts a schema; return the removed ones."""
     left_out: list[LeftOut] = []
     parts = dict(subschemas(schema))
     for path, part in parts.items():
@@ -233,20 +201,13 @@ def _shallow(part: dict[str, Any], parts: Parts) -> dict[str, Any]:
 
 def _in_context(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Return a part of a schema as a schema of its own, with the targets of its references."""
-    whole = {key: value for key, value in _moved(schema).items() if key != "$id"}
-    return {**_moved({key: value for key, value in part.items() if key != "$id"}), "$defs": {"whole": whole}}
-
-
-def _moved(value: Any) -> Any:
-    """Return a schema with its references changed for a document in which it is not the root."""
-    if isinstance(value, list):
-        return [_moved(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    moved = {key: _moved(each) for key, each in value.items()}
-    reference = moved.get("$ref")
-    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
-        moved["$ref"] = "#/$defs/whole" + reference[1:]
+    moved: dict[str, Any] = json.loads(json.dumps({**part, "$defs": {"whole": schema}}))
+    for each in (moved, moved["$defs"]["whole"]):
+        each.pop("$id", None)
+    for _, each in subschemas(moved):
+        reference = each.get("$ref")
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+            each["$ref"] = "#/$defs/whole" + reference[1:]
     return moved
 
 

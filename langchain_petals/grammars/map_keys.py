@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.grammars.exact import is_supported_pattern
-from langchain_petals.schemas import ANNOTATIONS, listed_values, resolved
+from langchain_petals.grammars.exact import is_supported
+from langchain_petals.schemas import ANNOTATIONS, Path, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from langchain_petals.schemas import Path
 
 _HEX = "[0-9a-fA-F]"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -34,24 +32,17 @@ _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
 _MOST_NAMED = 50
 """Up to this many keys become properties, all of which llguidance examines at each step; more become a pattern."""
 
+_NO_STRING: dict[str, Any] = {"enum": []}
 _STRING_KEYWORDS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
 
 
 def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Replace `propertyNames` with `properties` or `patternProperties`.
-
-    Args:
-        part: A schema, changed in place.
-        parts: All schemas of the document, from `subschemas`.
-
-    Returns:
-        Whether the replacement restricts keys as much as `propertyNames` did.
-    """
+    """Replace `propertyNames` in a part of a document; return whether the replacement restricts keys as much."""
     names = part.pop("propertyNames", True)
     others = part.get("additionalProperties", True)
     named = part.get("properties") or {}
-    keys = _Keys.of(names, parts)
-    if keys.pattern is not None and not is_supported_pattern(keys.pattern):
+    keys = _Keys(names, parts)
+    if keys.pattern is not None and not is_supported("pattern", keys.pattern):
         return False
     if keys.are_unrestricted or not isinstance(named, dict):
         return keys.is_exact and isinstance(named, dict)
@@ -76,51 +67,28 @@ def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, 
 
 
 class _Keys:
-    """The keys that a schema allows.
+    """The keys that a schema allows: all of them (`texts`), or a `pattern` that matches somewhere in each of them.
 
-    Args:
-        names: The schema of the keys.
-        texts: All allowed keys; None if they cannot be listed.
-        pattern: A regular expression that matches somewhere in each key; None if there is none.
-        is_exact: Whether `texts` or `pattern` restrict keys as much as the schema does.
+    `is_exact` tells whether these restrict keys as much as the schema does.
     """
 
-    def __init__(
-        self, names: Any, *, texts: Sequence[str] | None = None, pattern: str | None = None, is_exact: bool = True
-    ) -> None:
-        self._check = SchemaCheck({"not": {}} if names is False else names if isinstance(names, dict) else {})
-        self.texts = None if texts is None else [text for text in texts if self.allows(text)]
-        self.pattern, self.is_exact = pattern, is_exact
-
-    @classmethod
-    def of(cls, names: Any, parts: Mapping[Path, dict[str, Any]]) -> _Keys:
-        """Return the keys that a schema allows."""
-        if names is False:
-            return cls(names, texts=())
-        names = resolved(names, parts)
-        if not isinstance(names, dict):
-            return cls(names)
+    def __init__(self, names: Any, parts: Mapping[Path, dict[str, Any]]) -> None:
+        names = _NO_STRING if names is False else resolved(names, parts) if isinstance(names, dict) else {}
         types = names.get("type", "string")
         if types != "string" and "string" not in types:
-            return cls(names, texts=())
+            names = _NO_STRING
         for key in ("anyOf", "oneOf"):
             if isinstance(names.get(key), list):
                 names = {**names, key: [resolved(each, parts) for each in names[key]]}
-        is_known = names.keys() - ANNOTATIONS <= _STRING_KEYWORDS
+        self._check = SchemaCheck(names)
         listed = listed_values(names)
-        if listed is not None:
-            return cls(names, texts=[text for text in listed if isinstance(text, str)], is_exact=is_known)
-        patterns = _patterns(names, parts)
-        # keys can have one pattern only
-        return cls(names, pattern=patterns[0] if patterns else None, is_exact=is_known and len(patterns) <= 1)
-
-    @property
-    def are_unrestricted(self) -> bool:
-        """Whether any key is allowed."""
-        return self.texts is None and self.pattern is None
+        patterns = _patterns(names, parts) if listed is None else []
+        self.texts = None if listed is None else [key for key in listed if isinstance(key, str) and self.allows(key)]
+        self.pattern = patterns[0] if patterns else None  # keys can have one pattern only
+        self.are_unrestricted = listed is None and not patterns
+        self.is_exact = names.keys() - ANNOTATIONS <= _STRING_KEYWORDS and len(patterns) <= 1
 
     def allows(self, key: str) -> bool:
-        """Whether a key is allowed."""
         return self._check.problem(key) is None
 
 
@@ -133,7 +101,7 @@ def _patterns(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) ->
         patterns.append(f"^{_FORMATS[names['format']]}$")
     for key in ("anyOf", "oneOf"):
         if isinstance(names.get(key), list):
-            found = [_Keys.of(each, parts) for each in names[key]]
+            found = [_Keys(each, parts) for each in names[key]]
             if any(each.are_unrestricted and each.is_exact for each in found):
                 continue  # any string fits
             patterns.append(_any_of([_pattern_of(each) for each in found]))

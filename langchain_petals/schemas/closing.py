@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.schemas.json_schema import DEFINITIONS, path_of, subschemas
+from langchain_petals.schemas.json_schema import DEFINITIONS, Path, path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas.json_schema import Path
 
 _MAY_NAME_PROPERTIES = frozenset({"properties", "allOf", "anyOf", "oneOf", "$ref"})
 _CONDITIONS = frozenset({"not", "if", "contains"})  # with `additionalProperties` these would mean something else
@@ -20,18 +18,13 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     Some schemas consist of several that name properties of the same object: a base class in `allOf`, for instance.
     None of those can be closed, since it would forbid the properties of the others, so they stay as they are.
-
-    Args:
-        schema: JSON schema.
     """
     result: dict[str, Any] = copied(schema)
     parts = dict(subschemas(result))
     left_open = _left_open(parts)
     for path, part in parts.items():
         named = part.get("properties")
-        if not isinstance(named, dict) or "patternProperties" in part:
-            continue
-        if any(_is_part(each, path) for each in left_open):
+        if not isinstance(named, dict) or "patternProperties" in part or any(_is_part(at, path) for at in left_open):
             continue
         if all(key in named for key in _members_of(part, "required")):  # else it has more properties than it names
             part.setdefault("additionalProperties", False)

@@ -40,16 +40,6 @@ def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, A
                 yield from subschemas(inner, (*path, key))
 
 
-def pointer_of(path: Path) -> str:
-    """Return the JSON pointer (RFC 6901) to a path, as a URI's fragment.
-
-    Example:
-        >>> pointer_of(("properties", "a/b"))
-        '#/properties/a~1b'
-    """
-    return "#" + "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in path)
-
-
 def path_of(reference: str) -> Path:
     """Return the path of a JSON pointer (RFC 6901) in a URI's fragment."""
     tokens = unquote(reference[1:]).split("/")[1:]
@@ -70,12 +60,7 @@ def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None
 
 
 def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
-    """Return a schema with its references replaced by their targets, not those inside of it.
-
-    Args:
-        part: A schema, or any other value in place of one.
-        parts: All schemas of the document, from `subschemas`.
-    """
+    """Return a schema with its own reference replaced by its target, one among `parts`; other values as they are."""
     seen: set[Path] = set()
     while isinstance(part, dict) and (target := target_of(part, parts)) is not None and target not in seen:
         seen.add(target)

@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.schemas.json_schema import ANNOTATIONS
+from langchain_petals.schemas.json_schema import ANNOTATIONS, listed_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a map's keys in JSON, where all keys are strings.
-
-    Args:
-        keys: JSON schema of the keys, as pydantic writes it for values.
-
-    Returns:
-        A schema of strings that pydantic converts to such keys; empty if it converts any string.
+    """Return the schema of strings that pydantic converts to such keys; empty if it converts any string.
 
     Example:
         >>> key_texts({"type": "boolean"})
@@ -28,8 +22,8 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(keys.get(key), list):
             branches = [key_texts(each) for each in keys[key] if each.get("type") != "null"]
             return {} if {} in branches else {"anyOf": branches} if len(branches) > 1 else branches[0]
-    if "const" in keys or "enum" in keys:
-        values = keys.get("enum", [keys.get("const")])
+    values = listed_values(keys)
+    if values is not None:
         texts = [each for each in values if isinstance(each, str)]
         # pydantic converts strings to the integers of an enumeration, but not if that has strings, too
         return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
@@ -57,9 +51,8 @@ def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
     if low is not None and high is not None and 0 <= high - low < _MOST_LISTED:
         step = keys.get("multipleOf", 1)
         return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
-    for (lowest, highest), pattern in _SIGNS.items():
-        if (low, high) == (lowest, highest) and "multipleOf" not in keys:
-            return {"pattern": pattern}
+    if (low, high) in _SIGNS and "multipleOf" not in keys:
+        return {"pattern": _SIGNS[low, high]}
     # strings have no bounds: the caller finds these keywords, and reports that they are not enforced
     return {"pattern": _SIGNS[None, None], **bounds}
 

@@ -5,30 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import Any, get_origin
 
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas.closing import closed, copied
-from langchain_petals.schemas.json_schema import path_of, subschemas, target_of
+from langchain_petals.schemas.closing import closed
+from langchain_petals.schemas.json_schema import path_of, subschemas
 from langchain_petals.schemas.pydantic_schemas import ExactJsonSchema, InputJsonSchema
 from langchain_petals.schemas.typed_dicts import described_typed_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_KEYWORDS = frozenset(
-    {"$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if"}
-    | {"properties", "patternProperties", "additionalProperties", "propertyNames", "required"}
-    | {"minProperties", "maxProperties", "items", "prefixItems", "contains", "minItems", "maxItems", "uniqueItems"}
-    | {"pattern", "format", "minLength", "maxLength"}
-    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
-)
-"""Keywords of JSON schema that restrict values."""
 
 PARAMETERS = ("parameters", "input_schema", "inputSchema")
 """The keys of a tool's schema in the formats of OpenAI, Anthropic and the Model Context Protocol."""
@@ -94,10 +82,6 @@ def instance_of(cls: Any, value: Any) -> Any:
 
     Pydantic reads the value as JSON: strict classes accept a string for a date in JSON, but not in Python.
 
-    Args:
-        cls: The class.
-        value: The JSON value.
-
     Raises:
         ValueError: The value does not fit; this is pydantic's own error, which says where.
     """
@@ -132,18 +116,6 @@ def schema_of_class(cls: Any) -> dict[str, Any]:
     return {**schema[definitions][name], definitions: schema[definitions]}
 
 
-def contains_itself(schema: Mapping[str, Any]) -> bool:
-    """Whether a value that fits a definition of a JSON schema may contain another one that fits it."""
-    parts = dict(subschemas(schema))
-    references = [(path, target) for path, part in parts.items() if (target := target_of(part, parts)) is not None]
-    graph = {target: {inner for path, inner in references if path[: len(target)] == target} for _, target in references}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError:
-        return True
-    return False
-
-
 def closed_schema_of(source: Any, *, strict: bool | None = None) -> dict[str, Any]:
     """Return the schema of an object that has no other properties than the schema names; see `closed`.
 
@@ -157,14 +129,6 @@ def closed_schema_of(source: Any, *, strict: bool | None = None) -> dict[str, An
     return schema if (strict if found.strict is None else found.strict) is False else closed(schema)
 
 
-def without_titles(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a schema without the titles that pydantic adds everywhere."""
-    result: dict[str, Any] = copied(schema)
-    for _, part in subschemas(result):
-        part.pop("title", None)
-    return result
-
-
 def _from_dictionary(source: dict[str, Any]) -> ObjectSchema:
     for wrapper in ("function", "json_schema"):
         if source.get("type") == wrapper and isinstance(source.get(wrapper), dict):
@@ -174,7 +138,7 @@ def _from_dictionary(source: dict[str, Any]) -> ObjectSchema:
             inner = _from_dictionary(source[key])
             strict = source.get("strict", inner.strict)
             return ObjectSchema(inner.schema, source["name"], source.get("description", inner.description), strict)
-    if source and _KEYWORDS.isdisjoint(source):
+    if source and source.keys().isdisjoint(Draft202012Validator.VALIDATORS):  # keywords that restrict values
         msg = (
             "a dictionary must be a JSON schema, or an OpenAI function or tool that contains one; none of the keys "
             f"{', '.join(map(repr, source))} is a keyword of JSON schema"

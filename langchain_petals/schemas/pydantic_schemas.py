@@ -29,9 +29,7 @@ class ExactJsonSchema(GenerateJsonSchema):
         """Return the schema of a map."""
         values = self.generate_inner(schema["values_schema"]) if "values_schema" in schema else {}
         keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
-        if (
-            schema.get("keys_schema", {}).get("type") == "literal"
-        ):  # pydantic converts no string to a number of a literal
+        if schema.get("keys_schema", {}).get("type") == "literal":  # pydantic converts no string to its numbers
             keys = {"enum": [each for each in schema["keys_schema"]["expected"] if isinstance(each, (str, bool))]}
         described: dict[str, Any] = {"type": "object", "additionalProperties": values or True}
         if names := keys if "$ref" in keys else key_texts(keys):
@@ -55,9 +53,7 @@ class InputJsonSchema(ExactJsonSchema):
         """Return the schema of a set; pydantic removes duplicates."""
         return {key: value for key, value in super().set_schema(schema).items() if key != "uniqueItems"}
 
-    def frozenset_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a frozen set."""
-        return {key: value for key, value in super().frozenset_schema(schema).items() if key != "uniqueItems"}
+    frozenset_schema = set_schema
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
         """Return the schema of a union; if a function is the discriminator, more than one branch may fit."""

@@ -22,10 +22,7 @@ _ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n(?:[ \t].*|$))*)", re.MUL
 
 
 def described_typed_dict(typed_dict: Any) -> Any:
-    """Return a copy of a TypedDict whose keys carry their descriptions and defaults as pydantic fields.
-
-    Args:
-        typed_dict: It may contain others, and itself; they are copied, too.
+    """Return a copy of a TypedDict, and of those in it, whose keys have descriptions and defaults as pydantic fields.
 
     Raises:
         NameError: A type in it cannot be found by its name.

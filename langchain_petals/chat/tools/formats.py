@@ -21,16 +21,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
-from langchain_petals.chat.tools.schema import argument_problem, arguments_rule
+from langchain_petals.chat.tools.schema import Tool, argument_problem, arguments_rule
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string, validated
+from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from langchain_core.messages import ToolCall
-
-    from langchain_petals.chat.tools.schema import Tool
 
 Mode = Literal["auto", "none", "any"]
 """Whether the model may ("auto"), must not ("none") or must ("any") call tools."""
@@ -48,9 +46,7 @@ class ToolFormat:
         calls: Lark expression of the text after a start marker, with several calls.
         one_call: Lark expression of the text after a start marker, with one call.
         wrapping: Texts before, between and after the objects of an answer.
-        forced: Lark expression of an answer that consists of several calls.
-        forced_once: Lark expression of an answer that consists of one call.
-        goes_on: Whether text and further calls may follow the end marker.
+        goes_on: Whether text, or a call in the next line, may follow the end marker.
     """
 
     name: str
@@ -58,8 +54,6 @@ class ToolFormat:
     calls: str
     one_call: str
     wrapping: tuple[str, str, str]
-    forced: str = "open calls"
-    forced_once: str = "open calls"
     goes_on: bool = False
 
     def constraint(
@@ -82,21 +76,29 @@ class ToolFormat:
             forbidden = [Trigger(start, None) for start in delimiters.starts]
             forbidden += [Trigger(begin, None, at_start=True) for begin in self._bare(tools)]
             return Constraint(triggers=tuple(forbidden))
-        markers = {"open": delimiters.starts[0]}
+        markers = [("open", delimiters.starts[0])]
         if len(delimiters.end) > 1:
-            markers["close"] = delimiters.end
-        rules = self._rules(tools)
+            markers.append(("close", delimiters.end))
+        arguments = [arguments_rule(tool["function"]).rule for tool in tools]
+        begins = [lark_string(self._begin(_json(tool["function"]["name"]))) for tool in tools]
+        objects = " | ".join(f'{begin} arguments_{number} "}}"' for number, begin in enumerate(begins))
+        rules = [f"object: {objects}", *(f"arguments_{number}: {rule}" for number, rule in enumerate(arguments))]
         after = self.calls if parallel else self.one_call
         if mode == "any" or otherwise is not None:
-            start = self.forced if parallel else self.forced_once
+            start = "open calls" if self.wrapping[0] else "calls"
+            if parallel and self.goes_on:
+                start += ' ("\\n" open calls)*'
             if mode != "any" and otherwise is not None:
-                start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
-            return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
-        triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in delimiters.starts)
-        for tool in tools if delimiters.bare else ():
-            rest = f"start: {lark_string(self._after_name)} arguments {lark_string('}')}\narguments: {_lark_rule(tool)}"
-            triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
-        return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
+                start += " | otherwise"
+                rules.append(otherwise.replace("start:", "otherwise:", 1))
+            grammar = "\n".join([f"start: {start}", f"calls: {after}", *rules])
+            return Constraint(grammar, markers=tuple(markers))
+        grammar = "\n".join([f"start: {after}", *rules])
+        triggers = [Trigger(start, grammar) for start in delimiters.starts]
+        for tool, rule in zip(tools, arguments, strict=True):
+            rest = f"start: {lark_string(self._after_name)} arguments {lark_string('}')}\narguments: {rule}"
+            triggers += [Trigger(begin, rest, at_start=True) for begin in self._bare([tool])]
+        return Constraint(triggers=tuple(triggers), repeat=parallel and self.goes_on, markers=tuple(markers))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
         """Return the beginnings of these tools' calls without a marker; other JSON is text."""
@@ -107,24 +109,15 @@ class ToolFormat:
     def _after_name(self) -> str:
         return f', "{self.delimiters.arguments}": '
 
-    def _rules(self, tools: Sequence[Tool]) -> str:
-        arguments, objects = [], []
-        for number, tool in enumerate(tools):
-            begin = f'{{"name": {_json(tool["function"]["name"])}{self._after_name}'
-            arguments.append(f"arguments_{number}: {_lark_rule(tool)}")
-            objects.append(f'{lark_string(begin)} arguments_{number} "}}"')
-        return "\n".join(["object: " + " | ".join(objects), *arguments])
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Start markers, which begin a call anywhere in an answer."""
-        return self.delimiters.starts
+    def _begin(self, name: str) -> str:
+        """Return a call's JSON text before its arguments."""
+        return f'{{"name": {name}{self._after_name}'
 
     @property
     def instructions(self) -> str:
         """Instructions for models whose template does not tell them how to write a call."""
         before, _, after = self.wrapping
-        call = f'{before}{{"name": <name>, "{self.delimiters.arguments}": <arguments>}}{after}'
+        call = f"{before}{self._begin('<name>')}<arguments>}}{after}"
         return (
             f"To call a function, answer with\n{call}\nwhere <name> is the name of the function and <arguments> is a "
             "JSON object that gives its arguments by name."
@@ -133,11 +126,9 @@ class ToolFormat:
     @property
     def marked(self) -> ToolFormat:
         """The same format, but calls always have a start marker, so that an object without one is no call."""
+        before, between, after = self.wrapping
         delimiters = replace(self.delimiters, bare=(), leading=True)
-        if not self.delimiters.bare:
-            return replace(self, delimiters=delimiters)
-        wrapping = (self.delimiters.starts[0], *self.wrapping[1:])
-        return replace(self, delimiters=delimiters, forced="open calls", forced_once="open calls", wrapping=wrapping)
+        return replace(self, delimiters=delimiters, wrapping=(before or delimiters.starts[0], between, after))
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
         """Return a parser of one answer, in which these tools may be called."""
@@ -145,8 +136,7 @@ class ToolFormat:
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
         """Return the text of an answer with these calls and this content, as the model writes it."""
-        key = self.delimiters.arguments
-        objects = [f'{{"name": {_json(call["name"])}, "{key}": {_json(call["args"])}}}' for call in calls]
+        objects = [f"{self._begin(_json(call['name']))}{_json(call['args'])}}}" for call in calls]
         if not objects:
             return content
         before, between, after = self.wrapping
@@ -164,15 +154,12 @@ class ToolFormat:
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
-    """Return the mode and the tools of a `tool_choice` in the format of LangChain, OpenAI or Anthropic.
+    """Return the mode, and the tools that may be called, of a `tool_choice` of LangChain, OpenAI or Anthropic.
 
     Args:
         choice: None or "auto"; "none" or False; "any", "required" or True; a tool's name;
             `{"type": "function", "function": {"name": ...}}`, `{"type": "tool", "name": ...}`, `{"type": "any"}`, ...
         tools: The bound tools.
-
-    Returns:
-        The mode, and the tools that may be called.
 
     Raises:
         InvalidRequestError: It names a tool that is not bound, or is none of these.
@@ -213,13 +200,6 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
     return matching
 
 
-def _lark_rule(tool: Tool) -> str:
-    """Return a tool's arguments as an expression in a Lark rule, validated."""
-    rule = arguments_rule(tool["function"]).rule
-    validated(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
-    return rule
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -230,7 +210,6 @@ HERMES = ToolFormat(
     calls=r'"\n" object "\n" close',
     one_call=r'"\n" object "\n" close',
     wrapping=("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
-    forced=r'open calls ("\n" open calls)*',
     goes_on=True,
 )
 
@@ -246,17 +225,9 @@ LLAMA = ToolFormat(
     calls="object",
     one_call="object",
     wrapping=("", "; ", ""),
-    forced="calls",
-    forced_once="calls",
 )
 
-LLAMA_PYTHON_TAG = replace(
-    LLAMA,
-    name="llama-3.1-python-tag",
-    forced="open calls",
-    forced_once="open calls",
-    wrapping=("<|python_tag|>", "; ", ""),
-)
+LLAMA_PYTHON_TAG = replace(LLAMA, name="llama-3.1-python-tag", wrapping=("<|python_tag|>", "; ", ""))
 
 MISTRAL = ToolFormat(
     name="mistral",
@@ -271,15 +242,11 @@ FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LL
 
 
 def find_format(name: str | None, template: str | None) -> ToolFormat:
-    """Return the tool format of a model.
+    """Return the named tool format; without a name, the one whose markers a template contains, or else that of Hermes.
 
     Args:
         name: Name of the format; None to detect it.
-        template: Source of the chat template that renders the model's tools; None if there is none. A format is
-            detected by its markers in it.
-
-    Returns:
-        The named or detected format, or else that of Hermes.
+        template: Source of the chat template that renders the model's tools; None if there is none.
 
     Raises:
         InvalidRequestError: There is no format of this name.

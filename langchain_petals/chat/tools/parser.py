@@ -76,25 +76,15 @@ Part = TextPart | CallPart | BrokenCall
 
 @dataclass(frozen=True)
 class Delimiters:
-    """The texts that separate calls from other text.
+    """The texts that separate calls from other text."""
 
-    Attributes:
-        starts: Start markers. One of them comes before a call, or before several.
-        end: The end marker; empty where calls last to the end of the answer.
-        separators: Characters that may stand between the markers and the JSON objects, beside white space.
-        arguments: The key of a call's arguments.
-        before: White space between text and calls that belongs to neither.
-        bare: Beginnings, up to the tool's name, of calls without a start marker; they count only before any text.
-        leading: Whether start markers, too, count only before any text.
-    """
-
-    starts: tuple[str, ...]
-    end: str
-    separators: str
-    arguments: str
-    before: str = ""
-    bare: tuple[str, ...] = ()
-    leading: bool = False
+    starts: tuple[str, ...]  # the start markers; one of them comes before a call, or before several
+    end: str  # the end marker; empty where calls last to the end of the answer
+    separators: str  # characters that may stand between the markers and the JSON objects, beside white space
+    arguments: str  # the key of a call's arguments
+    before: str = ""  # white space between text and calls that belongs to neither
+    bare: tuple[str, ...] = ()  # beginnings, up to the tool's name, of calls without a start marker, before any text
+    leading: bool = False  # whether start markers, too, count only before any text
 
 
 def new_id() -> str:
@@ -210,29 +200,18 @@ class ToolCallParser:
             yield TextPart(text)
 
 
+@dataclass(eq=False)
 class _Region:
-    """The calls between a start marker and an end marker.
+    """The calls between a start marker and an end marker; the other parameters are those of the parser."""
 
-    Args:
-        delimiters: The texts that separate calls from other text.
-        start: The start marker.
-        index: Index of the first call.
-        identify: Returns an identifier for each call.
-        check: Returns the problem with the arguments of a readable call.
-    """
+    delimiters: Delimiters
+    raw: str  # the text since the last complete call, at first the start marker
+    index: int  # of the next call
+    identify: Callable[[], str]
+    check: Callable[[str, dict[str, Any]], str | None]
 
-    def __init__(
-        self,
-        delimiters: Delimiters,
-        start: str,
-        index: int,
-        identify: Callable[[], str],
-        check: Callable[[str, dict[str, Any]], str | None],
-    ) -> None:
-        self._delimiters, self._identify, self._check = delimiters, identify, check
-        self.index = index
-        self._raw = start  # the text since the last complete call
-        self._at = len(start)  # how much of it was read
+    def __post_init__(self) -> None:
+        self._at = len(self.raw)  # how much of the text was read
         self._before = ""  # text before the next call, without separators
         self._call: _Call | None = None
         self._has_calls = False
@@ -240,13 +219,13 @@ class _Region:
 
     def feed(self, text: str) -> Generator[Part, None, str | None]:
         """Take more text; yield parts; return the text after the end marker, or None if it has not come."""
-        self._raw += text
-        while self._at < len(self._raw):
+        self.raw += text
+        while self._at < len(self.raw):
             self._at += 1
             if self._is_over():
                 yield from self.close()
-                return self._raw[self._at :]
-            character = self._raw[self._at - 1]
+                return self.raw[self._at :]
+            character = self.raw[self._at - 1]
             if self._call is not None:
                 self._call.feed(character)
                 if self._call.position.depth <= 0:
@@ -265,13 +244,13 @@ class _Region:
         if self._error is None and not self._has_calls:
             self._error = "there is no JSON object in it"
         if self._error is not None:
-            yield BrokenCall(self.index, self._raw[: self._at], self._error)
+            yield BrokenCall(self.index, self.raw[: self._at], self._error)
             self.index += 1
 
     def _is_over(self) -> bool:
         """Whether the text ends with the end marker."""
-        end = self._delimiters.end
-        if not end or not self._raw.endswith(end, 0, self._at):
+        end = self.delimiters.end
+        if not end or not self.raw.endswith(end, 0, self._at):
             return False
         if self._call is not None:
             if self._call.position.in_string or len(end) == 1:  # which may be a part of the call
@@ -281,12 +260,12 @@ class _Region:
 
     def _look_for_call(self, character: str) -> None:
         """Take a character before a call: a separator, a part of the end marker, or the call's opening brace."""
-        if not self._before and (character.isspace() or character in self._delimiters.separators):
+        if not self._before and (character.isspace() or character in self.delimiters.separators):
             return
         self._before += character
         if self._before == "{":
-            self._call, self._before = _Call(self.index, self._identify(), self._delimiters.arguments), ""
-        elif not self._delimiters.end.startswith(self._before):
+            self._call, self._before = _Call(self.index, self.identify(), self.delimiters.arguments), ""
+        elif not self.delimiters.end.startswith(self._before):
             self._error = f"{self._before!r} is not the beginning of a JSON object"
 
     def _end_call(self, call: _Call) -> Iterator[Part]:
@@ -297,38 +276,26 @@ class _Region:
         yield from call.news()
         if self._error is not None:
             return
-        problem = self._check(call.name or "", json.loads(call.arguments))
+        problem = self.check(call.name or "", json.loads(call.arguments))
         if problem is not None:
-            yield BrokenCall(self.index, self._raw[: self._at], problem, readable=True)
-        self.index, self._raw, self._at, self._has_calls = self.index + 1, self._raw[self._at :], 0, True
+            yield BrokenCall(self.index, self.raw[: self._at], problem, readable=True)
+        self.index, self.raw, self._at, self._has_calls = self.index + 1, self.raw[self._at :], 0, True
 
 
 class _Call:
-    """A JSON object that is read character by character, after its opening brace.
-
-    Args:
-        index: Index of the call in the answer.
-        identifier: Its identifier.
-        key: The key of the arguments.
-
-    Attributes:
-        position: The position in the object.
-        name: The tool's name; None as long as it is not known.
-        arguments: The arguments' JSON text so far.
-    """
+    """A JSON object that is read character by character, after its opening brace."""
 
     def __init__(self, index: int, identifier: str, key: str) -> None:
-        self._key = key
+        self._key = key  # of the arguments
         self._raw = ["{"]
         self._word: list[str] = []  # the key or the value at the top level that is being read, but not the arguments
         self._member: str | None = None  # the key whose value is being read
         self._news = CallPart(index, identifier)
         self.position = JsonPosition(depth=1)
         self.name: str | None = None
-        self.arguments = ""
+        self.arguments = ""  # their JSON text so far
 
     def feed(self, character: str) -> None:
-        """Take a character."""
         self._raw.append(character)
         in_string, self.position = self.position.in_string, self.position.after(character)
         if not in_string and (self.position.depth <= 0 or (self.position.depth == 1 and character == ",")):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.tools import Tool as PlainTool
@@ -15,19 +17,16 @@ from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import schema_check, schema_rule
+from langchain_petals.grammars import SchemaRule, schema_check, schema_rule
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
     closed,
-    contains_itself,
     is_schema_class,
     schema_of_class,
-    without_titles,
+    subschemas,
+    target_of,
 )
-
-if TYPE_CHECKING:
-    from langchain_petals.grammars import SchemaRule
 
 Tool = dict[str, Any]
 """A tool in OpenAI's format: `{"type": "function", "function": {"name": ..., "parameters": <JSON schema>}}`."""
@@ -80,7 +79,6 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
 
 
 def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
-    """Convert a dictionary to OpenAI's format."""
     if "function" in tool:
         return tool
     parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
@@ -98,25 +96,37 @@ def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_object(tool: Any) -> dict[str, Any]:
-    """Convert a function, a class or a LangChain tool to OpenAI's format."""
     try:
         schema = _schema_of(tool)
-        found = _from_class(schema or {}) if is_schema_class(tool) else convert_to_openai_tool(tool)
+        if schema is not None and is_schema_class(tool):  # LangChain takes a dataclass for a function
+            function = {"name": schema["title"], "description": schema.get("description", "")}
+            found: Tool = {"type": "function", "function": function}
+        else:
+            found = convert_to_openai_tool(tool)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
     if schema is not None:
-        if not contains_itself(schema):  # easier to read, and the same as LangChain does
+        if not _contains_itself(schema):  # easier to read, and the same as LangChain does
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
-        parameters = without_titles(schema)
+        parameters = copy.deepcopy(schema)
+        for _, part in subschemas(parameters):
+            part.pop("title", None)  # pydantic adds titles everywhere
         parameters.pop("description", None)  # the tool has it
         found["function"]["parameters"] = parameters
     return found
 
 
-def _from_class(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool with the name and the description of a class; LangChain takes a dataclass for a function."""
-    return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
+def _contains_itself(schema: Mapping[str, Any]) -> bool:
+    """Whether a value that fits a definition of a JSON schema may contain another one that fits it."""
+    parts = dict(subschemas(schema))
+    references = [(path, target) for path, part in parts.items() if (target := target_of(part, parts)) is not None]
+    graph = {target: {inner for path, inner in references if path[: len(target)] == target} for _, target in references}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
@@ -166,13 +176,7 @@ def _no_tool(tool: Any) -> InvalidRequestError:
 
 
 def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a function's arguments.
-
-    Objects in it are closed (see `closed`), unless `strict` is False.
-
-    Args:
-        function: The `function` of a tool in OpenAI's format.
-    """
+    """Return the JSON schema of a function's arguments; objects in it are closed unless its `strict` is False."""
     parameters = (function.get("parameters") or {}) | {"type": "object"}
     if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
         parameters = {"properties": {}} | parameters  # no arguments
@@ -180,13 +184,10 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
-    """Return a function's arguments as an expression in a Lark rule, with the keywords that it does not enforce.
-
-    Args:
-        function: The `function` of a tool in OpenAI's format.
+    """Return the arguments of an OpenAI function as an expression in a Lark rule.
 
     Raises:
-        InvalidRequestError: It is strict, and no grammar can enforce its whole schema; names the tool.
+        InvalidRequestError: No grammar can enforce its schema, or, if it is strict, not all of it; names the tool.
     """
     strict = function.get("strict") is True
     return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
@@ -195,10 +196,7 @@ def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
 def argument_problem(tools: Iterable[Tool], name: str, arguments: Mapping[str, Any]) -> str | None:
     """Return why the arguments of a call break a keyword that the grammar does not enforce; None if they do not.
 
-    Args:
-        tools: The tools that may be called.
-        name: Name of the called tool; if several have it, the arguments must fit one of them.
-        arguments: The arguments.
+    If several tools have this name, the arguments must fit one of them.
     """
     problems: list[str | None] = []
     for function in (tool["function"] for tool in tools if tool["function"]["name"] == name):

@@ -18,23 +18,13 @@ _PLAIN_IN_STRINGS = re.compile(rb'[^"\\]*')
 
 
 class Reading(NamedTuple):
-    """The state of a parser after a part of a JSON text that fits a grammar.
-
-    Attributes:
-        position: The position in the text.
-        number: The characters at the end of the text that may be part of one number.
-    """
+    """The state of a parser after a part of a JSON text that fits a grammar."""
 
     position: JsonPosition = JsonPosition()
-    number: str = ""
+    number: str = ""  # the characters at the end of the text that may be part of one number
 
     def after(self, data: bytes) -> Reading | None:
-        """Return the state after more text; None if parsers could not read that text.
-
-        Example:
-            >>> Reading().after(b'{"price": 1e9').after(b"99") is None
-            True
-        """
+        """Return the state after more text; None if parsers could not read that text."""
         position, number = self.position, self.number
         if position.in_string and not position.escaped and _PLAIN_IN_STRINGS.fullmatch(data):
             return self

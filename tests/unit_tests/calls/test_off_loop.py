@@ -95,7 +95,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch(monkeypatch)
     watch.over(PreTrainedTokenizerFast, "__call__", "tokenize")
     watch.over(SandboxedTemplate, "render", "render")
-    watch.over(grammars, "validated", "compile")
+    watch.over(grammars, "schema_rule", "compile")
     watch.over(ResponseFormat, "constraint", "compile")
     watch.over(PromptBuilder, "remember", "remember")
     return watch

@@ -88,7 +88,7 @@ def test_a_marker_inside_an_object_is_text(byte_tokenizer: PreTrainedTokenizerFa
 
 @formats
 def test_a_call_is_possible_beside_a_schema(byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
-    [marker] = tool_format.markers
+    [marker] = tool_format.delimiters.starts
     name, arguments = Answer(byte_tokenizer, tool_format, marker, response_format=AS_BOB).call()
     assert (name, set(arguments)) == ("add", {"a", "b"})
 
@@ -100,7 +100,7 @@ def test_the_prompt_describes_the_marker(tool_format: ToolFormat, *, takes_tools
     [system, _] = form.with_instructions(
         [{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools
     )
-    [marker] = tool_format.markers
+    [marker] = tool_format.delimiters.starts
     # for a template without tools, the format itself presents them
     assert marker in form.call_format(tool_format).system_prompt(form.tools)
     assert (marker in system["content"]) == (takes_tools and tool_format is LLAMA)
@@ -119,7 +119,7 @@ def test_a_demanded_call_is_one_beside_a_schema(
 def test_a_call_ends_the_reasoning(
     byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, *, started: bool
 ) -> None:
-    [marker] = tool_format.markers
+    [marker] = tool_format.delimiters.starts
     said = f"{'' if started else '<think>'}Perhaps {marker}"
     answer = Answer(byte_tokenizer, tool_format, said, started=started, parallel_tool_calls=False)
     assert answer.reasoning == "Perhaps"
@@ -146,7 +146,7 @@ def test_an_object_after_text_is_no_call(byte_tokenizer: PreTrainedTokenizerFast
 
 
 CALL = '{"name": "add", "parameters": {"a": 1, "b": 2}}'
-MARKERS = [marker for each in FORMATS.values() for marker in each.markers]
+MARKERS = [marker for each in FORMATS.values() for marker in each.delimiters.starts]
 OBJECTS = ['{"name": "', '{"name": "nosuch", "parameters": oops', CALL, CALL.replace("parameters", "arguments")]
 WORDS = st.sampled_from(["<think>", "</think>", *MARKERS, "</tool_call>", *OBJECTS, "a", "\n", " ", "\u3000"])
 

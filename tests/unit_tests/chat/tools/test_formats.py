@@ -402,10 +402,10 @@ def test_object_without_marker_is_text_in_the_marked_format(wire: ToolFormat) ->
     said = '{"name": "f", "parameters": {}}'
     assert parts_of(wire.marked, said) == [TextPart(said)]
     written = wire.marked.render([{"name": "f", "args": {}, "id": None}])
-    assert written.startswith(wire.markers)
+    assert written.startswith(wire.delimiters.starts)
     assert calls_in(parts_of(wire.marked, written)) == [{"name": "f", "args": {}}]
     assert wire.marked.marked == wire.marked
-    quoted = json.dumps(f"{wire.markers[0]} {said}")
+    quoted = json.dumps(f"{wire.delimiters.starts[0]} {said}")
     for cuts in ([], [1] * len(quoted)):
         assert parts_of(wire.marked, quoted, cuts) == [TextPart(quoted)]
 
