@@ -191,7 +191,7 @@ class Petals(PetalsParameters, BaseLLM):
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    chunk = await added_off_loop(answer, piece)
+                    chunk = await added_off_loop(answer.add, piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
         return self._result(answers, len(answers) // len(prompts) if prompts else 1)
@@ -226,7 +226,7 @@ class Petals(PetalsParameters, BaseLLM):
         [answer] = await begun_off_loop(begin, _cancel, self._expecting())
         with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
-                chunk = await added_off_loop(answer, piece)
+                chunk = await added_off_loop(answer.add, piece)
                 _warn([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:

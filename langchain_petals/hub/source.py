@@ -16,10 +16,10 @@ class Source:
     Attributes:
         name: Folder or hub name.
         revision: Commit, branch or tag; None for the main branch.
-        cache_dir: Folder for downloaded files.
+        cache_dir: Folder for downloaded files; None for transformers' own.
         local_files_only: Whether to read the cache and send no request.
         trust_remote_code: Whether code from the repository may run in this process.
-        key: The hub's key, for gated and private repositories.
+        key: The hub's key, for gated and private repositories; None for the one that huggingface_hub has stored.
     """
 
     name: str

@@ -295,7 +295,8 @@ def _config_on_hub(model: str, key: SecretStr | None) -> dict[str, Any]:
     from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
 
     name = original_repository(model)
-    config = hub.find(name, revision=default_revision(name), key=key).read(AutoConfig.from_pretrained)
+    repository = hub.Repository(name, revision=default_revision(name), key=key).located()
+    config = repository.read(AutoConfig.from_pretrained)
     return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
 
 
