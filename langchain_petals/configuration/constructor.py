@@ -104,7 +104,6 @@ class ArgumentChecks(HubKeyHolder):
 
     @classmethod
     def _unknown_argument(cls, name: str) -> str:
-        """Return the message for an unknown argument."""
         if name in cls._of_calls:
             return f"{name} is given with a call, or by bind, and not to the constructor of {cls.__name__}"
         names, rest = cls._argument_names() | NAMES, f"help({cls.__name__}) shows its arguments"

@@ -41,7 +41,7 @@ def unexplained(error: Exception, source: Source) -> PetalsError:
     return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
-def stems_from(error: BaseException, *names: str) -> bool:
+def _stems_from(error: BaseException, *names: str) -> bool:
     """Return whether an error or one of its causes is an instance of a class with one of these names.
 
     Classes are compared by name, since huggingface_hub has moved them between modules.
@@ -69,7 +69,7 @@ class _Case:
     def misfit(self) -> PetalsError:
         """Return the error for files or a name that do not fit the arguments."""
         name = self._name
-        if stems_from(self._error, "HFValidationError"):
+        if _stems_from(self._error, "HFValidationError"):
             return InvalidRequestError(
                 f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
             )
@@ -83,19 +83,19 @@ class _Case:
     def refusal(self) -> PetalsError | None:
         """Return the error for the hub's answer; None if it gave none, or failed itself."""
         name, key = self._name, self._source.key
-        if stems_from(self._error, "GatedRepoError"):
+        if _stems_from(self._error, "GatedRepoError"):
             return self._without_access()
         if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
             return InvalidKeyError(
                 f"The hub does not know the key that was sent for {name!r}, {self._origin()}. Check it, or {_SET_KEY} "
                 f"one from {KEYS_PAGE}. {self._request()}"
             )
-        if stems_from(self._error, "RepositoryNotFoundError"):
+        if _stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
                 f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
                 f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
             )
-        if stems_from(self._error, "RevisionNotFoundError"):
+        if _stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
                 f"{name!r} has no revision {self._source.revision!r}. {self._page()}/tree/main lists its branches "
                 "and tags."
@@ -112,7 +112,7 @@ class _Case:
                 f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
                 f"download them: {self.said}"
             )
-        if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
+        if self._response is not None or _stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
             last = self._source.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
                 f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
