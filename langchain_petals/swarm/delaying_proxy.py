@@ -20,14 +20,9 @@ def free_port() -> int:
 
 
 def start_delaying_proxy(target: int, delay: float) -> int:
-    """Forward connections to another port of this machine, on a thread that ends with the process.
+    """Return a port that forwards connections to `target`, on a thread that ends with the process.
 
-    Args:
-        target: Port to forward to.
-        delay: Seconds by which data is delayed in each direction. Throughput is not limited.
-
-    Returns:
-        The port to connect to.
+    Data is delayed by `delay` seconds in each direction. Throughput is not limited.
     """
     port: concurrent.futures.Future[int] = concurrent.futures.Future()
     threading.Thread(
@@ -53,23 +48,7 @@ async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
     """Copy one direction; data on the way does not hold up later data."""
     loop = asyncio.get_running_loop()
-    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def arrive() -> None:
-        while True:
-            due, data = await on_the_way.get()
-            await asyncio.sleep(due - loop.time())
-            if not data:
-                return
-            writer.write(data)
-            await writer.drain()
-
-    arriving = asyncio.create_task(arrive())
     with contextlib.suppress(ConnectionError):
-        data = b"-"
-        while data:
-            data = await reader.read(_CHUNK)
-            on_the_way.put_nowait((loop.time() + delay, data))
-        await arriving
-    arriving.cancel()
-    writer.close()
+        while data := await reader.read(_CHUNK):
+            loop.call_later(delay, writer.write, data)
+    loop.call_later(delay, writer.close)
