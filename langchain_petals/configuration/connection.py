@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
 from langchain_petals.configuration.constructor import ArgumentChecks
+from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
 
 if TYPE_CHECKING:
     from langchain_petals.engine import Connection
 
 
 class ConnectionParameters(ArgumentChecks):
-    """The arguments of one connection; objects with equal ones share a loaded model."""
+    """The arguments of one connection; objects with equal ones share a loaded model.
+
+    No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
+    """
+
+    huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
+    """Key for gated or private models on the hub.
+
+    `api_key` is another name for it. None takes the key from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN,
+    or else the one that `huggingface-cli login` has stored."""
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
@@ -51,6 +61,24 @@ class ConnectionParameters(ArgumentChecks):
 
     trust_remote_code: bool = False
     """Allow code from the model's repository to run in this process; read it before."""
+
+    @field_validator(KEY_FIELD)
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key_from_environment() if key is None else checked_key(key)
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields for which LangChain's serialization writes the name of an environment variable."""
+        return {KEY_FIELD: "HF_TOKEN"}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return state | {"__dict__": state["__dict__"] | {KEY_FIELD: None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__[KEY_FIELD] = key_from_environment()
 
     @field_validator("initial_peers")
     @classmethod

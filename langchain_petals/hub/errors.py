@@ -65,6 +65,8 @@ class _Case:
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
         self.said = _without_advice(source.censored(str(error)))
+        self._page = f"{_endpoint()}/{source.name}"
+        self._request = f"Access is requested on the model's page, {self._page}."
 
     def misfit(self) -> PetalsError:
         """Return the error for files or a name that do not fit the arguments."""
@@ -88,7 +90,7 @@ class _Case:
         if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
             return InvalidKeyError(
                 f"The hub does not know the key that was sent for {name!r}, {self._origin()}. Check it, or {_SET_KEY} "
-                f"one from {KEYS_PAGE}. {self._request()}"
+                f"one from {KEYS_PAGE}. {self._request}"
             )
         if _stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
@@ -97,7 +99,7 @@ class _Case:
             )
         if _stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
-                f"{name!r} has no revision {self._source.revision!r}. {self._page()}/tree/main lists its branches "
+                f"{name!r} has no revision {self._source.revision!r}. {self._page}/tree/main lists its branches "
                 "and tags."
             )
         if self._response is not None and self._response.status_code < _SERVER_ERROR:
@@ -123,13 +125,13 @@ class _Case:
     def _without_access(self) -> AccessDeniedError:
         if self._source.key is None:
             return AccessDeniedError(
-                f"{self._name!r} is gated, and no key was given. {self._request()} Then {_SET_KEY} a key of your "
+                f"{self._name!r} is gated, and no key was given. {self._request} Then {_SET_KEY} a key of your "
                 f"account, from {KEYS_PAGE}."
             )
         said = "" if self._response is None else self._response.headers.get("X-Error-Message", "")
         return AccessDeniedError(
             f"{self._name!r} is gated, and the key that was sent, {self._origin()}, has no access to it. "
-            f"{self._request()} Or {_SET_KEY} a key that has access."
+            f"{self._request} Or {_SET_KEY} a key that has access."
             + (f" The hub said: {self._source.censored(said)}" if said else "")
         )
 
@@ -140,12 +142,6 @@ class _Case:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
                 return f"the one in {name}"
         return "the one given as huggingface_api_key, or stored by huggingface-cli login"
-
-    def _request(self) -> str:
-        return f"Access is requested on the model's page, {self._page()}."
-
-    def _page(self) -> str:
-        return f"{_endpoint()}/{self._name}"
 
 
 def _without_advice(text: str) -> str:

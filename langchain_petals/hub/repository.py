@@ -105,9 +105,7 @@ class Repository(Source):
         if Path(self.name).is_dir():
             return (Path(self.name) / filename).is_file()
         known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
-        if known is not None:
-            return isinstance(known, str)
-        return bool(self._guarded(lambda: self._can_download(filename)))
+        return isinstance(known, str) if known is not None else self._guarded(lambda: self._can_download(filename))
 
     def _can_download(self, filename: str) -> bool:
         from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - heavy

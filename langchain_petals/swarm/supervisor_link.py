@@ -123,11 +123,10 @@ class SupervisorLink:
         """
         self._send({"order": "end", "name": name})
         with self._changed:
-            self._changed.wait_for(
+            gone = self._changed.wait_for(
                 lambda: self._stopped or name in self._codes or name not in self.pids, _GRACE_SECONDS
             )
-            stopped, gone = self._stopped, name in self._codes or name not in self.pids
-        if stopped:
+        if self._stopped:
             self._end_survivors()
         elif not gone:
             msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
