@@ -39,13 +39,14 @@ _PROTOCOLS: dict[str, Callable[[str], object] | None] = {
 }
 
 
-def check_initial_peer(address: str) -> str:
-    """Check a multiaddress through which a swarm can be joined."""
-    problem = _problem(address)
-    if problem:
-        msg = f"initial_peers: {address!r} {problem}; the form is {_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
-        raise InvalidRequestError(msg)
-    return address
+def check_initial_peers(addresses: list[str]) -> list[str]:
+    """Check multiaddresses through which a swarm can be joined."""
+    for address in addresses:
+        if problem := _problem(address):
+            form = f"{_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
+            msg = f"initial_peers: {address!r} {problem}; the form is {form}"
+            raise InvalidRequestError(msg)
+    return addresses
 
 
 def check_peer_id(field: str, peer_id: str) -> str:

@@ -17,7 +17,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, openai_logprobs, short_traceback
+from langchain_petals.calls import added_off_loop, begun_off_loop, short_traceback
 from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -307,7 +307,7 @@ class _Answer:
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(openai_logprobs(piece.logprobs, self._token_text))
+            self._logprobs.append(piece.logprobs.openai_format(self._token_text))
             info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
             info["finish_reason"] = self._finish_reason = piece.finish_reason

@@ -23,15 +23,9 @@ async def begun_off_loop(
     cancel: Callable[[_Begun], object],
     expecting: AbstractContextManager[None],
 ) -> Sequence[_Begun]:
-    """Begin generations on another thread.
+    """Begin generations on another thread, and enter `expecting` meanwhile; see `Engine.expecting`.
 
-    A thread cannot be interrupted. If the task is cancelled meanwhile, the generations are cancelled once they have
-    begun.
-
-    Args:
-        begin: Begins the generations.
-        cancel: Cancels one generation.
-        expecting: Context that is entered meanwhile; see `Engine.expecting`.
+    A thread cannot be interrupted. If the task is cancelled, each generation is cancelled once all have begun.
     """
     outcome: Future[Sequence[_Begun]] = Future()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
+from langchain_petals.addresses import check_adapter, check_initial_peers, check_peer_id, check_prefix
 from langchain_petals.configuration.constructor import ArgumentChecks
 from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
 
@@ -29,7 +30,7 @@ class ConnectionParameters(ArgumentChecks):
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
 
-    initial_peers: list[str] | None = None
+    initial_peers: Annotated[list[str], AfterValidator(check_initial_peers)] | None = None
     """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
 
     dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
@@ -80,11 +81,6 @@ class ConnectionParameters(ArgumentChecks):
         super().__setstate__(state)
         self.__dict__[KEY_FIELD] = key_from_environment()
 
-    @field_validator("initial_peers")
-    @classmethod
-    def _check_initial_peers(cls, peers: list[str] | None) -> list[str] | None:
-        return peers if peers is None else [check_initial_peer(peer) for peer in peers]
-
     @field_validator("allowed_servers", "blocked_servers")
     @classmethod
     def _check_servers(cls, peer_ids: list[str] | None, info: ValidationInfo) -> list[str] | None:
@@ -93,18 +89,7 @@ class ConnectionParameters(ArgumentChecks):
     def _connection(self) -> Connection:
         from langchain_petals.engine import Connection  # noqa: PLC0415 - loads torch
 
-        return Connection(
-            model=self.model_name,
-            initial_peers=tuple(self.initial_peers or ()),
-            dht_prefix=self.dht_prefix,
-            allowed_servers=tuple(self.allowed_servers or ()),
-            blocked_servers=tuple(self.blocked_servers or ()),
-            active_adapter=self.active_adapter,
-            torch_dtype=self.torch_dtype,
-            device=self.device,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            trust_remote_code=self.trust_remote_code,
-            key=self.huggingface_api_key,
-        )
+        names = {field.name for field in fields(Connection)} & type(self).model_fields.keys()
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return Connection(model=self.model_name, key=self.huggingface_api_key, **given)

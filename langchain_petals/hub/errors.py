@@ -1,9 +1,10 @@
-"""Translates errors of transformers and huggingface_hub to this package's; no text holds the key."""
+"""A model's place, and the errors when its files cannot be read; no text holds the key."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,36 @@ from langchain_petals.errors import (
 from langchain_petals.hub.key import KEY_VARIABLES, KEYS_PAGE
 
 if TYPE_CHECKING:
-    from langchain_petals.hub.source import Source
+    from pydantic import SecretStr
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place of one model's files: a folder, or a repository of the hub.
+
+    Attributes:
+        name: Folder or hub name.
+        revision: Commit, branch or tag; None for the main branch.
+        cache_dir: Folder for downloaded files; None for transformers' own.
+        local_files_only: Whether to read the cache and send no request.
+        trust_remote_code: Whether code from the repository may run in this process.
+        key: The hub's key, for gated and private repositories; None for the one that huggingface_hub has stored.
+    """
+
+    name: str
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False)
+
+    def censored(self, text: str) -> str:
+        """Return a text with the key replaced by asterisks."""
+        return text.replace(self.key.get_secret_value(), "**********") if self.key else text
 
 
 def translated(error: Exception, source: Source) -> PetalsError | None:

@@ -22,9 +22,8 @@ from packaging.version import Version
 from pydantic import SecretStr
 
 from langchain_petals.errors import PetalsError
-from langchain_petals.hub.errors import chain, translated, unexplained
+from langchain_petals.hub.errors import Source, chain, translated, unexplained
 from langchain_petals.hub.key import checked_key
-from langchain_petals.hub.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +57,7 @@ class Repository(Source):
         return replace(complete, revision=Path(config).parent.name)
 
     def read(self, load: Callable[..., Any], **options: Any) -> Any:
-        """Call one of transformers' loaders for this repository.
-
-        Args:
-            load: A `from_pretrained`.
-            **options: More keyword arguments for it.
+        """Call one of transformers' loaders, a `from_pretrained`, for this repository and with further `options`.
 
         Raises:
             ModelLoadError: The files could not be read; the subclass tells why.
@@ -112,11 +107,9 @@ class Repository(Source):
 
         try:
             self._download(filename)
-        except LocalEntryNotFoundError:
-            if not self.local_files_only:
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and not self.local_files_only:
                 raise  # the hub could not be reached
-            return False
-        except EntryNotFoundError:
             return False
         return True
 

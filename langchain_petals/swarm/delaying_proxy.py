@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import socket
 import threading
@@ -13,10 +12,8 @@ _CHUNK = 2**16
 
 def free_port() -> int:
     """Return a port of the loopback interface that is not in use now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def start_delaying_proxy(target: int, delay: float) -> int:
@@ -24,14 +21,14 @@ def start_delaying_proxy(target: int, delay: float) -> int:
 
     Data is delayed by `delay` seconds in each direction. Throughput is not limited.
     """
-    port: concurrent.futures.Future[int] = concurrent.futures.Future()
+    listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(
-        target=lambda: asyncio.run(_serve(target, delay, port)), name="petals-delaying-proxy", daemon=True
+        target=lambda: asyncio.run(_serve(listener, target, delay)), name="petals-delaying-proxy", daemon=True
     ).start()
-    return port.result()
+    return int(listener.getsockname()[1])
 
 
-async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]) -> None:
+async def _serve(listener: socket.socket, target: int, delay: float) -> None:
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             onward = await asyncio.open_connection("127.0.0.1", target)
@@ -40,8 +37,7 @@ async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]
             return
         await asyncio.gather(_pump(reader, onward[1], delay), _pump(onward[0], writer, delay))
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    port.set_result(server.sockets[0].getsockname()[1])
+    server = await asyncio.start_server(connect, sock=listener)
     await server.serve_forever()
 
 

@@ -11,22 +11,14 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals import hub
-from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
+from langchain_petals import hub, petals_compat
+from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.hub import key_from_environment
-from langchain_petals.petals_compat import (
-    default_revision,
-    installed_petals_version,
-    load_petals,
-    original_repository,
-)
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
 
     from pydantic import SecretStr
     from typing_extensions import Self
@@ -141,19 +133,19 @@ class LocalSwarm:
         _require(hop_delay >= 0, f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more.")
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
-        installed_petals_version()
-        self._key = None if Path(self.model).is_dir() else key_from_environment()
+        petals_compat.installed_petals_version()
+        self._key = None if Path(self.model).is_dir() else hub.key_from_environment()
         blocks, context = _blocks_and_context(self.model, self._key)
         _require(
             servers <= blocks,
             f"servers={servers} is more than the {blocks} blocks that they would hold; give 1 to {blocks}, and "
             "replicas for more servers per block.",
         )
-        self._blocks = range(blocks)
+        self._blocks = blocks
         self._longest_session = min(context or _LONGEST_SESSION, _LONGEST_SESSION)
         self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
-        self.initial_peers: list[str] = [check_initial_peer(peer) for peer in initial_peers or ()]
+        self.initial_peers: list[str] = check_initial_peers(list(initial_peers or ()))
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
@@ -163,9 +155,10 @@ class LocalSwarm:
             deadline = time.monotonic() + startup_timeout
             if not self._joined:
                 self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-                reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
+                reports = self._supervisor.wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline, startup_timeout)
                 self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
-            self._start_servers(_split(self._blocks, servers) * replicas, deadline)
+            borders = [blocks * part // servers for part in range(servers + 1)]
+            self._start_servers([range(start, end) for start, end in pairwise(borders)] * replicas, deadline)
         except BaseException:
             self.close()
             raise
@@ -185,7 +178,7 @@ class LocalSwarm:
             InvalidRequestError: The model has no such span.
             LocalSwarmError: The server ended while starting, was not ready in time, or the swarm is closed.
         """
-        span = _parse_blocks(blocks, len(self._blocks))
+        span = _parse_blocks(blocks, self._blocks)
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
@@ -208,9 +201,7 @@ class LocalSwarm:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -234,19 +225,15 @@ class LocalSwarm:
                 token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
-        reports = self._wait_ready(roles, deadline)
-        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
-        self.servers += new
-        return new
-
-    def _wait_ready(self, roles: dict[str, str], deadline: float) -> dict[str, Any]:
-        """Return the reports of the named processes when they are ready; on a failure, end them."""
         try:
-            return self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
+            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)
             raise
+        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
+        self.servers += new
+        return new
 
 
 def _require(condition: object, message: str) -> None:
@@ -287,19 +274,13 @@ def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
         except (OSError, TypeError, ValueError) as error:
             msg = f"Could not read the config of {model!r}: {error}"
             raise ModelLoadError(msg) from error
-    load_petals()
+    petals_compat.load_petals()
     from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
 
-    name = original_repository(model)
-    repository = hub.Repository(name, revision=default_revision(name), key=key).located()
+    name = petals_compat.original_repository(model)
+    repository = hub.Repository(name, revision=petals_compat.default_revision(name), key=key).located()
     config = repository.read(AutoConfig.from_pretrained)
     return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
-
-
-def _split(blocks: range, parts: int) -> list[range]:
-    """Split blocks into contiguous parts whose lengths differ by at most one."""
-    borders = [len(blocks) * part // parts for part in range(parts + 1)]
-    return [blocks[start:end] for start, end in pairwise(borders)]
 
 
 def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:

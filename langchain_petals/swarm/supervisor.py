@@ -72,10 +72,7 @@ class _Child:
 class Supervisor:
     """Starts and ends the swarm's processes on order, and ends all of them when the program is gone.
 
-    Args:
-        connection: Receives orders and sends events.
-        program: Process id of the program, which is the supervisor's parent.
-        work_dir: Folder for sockets and temporary files; the supervisor removes it, as the program may be gone.
+    `program` is the program's process id. The supervisor removes `work_dir`, as the program may be gone.
     """
 
     def __init__(self, connection: Connection, program: int, work_dir: Path) -> None:

@@ -33,11 +33,7 @@ _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on
 class SupervisorLink:
     """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
 
-    Args:
-        log_dir: Folder for logs to keep; None for temporary ones.
-
-    Attributes:
-        pids: Process ids of the children by name.
+    `log_dir` is for logs to keep; without it they are temporary. `pids` has the children's process ids by name.
     """
 
     def __init__(self, log_dir: Path | None) -> None:
@@ -141,11 +137,10 @@ class SupervisorLink:
             self._changed.notify_all()
         try:
             self._process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()  # does nothing if it has ended
+            self._process.wait()
             self._end_survivors()
         finally:
             self._listener.join(_GRACE_SECONDS)
