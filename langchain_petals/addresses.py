@@ -1,13 +1,14 @@
 """Checks of the names of peers, swarms and adapters, before anything is sent to them.
 
 hivemind could check addresses, too, but takes seconds to import, and a wrong address only shows when its daemon does
-not start.
+not start. Each check returns the name, or raises an `InvalidRequestError` with an example of a valid one.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,28 +22,35 @@ _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,60}|ba[a-z2-7]{50,70}")  # base5
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _ADAPTER = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DELIMITERS = ". "  # petals' UID_DELIMITER and CHAIN_DELIMITER: they join prefixes with block numbers
-_LAST_PORT = 65535
+_PORTS = range(2**16)
+
+_FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+_LAST = ("p2p", "ipfs")
+# The protocols that hivemind 1.1.12's daemon can dial. Those with a value have a check of it, which returns something
+# false or raises ValueError for a wrong one.
+_PROTOCOLS: dict[str, Callable[[str], object] | None] = {
+    "ip4": ipaddress.IPv4Address,
+    "ip6": ipaddress.IPv6Address,
+    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _HOST.fullmatch),
+    **dict.fromkeys(("tcp", "udp"), lambda port: port.isascii() and port.isdigit() and int(port) in _PORTS),
+    **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
+    "certhash": bool,
+    **dict.fromkeys(_LAST, _PEER_ID.fullmatch),  # ipfs is p2p's old name
+}
 
 
-def check_initial_peer(address: str) -> str:
-    """Return a multiaddress through which a swarm can be joined.
-
-    Raises:
-        InvalidRequestError: It is not valid; the message shows an example.
-    """
-    problem = _problem(address)
-    if problem:
-        msg = f"initial_peers: {address!r} {problem}; the form is {_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
-        raise InvalidRequestError(msg)
-    return address
+def check_initial_peers(addresses: list[str]) -> list[str]:
+    """Check multiaddresses through which a swarm can be joined."""
+    for address in addresses:
+        if problem := _problem(address):
+            form = f"{_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
+            msg = f"initial_peers: {address!r} {problem}; the form is {form}"
+            raise InvalidRequestError(msg)
+    return addresses
 
 
 def check_peer_id(field: str, peer_id: str) -> str:
-    """Return a peer id, as `allowed_servers` and `blocked_servers` take it.
-
-    Raises:
-        InvalidRequestError: It is not valid; the message names the field and shows an example.
-    """
+    """Check a peer id, as the fields `allowed_servers` and `blocked_servers` take it."""
     if not _PEER_ID.fullmatch(peer_id):
         msg = f"{field}: {peer_id!r} is no peer id; the form is 12D3KooW... or Qm..., without the address before it"
         raise InvalidRequestError(msg)
@@ -50,11 +58,7 @@ def check_peer_id(field: str, peer_id: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return a `dht_prefix`, which must not hold petals' delimiters.
-
-    Raises:
-        InvalidRequestError: It is empty or holds a delimiter; the message shows an example.
-    """
+    """Check a `dht_prefix`, which must not hold petals' delimiters."""
     if not prefix or not prefix.isprintable() or any(delimiter in prefix for delimiter in _DELIMITERS):
         msg = (
             f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals puts around its names; for "
@@ -70,11 +74,7 @@ def default_prefix(folder: str) -> str:
 
 
 def check_adapter(name: str) -> str:
-    """Return the hub name of a LoRA adapter.
-
-    Raises:
-        InvalidRequestError: It is not valid; the message shows an example.
-    """
+    """Check the hub name of a LoRA adapter."""
     if not _ADAPTER.fullmatch(name):
         msg = f"active_adapter: {name!r} is no name on the hub; the form is artek0chumak/guanaco-65b"
         raise InvalidRequestError(msg)
@@ -86,49 +86,16 @@ def _problem(address: str) -> str | None:
     root, *parts = address.split("/")
     if root or not parts:
         return "is no multiaddress"
-    protocols = []
-    while parts:
-        protocol = parts.pop(0)
-        if protocol not in _PROTOCOLS:
-            return f"has an unknown part {protocol!r}"
-        protocols.append(protocol)
-        check = _PROTOCOLS[protocol]
-        if check is None:
-            continue
-        value = parts.pop(0) if parts else ""
-        if not check(value):
-            return f"has {value!r} where a value for /{protocol} belongs"
-    if protocols[0] not in _FIRST:
-        return f"begins with /{protocols[0]}, not with where the peer is"
-    if protocols[-1] not in _LAST:
-        return "does not end with the peer's id (/p2p/...)"
-    return None
-
-
-def _is_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> Callable[[str], bool]:
-    def check(value: str) -> bool:
-        try:
-            kind(value)
-        except ValueError:
-            return False
-        return True
-
-    return check
-
-
-def _is_port(value: str) -> bool:
-    return value.isascii() and value.isdigit() and int(value) <= _LAST_PORT
-
-
-_FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
-_LAST = ("p2p", "ipfs")
-# The protocols that hivemind 1.1.12's daemon can dial, each with the check of its value; None if it has no value.
-_PROTOCOLS: dict[str, Callable[[str], object] | None] = {
-    "ip4": _is_ip(ipaddress.IPv4Address),
-    "ip6": _is_ip(ipaddress.IPv6Address),
-    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _HOST.fullmatch),
-    **dict.fromkeys(("tcp", "udp"), _is_port),
-    **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
-    "certhash": bool,
-    **dict.fromkeys(_LAST, _PEER_ID.fullmatch),  # ipfs is p2p's old name
-}
+    first, last, rest = parts[0], "", iter(parts)
+    for last in rest:
+        if last not in _PROTOCOLS:
+            return f"has an unknown part {last!r}"
+        if check := _PROTOCOLS[last]:
+            value = next(rest, "")
+            with suppress(ValueError):
+                if check(value):
+                    continue
+            return f"has {value!r} where a value for /{last} belongs"
+    if first not in _FIRST:
+        return f"begins with /{first}, not with where the peer is"
+    return None if last in _LAST else "does not end with the peer's id (/p2p/...)"

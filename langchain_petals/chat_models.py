@@ -114,7 +114,7 @@ class ChatPetals(ChatParameters):
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    await added_off_loop(answer, piece)
+                    await added_off_loop(answer.add, piece)
         return _result(answers)
 
     @short_traceback
@@ -148,7 +148,7 @@ class ChatPetals(ChatParameters):
         )
         with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
-                chunk = await added_off_loop(answer, piece)
+                chunk = await added_off_loop(answer.add, piece)
                 _warn([answer])
                 if chunk is not None:
                     if run_manager:

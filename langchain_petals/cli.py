@@ -85,19 +85,15 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
 @contextlib.contextmanager
 def _step(console: Console, what: str) -> Iterator[None]:
     """Show the name of a step, and its seconds when it is done."""
-    started = time.monotonic()
-    if console.is_terminal:
-        with console.status(f"{what} ..."):
+    started, outcome, name = time.monotonic(), "failed", f"{what} ... "
+    if not console.is_terminal:
+        console.print(name, end="")
+    try:
+        with console.status(name):  # shows nothing where there is no terminal
             yield
-        console.print(f"{what} ... ", end="")
-    else:
-        console.print(f"{what} ... ", end="")
-        try:
-            yield
-        except BaseException:
-            console.print("failed")
-            raise
-    console.print(f"{time.monotonic() - started:.1f} s")
+        outcome = f"{time.monotonic() - started:.1f} s"
+    finally:
+        console.print(name + outcome if console.is_terminal else outcome)
 
 
 def _number_of(servers: int) -> str:

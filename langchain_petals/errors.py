@@ -25,6 +25,7 @@ summarisation middleware treat them as those of any other provider:
 
 from __future__ import annotations
 
+import copyreg
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +82,7 @@ class PetalsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let errors be pickled, although their constructors do not take `args`."""
-        return _restored, (type(self), self.args, vars(self))
-
-
-def _restored(kind: type[PetalsError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> PetalsError:
-    error = kind.__new__(kind)
-    error.args = arguments
-    vars(error).update(attributes)
-    return error
+        return copyreg.__newobj__, (type(self),), {"args": self.args, **vars(self)}  # type: ignore[attr-defined]
 
 
 class PetalsNotInstalledError(PetalsError, ImportError):

@@ -17,7 +17,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, openai_logprobs, short_traceback
+from langchain_petals.calls import added_off_loop, begun_off_loop, short_traceback
 from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -191,7 +191,7 @@ class Petals(PetalsParameters, BaseLLM):
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    chunk = await added_off_loop(answer, piece)
+                    chunk = await added_off_loop(answer.add, piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
         return self._result(answers, len(answers) // len(prompts) if prompts else 1)
@@ -226,7 +226,7 @@ class Petals(PetalsParameters, BaseLLM):
         [answer] = await begun_off_loop(begin, _cancel, self._expecting())
         with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
-                chunk = await added_off_loop(answer, piece)
+                chunk = await added_off_loop(answer.add, piece)
                 _warn([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:
@@ -307,7 +307,7 @@ class _Answer:
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(openai_logprobs(piece.logprobs, self._token_text))
+            self._logprobs.append(piece.logprobs.openai_format(self._token_text))
             info["logprobs"] = {"content": self._logprobs[-1:]}
         if piece.finish_reason is not None:
             info["finish_reason"] = self._finish_reason = piece.finish_reason

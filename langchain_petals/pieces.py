@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 FinishReason = Literal["stop", "length"]
 
@@ -24,6 +24,11 @@ class TokenLogprobs:
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...]
+
+    def openai_format(self, token_text: Callable[[int], str]) -> dict[str, Any]:
+        """Return `token`, `logprob` and `top_logprobs`, as OpenAI has them; `token_text` returns a token's text."""
+        top = [{"token": token_text(token), "logprob": value} for token, value in self.top]
+        return {"token": token_text(self.token), "logprob": self.logprob, "top_logprobs": top}
 
 
 @dataclass(frozen=True)

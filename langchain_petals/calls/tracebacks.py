@@ -11,12 +11,14 @@ import copy
 import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_petals.errors import PetalsError, PetalsNotInstalledError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from typing_extensions import Self
 
 logger = logging.getLogger("langchain_petals.tracebacks")
 
@@ -37,82 +39,53 @@ def without_frames(error: _Error) -> _Error:
     return plain
 
 
+class _Caught(list[PetalsError]):
+    """Context manager that catches a `PetalsError`, and holds it without frames."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, PetalsError):
+            return False
+        self.append(without_frames(error))
+        return True
+
+
 def short_traceback(function: _Function) -> _Function:
     """Decorate a function or generator, async or not: each `PetalsError` that it raises has one frame only."""
-    if inspect.isasyncgenfunction(function):
-        wrapper: Any = _async_generator(function)
-    elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function)
-    elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function)
-    else:
-        wrapper = _plain(function)
-    functools.update_wrapper(wrapper, function)
-    shortened: _Function = wrapper
-    return shortened
+    # Each wrapper raises the error outside of the context, in which Python would note the long one as its context. No
+    # variable holds it then: the error's traceback holds the frame, so there would be a cycle.
 
-
-# Each wrapper raises the short error outside of `except`, where Python would set the long one as its context. It then
-# deletes its variable: the error's traceback holds the frame, so there would be a cycle.
-
-
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _Caught() as caught:
             return function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        try:
-            raise short
-        finally:
-            del short
+        raise caught.pop()
 
-    return call
-
-
-def _coroutine(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        with _Caught() as caught:
             return await function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        try:
-            raise short
-        finally:
-            del short
+        raise caught.pop()
 
-    return call
-
-
-def _generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
+    def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with _Caught() as caught:
             yield from function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        else:
-            return
-        try:
-            raise short
-        finally:
-            del short
+        if caught:
+            raise caught.pop()
 
-    return call
-
-
-def _async_generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        try:
+    async def agenerate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with _Caught() as caught:
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
                     yield item
-        except PetalsError as error:
-            short = without_frames(error)
-        else:
-            return
-        try:
-            raise short
-        finally:
-            del short
+        if caught:
+            raise caught.pop()
 
-    return call
+    wrappers: list[tuple[Callable[[Any], bool], Any]] = [
+        (inspect.isasyncgenfunction, agenerate),
+        (inspect.iscoroutinefunction, acall),
+        (inspect.isgeneratorfunction, generate),
+        (callable, call),
+    ]
+    wrapper = next(wrapper for is_kind, wrapper in wrappers if is_kind(function))
+    return cast("_Function", functools.update_wrapper(wrapper, function))

@@ -11,7 +11,6 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-from langchain_petals.calls import openai_logprobs
 from langchain_petals.chat.tools import BEYOND_REPAIR, BrokenCall, CallPart, TextPart
 from langchain_petals.pieces import CUT_SHORT
 
@@ -189,7 +188,7 @@ class ChatResponse:
             for part in (*self.parser.feed(text, cut=piece.cut), *(self.parser.close() if over else ())):
                 content.add(part)
         if piece.logprobs is not None:
-            content.logprobs = [openai_logprobs(piece.logprobs, self.token_text)]
+            content.logprobs = [piece.logprobs.openai_format(self.token_text)]
         return content
 
     def _chunk(

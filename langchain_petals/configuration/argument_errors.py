@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-_SIMILAR = 0.7  # of difflib's ratio: "beams" is similar enough to "num_beams"
-
 _PEERS = "a swarm has no URL; give the addresses of its peers as initial_peers, or none for the public swarm"
 _MODEL = "the model's folder or hub name is given as model"
 _LIMIT = "the most tokens of an answer are given as max_tokens"
@@ -56,21 +54,16 @@ _repr.maxstring = _repr.maxother = 100
 def suggestion(name: str, known: Collection[str], otherwise: str = "") -> str:
     """Return a hint at what an unknown name probably means, to be appended to a sentence.
 
-    Args:
-        name: The unknown name.
-        known: The known names.
-        otherwise: The hint if no known name is similar; by default a list of the known names.
+    If no known name is similar, it is `otherwise`, or a list of the known names.
     """
     if is_key(name):
         return "; a swarm needs no key, and the hub's is given to the constructor, as huggingface_api_key"
-    spelled = {_normalized(each): each for each in known}
     if name in _FOREIGN_NAMES:
         return f"; {_FOREIGN_NAMES[name]}"
-    if near := difflib.get_close_matches(_normalized(name), spelled, n=1, cutoff=_SIMILAR):
-        return f"; did you mean {spelled[near[0]]}?"
-    if near := difflib.get_close_matches(_normalized(name), map(_normalized, _FOREIGN_NAMES), n=1, cutoff=0.9):
-        meant = next(each for each in _FOREIGN_NAMES if _normalized(each) == near[0])
-        return f"; if {meant} is meant: {_FOREIGN_NAMES[meant]}"
+    if near := _similar(name, known, cutoff=0.7):  # "beams" is similar enough to "num_beams"
+        return f"; did you mean {near}?"
+    if near := _similar(name, _FOREIGN_NAMES, cutoff=0.9):
+        return f"; if {near} is meant: {_FOREIGN_NAMES[near]}"
     return f"; {otherwise or 'there are ' + ', '.join(sorted(known))}"
 
 
@@ -83,38 +76,26 @@ def validation_message(
 ) -> str:
     """Return a message with the name, problem and value of each wrong argument.
 
-    Args:
-        error: Pydantic's error.
-        unknown_name: Returns the message for an unknown name.
-        secrets: Arguments whose values are not shown.
-        given: For arguments with several names, the name that the caller used.
+    It shows no values of `secrets`. `given` has the name that the caller used for an argument with several names.
     """
-    problems = error.errors(include_url=False)
-    return "; ".join(_problem_message(problem, unknown_name, secrets, given or {}) for problem in problems)
 
+    def message_of(problem: Any) -> str:
+        name = ".".join(str((given or {}).get(each, each)) for each in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            return unknown_name(name)
+        if problem["type"] == "missing":
+            return f"{name} is missing"
+        message: str = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+        if not name or message.startswith(name):
+            return message
+        value = "" if problem["loc"][0] in secrets else f" (got {_repr.repr(problem['input'])})"
+        return f"{name}: {message}{value}"
 
-def _problem_message(
-    problem: Any, unknown_name: Callable[[str], str], secrets: Collection[str], given: Mapping[str, str]
-) -> str:
-    name = ".".join(str(given.get(each, each)) for each in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return unknown_name(name)
-    if problem["type"] == "missing":
-        return f"{name} is missing"
-    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
-    if not name or message.startswith(name):
-        return str(message)
-    value = "" if secrets and problem["loc"][0] in secrets else f" (got {_repr.repr(problem['input'])})"
-    return f"{name}: {message}{value}"
+    return "; ".join(map(message_of, error.errors(include_url=False)))
 
 
 def positional_message(owner: str, value: object) -> str:
-    """Return the message for an argument without a name.
-
-    Args:
-        owner: Name of the class.
-        value: The argument; it is not shown.
-    """
+    """Return the message, without the value, for an argument of the class `owner` that has no name."""
     hint = f"write {owner}(name=value, ...)"
     if isinstance(value, dict):
         hint = f"put two stars before the dictionary, as in {owner}(**swarm.connection)"
@@ -123,5 +104,12 @@ def positional_message(owner: str, value: object) -> str:
     return f"{owner} takes keyword arguments only; {hint}"
 
 
-def _normalized(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
+def _similar(name: str, known: Collection[str], cutoff: float) -> str | None:
+    """Return the known name that is most similar; `cutoff` is the least ratio of difflib."""
+
+    def normalized(name: str) -> str:
+        return name.lower().replace("_", "").replace("-", "")
+
+    spelled = {normalized(each): each for each in known}
+    near = difflib.get_close_matches(normalized(name), spelled, n=1, cutoff=cutoff)
+    return spelled[near[0]] if near else None

@@ -25,15 +25,7 @@ _MODEL_FIELDS = ("model_name", "revision", "dht_prefix", "active_adapter", "torc
 
 
 def identity_of_answers(model: BaseModel, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the cache key of a call without its prompt.
-
-    Args:
-        model: The object that is called, a `PetalsParameters`.
-        layers: Options of the constructor, of `model_kwargs` and of a call.
-
-    Raises:
-        InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
-    """
+    """Return the cache key of a call to a `PetalsParameters`, without the prompt; see `resolve_options` for layers."""
     chosen = added_up(*layers)
     constraints = {name: chosen.pop(name, None) for name in CONSTRAINT_OPTIONS}
     own = getattr(model, "json_schema", None)  # it is closed already, and may be large
@@ -54,15 +46,9 @@ def identity_of_answers(model: BaseModel, layers: Sequence[Mapping[str, Any]]) -
 
 
 def identity_of_response_format(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of the cache key that says what a chat call asks its answer to be.
+    """Return the part of the cache key that comes from `tools`, `response_format` and their like.
 
     Classes are replaced by their schemas, since two classes may have one name.
-
-    Args:
-        arguments: `tools`, `response_format` and the call's other arguments of this kind.
-
-    Raises:
-        InvalidRequestError: A tool cannot be used as one.
     """
     asked = {name: value for name, value in arguments.items() if value is not None}
     if is_schema_class(asked.get("response_format")):

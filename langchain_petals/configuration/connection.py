@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from langchain_petals.addresses import check_adapter, check_initial_peer, check_peer_id, check_prefix
+from langchain_petals.addresses import check_adapter, check_initial_peers, check_peer_id, check_prefix
 from langchain_petals.configuration.constructor import ArgumentChecks
+from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
 
 if TYPE_CHECKING:
     from langchain_petals.engine import Connection
 
 
 class ConnectionParameters(ArgumentChecks):
-    """The arguments of one connection; objects with equal ones share a loaded model."""
+    """The arguments of one connection; objects with equal ones share a loaded model.
+
+    No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
+    """
+
+    huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
+    """Key for gated or private models on the hub.
+
+    `api_key` is another name for it. None takes the key from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN,
+    or else the one that `huggingface-cli login` has stored."""
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
 
-    initial_peers: list[str] | None = None
+    initial_peers: Annotated[list[str], AfterValidator(check_initial_peers)] | None = None
     """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
 
     dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
@@ -52,10 +63,23 @@ class ConnectionParameters(ArgumentChecks):
     trust_remote_code: bool = False
     """Allow code from the model's repository to run in this process; read it before."""
 
-    @field_validator("initial_peers")
+    @field_validator(KEY_FIELD)
     @classmethod
-    def _check_initial_peers(cls, peers: list[str] | None) -> list[str] | None:
-        return peers if peers is None else [check_initial_peer(peer) for peer in peers]
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key_from_environment() if key is None else checked_key(key)
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields for which LangChain's serialization writes the name of an environment variable."""
+        return {KEY_FIELD: "HF_TOKEN"}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return state | {"__dict__": state["__dict__"] | {KEY_FIELD: None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__[KEY_FIELD] = key_from_environment()
 
     @field_validator("allowed_servers", "blocked_servers")
     @classmethod
@@ -65,18 +89,7 @@ class ConnectionParameters(ArgumentChecks):
     def _connection(self) -> Connection:
         from langchain_petals.engine import Connection  # noqa: PLC0415 - loads torch
 
-        return Connection(
-            model=self.model_name,
-            initial_peers=tuple(self.initial_peers or ()),
-            dht_prefix=self.dht_prefix,
-            allowed_servers=tuple(self.allowed_servers or ()),
-            blocked_servers=tuple(self.blocked_servers or ()),
-            active_adapter=self.active_adapter,
-            torch_dtype=self.torch_dtype,
-            device=self.device,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            trust_remote_code=self.trust_remote_code,
-            key=self.huggingface_api_key,
-        )
+        names = {field.name for field in fields(Connection)} & type(self).model_fields.keys()
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return Connection(model=self.model_name, key=self.huggingface_api_key, **given)

@@ -6,17 +6,17 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 
+from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from langchain_petals.calls import without_frames
 from langchain_petals.configuration.argument_errors import positional_message, suggestion, validation_message
-from langchain_petals.configuration.key_holder import HubKeyHolder
 from langchain_petals.configuration.options import NAMES
 from langchain_petals.errors import InvalidRequestError, PetalsError
 from langchain_petals.hub import KEY_FIELDS, check_names, with_hidden_key
 
 
-class ArgumentChecks(HubKeyHolder):
+class ArgumentChecks(Serializable):
     """Base of classes whose constructors raise `PetalsError`s that name the wrong argument and hold no key."""
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
@@ -36,21 +36,17 @@ class ArgumentChecks(HubKeyHolder):
             message = positional_message(type(self).__name__, arguments[0])
             del arguments  # the key may be in it
             raise InvalidRequestError(message)
+        problems: list[PetalsError] = []
         try:
             super().__init__(**fields)
             self._complete()
         except ValidationError as error:  # it holds all arguments
-            problem: PetalsError = InvalidRequestError(
-                validation_message(error, unknown_name=self._unknown_argument, secrets=KEY_FIELDS)
-            )
+            message = validation_message(error, unknown_name=self._unknown_argument, secrets=KEY_FIELDS)
+            problems.append(InvalidRequestError(message))
         except PetalsError as error:
-            problem = without_frames(error)
-        else:
-            return
-        try:
-            raise problem
-        finally:
-            del problem  # its traceback holds this frame
+            problems.append(without_frames(error))
+        if problems:
+            raise problems.pop()  # its traceback holds this frame, which must not hold it
 
     def _complete(self) -> None:
         """Do the work that needs all arguments checked."""
@@ -104,7 +100,6 @@ class ArgumentChecks(HubKeyHolder):
 
     @classmethod
     def _unknown_argument(cls, name: str) -> str:
-        """Return the message for an unknown argument."""
         if name in cls._of_calls:
             return f"{name} is given with a call, or by bind, and not to the constructor of {cls.__name__}"
         names, rest = cls._argument_names() | NAMES, f"help({cls.__name__}) shows its arguments"

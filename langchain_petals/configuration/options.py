@@ -155,11 +155,7 @@ class GenerationOptions(BaseModel):
         )
 
     def budget(self, prompt_tokens: int, context_length: int | None) -> int:
-        """Return the most new tokens that may follow a prompt.
-
-        Args:
-            prompt_tokens: Tokens of the prompt.
-            context_length: The model's context in tokens, None for no limit.
+        """Return the most new tokens that may follow a prompt; a `context_length` of None is no limit.
 
         Raises:
             PromptTooLongError: There is no room for a new token.
@@ -181,8 +177,7 @@ _NEVER_NONE = frozenset(
 )
 
 
-def unknown_option(name: str) -> str:
-    """Return the message for an unknown option."""
+def _unknown_option(name: str) -> str:
     return f"{name!r} is no generation option{suggestion(name, NAMES)}"
 
 
@@ -208,13 +203,9 @@ def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve_options(
-    *layers: Mapping[str, Any], unknown_name: Callable[[str], str] = unknown_option
+    *layers: Mapping[str, Any], unknown_name: Callable[[str], str] = _unknown_option
 ) -> GenerationOptions:
     """Return the checked sum of option layers; see `added_up`.
-
-    Args:
-        layers: Options by name.
-        unknown_name: Returns the message for an unknown name.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.

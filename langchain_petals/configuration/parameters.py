@@ -137,11 +137,7 @@ class PetalsParameters(ConnectionParameters):
         return self._identity(None, {})
 
     def _identity(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the cache key of one call without its prompt.
-
-        Raises:
-            InvalidRequestError: See `resolve_options`.
-        """
+        """Return the cache key of one call without its prompt."""
         return identity_of_answers(self, [self._own_options(), self.model_kwargs, kwargs, {"stop": stop}])
 
     @classmethod
@@ -151,7 +147,6 @@ class PetalsParameters(ConnectionParameters):
 
     @classmethod
     def _unknown_option(cls, name: str) -> str:
-        """Return the message for an unknown option of a call."""
         if name in cls._argument_names():
             return f"{name!r} is no generation option; it is given to the constructor of {cls.__name__}"
         names, rest = NAMES | cls._of_calls | cls._argument_names(), f"help({cls.__name__}) shows what there is"
@@ -218,12 +213,7 @@ class PetalsParameters(ConnectionParameters):
     def _call_options(
         self, stop: Sequence[str] | None, kwargs: Mapping[str, Any], *, streams: bool = False
     ) -> GenerationOptions:
-        """Return the options of one call.
-
-        Args:
-            stop: Stop sequences given with the call.
-            kwargs: The call's other options.
-            streams: Whether the answer is streamed; a stream carries one answer only.
+        """Return the options of one call, from all layers.
 
         Raises:
             InvalidRequestError: See `resolve_options`; or a stream is asked for several answers.
@@ -322,12 +312,7 @@ class PetalsParameters(ConnectionParameters):
         return contextlib.nullcontext() if self._engine is None else self._engine.expecting()
 
     def _submit(self, prompts: Sequence[Sequence[int]], options: GenerationOptions, **extra: Any) -> list[Generation]:
-        """Start `options.n` generations for each prompt; all may share a session.
-
-        Args:
-            prompts: Token ids.
-            options: The call's options.
-            extra: Further fields of the engine's `Request`.
+        """Start `options.n` generations for each prompt, given as token ids; `extra` has more fields of `Request`.
 
         Raises:
             InvalidRequestError: A prompt is empty.

@@ -14,7 +14,7 @@ from langchain_petals.hub.key import (
     key_from_environment,
     with_hidden_key,
 )
-from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, find
+from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository
 
 __all__ = [
     "KEY_FIELD",
@@ -25,7 +25,6 @@ __all__ = [
     "Repository",
     "check_names",
     "checked_key",
-    "find",
     "hide_key",
     "is_key",
     "key_from_environment",

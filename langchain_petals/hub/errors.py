@@ -1,9 +1,10 @@
-"""Translates errors of transformers and huggingface_hub to this package's; no text holds the key."""
+"""A model's place, and the errors when its files cannot be read; no text holds the key."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,36 @@ from langchain_petals.errors import (
 from langchain_petals.hub.key import KEY_VARIABLES, KEYS_PAGE
 
 if TYPE_CHECKING:
-    from langchain_petals.hub.source import Source
+    from pydantic import SecretStr
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place of one model's files: a folder, or a repository of the hub.
+
+    Attributes:
+        name: Folder or hub name.
+        revision: Commit, branch or tag; None for the main branch.
+        cache_dir: Folder for downloaded files; None for transformers' own.
+        local_files_only: Whether to read the cache and send no request.
+        trust_remote_code: Whether code from the repository may run in this process.
+        key: The hub's key, for gated and private repositories; None for the one that huggingface_hub has stored.
+    """
+
+    name: str
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False)
+
+    def censored(self, text: str) -> str:
+        """Return a text with the key replaced by asterisks."""
+        return text.replace(self.key.get_secret_value(), "**********") if self.key else text
 
 
 def translated(error: Exception, source: Source) -> PetalsError | None:
@@ -41,7 +67,7 @@ def unexplained(error: Exception, source: Source) -> PetalsError:
     return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
-def stems_from(error: BaseException, *names: str) -> bool:
+def _stems_from(error: BaseException, *names: str) -> bool:
     """Return whether an error or one of its causes is an instance of a class with one of these names.
 
     Classes are compared by name, since huggingface_hub has moved them between modules.
@@ -65,11 +91,13 @@ class _Case:
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
         self.said = _without_advice(source.censored(str(error)))
+        self._page = f"{_endpoint()}/{source.name}"
+        self._request = f"Access is requested on the model's page, {self._page}."
 
     def misfit(self) -> PetalsError:
         """Return the error for files or a name that do not fit the arguments."""
         name = self._name
-        if stems_from(self._error, "HFValidationError"):
+        if _stems_from(self._error, "HFValidationError"):
             return InvalidRequestError(
                 f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
             )
@@ -83,21 +111,21 @@ class _Case:
     def refusal(self) -> PetalsError | None:
         """Return the error for the hub's answer; None if it gave none, or failed itself."""
         name, key = self._name, self._source.key
-        if stems_from(self._error, "GatedRepoError"):
+        if _stems_from(self._error, "GatedRepoError"):
             return self._without_access()
         if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
             return InvalidKeyError(
                 f"The hub does not know the key that was sent for {name!r}, {self._origin()}. Check it, or {_SET_KEY} "
-                f"one from {KEYS_PAGE}. {self._request()}"
+                f"one from {KEYS_PAGE}. {self._request}"
             )
-        if stems_from(self._error, "RepositoryNotFoundError"):
+        if _stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
                 f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
                 f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
             )
-        if stems_from(self._error, "RevisionNotFoundError"):
+        if _stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
-                f"{name!r} has no revision {self._source.revision!r}. {self._page()}/tree/main lists its branches "
+                f"{name!r} has no revision {self._source.revision!r}. {self._page}/tree/main lists its branches "
                 "and tags."
             )
         if self._response is not None and self._response.status_code < _SERVER_ERROR:
@@ -112,7 +140,7 @@ class _Case:
                 f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
                 f"download them: {self.said}"
             )
-        if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
+        if self._response is not None or _stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
             last = self._source.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
                 f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
@@ -123,13 +151,13 @@ class _Case:
     def _without_access(self) -> AccessDeniedError:
         if self._source.key is None:
             return AccessDeniedError(
-                f"{self._name!r} is gated, and no key was given. {self._request()} Then {_SET_KEY} a key of your "
+                f"{self._name!r} is gated, and no key was given. {self._request} Then {_SET_KEY} a key of your "
                 f"account, from {KEYS_PAGE}."
             )
         said = "" if self._response is None else self._response.headers.get("X-Error-Message", "")
         return AccessDeniedError(
             f"{self._name!r} is gated, and the key that was sent, {self._origin()}, has no access to it. "
-            f"{self._request()} Or {_SET_KEY} a key that has access."
+            f"{self._request} Or {_SET_KEY} a key that has access."
             + (f" The hub said: {self._source.censored(said)}" if said else "")
         )
 
@@ -140,12 +168,6 @@ class _Case:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
                 return f"the one in {name}"
         return "the one given as huggingface_api_key, or stored by huggingface-cli login"
-
-    def _request(self) -> str:
-        return f"Access is requested on the model's page, {self._page()}."
-
-    def _page(self) -> str:
-        return f"{_endpoint()}/{self._name}"
 
 
 def _without_advice(text: str) -> str:

@@ -81,14 +81,11 @@ def check_names(arguments: dict[str, Any]) -> None:
     more = arguments.get("model_kwargs")
     names = {*arguments, *(more if isinstance(more, Mapping) else ())}
     keys = sorted(name for name in names if is_key(name) and name != KEY_FIELD)
-    if not _OTHER_NAMES.isdisjoint(keys):
-        msg = f"{', '.join(keys)} is no argument; give the hub's key as {KEY_FIELD}"
-        raise InvalidRequestError(msg)
     if keys:
-        msg = (
-            f"{', '.join(keys)} is no argument: a swarm needs no key; the hub's, for gated and private models, is "
-            f"given as {KEY_FIELD}"
-        )
+        hint = f": a swarm needs no key; the hub's, for gated and private models, is given as {KEY_FIELD}"
+        if not _OTHER_NAMES.isdisjoint(keys):
+            hint = f"; give the hub's key as {KEY_FIELD}"
+        msg = f"{', '.join(keys)} is no argument{hint}"
         raise InvalidRequestError(msg)
 
 

@@ -22,9 +22,8 @@ from packaging.version import Version
 from pydantic import SecretStr
 
 from langchain_petals.errors import PetalsError
-from langchain_petals.hub.errors import chain, translated, unexplained
+from langchain_petals.hub.errors import Source, chain, translated, unexplained
 from langchain_petals.hub.key import checked_key
-from langchain_petals.hub.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +38,26 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 @dataclass(frozen=True)
 class Repository(Source):
-    """Reads the files of one model with transformers' loaders."""
+    """Reads the files of one model with transformers' loaders; see `Source` for its attributes."""
+
+    def located(self) -> Repository:
+        """Return this repository at the commit that the hub names, or the cache if the hub does not answer.
+
+        Raises:
+            ModelLoadError: The model's config could not be read; the subclass tells why.
+            InvalidRequestError: `name` is neither a folder nor a possible hub name.
+        """
+        if Path(self.name).is_dir():
+            return Repository(self.name, trust_remote_code=self.trust_remote_code)
+        from transformers.utils.hub import TRANSFORMERS_CACHE  # noqa: PLC0415 - heavy
+
+        cache_dir = str(self.cache_dir or TRANSFORMERS_CACHE)
+        complete = replace(self, cache_dir=cache_dir, key=self.key or _stored_key())
+        config = complete._guarded(lambda: complete._download(_CONFIG))  # noqa: SLF001 - an object of this class
+        return replace(complete, revision=Path(config).parent.name)
 
     def read(self, load: Callable[..., Any], **options: Any) -> Any:
-        """Call one of transformers' loaders for this repository.
-
-        Args:
-            load: A `from_pretrained`.
-            **options: More keyword arguments for it.
+        """Call one of transformers' loaders, a `from_pretrained`, for this repository and with further `options`.
 
         Raises:
             ModelLoadError: The files could not be read; the subclass tells why.
@@ -83,31 +94,22 @@ class Repository(Source):
         """Return the key for huggingface_hub; False keeps it from searching for one by itself."""
         return self.key.get_secret_value() if self.key else False
 
-    def located(self) -> Repository:
-        """Return the repository at the commit that its revision names."""
-        config = self._guarded(lambda: self._download(_CONFIG))
-        return replace(self, revision=Path(config).parent.name)
-
     def _has(self, filename: str) -> bool:
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
         if Path(self.name).is_dir():
             return (Path(self.name) / filename).is_file()
         known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
-        if known is not None:
-            return isinstance(known, str)
-        return bool(self._guarded(lambda: self._can_download(filename)))
+        return isinstance(known, str) if known is not None else self._guarded(lambda: self._can_download(filename))
 
     def _can_download(self, filename: str) -> bool:
         from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - heavy
 
         try:
             self._download(filename)
-        except LocalEntryNotFoundError:
-            if not self.local_files_only:
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and not self.local_files_only:
                 raise  # the hub could not be reached
-            return False
-        except EntryNotFoundError:
             return False
         return True
 
@@ -146,45 +148,7 @@ class Repository(Source):
         return None
 
 
-def find(
-    name: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    local_files_only: bool = False,
-    trust_remote_code: bool = False,
-    key: SecretStr | None = None,
-) -> Repository:
-    """Return a model's repository at the commit that the hub names, or the cache if the hub does not answer.
-
-    Args:
-        name: Folder or hub name.
-        revision: Commit, branch or tag; None for the main branch.
-        cache_dir: Folder for downloaded files; None for transformers' own.
-        local_files_only: Read the cache and send no request.
-        trust_remote_code: Allow code from the repository to run in this process.
-        key: The hub's key; None for the one that huggingface_hub has stored, if any.
-
-    Raises:
-        ModelLoadError: The model's config could not be read; the subclass tells why.
-        InvalidRequestError: `name` is neither a folder nor a possible hub name.
-    """
-    if Path(name).is_dir():
-        return Repository(name, trust_remote_code=trust_remote_code)
-    from transformers.utils.hub import TRANSFORMERS_CACHE  # noqa: PLC0415 - heavy
-
-    repository = Repository(
-        name,
-        revision=revision,
-        cache_dir=str(cache_dir or TRANSFORMERS_CACHE),
-        local_files_only=local_files_only,
-        trust_remote_code=trust_remote_code,
-        key=key or stored_key(),
-    )
-    return repository.located()
-
-
-def stored_key() -> SecretStr | None:
+def _stored_key() -> SecretStr | None:
     """Return the key that `huggingface-cli login` has stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set."""
     import huggingface_hub  # noqa: PLC0415 - heavy
 

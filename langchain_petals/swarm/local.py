@@ -11,22 +11,14 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals import hub
-from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
+from langchain_petals import hub, petals_compat
+from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.hub import key_from_environment
-from langchain_petals.petals_compat import (
-    default_revision,
-    installed_petals_version,
-    load_petals,
-    original_repository,
-)
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
 
     from pydantic import SecretStr
     from typing_extensions import Self
@@ -132,30 +124,28 @@ class LocalSwarm:
         log_dir: str | os.PathLike[str] | None = None,
         hop_delay: float = 0,
     ) -> None:
-        _check_count("servers", servers)
-        _check_count("replicas", replicas)
-        if not startup_timeout > 0:
-            msg = f"startup_timeout={startup_timeout!r} is no time in seconds; give a number above 0."
-            raise InvalidRequestError(msg)
-        if not hop_delay >= 0:
-            msg = f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more."
-            raise InvalidRequestError(msg)
+        for name, value in {"servers": servers, "replicas": replicas}.items():
+            is_count = type(value) is int and value > 0  # True is no count
+            _require(is_count, f"{name}={value!r} is no number of servers; give 1 or more.")
+        _require(
+            startup_timeout > 0, f"startup_timeout={startup_timeout!r} is no time in seconds; give a number above 0."
+        )
+        _require(hop_delay >= 0, f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more.")
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
-        installed_petals_version()
-        self._key = None if Path(self.model).is_dir() else key_from_environment()
-        config = _read_config(self.model, self._key)
-        self._blocks = range(config["blocks"])
-        if servers > len(self._blocks):
-            msg = (
-                f"servers={servers} is more than the {len(self._blocks)} blocks that they would hold; give "
-                f"1 to {len(self._blocks)}, and replicas for more servers per block."
-            )
-            raise InvalidRequestError(msg)
-        self._longest_session = min(config["context"] or _LONGEST_SESSION, _LONGEST_SESSION)
+        petals_compat.installed_petals_version()
+        self._key = None if Path(self.model).is_dir() else hub.key_from_environment()
+        blocks, context = _blocks_and_context(self.model, self._key)
+        _require(
+            servers <= blocks,
+            f"servers={servers} is more than the {blocks} blocks that they would hold; give 1 to {blocks}, and "
+            "replicas for more servers per block.",
+        )
+        self._blocks = blocks
+        self._longest_session = min(context or _LONGEST_SESSION, _LONGEST_SESSION)
         self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
-        self.initial_peers: list[str] = [check_initial_peer(peer) for peer in initial_peers or ()]
+        self.initial_peers: list[str] = check_initial_peers(list(initial_peers or ()))
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
@@ -165,9 +155,10 @@ class LocalSwarm:
             deadline = time.monotonic() + startup_timeout
             if not self._joined:
                 self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-                reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
+                reports = self._supervisor.wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline, startup_timeout)
                 self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
-            self._start_servers(_split(self._blocks, servers) * replicas, deadline)
+            borders = [blocks * part // servers for part in range(servers + 1)]
+            self._start_servers([range(start, end) for start, end in pairwise(borders)] * replicas, deadline)
         except BaseException:
             self.close()
             raise
@@ -187,7 +178,7 @@ class LocalSwarm:
             InvalidRequestError: The model has no such span.
             LocalSwarmError: The server ended while starting, was not ready in time, or the swarm is closed.
         """
-        span = _parse_blocks(blocks, len(self._blocks))
+        span = _parse_blocks(blocks, self._blocks)
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
@@ -210,9 +201,7 @@ class LocalSwarm:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -236,73 +225,62 @@ class LocalSwarm:
                 token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
-        reports = self._wait_ready(roles, deadline)
-        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
-        self.servers += new
-        return new
-
-    def _wait_ready(self, roles: dict[str, str], deadline: float) -> dict[str, Any]:
-        """Return the reports of the named processes when they are ready; on a failure, end them."""
         try:
-            return self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
+            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)
             raise
+        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
+        self.servers += new
+        return new
 
 
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{name}={value!r} is no number of servers; give 1 or more."
-        raise InvalidRequestError(msg)
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise InvalidRequestError(message)
 
 
 def _resolve_model(model: str | os.PathLike[str]) -> str:
     path = Path(model).expanduser()
     if path.is_dir():
-        folder = path.absolute()
-        if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
-            needed = f"config.json and one of {', '.join(_WEIGHTS)}"
-            msg = f"The folder {str(model)!r} holds no model that petals can serve; it needs {needed}."
-            raise InvalidRequestError(msg)
-        return str(folder)
-    if not isinstance(model, str) or not _HUB_NAME.fullmatch(model) or model.startswith("."):
-        msg = f"model={str(model)!r} is no folder, and no name on the hub, such as 'bigscience/bloom-560m'."
-        raise InvalidRequestError(msg)
-    return model
+        _require(
+            (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS),
+            f"The folder {str(model)!r} holds no model that petals can serve; it needs config.json and one of "
+            f"{', '.join(_WEIGHTS)}.",
+        )
+        return str(path.absolute())
+    _require(
+        isinstance(model, str) and _HUB_NAME.fullmatch(model) and not model.startswith("."),
+        f"model={str(model)!r} is no folder, and no name on the hub, such as 'bigscience/bloom-560m'.",
+    )
+    return str(model)
 
 
-def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
+def _blocks_and_context(model: str, key: SecretStr | None) -> tuple[int, int | None]:
     """Return the number of the model's blocks, and of its context's tokens (None if unlimited)."""
-    config = _config_in(Path(model)) if Path(model).is_dir() else _config_on_hub(model, key)
+    config = _read_config(model, key)
     blocks = config.get("num_hidden_layers") or config.get("n_layer")
     if not isinstance(blocks, int):
         msg = f"The config of {model!r} does not tell the number of blocks (num_hidden_layers or n_layer)."
         raise InvalidRequestError(msg)
-    return {"blocks": blocks, "context": config.get("max_position_embeddings")}
+    return blocks, config.get("max_position_embeddings")
 
 
-def _config_in(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
-        msg = f"Could not read the config of {str(folder)!r}: {error}"
-        raise ModelLoadError(msg) from error
-
-
-def _config_on_hub(model: str, key: SecretStr | None) -> dict[str, Any]:
-    load_petals()
+def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
+    if Path(model).is_dir():
+        try:
+            return dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            msg = f"Could not read the config of {model!r}: {error}"
+            raise ModelLoadError(msg) from error
+    petals_compat.load_petals()
     from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
 
-    name = original_repository(model)
-    config = hub.find(name, revision=default_revision(name), key=key).read(AutoConfig.from_pretrained)
+    name = petals_compat.original_repository(model)
+    repository = hub.Repository(name, revision=petals_compat.default_revision(name), key=key).located()
+    config = repository.read(AutoConfig.from_pretrained)
     return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
-
-
-def _split(blocks: range, parts: int) -> list[range]:
-    """Split blocks into contiguous parts whose lengths differ by at most one."""
-    borders = [len(blocks) * part // parts for part in range(parts + 1)]
-    return [blocks[start:end] for start, end in pairwise(borders)]
 
 
 def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
@@ -314,12 +292,11 @@ def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
             span = range(int(start), int(end))
     except (TypeError, ValueError):
         span = range(0)
-    if not span or span.step != 1 or span.start < 0 or span.stop > total:
-        msg = (
-            f"blocks={blocks!r} is no span of this model's {total} blocks; give range(start, end), "
-            f"(start, end) or 'start:end' with 0 <= start < end <= {total}."
-        )
-        raise InvalidRequestError(msg)
+    _require(
+        span and span.step == 1 and span.start >= 0 and span.stop <= total,
+        f"blocks={blocks!r} is no span of this model's {total} blocks; give range(start, end), (start, end) or "
+        f"'start:end' with 0 <= start < end <= {total}.",
+    )
     return span
 
 

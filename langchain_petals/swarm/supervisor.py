@@ -72,10 +72,7 @@ class _Child:
 class Supervisor:
     """Starts and ends the swarm's processes on order, and ends all of them when the program is gone.
 
-    Args:
-        connection: Receives orders and sends events.
-        program: Process id of the program, which is the supervisor's parent.
-        work_dir: Folder for sockets and temporary files; the supervisor removes it, as the program may be gone.
+    `program` is the program's process id. The supervisor removes `work_dir`, as the program may be gone.
     """
 
     def __init__(self, connection: Connection, program: int, work_dir: Path) -> None:
@@ -86,14 +83,15 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve orders until the program closes the connection or is gone; then end all children."""
-        _adopt_orphans()
+        if sys.platform == "linux":  # become the parent of all descendants whose parent ends, to wait for them
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         caught, wakeup = socket.socketpair()
         for end in (caught, wakeup):
             end.settimeout(0)
         # Signals only wake the loop up, so that they interrupt nothing.
         signal.set_wakeup_fd(wakeup.fileno())
-        signal.signal(signal.SIGTERM, _ignore)
-        signal.signal(signal.SIGCHLD, _ignore)
+        for each in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(each, lambda *_: None)  # unlike SIG_IGN, it lets the signal reach the socket
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._selector.register(caught, selectors.EVENT_READ, functools.partial(self._on_signal, caught))
         self._selector.register(self._connection, selectors.EVENT_READ, self._on_order)
@@ -110,15 +108,11 @@ class Supervisor:
     def _on_signal(self, caught: socket.socket) -> None:
         if signal.SIGTERM in caught.recv(4096):
             self._stopping = True
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid in self._children:  # others are descendants that the supervisor has adopted
-                self._end(pid, os.waitstatus_to_exitcode(status))
+        with suppress(ChildProcessError):  # there is no child
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                pid, status = ended
+                if pid in self._children:  # others are descendants that the supervisor has adopted
+                    self._end(pid, os.waitstatus_to_exitcode(status))
 
     def _on_order(self) -> None:
         try:
@@ -204,20 +198,15 @@ class Supervisor:
             self._connection.send({"event": event, "name": name, **more})
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing; unlike SIG_IGN, this lets the signal reach the wake-up socket."""
-
-
 def _family(pid: int) -> dict[int, int]:
     """Return the process and its descendants, each with its process group."""
+    groups = {}
     with suppress(psutil.NoSuchProcess):
-        members = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-        groups = {}
-        for member in members:
+        for child in psutil.Process(pid).children(recursive=True):
             with suppress(ProcessLookupError):
-                groups[member] = os.getpgid(member)
-        return groups
-    return {}
+                groups[child.pid] = os.getpgid(child.pid)
+        groups[pid] = pid
+    return groups
 
 
 def _remove_shared_memory(group: int, family: dict[int, int]) -> None:
@@ -233,12 +222,6 @@ def _remove_shared_memory(group: int, family: dict[int, int]) -> None:
     for file in Path("/dev/shm").glob("torch_*"):  # noqa: S108 - torch chooses the place
         if int(file.name.split("_")[1]) in family:
             file.unlink(missing_ok=True)
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of all descendants whose parent ends, to be able to wait for them; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":

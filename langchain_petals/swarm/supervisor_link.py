@@ -15,15 +15,12 @@ import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from langchain_petals.errors import LocalSwarmError
 from langchain_petals.hub import KEY_VARIABLES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +33,7 @@ _LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on
 class SupervisorLink:
     """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
 
-    Args:
-        log_dir: Folder for logs to keep; None for temporary ones.
-
-    Attributes:
-        pids: Process ids of the children by name.
+    `log_dir` is for logs to keep; without it they are temporary. `pids` has the children's process ids by name.
     """
 
     def __init__(self, log_dir: Path | None) -> None:
@@ -90,10 +83,8 @@ class SupervisorLink:
     def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
         """Return the reports of all named processes.
 
-        Args:
-            roles: The processes' names, each with its description for errors.
-            deadline: When to stop waiting, by `time.monotonic()`.
-            timeout: Seconds of the whole wait, for the error.
+        `roles` has the names with descriptions for errors. `deadline` is by `time.monotonic()`; `timeout`, in seconds,
+        is for the error.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
@@ -116,9 +107,9 @@ class SupervisorLink:
 
     def is_gone(self, name: str) -> bool:
         """Return whether a process that was ready has ended."""
-        if name in self._codes:
-            return True
-        return self._stopped is not None and not _is_running(self.pids[name])
+        if name in self._codes or self._stopped is None:
+            return name in self._codes
+        return all(process.status() == psutil.STATUS_ZOMBIE for process in _existing({self.pids[name]}))
 
     def kill(self, name: str) -> None:
         """End a process and its children; return when they are gone.
@@ -128,11 +119,10 @@ class SupervisorLink:
         """
         self._send({"order": "end", "name": name})
         with self._changed:
-            self._changed.wait_for(
+            gone = self._changed.wait_for(
                 lambda: self._stopped or name in self._codes or name not in self.pids, _GRACE_SECONDS
             )
-            stopped, gone = self._stopped, name in self._codes or name not in self.pids
-        if stopped:
+        if self._stopped:
             self._end_survivors()
         elif not gone:
             msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
@@ -147,11 +137,10 @@ class SupervisorLink:
             self._changed.notify_all()
         try:
             self._process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()  # does nothing if it has ended
+            self._process.wait()
             self._end_survivors()
         finally:
             self._listener.join(_GRACE_SECONDS)
@@ -160,7 +149,7 @@ class SupervisorLink:
 
     def _end_survivors(self) -> None:
         """End the children of a supervisor that was killed; by themselves they would end some time later."""
-        survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
+        survivors = _existing({pid for name, pid in self.pids.items() if name not in self._codes})
         for survivor in survivors:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(survivor.pid, signal.SIGKILL)
@@ -205,16 +194,8 @@ def _ending(code: int) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _existing(pids: Iterable[int]) -> list[psutil.Process]:
-    found = []
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    return any(process.status() != psutil.STATUS_ZOMBIE for process in _existing([pid]))
+def _existing(pids: set[int]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if process.pid in pids]
 
 
 def _environment() -> dict[str, str]:

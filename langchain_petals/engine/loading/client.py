@@ -128,14 +128,14 @@ def load_client(connection: Connection) -> Client:
 
     logger.info("Loading the client part of %s", connection.model)
     name = petals_compat.original_repository(connection.model)
-    repository = hub.find(
+    repository = hub.Repository(
         name,
         revision=connection.revision or petals_compat.default_revision(name),
         cache_dir=connection.cache_dir,
         local_files_only=connection.local_files_only,
         trust_remote_code=connection.trust_remote_code,
         key=connection.key,
-    )
+    ).located()
     petals_compat.check_family(name, repository.read(AutoConfig.from_pretrained))
     with petals_compat.only_errors_from("transformers.tokenization_utils_base"):  # its warnings are for fine-tuning
         tokenizer = repository.read(AutoTokenizer.from_pretrained)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.addresses import check_initial_peer
+from langchain_petals.addresses import check_initial_peers
 from langchain_petals.engine import Connection
 from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
 from langchain_petals.petals_compat import load_distributed_model, load_petals
@@ -75,7 +75,7 @@ def test_invalid_peer_addresses_are_refused(model_class: type[Petals], address: 
 def test_the_public_swarms_peers_have_valid_addresses() -> None:
     api = load_petals()
     for address in api.petals.constants.PUBLIC_INITIAL_PEERS:
-        assert check_initial_peer(address) == address
+        assert check_initial_peers([address]) == [address]
 
 
 @given(
@@ -87,7 +87,7 @@ def test_the_public_swarms_peers_have_valid_addresses() -> None:
 def test_accepted_addresses_are_valid_for_hivemind(parts: list[str]) -> None:
     address = "/" + "/".join(parts)
     try:
-        check_initial_peer(address)
+        check_initial_peers([address])
     except ValueError:
         return
     multiaddr = load_petals().hivemind.p2p.p2p_daemon.Multiaddr(address)
