@@ -6,9 +6,7 @@ from __future__ import annotations
 class Opening:
     """Tells whether an answer's text has begun: after white space, and after reasoning if that comes first.
 
-    Args:
-        reasoning: The markers before and after reasoning; None without reasoning.
-        begun: Whether the prompt ends inside the reasoning.
+    `begun` says whether the prompt ends inside the reasoning.
     """
 
     def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:

@@ -29,15 +29,9 @@ class _Abandoned(StoppingCriteria):  # type: ignore[misc]
 
 
 def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], generation: Generation) -> None:
-    """Find the likeliest continuation and deliver it in one piece.
+    """Find the likeliest continuation of a request and deliver it in one piece.
 
     A stop sequence cuts the text but does not end the search: the text is known only when the search ends.
-
-    Args:
-        model: A transformers model, or petals' distributed one.
-        tokenizer: Its tokenizer.
-        end_tokens: Ids that end a generation.
-        generation: Has the request, and gets the result.
     """
     request, sampling = generation.request, generation.request.sampling
     prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)
@@ -65,11 +59,10 @@ def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], 
             **options,
         )[0, len(prompt) :].tolist()
     # a sequence that ended before the others is padded
-    end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
-    tokens = tuple(ids if end is None else ids[: end + 1])
-    ids = ids[:end]
+    end = next((i for i, token in enumerate(ids) if token in end_tokens), len(ids))
+    tokens = tuple(ids[: end + 1])
     detokenizer = Detokenizer(tokenizer, prompt)
     stop = StopMatcher(request.stop)
-    text, stopped = stop.add("".join(map(detokenizer.add, ids)) + detokenizer.flush())
-    reason: FinishReason = "length" if end is None and stopped is None else "stop"
-    generation.put(Piece(text if stopped else text + stop.flush(), len(tokens), reason, tokens=tokens))
+    text, stopped = stop.add("".join(map(detokenizer.add, ids[:end])) + detokenizer.flush())
+    reason: FinishReason = "length" if end == len(ids) and stopped is None else "stop"
+    generation.put(Piece(text + stop.flush(), len(tokens), reason, tokens=tokens))
