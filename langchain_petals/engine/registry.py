@@ -55,9 +55,7 @@ class Engines:
             model: Only engines of this model; None for all models.
         """
         peers = tuple(initial_peers)
-        for engine in self._connected.take_out(
-            lambda each: each.initial_peers == peers and model in (None, each.model)
-        ):
+        for engine in self._connected.take_out(lambda at: at.initial_peers == peers and model in (None, at.model)):
             engine.shut_down()
 
 

@@ -35,12 +35,7 @@ class SharedValues(Generic[Key, Value]):
         return len(self._done)
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of a key; one that does not exist is made, here or by another thread.
-
-        Args:
-            key: The key.
-            make: Makes the value; must not ask for the same key.
-        """
+        """Return the value of a key; `make` makes it, here or in another thread, and must not ask for the same key."""
         with self._lock:
             if key in self._done:
                 self._done.move_to_end(key)

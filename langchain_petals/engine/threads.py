@@ -22,8 +22,7 @@ _ending = threading.Event()
 def start_thread(target: Callable[..., None], *args: object) -> None:
     """Run a function on a new thread; the program's end waits for its current step only.
 
-    Raises:
-        RuntimeError: The system has no more threads; the function will not run.
+    Raises RuntimeError if the system has no more threads; the function will not run then.
     """
     thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
     _register_end()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.connection import Connection
-    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
     from langchain_petals.tokenizer import Tokenizer
 
@@ -78,9 +78,7 @@ class Client:
         """Remember how many tokens the servers' attention caches hold for one session."""
         self._cache_limit = limit
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> ReusableSession:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session.
 
         Args:

@@ -33,8 +33,7 @@ class SeenTokens:
     @property
     def first_row(self) -> list[int]:
         """The tokens of the first row."""
-        ids: list[int] = self.rows[0].tolist() if self._length else []
-        return ids
+        return self.rows[0].tolist() if self._length else []
 
     def with_more(self, ids: torch.Tensor) -> torch.Tensor:
         """Return all tokens and then `ids`, shape (rows, tokens); nothing is added."""

@@ -23,32 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 class Session(Protocol):
-    """Rows of tokens that a model has seen, all of the same length."""
+    """Rows of tokens that a model has seen, all of the same length.
+
+    A session of one row may be kept idle, for a prompt that continues it.
+    """
 
     @property
     def position(self) -> int:
         """Tokens of each row that the model has seen."""
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
-        """
-
-    def close(self) -> None:
-        """Free the attention cache; may be called twice."""
-
-
-class ReusableSession(Session, Protocol):
-    """A session of one row that may be kept idle, for a prompt that continues it."""
-
     @property
     def ids(self) -> Sequence[int]:
-        """The tokens that the model has seen."""
+        """The tokens of the first row that the model has seen."""
 
     @property
     def max_length(self) -> int:
@@ -69,6 +55,19 @@ class ReusableSession(Session, Protocol):
             position: How many of its tokens to keep; the rest is forgotten.
             needed: Most tokens that the row will have; not more than `max_length`.
         """
+
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more tokens.
+
+        Args:
+            ids: Token ids, shape (rows, new tokens).
+
+        Returns:
+            Logits for the token after the last one, shape (rows, vocabulary).
+        """
+
+    def close(self) -> None:
+        """Free the attention cache; may be called twice."""
 
 
 class CacheLimitError(SwarmError):
@@ -139,7 +138,7 @@ class SwarmSession:
         return self._routes.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
-        """Prepare the idle session for another request; see `ReusableSession.resume`."""
+        """Prepare the idle session for another request; see `Session.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
             self._seen.cut(position)
@@ -147,13 +146,7 @@ class SwarmSession:
                 self._chain.roll_back(position)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens; when a server fails, feed all tokens to a new chain.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
+        """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
@@ -214,17 +207,12 @@ class SwarmSession:
 
     def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
-        for chunk in torch.split(ids, length, dim=1):
-            hidden = self._forward(chain, chunk)
-        with torch.inference_mode():
-            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
-        return logits.float().cpu()
-
-    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         # petals reads its active session from a context variable: do not yield inside the block
         with torch.inference_mode(), self._model.transformer.h.use_session(chain):
-            hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
-        return hidden
+            for chunk in torch.split(ids, length, dim=1):
+                hidden = self._model.transformer(chunk.to(self._model.device)).last_hidden_state
+            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
+        return logits.float().cpu()
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.sessions.session import Session
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 @dataclass
 class _Idle:
-    session: ReusableSession
+    session: Session
     expires: float  # on the monotonic clock
 
 
@@ -56,8 +56,8 @@ class SessionPool:
         """Tokens that the idle sessions together reserve on each server."""
         return sum(idle.session.reserved for idle in self._idle)
 
-    def lease(self, prompt_ids: Sequence[int], needed: int) -> ReusableSession | None:
-        """Take out the session that saves the most tokens of a prompt.
+    def lease(self, prompt_ids: Sequence[int], needed: int) -> Session | None:
+        """Take out the session that saves the most tokens of a prompt, cut to these tokens; None if none fits.
 
         A session fits if the prompt begins with all of its tokens and is longer. If it can be rolled back, it also fits
         if at least half of its tokens begin the prompt. With less than half it is probably another conversation with
@@ -66,17 +66,11 @@ class SessionPool:
         Args:
             prompt_ids: The prompt.
             needed: Most tokens that the session will hold, with the answer's.
-
-        Returns:
-            A session whose tokens the prompt begins with, or None.
         """
-        best, saved = None, 0
         with self._lock:
-            for idle in self._idle:
-                usable = _usable(idle.session, prompt_ids)
-                if usable > saved:
-                    best, saved = idle, usable
-            if best is None:
+            best = max(self._idle, key=lambda idle: _usable(idle.session, prompt_ids), default=None)
+            saved = 0 if best is None else _usable(best.session, prompt_ids)
+            if best is None or not saved:
                 return None
             self._idle.remove(best)
             if best.session.max_length < needed:  # the conversation has outgrown it
@@ -89,7 +83,7 @@ class SessionPool:
             raise
         return best.session
 
-    def park(self, session: ReusableSession, settings: Settings) -> None:
+    def park(self, session: Session, settings: Settings) -> None:
         """Keep a session; close the least recently used ones if there are too many.
 
         A session that alone exceeds `session_cache_tokens` is closed itself, and the others stay. After `close`, every
@@ -133,7 +127,7 @@ class SessionPool:
         if closing:
             logger.debug("Closing %d session(s) that were idle for too long", len(closing))
 
-    def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
+    def _close_soon(self, sessions: Sequence[Session]) -> None:
         """Close sessions on another thread, since no caller should wait for the round trip.
 
         The caller holds the lock since it took them out, so `clear` finds each session either idle or being closed. If
@@ -168,13 +162,13 @@ class SessionPool:
                 thread.join()
 
 
-def _close_all(sessions: Sequence[ReusableSession]) -> None:
+def _close_all(sessions: Sequence[Session]) -> None:
     with contextlib.ExitStack() as stack:  # if one raises, the others are closed all the same
         for session in reversed(sessions):
             stack.callback(session.close)
 
 
-def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:
+def _usable(session: Session, prompt_ids: Sequence[int]) -> int:
     """Return how many tokens of the prompt the session saves; the last one is always fed, to get logits."""
     ids = session.ids
     most = min(len(ids), len(prompt_ids) - 1)
