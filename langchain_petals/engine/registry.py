@@ -31,11 +31,7 @@ class Engines:
         self._lock = threading.Lock()
 
     def connect(self, connection: Connection) -> Engine:
-        """Return the engine of a connection; the first call loads it, calls at the same time wait for it.
-
-        Raises:
-            PetalsError: See `load_client`.
-        """
+        """Return the engine of a connection; the first call loads it, see `load_client`, others wait for it."""
         return self._connected.get(connection, lambda: Engine(load_client(connection)))
 
     def over(self, model: CausalModel, tokenizer: Tokenizer) -> Engine:

@@ -33,12 +33,7 @@ _HEADROOM, _RESERVATION_UNIT = 2, 256
 
 
 class Client:
-    """A model and its tokenizer in this process; opens sessions for its `Engine`, which owns it.
-
-    Args:
-        model: Petals' distributed model, or a plain transformers model.
-        tokenizer: Its tokenizer.
-    """
+    """Petals' distributed model, or a plain one, and its tokenizer; opens sessions for its `Engine`, which owns it."""
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -79,13 +74,9 @@ class Client:
         self._cache_limit = limit
 
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
-        """Return a fresh session.
+        """Return a fresh session for rows of at most `needed` tokens; see `SwarmSession`.
 
-        Args:
-            rows: Rows of the session.
-            needed: Most tokens that each row will have.
-            settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
-            make_room: Closes idle sessions; called when a server's attention cache is full.
+        If idle sessions are kept, a session of one row reserves more than that.
         """
         if self._swarm is None:
             return LocalSession(self.model)

@@ -71,11 +71,7 @@ class Session(Protocol):
 
 
 class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than a session needs.
-
-    Attributes:
-        limit: Most tokens that they hold for one session.
-    """
+    """The servers' attention caches hold fewer tokens than a session needs; `limit` is how many."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
