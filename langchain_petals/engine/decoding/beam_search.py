@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 from langchain_petals.pieces import FinishReason, Piece
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.generation import Generation
     from langchain_petals.tokenizer import Tokenizer
-
-
-class _Abandoned(StoppingCriteria):  # type: ignore[misc]
-    """Ends a search whose generation was cancelled."""
-
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> bool:  # noqa: ARG002 - the interface
-        return self._generation.cancelled
 
 
 def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], generation: Generation) -> None:
@@ -55,7 +45,7 @@ def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], 
             do_sample=not sampling.greedy,
             max_new_tokens=request.max_new_tokens,
             eos_token_id=list(end_tokens) or None,
-            stopping_criteria=StoppingCriteriaList([_Abandoned(generation)]),
+            stopping_criteria=StoppingCriteriaList([lambda *_, **__: generation.cancelled]),
             **options,
         )[0, len(prompt) :].tolist()
     # a sequence that ended before the others is padded

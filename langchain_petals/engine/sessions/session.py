@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NoReturn
 
 import tenacity
 import torch
@@ -13,7 +14,7 @@ from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import SpanFailedError, SwarmError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from langchain_petals.engine.causal_model import DistributedModel
     from langchain_petals.engine.network import Routes
@@ -22,40 +23,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Session(Protocol):
+class Session(ABC):
     """Rows of tokens that a model has seen, all of the same length.
 
     A session of one row may be kept idle, for a prompt that continues it.
+
+    Args:
+        max_length: Most tokens of a row that it has room for.
+        can_roll_back: Whether `resume` can forget tokens.
     """
+
+    def __init__(self, max_length: int, *, can_roll_back: bool) -> None:
+        self.max_length, self.can_roll_back = max_length, can_roll_back
+        self._seen = SeenTokens()
 
     @property
     def position(self) -> int:
         """Tokens of each row that the model has seen."""
+        return len(self._seen)
 
     @property
-    def ids(self) -> Sequence[int]:
+    def ids(self) -> list[int]:
         """The tokens of the first row that the model has seen."""
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens that it has room for."""
+        return self._seen.first_row
 
     @property
     def reserved(self) -> int:
         """Tokens of attention cache that it occupies on each server."""
+        return self.max_length
 
-    @property
-    def can_roll_back(self) -> bool:
-        """Whether `resume` can forget tokens."""
-
-    def resume(self, position: int, needed: int) -> None:
-        """Prepare an idle session for another request.
-
-        Args:
-            position: How many of its tokens to keep; the rest is forgotten.
-            needed: Most tokens that the row will have; not more than `max_length`.
-        """
-
+    @abstractmethod
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Feed more tokens.
 
@@ -66,6 +63,16 @@ class Session(Protocol):
             Logits for the token after the last one, shape (rows, vocabulary).
         """
 
+    @abstractmethod
+    def resume(self, position: int, needed: int) -> None:
+        """Prepare an idle session for another request.
+
+        Args:
+            position: How many of its tokens to keep; the rest is forgotten.
+            needed: Most tokens that the row will have; not more than `max_length`.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Free the attention cache; may be called twice."""
 
@@ -78,7 +85,7 @@ class CacheLimitError(SwarmError):
         super().__init__(f"the servers hold at most {limit} tokens for one session")
 
 
-class SwarmSession:
+class SwarmSession(Session):
     """A session on a chain of servers that continues on other servers when one fails.
 
     A server that fails is banned, the routes are refreshed, a new chain is opened and all tokens are fed again: the
@@ -104,34 +111,13 @@ class SwarmSession:
         settings: Settings,
         make_room: Callable[[], object] = lambda: None,
     ) -> None:
+        super().__init__(max_length, can_roll_back=routes.can_roll_back)
         self._model, self._routes, self._settings = model, routes, settings
-        self._needed, self.max_length = needed, max_length
-        self._make_room = make_room
+        self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
-        self._seen = SeenTokens()
         self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
         self._routes_are_old = False
         self._waits_for_room = False  # whether to ask full servers to wait
-
-    @property
-    def position(self) -> int:
-        """Tokens of each row that the servers have seen."""
-        return len(self._seen)
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens of the first row that the servers have seen."""
-        return self._seen.first_row
-
-    @property
-    def reserved(self) -> int:
-        """Tokens of attention cache that it occupies on each server."""
-        return self.max_length
-
-    @property
-    def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; those of petals 2.3 can."""
-        return self._routes.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""
