@@ -44,12 +44,7 @@ class Engines:
             return engine
 
     def release(self, initial_peers: Sequence[str], model: str | None = None) -> None:
-        """Shut down the engines of a swarm and forget them.
-
-        Args:
-            initial_peers: The peers through which the swarm was joined.
-            model: Only engines of this model; None for all models.
-        """
+        """Shut down and forget the engines that joined a swarm through these peers: all, or those of one model."""
         peers = tuple(initial_peers)
         for engine in self._connected.take_out(lambda at: at.initial_peers == peers and model in (None, at.model)):
             engine.shut_down()

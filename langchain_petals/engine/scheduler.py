@@ -102,9 +102,8 @@ def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Se
     groups: list[tuple[Settings, Group]] = []
     latest: dict[Settings, Group] = {}
     for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
-        group = latest.get(settings)
-        full = group is not None and len(group) == settings.max_batch_size
-        if group is None or full or not _fits(generation.request, group[0].request):
+        group = latest.get(settings, [])
+        if not group or len(group) == settings.max_batch_size or not _fits(generation.request, group[0].request):
             group = latest[settings] = []
             groups.append((settings, group))
         group.append(generation)

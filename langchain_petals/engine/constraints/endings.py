@@ -50,29 +50,17 @@ _SPECIAL = re.compile(rb"\xff\[(\d+)\]")
 
 
 class Alphabet:
-    """The single bytes and special tokens of a vocabulary, and hints in their ids; see `Hints`.
-
-    Args:
-        byte_ids: Token ids of single bytes.
-        special_ids: Ids of special tokens.
-        vocabulary: Number of ids.
-        end: The id that ends a text.
-    """
+    """The ids of single bytes and special tokens, among `vocabulary` ids, and hints in them; see `Hints`."""
 
     def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int, end: int) -> None:
         ranks = {byte: rank for rank, byte in enumerate(_PREFERENCE)} | {byte: 1000 + byte for byte in _LAST}
         order = sorted(byte_ids, key=lambda byte: ranks.get(byte, 500 + byte))
-        self.byte_ids = dict(byte_ids)
+        self.byte_ids = byte_ids
         self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
-        self._quote = byte_ids.get(ord('"'), -1)
+        self._quote = byte_ids[ord('"')]
         self._words = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
-        self._filled = [
-            [byte_ids[filler]] * length + [self._quote]
-            for length in _LENGTHS
-            for filler in _FILLERS
-            if filler in byte_ids and self._quote >= 0
-        ]
+        self._filled = [[byte_ids[filler]] * length + [self._quote] for length in _LENGTHS for filler in _FILLERS]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
         self._mask_words = (vocabulary + 31) // 32
         self._end = end
@@ -100,10 +88,9 @@ class Alphabet:
 
     def _closing(self, matcher: LLMatcher, allowed: Sequence[int], *, hinted: bool = True) -> list[int] | None:
         """Return a short ending of the string or the expression that the text may be in; None if there is none."""
-        if hinted:
-            for each in self._fitting(self.texts, matcher, allowed):
-                if matcher.validate_tokens([*each, self._end]) > len(each):
-                    return each
+        for each in self._fitting(self.texts if hinted else (), matcher, allowed):
+            if matcher.validate_tokens([*each, self._end]) > len(each):
+                return each
         if self._quote in allowed:
             return [self._quote] if len(allowed) > _MANY else None
         tried = (self.strings if hinted else []) + (self._filled if len(allowed) > _MANY else [])
@@ -139,12 +126,12 @@ class Alphabet:
         steps = [] if closing is None else [closing]
         if closing in (None, [self._quote]):
             steps += itertools.islice(self._fitting(self.parts, matcher, allowed), _PARTS)
-        if len(allowed) <= _MANY:
-            return [*steps, *([each] for each in allowed)]
-        first: dict[int, int] = {}
-        for each in allowed:
-            first.setdefault(self._kinds.get(each, each), each)
-        return [*steps, *([each] for each in first.values())]
+        if len(allowed) > _MANY:
+            first: dict[int, int] = {}
+            for each in allowed:
+                first.setdefault(self._kinds.get(each, each), each)
+            allowed = list(first.values())
+        return [*steps, *([each] for each in allowed)]
 
     def forced(self, matcher: LLMatcher) -> list[int]:
         """Return the ids that the grammar forces next, up to a special token or a byte that occurs in no text."""

@@ -227,7 +227,12 @@ class Grammars:
             InvalidRequestError: The tokenizer or a grammar cannot be used; says why.
         """
         vocabulary = self._vocabulary.get("", lambda: Vocabulary(self._tokenizer))
-        rules = _special_rules(dict(constraint.markers), vocabulary.specials)
+        specials = vocabulary.specials
+        # a rule for each marker: its special token if it is one, else its text
+        rules = "".join(
+            f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {lark_string(text)}"
+            for name, text in dict(constraint.markers).items()
+        )
 
         def compiled(grammar: str | None) -> CompiledGrammar | None:
             if grammar is None:
@@ -237,11 +242,3 @@ class Grammars:
         start = compiled(constraint.grammar)
         triggers = [(each, compiled(each.grammar)) for each in constraint.triggers]
         return Guide(vocabulary, constraint, start, triggers, end_tokens)
-
-
-def _special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str:
-    """Return a Lark rule of each name, which matches the special token of that text, else the text itself."""
-    return "".join(
-        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {lark_string(text)}"
-        for name, text in names.items()
-    )

@@ -44,17 +44,11 @@ _LARK = re.compile(
 
 
 class Hints(NamedTuple):
-    """Texts that may complete what has begun, the shortest first.
+    """Texts that may complete what has begun, the shortest first."""
 
-    Attributes:
-        strings: For JSON strings, with the closing quote.
-        texts: For a text that is a single regular expression.
-        parts: For one of several steps: texts of whole expressions, and literals of a Lark grammar with expressions.
-    """
-
-    strings: list[bytes]
-    texts: list[bytes]
-    parts: list[bytes]
+    strings: list[bytes]  # for JSON strings, with the closing quote
+    texts: list[bytes]  # for a text that is a single regular expression
+    parts: list[bytes]  # for one of several steps: whole expressions, and literals of a Lark grammar with expressions
 
 
 def hints(grammar: str) -> Hints:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -65,17 +67,12 @@ class Vocabulary:
         if symbols is None:
             return None
         tokens: list[int] = []
-        data = b""
-        try:
-            for symbol in symbols:
-                if symbol in self._single:
-                    data += self._single[symbol]
-                else:
-                    tokens += [*self._spell(data), symbol]
-                    data = b""
-            return tokens + self._spell(data)
-        except KeyError:
-            return None
+        with contextlib.suppress(KeyError):  # a byte that is no token
+            for are_bytes, group in itertools.groupby(symbols, self._single.__contains__):
+                run = list(group)
+                tokens += self._spell(b"".join(self._single[symbol] for symbol in run)) if are_bytes else run
+            return tokens
+        return None
 
     def _spell(self, data: bytes) -> list[int]:
         """Return tokens for a text: from left to right, always the longest one that fits."""

@@ -41,7 +41,8 @@ class Row:
         self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
-        self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
+        self.prompt_length = len(self.ids)
+        self._sampler = Sampler(request.sampling, prompt_length=self.prompt_length, end_tokens=end_tokens)
         self._text = Detokenizer(tokenizer, self.ids)
         self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
         self._finished = False
@@ -51,11 +52,6 @@ class Row:
     def done(self) -> bool:
         """Whether the row needs no further steps."""
         return self._finished or self.generation.cancelled
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens of the prompt."""
-        return len(self._request.prompt_ids)
 
     @property
     def _generated(self) -> int:
@@ -71,10 +67,9 @@ class Row:
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
+        elif self._generated >= self._budget and self._guide is not None and not self._guide.complete:
+            self.fail(self._cut_short(self._guide))
         elif self._generated >= self._budget:
-            if self._guide is not None and not self._guide.complete:
-                self.fail(self._cut_short(self._guide))
-                return
             text, reason = self._ended("", None, "length")
             self.generation.put(Piece(text, self._generated, reason))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import tenacity
 import torch
@@ -54,22 +54,13 @@ class Session(ABC):
 
     @abstractmethod
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
-        """
+        """Feed more token ids, shape (rows, new tokens); return the next tokens' logits, shape (rows, vocabulary)."""
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
-        """Prepare an idle session for another request.
+        """Prepare an idle session for another request: keep its tokens up to `position`, and expect `needed` in all.
 
-        Args:
-            position: How many of its tokens to keep; the rest is forgotten.
-            needed: Most tokens that the row will have; not more than `max_length`.
+        `needed` is not more than `max_length`.
         """
 
     @abstractmethod
@@ -139,9 +130,13 @@ class SwarmSession(Session):
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
             retry=tenacity.retry_if_exception(_may_pass),
-            retry_error_callback=_give_up,
+            reraise=True,
         )
-        logits: torch.Tensor = attempts(self._attempt, ids)
+        try:
+            logits: torch.Tensor = attempts(self._attempt, ids)
+        except SpanError as error:
+            cause = error.__cause__ or error
+            raise SpanFailedError(error.start, error.end, self._settings.max_retries + 1, cause) from cause
         self._seen.add(ids)
         return logits
 
@@ -205,11 +200,3 @@ class SwarmSession(Session):
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
-
-
-def _give_up(state: tenacity.RetryCallState) -> NoReturn:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, SpanError):
-        cause = error.__cause__ or error
-        raise SpanFailedError(error.start, error.end, state.attempt_number, cause) from cause
-    raise error or RuntimeError
