@@ -42,10 +42,7 @@ def program_ends() -> bool:
 
 
 def _end_threads() -> None:
-    """Wait until the running generations have stopped.
-
-    A thread that is inside torch when the interpreter ends would abort the process.
-    """
+    """Wait until the running generations have stopped: a thread inside torch would abort the ending process."""
     _ending.set()
     latest = time.monotonic() + _LONGEST_END
     for thread in list(_threads):

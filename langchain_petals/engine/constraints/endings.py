@@ -9,7 +9,6 @@ has hints, made from the expressions (see `patterns`).
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import re
@@ -67,12 +66,6 @@ class Alphabet:
         self.strings: list[list[int]] = []
         self.texts: list[list[int]] = []
         self.parts: list[list[int]] = []
-
-    def hinted(self, strings: list[list[int]], texts: list[list[int]], parts: list[list[int]]) -> Alphabet:
-        """Return a copy with hints."""
-        hinted = copy.copy(self)
-        hinted.strings, hinted.texts, hinted.parts = strings, texts, parts
-        return hinted
 
     def symbols(self, data: bytes) -> list[int]:
         """Return the ids of these bytes; raise KeyError for a byte that occurs in no text."""

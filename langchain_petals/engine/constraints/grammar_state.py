@@ -6,6 +6,7 @@ text that could be endless (strings, arrays, recursion) ends in time.
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ class CompiledGrammar:
                 raise InvalidRequestError(msg)
         spelled = ([vocabulary.alphabet.symbols(text) for text in texts] for texts in hints(grammar))
         writable = ([each for each in texts if vocabulary.tokens(each) is not None] for texts in spelled)
-        self.alphabet = vocabulary.alphabet.hinted(*writable)
+        self.alphabet = copy.copy(vocabulary.alphabet)
+        self.alphabet.strings, self.alphabet.texts, self.alphabet.parts = writable
         self._quick = vocabulary.tokens(quick_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED))
 
     @functools.cached_property

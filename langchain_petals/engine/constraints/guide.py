@@ -19,7 +19,7 @@ from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import lark_string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from langchain_petals.grammars import Constraint, Trigger
     from langchain_petals.pieces import TokenLogprobs

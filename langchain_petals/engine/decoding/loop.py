@@ -110,8 +110,7 @@ class Row:
         else:  # stop sequences do not apply where a grammar does, and special tokens may be visible
             special = guide.visible.get(token)
             text = self._text.add(token) if special is None else self._text.flush() + special
-            text = self._stop.flush() + text
-            text, reason = self._ended(text, None, "stop" if guide.finished else reason)
+            text, reason = self._ended(self._stop.flush() + text, None, "stop" if guide.finished else reason)
         cut = guide is not None and guide.cut
         if reason == "stop" and cut:
             reason = "length"

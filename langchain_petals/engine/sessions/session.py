@@ -129,7 +129,10 @@ class SwarmSession(Session):
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
-            retry=tenacity.retry_if_exception(_may_pass),
+            retry=tenacity.retry_all(
+                tenacity.retry_if_exception_type((SpanError, SwarmError)),
+                tenacity.retry_if_not_exception_type(CacheLimitError),
+            ),
             reraise=True,
         )
         try:
@@ -196,7 +199,3 @@ class SwarmSession(Session):
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)

@@ -171,6 +171,6 @@ def _usable(session: Session, prompt_ids: Sequence[int]) -> int:
 
 @atexit.register
 def _close_pools() -> None:
-    """Close all idle sessions when the program ends, so that the servers free their caches."""
+    """When the program ends, close all idle sessions, so that the servers free their caches."""
     for pool in list(_pools):
         pool.close()
