@@ -87,7 +87,8 @@ class SpanChain:
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
         """Send hidden states, shape (rows, new tokens, hidden size), through all blocks; raise SpanError on failure.
 
-        Petals' models call this in their forward pass, never with deep prompts or an order of the rows.
+        Petals' models call this in their forward pass, never with deep prompts or an order of the rows. The result has
+        the shape, device and type of `inputs`.
         """
         if prompts is not None or hypo_ids is not None:
             msg = "deep prompts and reordered rows are not supported by this session"
