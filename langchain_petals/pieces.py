@@ -53,12 +53,14 @@ class Pieces(Protocol):
     """An answer while it is generated: an iterable and async iterable of pieces, to be used once.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt.
         reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
     """
 
-    prompt_tokens: int
     reused_tokens: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
 
     def cancel(self) -> None:
         """Stop the generation."""

@@ -29,7 +29,6 @@ class Generation:
         request: The request.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt.
         reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
     """
 
@@ -39,8 +38,13 @@ class Generation:
         self._cancelled = threading.Event()
         self._notify: Callable[[], object] | None = None
         self._generated = 0
-        self.prompt_tokens, self.reused_tokens = len(request.prompt_ids), 0
+        self.reused_tokens = 0
         self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_ids)
 
     # ---- for the engine
 

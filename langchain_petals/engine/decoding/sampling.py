@@ -47,11 +47,7 @@ class MinPWarper(LogitsProcessor):  # type: ignore[misc]
 
 
 class Sampler:
-    """Chooses the tokens of one row; other rows of the session have no influence on it.
-
-    Raises:
-        InvalidRequestError: A setting is out of range.
-    """
+    """Chooses one row's tokens, whatever other rows do; raises InvalidRequestError if a setting is out of range."""
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
