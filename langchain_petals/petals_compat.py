@@ -28,12 +28,7 @@ from urllib.parse import urlsplit
 
 from packaging.version import Version
 
-from langchain_petals.errors import (
-    PetalsNotInstalledError,
-    SwarmUnreachableError,
-    UnsupportedModelError,
-    reason_of,
-)
+from langchain_petals.errors import PetalsNotInstalledError, SwarmUnreachableError, UnsupportedModelError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,11 +71,7 @@ _loading = threading.Lock()  # of the process, as the imported modules are; held
 
 
 def installed_petals_version() -> str:
-    """Return the version of the installed petals, and check that it fits the installed transformers.
-
-    Raises:
-        PetalsNotInstalledError: Petals is missing, has an unknown version, or refuses the installed transformers.
-    """
+    """Return the version of the installed petals; raise PetalsNotInstalledError if none that works is installed."""
     try:
         version = importlib.metadata.version("petals")
     except importlib.metadata.PackageNotFoundError:
@@ -128,7 +119,6 @@ def _load_once() -> SimpleNamespace:
             _restore_hivemind_names()
             petals = importlib.import_module("petals")
             handler = importlib.import_module("petals.server.handler")
-            manager = importlib.import_module("petals.client.routing.sequence_manager")
         except ImportError as error:
             msg = f"petals {version} could not be imported ({error}). {_HOW_TO_INSTALL}"
             raise PetalsNotInstalledError(msg) from error
@@ -146,7 +136,6 @@ def _load_once() -> SimpleNamespace:
         petals=petals,
         hivemind=hivemind,
         handler=handler.TransformerConnectionHandler,
-        missing_blocks_error=manager.MissingBlocksError,
         p2p=hivemind.P2P,
         worker=importlib.import_module("hivemind.moe.client.remote_expert_worker").RemoteExpertWorker,
         runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
@@ -265,9 +254,6 @@ def end_with_parent(process_class: Any) -> None:
 
     hivemind 1.1.12 and petals rely on the parent's exit handlers. After a SIGKILL of the parent, a `hivemind.DHT` with
     its p2pd and a server's connection handlers would run for ever.
-
-    Args:
-        process_class: A subclass of `multiprocessing.Process`.
     """
     run = process_class.run
 
@@ -282,8 +268,7 @@ def end_with_parent(process_class: Any) -> None:
 def watch_parent(parent: int) -> None:
     """Start a thread that ends this process and its children when `parent` is no longer its parent.
 
-    Args:
-        parent: Process id; read it early, so that a parent that dies before this call is noticed.
+    Read its id early, so that a parent that dies before this call is noticed.
     """
 
     def watch() -> None:
@@ -291,10 +276,8 @@ def watch_parent(parent: int) -> None:
             time.sleep(_PARENT_CHECK_SECONDS)
         psutil = importlib.import_module("psutil")
         for child in psutil.Process().children(recursive=True):
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
                 child.kill()
-            except psutil.NoSuchProcess:
-                continue  # it has ended since it was listed
         os._exit(1)
 
     threading.Thread(target=watch, name="langchain-petals-watch-parent", daemon=True).start()
@@ -326,15 +309,7 @@ def default_revision(model: str) -> str | None:
 
 
 def check_family(model: str, config: Any) -> None:
-    """Refuse a model that petals has no code for, before its weights are downloaded.
-
-    Args:
-        model: Folder or hub name.
-        config: The model's transformers config, which has the family as `model_type`.
-
-    Raises:
-        UnsupportedModelError: The installed petals has no code for the family.
-    """
+    """Raise UnsupportedModelError if petals has no code for a model's family, before its weights are downloaded."""
     api = load_petals()
     known = api.class_mapping.get(config.model_type)
     if known is None or known.model_for_causal_lm is None:
@@ -346,15 +321,7 @@ def check_family(model: str, config: Any) -> None:
 
 
 def load_distributed_model(model: str, **options: Any) -> Any:
-    """Load the embeddings, norm and head of a causal language model whose blocks are on a swarm.
-
-    Args:
-        model: Folder or hub name, of a family that petals has code for.
-        **options: Keyword arguments of petals' `from_pretrained`: transformers' own and those of
-            `petals.ClientConfig`.
-
-    Returns:
-        Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.
+    """Return petals' `Distributed...ForCausalLM`, loaded with the options of its `from_pretrained`.
 
     Raises:
         SwarmUnreachableError: No initial peer could be reached.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.loading import Client
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
 
 
@@ -52,14 +52,11 @@ class Engine:
         return self._scheduler.expecting()
 
     def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
-        """Start requests.
+        """Start requests; return a handle for each of them, in the same order.
 
         Args:
             requests: What to generate.
             settings: Batching, sessions, time limits and retries.
-
-        Returns:
-            A handle for each request, in the same order.
         """
         generations = [Generation(request) for request in requests]
         waiting = []
@@ -93,11 +90,12 @@ class Engine:
         with failing([generation]):
             search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
 
-    def _run(
-        self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
-    ) -> None:
+    def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
         """Run a group in one session; an error is raised where the results are awaited."""
-        rows = [row for row in map(self._row, generations) if row is not None]
+        rows: list[Row] = []
+        for generation in generations:
+            with failing([generation]):  # a request that cannot run; the others go on
+                rows.append(self._row(generation))
         try:
             if session is not None and not rows:
                 session.close()
@@ -113,49 +111,27 @@ class Engine:
             for row in rows:
                 row.fail(error)
 
-    def _row(self, generation: Generation) -> Row | None:
-        """Return the request's row; None for a request that cannot run, which gets the error while the others go on."""
-        try:
-            constraint, end_tokens = generation.request.constraint, self.client.end_tokens
-            guide = None
-            if constraint is not None:
-                guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
-            return Row(generation, self.client.tokenizer, end_tokens, guide)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
-            generation.put(error)
-            return None
+    def _row(self, generation: Generation) -> Row:
+        constraint, end_tokens = generation.request.constraint, self.client.end_tokens
+        guide = None
+        if constraint is not None:
+            guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
+        return Row(generation, self.client.tokenizer, end_tokens, guide)
 
-    def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
-        if session is None:
-            needed = max(row.longest for row in rows)
-            session = self.client.open_session(len(rows), needed, settings, self.pool.clear)
-        guard = _SessionGuard(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
+    def _decode(self, rows: Sequence[Row], settings: Settings, idle: Session | None) -> None:
+        needed = max(row.longest for row in rows)
+        session = idle or self.client.open_session(len(rows), needed, settings, self.pool.clear)
+        parked = False
+
+        def park() -> None:
+            nonlocal parked
+            if not parked and len(rows) == 1 and settings.session_cache and session.position:
+                parked = True
+                self.pool.park(session, settings)
+
         try:
-            decode(session, rows, settings.prefill_chunk_tokens, guard.park)
-            guard.park()  # a row that was cancelled between two steps has delivered no final piece
+            decode(session, rows, settings.prefill_chunk_tokens, park)
+            park()  # a row that was cancelled between two steps has delivered no final piece
         finally:
-            guard.close_unless_parked()
-
-
-class _SessionGuard:
-    """Ensures that a session is either parked or closed.
-
-    Args:
-        session: The session.
-        pool: Where to park it.
-        settings: Limits of the pool; None if the session must not be parked.
-    """
-
-    def __init__(self, session: ReusableSession, pool: SessionPool, settings: Settings | None) -> None:
-        self._session: ReusableSession | None = session
-        self._pool, self._settings = pool, settings
-
-    def park(self) -> None:
-        session = self._session
-        if session is not None and self._settings is not None and session.position:
-            self._session = None
-            self._pool.park(session, self._settings)
-
-    def close_unless_parked(self) -> None:
-        if self._session is not None:
-            self._session.close()
+            if not parked:
+                session.close()

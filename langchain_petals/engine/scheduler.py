@@ -32,10 +32,8 @@ _LONGEST_BURST = 20
 class Scheduler:
     """Collects requests for the batch window, and runs those that fit together as a group.
 
-    If a group cannot be started, or its run raises, only its own requests get the error.
-
-    Args:
-        run: Runs one group to its end; called on a new thread.
+    `run` runs one group to its end, on a new thread. If it raises or cannot be started, only its own requests get the
+    error.
     """
 
     def __init__(self, run: Callable[[Group, Settings], None]) -> None:
@@ -60,9 +58,7 @@ class Scheduler:
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
         """Queue requests; they start when the batch window ends or a batch is full.
 
-        Raises:
-            RuntimeError: No thread can be started; nothing was queued.
-            MemoryError: There is no memory for a thread; nothing was queued.
+        Raises RuntimeError or MemoryError if no thread can be started; nothing is queued then.
         """
         with self._arrived:
             if not self._collecting:
@@ -92,9 +88,7 @@ class Scheduler:
     def _await_company(self, window: float, full: int) -> None:
         latest = time.monotonic() + _LONGEST_BURST * window
         seen = 0
-        while (seen < len(self._waiting) or self._coming) and len(self._waiting) < full:
-            if time.monotonic() >= latest:
-                break
+        while (seen < len(self._waiting) or self._coming) and len(self._waiting) < full and time.monotonic() < latest:
             seen = len(self._waiting)
             self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
 
@@ -108,9 +102,8 @@ def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Se
     groups: list[tuple[Settings, Group]] = []
     latest: dict[Settings, Group] = {}
     for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
-        group = latest.get(settings)
-        full = group is not None and len(group) == settings.max_batch_size
-        if group is None or full or not _fits(generation.request, group[0].request):
+        group = latest.get(settings, [])
+        if not group or len(group) == settings.max_batch_size or not _fits(generation.request, group[0].request):
             group = latest[settings] = []
             groups.append((settings, group))
         group.append(generation)

@@ -22,8 +22,7 @@ _ending = threading.Event()
 def start_thread(target: Callable[..., None], *args: object) -> None:
     """Run a function on a new thread; the program's end waits for its current step only.
 
-    Raises:
-        RuntimeError: The system has no more threads; the function will not run.
+    Raises RuntimeError if the system has no more threads; the function will not run then.
     """
     thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
     _register_end()
@@ -43,10 +42,7 @@ def program_ends() -> bool:
 
 
 def _end_threads() -> None:
-    """Wait until the running generations have stopped.
-
-    A thread that is inside torch when the interpreter ends would abort the process.
-    """
+    """Wait until the running generations have stopped: a thread inside torch would abort the ending process."""
     _ending.set()
     latest = time.monotonic() + _LONGEST_END
     for thread in list(_threads):

@@ -81,7 +81,7 @@ def test_idle_session_that_servers_dropped_is_replaced_silently(llm: Petals, swa
     prompt, answers, broken = "", [], []
     for question in QUESTIONS:
         prompt += f"Human: {question}\nAI:"
-        idle = [each.session for each in llm._get_engine().pool._idle]
+        idle = list(llm._get_engine().pool._idle)
         broken.append(sum(map(_break_connections, idle)))
         answers.append(llm.invoke(prompt))
         prompt += f"{answers[-1]}\n"

@@ -9,12 +9,11 @@ has hints, made from the expressions (see `patterns`).
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from llguidance import LLMatcher
-
-    from langchain_petals.engine.constraints.patterns import Hints
 
 # Bytes that close something come first, those that need more text after them last. A comma comes before digits, which
 # could continue for ever.
@@ -44,42 +41,25 @@ _PARTS, _EAGER, _SELDOM = 8, 16, 16
 # If `quick_ending` has found nothing, the alternatives are followed for so many bytes only: most have no ending.
 _DOUBTFUL = 1024
 
-# A search continues from so many states of equal length and with the same choices.
-_ALIKE = 3
+# A search continues from so many states in all, and from so many of equal length with the same choices.
+_EFFORT, _ALIKE = 400, 3
 
 # How llguidance writes a special token among forced bytes.
 _SPECIAL = re.compile(rb"\xff\[(\d+)\]")
 
 
 class Alphabet:
-    """The single bytes and special tokens of a vocabulary.
-
-    Args:
-        byte_ids: Token ids of single bytes.
-        special_ids: Ids of special tokens.
-        vocabulary: Number of ids.
-        end: The id that ends a text.
-
-    Attributes:
-        strings: Ids of hints for JSON strings; see `Hints`.
-        texts: Ids of hints for whole texts.
-        parts: Ids of hints for one of several steps.
-    """
+    """The ids of single bytes and special tokens, among `vocabulary` ids, and hints in them; see `Hints`."""
 
     def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int, end: int) -> None:
         ranks = {byte: rank for rank, byte in enumerate(_PREFERENCE)} | {byte: 1000 + byte for byte in _LAST}
         order = sorted(byte_ids, key=lambda byte: ranks.get(byte, 500 + byte))
-        self.byte_ids = dict(byte_ids)
+        self.byte_ids = byte_ids
         self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
-        self._quote = byte_ids.get(ord('"'), -1)
+        self._quote = byte_ids[ord('"')]
         self._words = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
-        self._filled = [
-            [byte_ids[filler]] * length + [self._quote]
-            for length in _LENGTHS
-            for filler in _FILLERS
-            if filler in byte_ids and self._quote >= 0
-        ]
+        self._filled = [[byte_ids[filler]] * length + [self._quote] for length in _LENGTHS for filler in _FILLERS]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
         self._mask_words = (vocabulary + 31) // 32
         self._end = end
@@ -87,18 +67,8 @@ class Alphabet:
         self.texts: list[list[int]] = []
         self.parts: list[list[int]] = []
 
-    def hinted(self, hints: Hints) -> Alphabet:
-        """Return a copy with hints."""
-        hinted = copy.copy(self)
-        hinted.strings, hinted.texts, hinted.parts = ([self.symbols(text) for text in texts] for texts in hints)
-        return hinted
-
     def symbols(self, data: bytes) -> list[int]:
-        """Return the ids of these bytes.
-
-        Raises:
-            KeyError: A byte occurs in no text.
-        """
+        """Return the ids of these bytes; raise KeyError for a byte that occurs in no text."""
         return [self.byte_ids[byte] for byte in data]
 
     def allowed(self, matcher: LLMatcher) -> list[int]:
@@ -111,10 +81,9 @@ class Alphabet:
 
     def _closing(self, matcher: LLMatcher, allowed: Sequence[int], *, hinted: bool = True) -> list[int] | None:
         """Return a short ending of the string or the expression that the text may be in; None if there is none."""
-        if hinted:
-            for each in self._fitting(self.texts, matcher, allowed):
-                if matcher.validate_tokens([*each, self._end]) > len(each):
-                    return each
+        for each in self._fitting(self.texts if hinted else (), matcher, allowed):
+            if matcher.validate_tokens([*each, self._end]) > len(each):
+                return each
         if self._quote in allowed:
             return [self._quote] if len(allowed) > _MANY else None
         tried = (self.strings if hinted else []) + (self._filled if len(allowed) > _MANY else [])
@@ -126,12 +95,7 @@ class Alphabet:
         return (each for each in hints if each[0] in begins and matcher.validate_tokens(each) == len(each))
 
     def step(self, matcher: LLMatcher, *, hinted: bool = True) -> list[int]:
-        """Return the ids that most likely lead to an end; none if nothing is allowed.
-
-        Args:
-            matcher: The state of the text.
-            hinted: Whether to try the hints.
-        """
+        """Return the ids that most likely lead to an end; none if nothing is allowed."""
         allowed = self.allowed(matcher)
         closing = self._closing(matcher, allowed, hinted=hinted)
         if closing is not None:
@@ -155,33 +119,23 @@ class Alphabet:
         steps = [] if closing is None else [closing]
         if closing in (None, [self._quote]):
             steps += itertools.islice(self._fitting(self.parts, matcher, allowed), _PARTS)
-        if len(allowed) <= _MANY:
-            return [*steps, *([each] for each in allowed)]
-        first: dict[int, int] = {}
-        for each in allowed:
-            first.setdefault(self._kinds.get(each, each), each)
-        return [*steps, *([each] for each in first.values())]
+        if len(allowed) > _MANY:
+            first: dict[int, int] = {}
+            for each in allowed:
+                first.setdefault(self._kinds.get(each, each), each)
+            allowed = list(first.values())
+        return [*steps, *([each] for each in allowed)]
 
     def forced(self, matcher: LLMatcher) -> list[int]:
-        """Return the ids that the grammar forces next."""
+        """Return the ids that the grammar forces next, up to a special token or a byte that occurs in no text."""
         data = matcher.compute_ff_bytes()
-        if b"\xff" not in data:
-            return self.symbols(data)
-        found = _SPECIAL.match(data)
-        return [int(found[1])] if found else self.symbols(data[: data.index(b"\xff")])
+        if found := _SPECIAL.match(data):
+            return [int(found[1])]
+        return [self.byte_ids[byte] for byte in itertools.takewhile(self.byte_ids.__contains__, data)]
 
 
 def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
-    """Return an ending, not always the shortest.
-
-    Args:
-        alphabet: The ids of an ending.
-        matcher: The state of the text; it is not changed.
-        most: Length of the longest ending to try.
-
-    Returns:
-        Ids of the alphabet; None if no ending was found.
-    """
+    """Return an ending of at most `most` ids, not always the shortest; None if none was found."""
     ending: list[int] = []
     taken = alone = 0  # `alone`: steps of a single id in a row
     try:
@@ -195,41 +149,27 @@ def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int]
             taken += matcher.try_consume_tokens(step)
             if taken < len(ending):
                 return None
-    except KeyError:  # a byte that occurs in no text
-        return None
-    else:
         return ending
     finally:
         matcher.rollback(taken)
 
 
-def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 400) -> list[int] | None:
-    """Return the shortest ending that a bounded search finds.
+def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    """Return the shortest ending of at most `most` ids that a bounded search finds.
 
     At each choice, `quick_ending` completes each alternative, and the shortest one is taken. If it can complete none,
     texts are tried in the order of their lengths.
-
-    Args:
-        alphabet: The ids of an ending.
-        matcher: The state of the text; it is not changed.
-        most: Length of the longest ending to try.
-        effort: Number of states to continue from.
-
-    Returns:
-        Ids of the alphabet; None if no ending was found.
     """
-    ending = _best_by_trying(alphabet, matcher.deep_copy(), most, effort)
-    return _nearest(alphabet, matcher, most, effort) if ending is None else ending
+    ending = _best_by_trying(alphabet, matcher.deep_copy(), most)
+    return _nearest(alphabet, matcher, most) if ending is None else ending
 
 
-def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
+def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
     ending: list[int] = []
     best = quick_ending(alphabet, matcher, most)  # after `ending`
+    effort = _EFFORT
     while effort > 0 and not matcher.is_accepting():
-        try:
-            step = alphabet.forced(matcher)
-        except KeyError:  # a byte that occurs in no text
-            return None
+        step = alphabet.forced(matcher)
         if not step:
             for choice in alphabet.choices(matcher):
                 effort -= 1
@@ -247,35 +187,25 @@ def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
     return None if best is None else ending + best
 
 
-class _Node(NamedTuple):
-    cost: int
-    number: int  # settles ties
-    matcher: LLMatcher
-    text: tuple[int, ...]
-
-
-def _nearest(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
-    numbers = itertools.count()
-    nodes = [_Node(0, next(numbers), matcher.deep_copy(), ())]
-    seen: Counter[tuple[int, tuple[tuple[int, ...], ...]]] = Counter()
-    while nodes and effort:
-        node = heapq.heappop(nodes)
-        if node.matcher.is_accepting():
-            return list(node.text)
-        try:
-            steps = [alphabet.forced(node.matcher)]
-        except KeyError:
-            continue
+def _nearest(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    numbers = itertools.count()  # they settle ties
+    texts: list[tuple[int, int, list[int], LLMatcher]] = [(0, next(numbers), [], matcher)]
+    seen: Counter[str] = Counter()
+    effort = _EFFORT
+    while texts and effort:
+        length, _, text, matcher = heapq.heappop(texts)
+        if matcher.is_accepting():
+            return text
+        steps = [alphabet.forced(matcher)]
         if not steps[0]:
-            steps = alphabet.choices(node.matcher)
-            key = (node.cost, tuple(map(tuple, steps)))
+            steps = alphabet.choices(matcher)
+            key = f"{length} {steps}"
             seen[key] += 1
             if seen[key] > _ALIKE:
                 continue
         effort -= 1
         for step in steps:
-            following = node.matcher.deep_copy()
-            cost = node.cost + len(step)
-            if cost <= most and following.try_consume_tokens(step) == len(step):
-                heapq.heappush(nodes, _Node(cost, next(numbers), following, (*node.text, *step)))
+            following = matcher.deep_copy()
+            if length + len(step) <= most and following.try_consume_tokens(step) == len(step):
+                heapq.heappush(texts, (length + len(step), next(numbers), text + step, following))
     return None

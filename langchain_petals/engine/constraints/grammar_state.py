@@ -6,18 +6,20 @@ text that could be endless (strings, arrays, recursion) ends in time.
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
 from langchain_petals.engine.constraints.endings import quick_ending, shortest_ending
-from langchain_petals.engine.constraints.patterns import Hints, hints
+from langchain_petals.engine.constraints.patterns import hints
 from langchain_petals.engine.constraints.readable_json import Reading
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from langchain_petals.engine.constraints.vocabulary import Vocabulary
 
@@ -32,11 +34,7 @@ _LIMITS = LLParserLimits(verbose_errors=False)  # keep grammar and output out of
 
 
 class CompiledGrammar:
-    """A grammar compiled for a vocabulary, and a short text of the grammar.
-
-    Args:
-        vocabulary: The tokens.
-        grammar: The grammar in llguidance's format.
+    """A grammar in llguidance's format compiled for a vocabulary, and a short text of the grammar.
 
     Raises:
         InvalidRequestError: It does not compile.
@@ -51,30 +49,25 @@ class CompiledGrammar:
             if matcher.is_error():
                 msg = f"the grammar does not compile for this model's tokenizer: {matcher.get_error()}"
                 raise InvalidRequestError(msg)
-        self.alphabet = vocabulary.alphabet.hinted(Hints(*map(self._writable, hints(grammar))))
+        spelled = ([vocabulary.alphabet.symbols(text) for text in texts] for texts in hints(grammar))
+        writable = ([each for each in texts if vocabulary.tokens(each) is not None] for texts in spelled)
+        self.alphabet = copy.copy(vocabulary.alphabet)
+        self.alphabet.strings, self.alphabet.texts, self.alphabet.parts = writable
         self._quick = vocabulary.tokens(quick_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED))
-        self._shortest: list[int] | None = None
-        self._searched = False
 
-    def _writable(self, texts: Iterable[bytes]) -> list[bytes]:
-        """Return the texts that the vocabulary has tokens for."""
-        symbols = self.vocabulary.alphabet.symbols
-        return [text for text in texts if self.vocabulary.tokens(symbols(text)) is not None]
+    @functools.cached_property
+    def _shortest(self) -> list[int] | None:
+        return self.vocabulary.tokens(shortest_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED))
 
     def text(self, left: int) -> list[int] | None:
         """Return a complete text of at most `left` tokens if one is found, else the shortest that is known."""
-        if (self._quick is None or len(self._quick) > left) and not self._searched:
-            found = shortest_ending(self.alphabet, self.spelled.deep_copy(), _SEARCHED)
-            self._shortest, self._searched = self.vocabulary.tokens(found), True
+        if self._quick is not None and len(self._quick) <= left:
+            return self._quick
         return min((each for each in (self._quick, self._shortest) if each is not None), key=len, default=None)
 
 
 class GrammarState:
-    """The state of one row's text in a grammar.
-
-    Args:
-        compiled: The grammar.
-    """
+    """The state of one row's text in a grammar."""
 
     def __init__(self, compiled: CompiledGrammar) -> None:
         self._compiled, self._vocabulary = compiled, compiled.vocabulary
@@ -166,7 +159,7 @@ class GrammarState:
     def next_of_ending(self, left: int) -> int | None:
         """Return the first token of a checked ending; None if none is known or needed."""
         if self._unchecked and not self._completes(self._ending or []):
-            self._ending = self._found([], left) or self._found_by_search(left)
+            self._ending = self._found([], left) or self._found([], left, shortest_ending)
         return self._ending[0] if self._ending else None
 
     def _ending_after(self, token: int, left: int) -> list[int] | None:
@@ -197,31 +190,21 @@ class GrammarState:
             self._unchecked = 0
         return completes
 
-    def _found(self, tokens: Sequence[int], left: int) -> list[int] | None:
+    def _found(
+        self, tokens: Sequence[int], left: int, search: Callable[..., list[int] | None] = quick_ending
+    ) -> list[int] | None:
         """Search for an ending after these tokens."""
-        self._catch_up()
-        taken = self._spelled.try_consume_tokens([each for token in tokens for each in self._vocabulary.symbols(token)])
-        symbols = quick_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
-        self._spelled.rollback(taken)
-        return self._ending_of(symbols, left, tokens)
-
-    def _found_by_search(self, left: int) -> list[int] | None:
-        """Search for an ending with more effort."""
-        self._catch_up()
-        symbols = shortest_ending(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
-        return self._ending_of(symbols, left, [])
-
-    def _ending_of(self, symbols: list[int] | None, left: int, before: Sequence[int]) -> list[int] | None:
-        self._unchecked = 0
-        ending = self._vocabulary.tokens(symbols)
-        return (
-            ending if ending is not None and len(ending) <= left and self.can_be_read_with(*before, *ending) else None
-        )
-
-    def _catch_up(self) -> None:
         if self._unspelled:
             self._spelled.consume_tokens(self._unspelled)
             self._unspelled = []
+        taken = self._spelled.try_consume_tokens([each for token in tokens for each in self._vocabulary.symbols(token)])
+        symbols = search(self._compiled.alphabet, self._spelled, min(_SEARCHED, 8 * left + 64))
+        self._spelled.rollback(taken)
+        self._unchecked = 0
+        ending = self._vocabulary.tokens(symbols)
+        if ending is None or len(ending) > left or not self.can_be_read_with(*tokens, *ending):
+            return None
+        return ending
 
     def _complaint(self) -> str:
         return f"the grammar cannot be followed any further: {self._matcher.get_error()}"

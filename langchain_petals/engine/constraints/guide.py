@@ -7,7 +7,7 @@ within the budget (see `grammar_state`). In free text, it watches for markers, a
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,12 +19,14 @@ from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import lark_string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from langchain_petals.grammars import Constraint, Trigger
+    from langchain_petals.pieces import TokenLogprobs
     from langchain_petals.tokenizer import Tokenizer
 
-_T = TypeVar("_T")
+    Choice = tuple[int, TokenLogprobs | None]
+    Pick = Callable[[torch.Tensor | None], Choice]
 
 _KEPT = 64  # compiled grammars per engine
 
@@ -33,7 +35,7 @@ class Guide:
     """Keeps one row within its constraint.
 
     Args:
-        vocabulary: The tokens.
+        vocabulary: The model's tokens as bytes.
         constraint: The constraint.
         start: The grammar that applies from the first token on, if any.
         triggers: The constraint's triggers, each with its grammar; None for a marker that must not be written.
@@ -62,7 +64,7 @@ class Guide:
         self._vocabulary, self._constraint = vocabulary, constraint
         self._ends = frozenset(end_tokens)
         self._state = None if start is None else GrammarState(start)
-        self._begun = self._state is None
+        self._begun = start is None
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
         self._longest = max((len(marker) for marker, *_ in self._triggers), default=0)
         self._recent = b""  # the end of the free text, in which a marker may begin
@@ -83,12 +85,11 @@ class Guide:
         """Whether an ending of the answer is known."""
         return self._state is None or self._state.steered
 
-    def choose(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
+    def choose(self, pick: Pick, left: int) -> Choice:
         """Choose the next token.
 
         Args:
-            pick: Chooses among the tokens that a mask of shape (vocabulary,) allows, None for all. Returns the token
-                and another value, which is passed on.
+            pick: Chooses among the tokens that a mask of shape (vocabulary,) allows, None for all.
             left: Tokens left of the budget, this one included.
 
         Raises:
@@ -103,9 +104,7 @@ class Guide:
                 raise OutputLimitError(left, needed=needed)
         return self._choose_within(self._state, pick, left)
 
-    def _choose_within(
-        self, state: GrammarState, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int
-    ) -> tuple[int, _T]:
+    def _choose_within(self, state: GrammarState, pick: Pick, left: int) -> Choice:
         self.holds = True
         # ask the model even if only one token is possible, to know whether it would have chosen that one
         forced = state.forced_token(left)
@@ -135,7 +134,7 @@ class Guide:
         self._leave_if_finished(state)
         return token, more
 
-    def _choose_freely(self, pick: Callable[[torch.Tensor | None], tuple[int, _T]], left: int) -> tuple[int, _T]:
+    def _choose_freely(self, pick: Pick, left: int) -> Choice:
         token, more = pick(None)
         mask: torch.Tensor | None = None
         while not self._watch(token, left - 1):  # it would begin a call that cannot continue, or not end in time
@@ -185,11 +184,7 @@ class Guide:
     def _enter(self, compiled: CompiledGrammar | None, rest: bytes, left: int, written: bytes = b"") -> bool:
         """Apply a grammar after its marker, if it allows `rest` and an ending in time; return whether it does.
 
-        Args:
-            compiled: The grammar; None if the marker must not be written.
-            rest: Text after the marker in the marker's last token.
-            left: Tokens left of the budget.
-            written: The part of the marker in front of its last token.
+        `rest` follows the marker in its last token; `written` is the part of the marker before that token.
         """
         state = None if compiled is None else GrammarState(compiled)
         if state is None or not state.begin_with(rest, left):
@@ -226,17 +221,18 @@ class Grammars:
         self._compiled: SharedValues[str, CompiledGrammar] = SharedValues(_KEPT)
 
     def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
-        """Return a guide for one row.
-
-        Args:
-            constraint: The constraint.
-            end_tokens: Ids that end the row.
+        """Return a guide for one row, which the `end_tokens` end.
 
         Raises:
             InvalidRequestError: The tokenizer or a grammar cannot be used; says why.
         """
         vocabulary = self._vocabulary.get("", lambda: Vocabulary(self._tokenizer))
-        rules = _special_rules(dict(constraint.markers), vocabulary.specials)
+        specials = vocabulary.specials
+        # a rule for each marker: its special token if it is one, else its text
+        rules = "".join(
+            f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {lark_string(text)}"
+            for name, text in dict(constraint.markers).items()
+        )
 
         def compiled(grammar: str | None) -> CompiledGrammar | None:
             if grammar is None:
@@ -246,16 +242,3 @@ class Grammars:
         start = compiled(constraint.grammar)
         triggers = [(each, compiled(each.grammar)) for each in constraint.triggers]
         return Guide(vocabulary, constraint, start, triggers, end_tokens)
-
-
-def _special_rules(names: Mapping[str, str], specials: Mapping[str, int]) -> str:
-    """Return a Lark rule for each marker; it matches the special token if the marker is one, else the text.
-
-    Args:
-        names: Texts of markers by the names of their rules.
-        specials: Ids of special tokens by their texts.
-    """
-    return "".join(
-        f"\n{name}: <[{specials[text]}]>" if text in specials else f"\n{name}: {lark_string(text)}"
-        for name, text in names.items()
-    )

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 
 class Opening:
-    """Tells whether an answer's text has begun: after white space, and after reasoning if that comes first.
-
-    Args:
-        reasoning: The markers before and after reasoning; None without reasoning.
-        begun: Whether the prompt ends inside the reasoning.
-    """
+    """Tells whether an answer's text has begun: after white space and reasoning. If `begun`, the prompt began that."""
 
     def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
         start, end = reasoning or ("", "")

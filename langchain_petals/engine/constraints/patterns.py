@@ -15,27 +15,21 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 try:
+    from re import _compiler as sre_compile  # type: ignore[attr-defined,unused-ignore]
     from re import _constants as sre  # type: ignore[attr-defined,unused-ignore]
     from re import _parser as sre_parse  # type: ignore[attr-defined,unused-ignore]
 except ImportError:  # Python 3.10
+    import sre_compile
     import sre_constants as sre
     import sre_parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 _LONGEST = 100  # characters of a hint
 _POSITIONS = 200  # hints for each expression
 
 _CHARACTERS = "0aA" + string.digits + string.ascii_letters + string.punctuation + " \t\n"
-_CATEGORIES: dict[Any, Callable[[str], bool]] = {
-    sre.CATEGORY_DIGIT: str.isdigit,
-    sre.CATEGORY_NOT_DIGIT: lambda each: not each.isdigit(),
-    sre.CATEGORY_SPACE: str.isspace,
-    sre.CATEGORY_NOT_SPACE: lambda each: not each.isspace(),
-    sre.CATEGORY_WORD: lambda each: each.isalnum() or each == "_",
-    sre.CATEGORY_NOT_WORD: lambda each: not (each.isalnum() or each == "_"),
-}
 
 # Syntax that Python writes differently. One character represents a Unicode class.
 _DIALECTS = re.compile(r"\\\\|\(\?<(?=[A-Za-z_])|\\z|\\[pP](?:\{\^?(?P<long>\w+)[^}]*\}|(?P<short>\w))")
@@ -50,25 +44,15 @@ _LARK = re.compile(
 
 
 class Hints(NamedTuple):
-    """Texts that may complete what has begun, the shortest first.
+    """Texts that may complete what has begun, the shortest first."""
 
-    Attributes:
-        strings: For JSON strings, with the closing quote.
-        texts: For a text that is a single regular expression.
-        parts: For one of several steps: texts of whole expressions, and literals of a Lark grammar with expressions.
-    """
-
-    strings: list[bytes]
-    texts: list[bytes]
-    parts: list[bytes]
+    strings: list[bytes]  # for JSON strings, with the closing quote
+    texts: list[bytes]  # for a text that is a single regular expression
+    parts: list[bytes]  # for one of several steps: whole expressions, and literals of a Lark grammar with expressions
 
 
 def hints(grammar: str) -> Hints:
-    """Return hints from the regular expressions of a grammar.
-
-    Args:
-        grammar: The grammar in llguidance's format.
-    """
+    """Return hints from the regular expressions of a grammar in llguidance's format."""
     found: dict[str, set[str]] = {"literal": set(), "string": set(), "text": set(), "terminal": set()}
     try:
         for kind, expression in _expressions(grammar):
@@ -116,17 +100,19 @@ def _in_python(found: re.Match[str]) -> str:
     return re.escape(_UNICODE.get(name, _UNICODE.get(name[0], "a"))) if text[1] == "p" else "_"
 
 
-def _walk(items: Iterable[tuple[Any, Any]], rest: str, found: set[str]) -> str:
+def _walk(sequence: Any, rest: str, found: set[str]) -> str:
     """Return the shortest text of a sequence and then `rest`; add the one from each position inside to `found`."""
-    for kind, detail in reversed(list(items)):
-        rest = _before(kind, detail, rest, found)
+    for i in reversed(range(len(sequence))):
+        rest = _before(sequence[i : i + 1], rest, found)
         if len(rest) > _LONGEST or len(found) > _POSITIONS:
             break
         found.add(rest)
     return rest
 
 
-def _before(kind: Any, detail: Any, rest: str, found: set[str]) -> str:
+def _before(item: Any, rest: str, found: set[str]) -> str:
+    """Return the shortest text of a sequence of one item and then `rest`."""
+    [(kind, detail)] = item
     if kind is sre.BRANCH:
         return min((_walk(each, rest, found) for each in detail[1]), key=len)
     if kind is sre.SUBPATTERN:
@@ -139,32 +125,19 @@ def _before(kind: Any, detail: Any, rest: str, found: set[str]) -> str:
         while least > 1 and rest != once and len(once) <= _LONGEST and len(found) <= _POSITIONS:
             rest, once, least = once, _walk(repeated, once, found), least - 1
         return once
-    return _character(kind, detail) + rest
+    return _character(item) + rest
 
 
-def _character(kind: Any, detail: Any) -> str:
-    """Return a character that the item matches; nothing if it matches none."""
+def _character(item: Any) -> str:
+    """Return a character that the item matches; nothing if it matches none, or not a single one."""
+    [(kind, detail)] = item
     if kind is sre.LITERAL:
         return chr(detail)
-    if kind is sre.ANY:
-        return _CHARACTERS[0]
-    if kind is sre.NOT_LITERAL:
-        return next(each for each in _CHARACTERS if ord(each) != detail)
-    if kind is not sre.IN:
+    if kind not in (sre.ANY, sre.NOT_LITERAL, sre.IN):
         return ""
-    members = [each for each in detail if each[0] is not sre.NEGATE]
-    negated = len(members) < len(detail)
-    own = (chr(what if how is sre.LITERAL else what[0]) for how, what in members if how is not sre.CATEGORY)
-    candidates = (*_CHARACTERS, *own)
-    return next((each for each in candidates if any(_has(how, what, each) for how, what in members) != negated), "")
-
-
-def _has(kind: Any, detail: Any, character: str) -> bool:
-    if kind is sre.CATEGORY:
-        return bool(_CATEGORIES[detail](character))
-    if kind is sre.RANGE:
-        return bool(detail[0] <= ord(character) <= detail[1])
-    return bool(ord(character) == detail)
+    members = detail if kind is sre.IN else ()
+    own = [chr(what if how is sre.LITERAL else what[0]) for how, what in members if how in (sre.LITERAL, sre.RANGE)]
+    return next(filter(sre_compile.compile(item).match, (*_CHARACTERS, *own)), "")
 
 
 def _expressions(grammar: str) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from langchain_petals.engine.constraints.endings import Alphabet
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from langchain_petals.tokenizer import Tokenizer
 
@@ -24,9 +26,6 @@ _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 class Vocabulary:
     """A tokenizer's tokens as bytes, and a second tokenizer of single bytes.
-
-    Args:
-        tokenizer: A transformers tokenizer.
 
     Raises:
         InvalidRequestError: llguidance cannot read its tokens as bytes.
@@ -42,24 +41,20 @@ class Vocabulary:
         names = tokenizer.convert_ids_to_tokens(list(range(min(self.size, len(tokenizer)))))
         self._ids: dict[bytes, int] = {}
         for token, (data, name) in enumerate(zip(self.bytes, names, strict=False)):
-            fallback = bool(_BYTE_TOKEN.fullmatch(name or ""))
+            fallback = _BYTE_TOKEN.fullmatch(name or "")
             if data and token not in specials and not (fallback and data in self._ids):
                 self._ids[data] = token
         self._longest = max(map(len, self._ids), default=0)
         # bytes without a token get ids after the vocabulary: they may be parts of characters
         single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
         self._single = {token: bytes([byte]) for byte, token in single.items()}
-        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, self.tokenizer.eos_token)
-        self.spelling = self._spelled(single, specials)
-        """The alphabet's tokenizer: its only tokens are single bytes and special tokens."""
-
-    def _spelled(self, single: Mapping[int, int], specials: Iterable[int]) -> LLTokenizer:
-        tokens = [b""] * (self.size + _NO_UTF8)
-        for token, data in (*self._single.items(), *((token, self.bytes[token]) for token in specials)):
-            tokens[token] = data
         end = self.tokenizer.eos_token
-        wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), dict(single)))
-        return LLTokenizer(wrapper, eos_token=end, slices=[])
+        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, end)
+        spelled = self._single | {token: self.bytes[token] for token in specials}
+        tokens = [spelled.get(token, b"") for token in range(self.size + _NO_UTF8)]
+        wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), single))
+        self.spelling = LLTokenizer(wrapper, eos_token=end, slices=[])
+        """The alphabet's tokenizer: its only tokens are single bytes and special tokens."""
 
     def symbols(self, token: int) -> list[int]:
         """Return the token in symbols of the alphabet."""
@@ -72,17 +67,12 @@ class Vocabulary:
         if symbols is None:
             return None
         tokens: list[int] = []
-        data = b""
-        try:
-            for symbol in symbols:
-                if symbol in self._single:
-                    data += self._single[symbol]
-                else:
-                    tokens += [*self._spell(data), symbol]
-                    data = b""
-            return tokens + self._spell(data)
-        except KeyError:
-            return None
+        with contextlib.suppress(KeyError):  # a byte that is no token
+            for are_bytes, group in itertools.groupby(symbols, self._single.__contains__):
+                run = list(group)
+                tokens += self._spell(b"".join(self._single[symbol] for symbol in run)) if are_bytes else run
+            return tokens
+        return None
 
     def _spell(self, data: bytes) -> list[int]:
         """Return tokens for a text: from left to right, always the longest one that fits."""

@@ -28,11 +28,7 @@ class Detokenizer:
     a long time.
 
     A token's text can depend on the one before it (SentencePiece drops the space in front of the first). So each token
-    is decoded together with those since the last boundary between characters.
-
-    Args:
-        tokenizer: The tokenizer.
-        prompt: The tokens before the first one, which decide about its leading space.
+    is decoded together with those since the last boundary between characters; the first one, with the prompt's end.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
@@ -95,46 +91,34 @@ class StopMatcher:
     """Finds stop sequences, and holds back text that may be the beginning of one.
 
     The sequence that is complete first ends the text; of several that end on the same character it is the longest. So
-    the answer does not depend on how the text is cut into pieces.
+    the answer does not depend on how the text is cut into pieces. No sequence may be empty.
 
-    Args:
-        stop: The stop sequences; none may be empty.
-        markers: Further texts whose beginnings are held back; a complete one ends nothing.
+    The beginnings of `markers` are held back, too; a complete one ends nothing.
     """
 
     def __init__(self, stop: Sequence[str], markers: Sequence[str] = ()) -> None:
         self._stop, self._held_back_for = tuple(stop), (*stop, *markers)
+        self._longest = max(map(len, self._held_back_for), default=0)
         self._held = ""
 
     def add(self, text: str) -> tuple[str, str | None]:
-        """Take more text.
+        """Take more text; return what is certainly not part of a stop sequence, and the one that is complete, if any.
 
-        Returns:
-            The text that is certainly not part of a stop sequence, and the stop sequence that is complete, if any.
-            Text after a stop sequence is dropped.
+        Text after a stop sequence is dropped.
         """
-        self._held += text
+        text, self._held = self._held + text, ""
         # the one that ends first; of those that end together the longest
-        found = min(
-            ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0),
-            default=None,
-        )
-        if found is not None:
-            _, start, stop = found
-            text, self._held = self._held[:start], ""
-            return text, stop
-        keep = self._held_back()
-        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return text, None
+        found = ((at + len(stop), at, stop) for stop in self._stop if (at := text.find(stop)) >= 0)
+        _, start, stop = min(found, default=(0, len(text), None))
+        if stop is None:
+            start = next(
+                at for at in range(max(0, len(text) - self._longest), len(text) + 1) if self._begins(text[at:])
+            )
+            self._held = text[start:]
+        return text[:start], stop
 
-    def _held_back(self) -> int:
-        longest = 0
-        for stop in self._held_back_for:
-            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:length]):
-                    longest = length
-                    break
-        return longest
+    def _begins(self, text: str) -> bool:
+        return any(each.startswith(text) and each != text for each in self._held_back_for) or not text
 
     def flush(self) -> str:
         """Return the text that is held back, when the text has ended without a stop sequence."""

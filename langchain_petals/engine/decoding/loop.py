@@ -27,7 +27,7 @@ class Row:
     Args:
         generation: Has the request, and gets the pieces.
         tokenizer: Turns ids into text.
-        end_tokens: Ids that end a generation.
+        end_tokens: Ids that end a generation, in addition to the request's.
         guide: Applies the request's constraint; None without one.
     """
 
@@ -36,12 +36,13 @@ class Row:
     ) -> None:
         request = generation.request
         end_tokens = (*end_tokens, *request.end_tokens)
-        self._generation, self._request = generation, request
+        self.generation, self._request = generation, request
         self._tokenizer, self._guide = tokenizer, guide
         self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
-        self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
+        self.prompt_length = len(self.ids)
+        self._sampler = Sampler(request.sampling, prompt_length=self.prompt_length, end_tokens=end_tokens)
         self._text = Detokenizer(tokenizer, self.ids)
         self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
         self._finished = False
@@ -50,12 +51,7 @@ class Row:
     @property
     def done(self) -> bool:
         """Whether the row needs no further steps."""
-        return self._finished or self._generation.cancelled
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens of the prompt."""
-        return len(self._request.prompt_ids)
+        return self._finished or self.generation.cancelled
 
     @property
     def _generated(self) -> int:
@@ -71,16 +67,11 @@ class Row:
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
+        elif self._generated >= self._budget and self._guide is not None and not self._guide.complete:
+            self.fail(self._cut_short(self._guide))
         elif self._generated >= self._budget:
-            if self._guide is not None and not self._guide.complete:
-                self.fail(self._cut_short(self._guide))
-                return
             text, reason = self._ended("", None, "length")
-            self._generation.put(Piece(text, self._generated, reason))
-
-    def reuse(self, position: int) -> None:
-        """Note how many tokens of the prompt the session holds already."""
-        self._generation.reused_tokens = position
+            self.generation.put(Piece(text, self._generated, reason))
 
     def tokens(self, start: int, end: int) -> list[int]:
         """Return the tokens at these positions; after the end of a row, its last token."""
@@ -116,18 +107,14 @@ class Row:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:
             raise self._cut_short(guide)
-        else:  # stop sequences do not apply where a grammar does
-            text = self._stop.flush() + self._read(token, guide)
-            text, reason = self._ended(text, None, "stop" if guide.finished else reason)
+        else:  # stop sequences do not apply where a grammar does, and special tokens may be visible
+            special = guide.visible.get(token)
+            text = self._text.add(token) if special is None else self._text.flush() + special
+            text, reason = self._ended(self._stop.flush() + text, None, "stop" if guide.finished else reason)
         cut = guide is not None and guide.cut
         if reason == "stop" and cut:
             reason = "length"
         self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
-
-    def _read(self, token: int, guide: Guide) -> str:
-        """Return the text that is certain after a token of the grammar; special tokens may be visible."""
-        special = guide.visible.get(token)
-        return self._text.add(token) if special is None else self._text.flush() + special
 
     def _cut_short(self, guide: Guide) -> OutputLimitError:
         generated = self._tokenizer.decode(
@@ -151,14 +138,14 @@ class Row:
         """Deliver the piece of the last step, if there is one."""
         piece, self._pending = self._pending, None
         if piece is not None:
-            self._generation.put(piece)
+            self.generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
         """Deliver the piece of the last step, then end the row with an error unless it has ended."""
         self.deliver()
         if not self._finished:
             self._finished = True
-            self._generation.put(error)
+            self.generation.put(error)
 
 
 def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
@@ -180,7 +167,7 @@ def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last
     chunk = max(1, chunk_tokens // len(rows))
     position = session.position
     for row in rows:
-        row.reuse(position)
+        row.generation.reused_tokens = position
     while not all(row.done for row in rows):
         end = min(position + chunk, shortest) if position < shortest else position + 1
         logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))

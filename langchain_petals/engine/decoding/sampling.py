@@ -34,33 +34,20 @@ _READING_IDS = (RepetitionPenaltyLogitsProcessor, NoRepeatNGramLogitsProcessor, 
 
 
 class MinPWarper(LogitsProcessor):  # type: ignore[misc]
-    """Drop tokens less likely than `min_p` times the likeliest one (Nguyen et al., 2024; in transformers from 4.39).
-
-    Args:
-        min_p: Fraction of the highest probability, in (0, 1].
-    """
+    """Drop tokens less likely than `min_p` times the likeliest one (Nguyen et al., 2024; in transformers from 4.39)."""
 
     def __init__(self, min_p: float) -> None:
         self.min_p = min_p
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
-        """Mask `scores`, shape (rows, vocabulary); `input_ids` is not used."""
+        """Mask `scores`, shape (rows, vocabulary)."""
         probabilities = scores.softmax(-1)
         too_rare = probabilities < self.min_p * probabilities.amax(-1, keepdim=True)
         return scores.masked_fill(too_rare, -math.inf)
 
 
 class Sampler:
-    """Chooses the tokens of one row; other rows of the session have no influence on it.
-
-    Args:
-        sampling: How to choose.
-        prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
-        end_tokens: Ids that end a generation.
-
-    Raises:
-        InvalidRequestError: A setting is out of range.
-    """
+    """Chooses one row's tokens, whatever other rows do; raises InvalidRequestError if a setting is out of range."""
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
@@ -75,24 +62,13 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(
-        self,
-        ids: Sequence[int],
-        logits: torch.Tensor,
-        top: int | None = None,
-        allowed: torch.Tensor | None = None,
+        self, ids: Sequence[int], logits: torch.Tensor, top: int | None = None, allowed: torch.Tensor | None = None
     ) -> tuple[int, TokenLogprobs | None]:
-        """Choose the next token.
+        """Choose the token after `ids`, the prompt included; report its and the `top` likeliest log-probabilities.
 
-        Args:
-            ids: The row so far, prompt included.
-            logits: The model's raw scores for the next token, shape (vocabulary,).
-            top: How many of the likeliest tokens to report; None to report nothing.
-            allowed: A mask of the tokens that may be chosen, shape (tokens of the tokenizer,); None for all. At least
-                one of them must be in the model's vocabulary. The mask is applied before the other options; if these
-                forbid all that it allows, the mask alone counts.
-
-        Returns:
-            The token, and its log-probability in the distribution that it was chosen from.
+        `logits` have the shape (vocabulary,). `allowed` is a mask of the shape (tokens of the tokenizer,); at least one
+        token that it allows must be in the model's vocabulary. It is applied before the other options; if these forbid
+        all that it allows, the mask alone counts.
 
         Raises:
             InvalidRequestError: An option does not fit the vocabulary, or no token may be chosen.
@@ -104,8 +80,10 @@ class Sampler:
             scores[:, :known].masked_fill_(~allowed[:known], -math.inf)
         if self._processors:
             possible = scores if allowed is None else scores.clone()
+            # what reads only the length gets a placeholder, since a long row takes time to copy
+            row = torch.tensor([ids]) if self._reads_ids else torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
             with _refusals():
-                scores = self._processors(torch.tensor([ids]) if self._reads_ids else _only_as_long(ids), scores)
+                scores = self._processors(row, scores)
             if scores.amax() == -math.inf:
                 if allowed is None:
                     msg = "these sampling options leave no token to choose from; forbid or penalise fewer"
@@ -116,11 +94,6 @@ class Sampler:
         else:
             token = int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
         return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
-
-
-def _only_as_long(ids: Sequence[int]) -> torch.Tensor:
-    """Return a placeholder of the row's length, shape (1, tokens), that takes no memory for each token."""
-    return torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.connection import Connection
-    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
     from langchain_petals.tokenizer import Tokenizer
 
@@ -33,12 +33,7 @@ _HEADROOM, _RESERVATION_UNIT = 2, 256
 
 
 class Client:
-    """A model and its tokenizer in this process; opens sessions for its `Engine`, which owns it.
-
-    Args:
-        model: Petals' distributed model, or a plain transformers model.
-        tokenizer: Its tokenizer.
-    """
+    """Petals' distributed model, or a plain one, and its tokenizer; opens sessions for its `Engine`, which owns it."""
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -78,16 +73,10 @@ class Client:
         """Remember how many tokens the servers' attention caches hold for one session."""
         self._cache_limit = limit
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> ReusableSession:
-        """Return a fresh session.
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
+        """Return a fresh session for rows of at most `needed` tokens; see `SwarmSession`.
 
-        Args:
-            rows: Rows of the session.
-            needed: Most tokens that each row will have.
-            settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
-            make_room: Closes idle sessions; called when a server's attention cache is full.
+        If idle sessions are kept, a session of one row reserves more than that.
         """
         if self._swarm is None:
             return LocalSession(self.model)

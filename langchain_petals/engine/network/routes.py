@@ -15,14 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Routes:
-    """The servers and their blocks, as petals' sequence manager knows them. Each wait has a bound.
-
-    Args:
-        model: Petals' distributed model.
-
-    Attributes:
-        manager: Petals' `RemoteSequenceManager`.
-    """
+    """The servers and their blocks, as petals' `RemoteSequenceManager` knows them. Each wait has a bound."""
 
     def __init__(self, model: DistributedModel) -> None:
         self.manager: Any = model.transformer.h.sequence_manager
@@ -36,11 +29,7 @@ class Routes:
         return bool(load_petals().can_roll_back)
 
     def refresh(self, timeout: float) -> None:
-        """Ask the DHT for the servers again.
-
-        Raises:
-            SwarmUnreachableError: There was no answer within `timeout` seconds.
-        """
+        """Ask the DHT for the servers again; raise SwarmUnreachableError without an answer in `timeout` seconds."""
         self.manager.ready.clear()
         self._wait(timeout)
 
@@ -60,14 +49,9 @@ class Routes:
                 raise SwarmUnreachableError(msg)
 
     def choose(self, max_length: int, timeout: float) -> list[Any]:
-        """Return the fastest chain of spans over all blocks.
+        """Return the fastest chain over all blocks whose servers should have `max_length` tokens of cache free.
 
-        Args:
-            max_length: Tokens of attention cache that each server should have free.
-            timeout: Seconds to wait for the first routes.
-
-        Returns:
-            `RemoteSpanInfo` objects with `peer_id`, `start` and `end`, in the order of the blocks.
+        It consists of `RemoteSpanInfo` objects with `peer_id`, `start` and `end`, in the order of the blocks.
 
         Raises:
             BlocksMissingError: Some blocks have no server.
@@ -104,15 +88,10 @@ class Routes:
         self.manager.on_request_success(peer_id)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
-        """Ask a server how much attention cache is free; the DHT's answer may be two minutes old.
+        """Ask the server of a block for its free attention cache; the DHT's answer may be two minutes old.
 
-        Args:
-            peer_id: The server, in base 58 as in `allowed_servers`.
-            block: One of its blocks.
-            timeout: Seconds to wait for the answer.
-
-        Returns:
-            Free tokens, counted for a single block: a session of n tokens on three blocks takes 3 * n.
+        The result counts tokens of a single block: a session of n tokens on three blocks takes 3 * n. `peer_id` is in
+        base 58.
         """
         api, manager = load_petals(), self.manager
         stub = api.handler.get_stub(manager.state.p2p, api.hivemind.PeerID.from_base58(peer_id))

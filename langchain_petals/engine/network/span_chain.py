@@ -85,18 +85,10 @@ class SpanChain:
             stream.roll_back(position)
 
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
-        """Send hidden states through all blocks; petals' models call this in their forward pass.
+        """Send hidden states, shape (rows, new tokens, hidden size), through all blocks; raise SpanError on failure.
 
-        Args:
-            inputs: Hidden states, shape (rows, new tokens, hidden size).
-            prompts: Deep prompts; none are supported.
-            hypo_ids: An order of the rows; none is supported.
-
-        Returns:
-            Hidden states after the last block, with the shape, device and type of `inputs`.
-
-        Raises:
-            SpanError: A server failed or took too long.
+        Petals' models call this in their forward pass, never with deep prompts or an order of the rows. The result has
+        the shape, device and type of `inputs`.
         """
         if prompts is not None or hypo_ids is not None:
             msg = "deep prompts and reordered rows are not supported by this session"
@@ -188,9 +180,8 @@ class _SpanStream:
         self._reader: Any = None
         self._writer: Any = None
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        self._unchanging: list[Any] | None = (
-            None  # tensors that all requests share, after the first tensor; None before the first request
-        )
+        # tensors that all requests share, after the first tensor; None before the first request
+        self._unchanging: list[Any] | None = None
         self._rolled_back_to: int | None = None
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import tenacity
 import torch
@@ -13,7 +14,7 @@ from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import SpanFailedError, SwarmError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from langchain_petals.engine.causal_model import DistributedModel
     from langchain_petals.engine.network import Routes
@@ -22,68 +23,60 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Session(Protocol):
-    """Rows of tokens that a model has seen, all of the same length."""
+class Session(ABC):
+    """Rows of tokens that a model has seen, all of the same length.
+
+    A session of one row may be kept idle, for a prompt that continues it.
+
+    Args:
+        max_length: Most tokens of a row that it has room for.
+        can_roll_back: Whether `resume` can forget tokens.
+    """
+
+    def __init__(self, max_length: int, *, can_roll_back: bool) -> None:
+        self.max_length, self.can_roll_back = max_length, can_roll_back
+        self._seen = SeenTokens()
 
     @property
     def position(self) -> int:
         """Tokens of each row that the model has seen."""
-
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
-        """
-
-    def close(self) -> None:
-        """Free the attention cache; may be called twice."""
-
-
-class ReusableSession(Session, Protocol):
-    """A session of one row that may be kept idle, for a prompt that continues it."""
+        return len(self._seen)
 
     @property
-    def ids(self) -> Sequence[int]:
-        """The tokens that the model has seen."""
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens that it has room for."""
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the model has seen."""
+        return self._seen.first_row
 
     @property
     def reserved(self) -> int:
         """Tokens of attention cache that it occupies on each server."""
+        return self.max_length
 
-    @property
-    def can_roll_back(self) -> bool:
-        """Whether `resume` can forget tokens."""
+    @abstractmethod
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more token ids, shape (rows, new tokens); return the next tokens' logits, shape (rows, vocabulary)."""
 
+    @abstractmethod
     def resume(self, position: int, needed: int) -> None:
-        """Prepare an idle session for another request.
+        """Prepare an idle session for another request: keep its tokens up to `position`, and expect `needed` in all.
 
-        Args:
-            position: How many of its tokens to keep; the rest is forgotten.
-            needed: Most tokens that the row will have; not more than `max_length`.
+        `needed` is not more than `max_length`.
         """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the attention cache; may be called twice."""
 
 
 class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than a session needs.
-
-    Attributes:
-        limit: Most tokens that they hold for one session.
-    """
+    """The servers' attention caches hold fewer tokens than a session needs; `limit` is how many."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"the servers hold at most {limit} tokens for one session")
 
 
-class SwarmSession:
+class SwarmSession(Session):
     """A session on a chain of servers that continues on other servers when one fails.
 
     A server that fails is banned, the routes are refreshed, a new chain is opened and all tokens are fed again: the
@@ -109,37 +102,16 @@ class SwarmSession:
         settings: Settings,
         make_room: Callable[[], object] = lambda: None,
     ) -> None:
+        super().__init__(max_length, can_roll_back=routes.can_roll_back)
         self._model, self._routes, self._settings = model, routes, settings
-        self._needed, self.max_length = needed, max_length
-        self._make_room = make_room
+        self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
-        self._seen = SeenTokens()
         self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
         self._routes_are_old = False
         self._waits_for_room = False  # whether to ask full servers to wait
 
-    @property
-    def position(self) -> int:
-        """Tokens of each row that the servers have seen."""
-        return len(self._seen)
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens of the first row that the servers have seen."""
-        return self._seen.first_row
-
-    @property
-    def reserved(self) -> int:
-        """Tokens of attention cache that it occupies on each server."""
-        return self.max_length
-
-    @property
-    def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; those of petals 2.3 can."""
-        return self._routes.can_roll_back
-
     def resume(self, position: int, needed: int) -> None:
-        """Prepare the idle session for another request; see `ReusableSession.resume`."""
+        """Prepare the idle session for another request; see `Session.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
             self._seen.cut(position)
@@ -147,13 +119,7 @@ class SwarmSession:
                 self._chain.roll_back(position)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens; when a server fails, feed all tokens to a new chain.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
+        """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
@@ -163,10 +129,17 @@ class SwarmSession:
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
-            retry=tenacity.retry_if_exception(_may_pass),
-            retry_error_callback=_give_up,
+            retry=tenacity.retry_all(
+                tenacity.retry_if_exception_type((SpanError, SwarmError)),
+                tenacity.retry_if_not_exception_type(CacheLimitError),
+            ),
+            reraise=True,
         )
-        logits: torch.Tensor = attempts(self._attempt, ids)
+        try:
+            logits: torch.Tensor = attempts(self._attempt, ids)
+        except SpanError as error:
+            cause = error.__cause__ or error
+            raise SpanFailedError(error.start, error.end, self._settings.max_retries + 1, cause) from cause
         self._seen.add(ids)
         return logits
 
@@ -214,32 +187,15 @@ class SwarmSession:
 
     def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
-        for chunk in torch.split(ids, length, dim=1):
-            hidden = self._forward(chain, chunk)
-        with torch.inference_mode():
-            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
-        return logits.float().cpu()
-
-    def _forward(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
         # petals reads its active session from a context variable: do not yield inside the block
         with torch.inference_mode(), self._model.transformer.h.use_session(chain):
-            hidden: torch.Tensor = self._model.transformer(ids.to(self._model.device)).last_hidden_state
-        return hidden
+            for chunk in torch.split(ids, length, dim=1):
+                hidden = self._model.transformer(chunk.to(self._model.device)).last_hidden_state
+            logits: torch.Tensor = self._model.lm_head(hidden[:, -1])
+        return logits.float().cpu()
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
-
-
-def _give_up(state: tenacity.RetryCallState) -> NoReturn:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, SpanError):
-        cause = error.__cause__ or error
-        raise SpanFailedError(error.start, error.end, state.attempt_number, cause) from cause
-    raise error or RuntimeError
