@@ -22,12 +22,7 @@ def probe_turns(roles: Sequence[str]) -> list[Turn]:
 
 
 class TemplateCapabilities:
-    """The abilities of a template.
-
-    Args:
-        render: Renders a conversation with it, without tools and generation prompt; returns None if the template
-            refuses it.
-    """
+    """The abilities of a template; `render` has neither tools nor generation prompt, and returns None for a refusal."""
 
     def __init__(self, render: Callable[[Sequence[Turn]], str | None]) -> None:
         self._render = render

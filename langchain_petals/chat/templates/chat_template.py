@@ -72,11 +72,11 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self.tool_source = source if tool_source is None else tool_source
-        self.name = name
+        self._title = f"The chat template {name!r}" if name else "The chat template"
         self._special_tokens = dict(special_tokens or {})
         if token_markers is None:
             token_markers = [token for token in self._special_tokens.values() if isinstance(token, str)]
-        self._token_markers = frozenset(token_markers)
+        self._token_markers = token_markers
         self._with_tools: ChatTemplate | None = None
         if tool_source is not None:
             self._with_tools = ChatTemplate(
@@ -88,10 +88,6 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             msg = f"{self._title} is not valid: {error}"
             raise InvalidRequestError(msg) from error
-
-    @property
-    def _title(self) -> str:
-        return f"The chat template {self.name!r}" if self.name else "The chat template"
 
     @cached_property
     def _markers(self) -> Markers:
@@ -177,9 +173,10 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._with_known_speakers([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
-        beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
-        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, keeps_text=beginning is not None)
         sanitizer = Sanitizer(self._markers, [self.source, turns, tools, extra])
+        beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
+        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, sanitizer.free)
+        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, keeps_text=texts is not None)
         if escape_special_tokens:
             turns = [sanitizer.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
             tools = sanitizer.protect(tools, as_json=writes_tools)
@@ -187,30 +184,28 @@ class ChatTemplate:
                 extra["documents"] = sanitizer.protect(extra["documents"])
         if tools and writes_tools and write_tools is not None:
             turns, tools = adaptation.with_system_section(turns, write_tools(tools)), None
-        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, sanitizer.free)
         turns = self._adapted(turns, write_calls, writes_calls, texts, with_tools=bool(tools))
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
-            for role in _other_roles(turns):
-                if not self.capabilities.shows_role(role):
-                    raise InvalidRequestError(self._unknown_role(role)) from error
+            self._refuse_roles(turns, lambda role: not self.capabilities.shows_role(role))
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
         return sanitizer.release(texts.put_back(text) if texts else text)
 
     def _with_known_speakers(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation that names its speakers in a way that the template shows; refuse unknown roles."""
-        for role in _other_roles(turns):
-            if self.capabilities.drops_role(role):
-                raise InvalidRequestError(self._unknown_role(role))
+        self._refuse_roles(turns, self.capabilities.drops_role)
         if any(turn.get("name") for turn in turns) and not self.capabilities.shows_names:
             turns = adaptation.with_names(turns)
         return adaptation.with_named_results(turns)
 
-    def _unknown_role(self, role: str) -> str:
-        roles = "'system', 'user', 'assistant' or 'tool'"
-        return f"{self._title} does not know the role {role!r} of a message; give {roles}."
+    def _refuse_roles(self, turns: Sequence[Turn], is_unknown: Callable[[str], bool]) -> None:
+        for role in {turn["role"] for turn in turns}.difference(_COMMON_ROLES):
+            if is_unknown(role):
+                roles = "'system', 'user', 'assistant' or 'tool'"
+                msg = f"{self._title} does not know the role {role!r} of a message; give {roles}."
+                raise InvalidRequestError(msg)
 
     def _beginning_of_calls(self, write_calls: WriteCalls) -> str | None:
         """Return how the template begins calls, if `TextsBeforeCalls` is needed and possible; else None.
@@ -289,10 +284,6 @@ class ChatTemplate:
         except TemplateLimitError as error:  # also ends a probe
             msg = f"{self._title} is refused: {error}"
             raise InvalidRequestError(msg) from error
-
-
-def _other_roles(turns: Sequence[Turn]) -> set[str]:
-    return {turn["role"] for turn in turns}.difference(_COMMON_ROLES)
 
 
 def _turn(message: Mapping[str, Any]) -> Turn:
