@@ -21,9 +21,7 @@ from langchain_petals.chat import (
     PromptBuilder,
     ReasoningSplitter,
     ResponseFormat,
-    history_of,
     structured_output_model,
-    turns_from_messages,
 )
 from langchain_petals.chat.tools import find_format, openai_tools
 from langchain_petals.configuration import OF_ONE_MODEL, ChatParameters
@@ -269,12 +267,6 @@ class ChatPetals(ChatParameters):
 
     # ---- from messages to the engine
 
-    def _begin(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
-    ) -> list[ChatResponse]:
-        """Submit a conversation to the engine, with the model that the call names."""
-        return self._for_call(kwargs)._start(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
-
     def _for_call(self, kwargs: dict[str, Any]) -> ChatPetals:
         """Return the object for the model that a call names; takes the name out of `kwargs`."""
         names = kwargs.pop("model", None), kwargs.pop("model_name", None)
@@ -287,15 +279,13 @@ class ChatPetals(ChatParameters):
         shared = self._given - OF_ONE_MODEL - {"profile"}
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
-    def _start(
+    def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
     ) -> list[ChatResponse]:
-        """Submit a conversation to the engine.
-
-        Raises:
-            InvalidRequestError: A message or an option cannot be honoured.
-            PromptTooLongError: The conversation leaves no room for an answer.
-        """
+        """Submit a conversation to the engine, with the model that the call names."""
+        model = self._for_call(kwargs)
+        if model is not self:
+            return model._begin(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
         kwargs.pop("stream", None)
         response_format = ResponseFormat.from_call(kwargs)
         options = self._call_options(stop, kwargs, streams=streams)
@@ -334,26 +324,12 @@ class ChatPetals(ChatParameters):
         """Return the prompt builder; a new one if fields have changed, as in a copy of this object."""
         key = self._get_engine(), self.chat_template, self.tool_format
         if self._builder is None or self._builder[0] != key:
-            engine, chat_template, tool_format = key
-            client = engine.client
-            prompts = PromptBuilder(
-                client.tokenizer,
-                client.end_tokens,
-                history_of(engine),
-                model_name=self.model_name,
-                family=client.family,
-                chat_template=chat_template,
-                tool_format=tool_format,
-            )
-            self._builder = key, prompts
+            self._builder = key, PromptBuilder(*key, model_name=self.model_name)
         return self._builder[1]
 
     def _prompt(self, messages: list[BaseMessage], response_format: ResponseFormat) -> Prompt:
         return self._prompts().make(
-            turns_from_messages(messages),
-            response_format,
-            self.chat_template_kwargs,
-            allow_special_tokens=self.allow_special_tokens,
+            messages, response_format, self.chat_template_kwargs, allow_special_tokens=self.allow_special_tokens
         )
 
 

@@ -1,12 +1,10 @@
 """From LangChain's messages to prompts, and from the engine's pieces to messages; without torch and petals."""
 
-from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.chat.prompt import Prompt, PromptBuilder
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.response import ChatResponse
 from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.structured_output import Method, structured_output_model
-from langchain_petals.chat.token_history import history_of
 
 __all__ = [
     "ChatResponse",
@@ -15,7 +13,5 @@ __all__ = [
     "PromptBuilder",
     "ReasoningSplitter",
     "ResponseFormat",
-    "history_of",
     "structured_output_model",
-    "turns_from_messages",
 ]

@@ -51,7 +51,8 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from langchain_petals.chat.turns import Turn
+Turn = dict[str, Any]
+"""A message as chat templates take it."""
 
 # the keys of the parts of blocks
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
@@ -82,14 +83,7 @@ _ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
 def turns_from_messages(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Return messages as chat templates take them.
-
-    Args:
-        messages: A conversation; at least one message.
-
-    Raises:
-        InvalidRequestError: There is no message, or one holds something other than text.
-    """
+    """Return messages as chat templates take them; raises `InvalidRequestError` for one that cannot be shown."""
     if not messages:
         msg = "There is no message to answer; give at least one."
         raise InvalidRequestError(msg)
@@ -116,10 +110,6 @@ class _Parts:
 
     A person's message is read completely, or refused. The messages of models and tools of other providers cannot be
     edited: their text is read, and the rest is left out.
-
-    Args:
-        role: The role of the message.
-        left_out: Collects the names of blocks that are left out.
     """
 
     def __init__(self, role: str, left_out: LeftOut) -> None:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.chat.reasoning import START
 from langchain_petals.chat.templates import find_template, join_segments
-from langchain_petals.chat.token_history import after_prompt
+from langchain_petals.chat.token_history import after_prompt, history_of
 from langchain_petals.chat.tools import find_format
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import AIMessage, BaseMessage
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import ResponseFormat
     from langchain_petals.chat.templates import Segment
-    from langchain_petals.chat.token_history import TokenHistory
-    from langchain_petals.chat.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,20 @@ class PromptBuilder:
     """Makes the prompts of one model.
 
     Args:
-        tokenizer: The model's tokenizer.
-        end_tokens: Ids that end a generation.
-        history: The tokens of its recent answers.
-        model_name: The model's name on the hub, for the choice of a built-in template.
-        family: `model_type` of its config, for the same choice; None if unknown.
+        engine: The `Engine` of the model, with its tokenizer, end tokens and `model_type` as `client`.
         chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
         tool_format: The name of the format in which the model writes tool calls; None derives it from the template.
+        model_name: The model's name on the hub, for the choice of a built-in template.
 
     Raises:
         InvalidRequestError: There is no such template or format.
         MissingChatTemplateError: No template was given, and there is none for this model.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        end_tokens: Sequence[int],
-        history: TokenHistory,
-        *,
-        model_name: str,
-        family: str | None,
-        chat_template: str | None,
-        tool_format: str | None,
-    ) -> None:
-        self._tokenizer, self._end_tokens, self._history = tokenizer, end_tokens, history
-        self._template = find_template(chat_template, tokenizer, model_name, family)
+    def __init__(self, engine: Any, chat_template: str | None, tool_format: str | None, *, model_name: str) -> None:
+        client, self._history = engine.client, history_of(engine)
+        self._tokenizer, self._end_tokens = client.tokenizer, client.end_tokens
+        self._template = find_template(chat_template, client.tokenizer, model_name, client.family)
         self.tool_format = find_format(tool_format, self._template.tool_source)
         self._templates_format = find_format(None, self._template.tool_source)
 
@@ -89,7 +76,7 @@ class PromptBuilder:
 
     def make(
         self,
-        turns: Sequence[Turn],
+        messages: Sequence[BaseMessage],
         response_format: ResponseFormat,
         variables: Mapping[str, Any],
         *,
@@ -98,13 +85,13 @@ class PromptBuilder:
         """Return the prompt of a conversation.
 
         Args:
-            turns: The conversation.
+            messages: The conversation; at least one message.
             response_format: The format of the answer.
             variables: Further variables of the template.
             allow_special_tokens: Whether special tokens inside a message act as such.
 
         Raises:
-            InvalidRequestError: The template does not render it.
+            InvalidRequestError: There is no message, one holds something other than text, or the template refuses them.
         """
         call_format, takes_tools = response_format.call_format(self.tool_format), self._template.takes_tools
 
@@ -119,6 +106,7 @@ class PromptBuilder:
                 **{**variables, **more},
             )
 
+        turns = turns_from_messages(messages)
         instructed = response_format.with_instructions(turns, self.tool_format, template_takes_tools=takes_tools)
         rendered = render(instructed)
         ids = self._history.encode(rendered, self._tokenizer)

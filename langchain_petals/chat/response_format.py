@@ -15,8 +15,8 @@ from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_sche
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
-    from langchain_petals.chat.turns import Turn
 
 _ANY_OBJECT = {"type": "object"}
 

@@ -20,8 +20,6 @@ from langchain_petals.chat.templates import Segment, encode, join_segments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MOST_ANSWERS = 64
-
 
 @dataclass(frozen=True)
 class _Answer:
@@ -32,8 +30,9 @@ class _Answer:
 class TokenHistory:
     """The tokens of recent answers; the oldest answers are forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 64) -> None:
         self._answers: OrderedDict[tuple[Segment, ...], _Answer] = OrderedDict()
+        self._most = most
         self._lock = threading.Lock()
 
     def remember(
@@ -51,7 +50,7 @@ class TokenHistory:
             key = tuple(join_segments(prompt))
             self._answers[key] = _Answer(spellings, (*prompt_ids, *answer_ids))
             self._answers.move_to_end(key)
-            if len(self._answers) > _MOST_ANSWERS:
+            if len(self._answers) > self._most:
                 self._answers.popitem(last=False)
 
     def encode(self, prompt: Sequence[Segment], tokenizer: Any) -> list[int]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from langchain_petals.chat.turns import Turn
+    from langchain_petals.chat.messages import Turn
 
 WriteCalls = Callable[[Sequence[Any], str], str]
 """Returns the text of an answer: its content, and after it its calls (`name` and `args` of each)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.chat.turns import Turn
+    from langchain_petals.chat.messages import Turn
 
 
 _PLACEHOLDER = "\U000f0000"  # a private-use character, as in `sanitizing`

@@ -27,8 +27,8 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.templates.adaptation import WriteCalls
-    from langchain_petals.chat.turns import Turn
 
 Rendered = list[Segment]
 """A prompt; its text is that of all segments."""
