@@ -121,16 +121,14 @@ class _Parts:
         self._broken_calls: list[tuple[Any, str]] = []
         self._any_turn = self._in_line = False
 
-    def blocks_of(self, content: Any) -> list[Any]:
+    def blocks_of(self, content: Any) -> Sequence[Any]:
         """Return the blocks of a message's content.
 
         A tool's result holds blocks or values. Values become JSON: a joined list of strings would not show where each
         string ends.
         """
-        if self._role == "tool" and not isinstance(content, str):
-            values = all(map(is_data, content)) if isinstance(content, list | tuple) else is_data(content)
-            content = self.shown(content) if values else content
-        return list(content) if isinstance(content, list | tuple) else [content]
+        blocks = content if isinstance(content, list | tuple) else [content]
+        return [self.shown(content)] if self._role == "tool" and all(map(is_data, blocks)) else blocks
 
     def opened(self, block: Any) -> tuple[str, Turn]:
         """Return a block's kind and the dictionary with its content; see `foreign_blocks.opened`."""
@@ -175,14 +173,11 @@ class _Parts:
         within = inside(kind, content)
         for block in within:
             self.add(block)
-        if within:
-            return
-        if self._role == "tool" and not is_media(kind, content):
-            self._add_line(self.shown(content))
-            return
-        line = self._leave_out(name_of(kind, content))
-        if self._role == "tool":
-            self._add_line(line)
+        if not within:
+            shows = self._role == "tool" and not is_media(kind, content)
+            line = self.shown(content) if shows else self._leave_out(name_of(kind, content))
+            if self._role == "tool":
+                self._add_line(line)
 
     def _leave_out(self, name: str) -> str:
         return self._left_out.add(self._role, name)

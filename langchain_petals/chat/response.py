@@ -70,9 +70,7 @@ class _Content:
     def call_chunks(self, number: Callable[[int], int], begun: Container[int]) -> list[ToolCallChunk]:
         """Return the parts of calls; a broken call gets an end that LangChain cannot parse either.
 
-        Args:
-            number: Returns the number of a call in the stream.
-            begun: The indices of the calls that have begun, in this content or before.
+        `number` returns the number of a call in the stream; `begun` are the indices of the calls that have begun.
         """
         parts = dict(self.calls)
         for each in self.broken:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
 
-_ANY_OBJECT = {"type": "object"}
 
 PARSED = "parsed"
 """Key of a `response_format` whose answer will be parsed to an object; the parser raises if it breaks the schema."""
@@ -151,11 +150,7 @@ class ResponseFormat:
 
 
 def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
-    """Return the schema of a `response_format`, and whether the prompt describes it.
-
-    Args:
-        response_format: A class, or a dictionary in OpenAI's format.
-    """
+    """Return the schema of a `response_format`, and whether the prompt describes it."""
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
@@ -164,7 +159,7 @@ def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
     if kind == "text":
         return None, False
     if kind == "json_object" and "schema" not in response_format:
-        return ObjectSchema(_ANY_OBJECT), False
+        return ObjectSchema({"type": "object"}), False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
         return object_schema_of(described), True
