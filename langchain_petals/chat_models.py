@@ -291,16 +291,14 @@ class ChatPetals(ChatParameters):
         options = self._call_options(stop, kwargs, streams=streams)
         prompts = self._prompts()
         prompt = self._prompt(messages, response_format)
-        if prompts.end_text is not None:
-            options = options.model_copy(update={"stop": (*options.stop, prompts.end_text)})
+        options = options.model_copy(update={"stop": (*options.stop, *prompts.stop)})
         constraint = response_format.constraint(prompts.tool_format, thinking=prompt.thinking)
         if constraint is not None and options.constraint is not None:
             msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
             raise InvalidRequestError(msg)
         self._tell(response_format.warnings)
         constraint = constraint or options.constraint
-        end_tokens = () if prompts.end_token is None else (prompts.end_token,)
-        generations = self._submit([prompt.ids], options, end_tokens=end_tokens, constraint=constraint)
+        generations = self._submit([prompt.ids], options, end_tokens=prompts.end_tokens, constraint=constraint)
         has_grammar = constraint is not None and constraint.grammar is not None
         markers = response_format.markers(prompts.tool_format)
         return [

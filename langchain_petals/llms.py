@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 # threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
-_OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no generation options."""
-
 
 class Petals(PetalsParameters, BaseLLM):
     r"""A language model whose transformer blocks are served by a Petals swarm.
@@ -149,7 +146,8 @@ class Petals(PetalsParameters, BaseLLM):
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[list[str] | None, dict[str, Any]]:
         """Return the stop sequences of a call, and its cache key; the call itself refuses wrong options."""
-        options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        of_langchain = {"callbacks", "tags", "metadata", "run_name", "run_id"}
+        options = {name: value for name, value in kwargs.items() if name not in of_langchain}
         try:
             identity = self._identity(stop, options)
         except InvalidRequestError:

@@ -71,7 +71,6 @@ _RESULTS = {
 }
 # The chunks are also in `tool_calls` and `invalid_tool_calls` of the message. The others are for their provider only.
 _IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
-_LENIENT = ("assistant", "tool")
 _FROM_PEOPLE = frozenset(
     [
         *(*_TEXTS, "json", "tool_result", "server_tool_result", "tool_use", "tool_call", "server_tool_call"),
@@ -114,7 +113,7 @@ class _Parts:
 
     def __init__(self, role: str, left_out: LeftOut) -> None:
         self._role, self._left_out = role, left_out
-        self._strict = role not in _LENIENT
+        self._strict = role not in ("assistant", "tool")
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[Turn] = []

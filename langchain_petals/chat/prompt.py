@@ -51,6 +51,11 @@ class PromptBuilder:
         tool_format: The name of the format in which the model writes tool calls; None derives it from the template.
         model_name: The model's name on the hub, for the choice of a built-in template.
 
+    Attributes:
+        tool_format: The format in which the model writes tool calls.
+        end_tokens: The token with which the template ends an answer; none if it ends it with text.
+        stop: The text that comes after an answer in the template; none if that is a token, or nothing.
+
     Raises:
         InvalidRequestError: There is no such template or format.
         MissingChatTemplateError: No template was given, and there is none for this model.
@@ -58,21 +63,14 @@ class PromptBuilder:
 
     def __init__(self, engine: Any, chat_template: str | None, tool_format: str | None, *, model_name: str) -> None:
         client, self._history = engine.client, history_of(engine)
-        self._tokenizer, self._end_tokens = client.tokenizer, client.end_tokens
+        self._tokenizer, self._models_end_tokens = client.tokenizer, client.end_tokens
         self._template = find_template(chat_template, client.tokenizer, model_name, client.family)
+        end = self._template.end_of_answer
+        token = client.tokenizer.get_added_vocab().get(end)
+        self.end_tokens: tuple[int, ...] = () if token is None else (token,)
+        self.stop: tuple[str, ...] = (end,) if end and token is None else ()
         self.tool_format = find_format(tool_format, self._template.tool_source)
         self._templates_format = find_format(None, self._template.tool_source)
-
-    @property
-    def end_token(self) -> int | None:
-        """The token with which the template ends an answer; None if it ends it with text."""
-        token: int | None = self._tokenizer.get_added_vocab().get(self._template.end_of_answer)
-        return token
-
-    @property
-    def end_text(self) -> str | None:
-        """The text that comes after an answer in the template; None if that is a token, or nothing."""
-        return (self._template.end_of_answer or None) if self.end_token is None else None
 
     def make(
         self,
@@ -121,7 +119,7 @@ class PromptBuilder:
             tokens: The tokens of the text, with the one that ended it.
             message: The message that was made of the text.
         """
-        said = tokens[:-1] if tokens[-1] in {*self._end_tokens, self.end_token} else tokens
+        said = tokens[:-1] if tokens[-1] in {*self._models_end_tokens, *self.end_tokens} else tokens
         # not if a stop sequence cut the text, or a special token is missing in it: no prompt would show these tokens
         if self._tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
             respelled = self._respelled(prompt, message) if message.tool_calls else ""

@@ -67,10 +67,10 @@ class _Content:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    def call_chunks(self, number: Callable[[int], int], begun: Container[int]) -> list[ToolCallChunk]:
-        """Return the parts of calls; a broken call gets an end that LangChain cannot parse either.
+    def call_chunks(self, begun: Container[int], *, negative: bool = False) -> list[ToolCallChunk]:
+        """Return the parts of calls, perhaps with negative numbers; `begun` are the indices of calls that have begun.
 
-        `number` returns the number of a call in the stream; `begun` are the indices of the calls that have begun.
+        A broken call gets an end that LangChain cannot parse either.
         """
         parts = dict(self.calls)
         for each in self.broken:
@@ -80,7 +80,9 @@ class _Content:
                 rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)
         return [
-            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
+            tool_call_chunk(
+                name=part.name, args=part.arguments, id=part.id, index=-1 - part.index if negative else part.index
+            )
             for part in parts.values()
         ]
 
@@ -104,7 +106,7 @@ class _Content:
                 id=chunk["id"],
                 error=part.error,
             )
-            for chunk in self.call_chunks(int, self.calls)
+            for chunk in self.call_chunks(self.calls)
             if (part := found.get(chunk["index"] or 0)) is not None
         ]
 
@@ -196,15 +198,12 @@ class ChatResponse:
         message = AIMessageChunk(
             content=content.text,
             additional_kwargs=content.additional_kwargs,
-            tool_call_chunks=content.call_chunks(self._number_of_call, self._whole.calls),
+            tool_call_chunks=content.call_chunks(self._whole.calls, negative=self.numbers_blocks),
             response_metadata=content.metadata | (metadata or {}),
             usage_metadata=usage,
             chunk_position="last" if usage else None,
         )
         return ChatGenerationChunk(message=message)
-
-    def _number_of_call(self, index: int) -> int:
-        return -1 - index if self.numbers_blocks else index
 
     @property
     def usage(self) -> UsageMetadata:

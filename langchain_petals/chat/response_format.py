@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
+from langchain_petals.chat.templates import with_system_section
 from langchain_petals.chat.tools import arguments_rule, chosen_tools, is_for_one_call, openai_tools
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint, json_grammar, schema_check, schema_rule
@@ -135,18 +136,13 @@ class ResponseFormat:
             template_takes_tools: Whether the chat template presents tools. If not, `ToolFormat.system_prompt` describes
                 tools and format.
         """
-        sections = []
         call_format = self.call_format(tool_format)
         if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:
-            sections.append(call_format.instructions)
+            turns = with_system_section(turns, call_format.instructions)
         if self.describes_schema and self.schema is not None:
             schema = json.dumps(self.schema, ensure_ascii=False)
-            sections.append(f"Answer with a JSON object that fits this schema:\n{schema}")
-        if not sections:
-            return list(turns)
-        first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
-        content = "\n\n".join([*(turn["content"] for turn in first), *sections])
-        return [{"role": "system", "content": content}, *rest]
+            turns = with_system_section(turns, f"Answer with a JSON object that fits this schema:\n{schema}")
+        return list(turns)
 
 
 def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:

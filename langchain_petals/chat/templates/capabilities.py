@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 
 _PLACEHOLDER = "\U000f0000"  # a private-use character, as in `sanitizing`
+_QUESTION: Turn = {"role": "user", "content": "probe-question"}
+_SYSTEM: Turn = {"role": "system", "content": "probe-system"}
 _RESULT = {"name": "probe_function", "tool_call_id": "probe1230"}  # a template may demand these keys of a result
 
 
@@ -30,9 +32,7 @@ class TemplateCapabilities:
     @cached_property
     def refuses_system(self) -> bool:
         """Whether a system message raises or is dropped."""
-        question = {"role": "user", "content": "probe-question"}
-        system = {"role": "system", "content": "probe-system"}
-        return self._shows([question], "probe-question") and not self._shows([system, question], "probe-system")
+        return self._shows([_QUESTION], "probe-question") and not self._shows([_SYSTEM, _QUESTION], "probe-system")
 
     @cached_property
     def takes_system_alone(self) -> bool:
@@ -42,8 +42,7 @@ class TemplateCapabilities:
     @cached_property
     def drops_system_behind_calls(self) -> bool:
         """Whether a system message is dropped once a tool was called: Mistral's show it with a last question only."""
-        system = {"role": "system", "content": "probe-system"}
-        return self.shows_calls and not self._shows([system, *_probe_of_tools(1)], "probe-system")
+        return self.shows_calls and not self._shows([_SYSTEM, *_probe_of_tools(1)], "probe-system")
 
     @cached_property
     def takes_system_anywhere(self) -> bool:
@@ -59,7 +58,7 @@ class TemplateCapabilities:
     @cached_property
     def shows_names(self) -> bool:
         """Whether it shows the names of users."""
-        return self._shows([{"role": "user", "content": "probe-question", "name": "probe-name"}], "probe-name")
+        return self._shows([_QUESTION | {"name": "probe-name"}], "probe-name")
 
     @cached_property
     def shows_calls(self) -> bool:
@@ -134,5 +133,4 @@ def _probe_of_tools(
         {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": each}
         for index, (each, name) in enumerate(names.items())
     ]
-    question = {"role": "user", "content": "probe-question"}
-    return [question, {"role": "assistant", "content": text, "tool_calls": functions}, *results]
+    return [_QUESTION, {"role": "assistant", "content": text, "tool_calls": functions}, *results]

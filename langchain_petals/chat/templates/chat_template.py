@@ -8,7 +8,6 @@ holds (see `capabilities`), the conversation is reshaped first (see `adaptation`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +19,16 @@ from langchain_petals.chat.templates.capabilities import TemplateCapabilities, p
 from langchain_petals.chat.templates.meter import TemplateLimitError
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.chat.templates.sanitizing import Markers, Sanitizer, markers_around, markers_in
-from langchain_petals.chat.templates.segments import Segment
 from langchain_petals.chat.tools import HERMES
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.templates.adaptation import WriteCalls
+    from langchain_petals.chat.templates.segments import Segment
 
-Rendered = list[Segment]
-"""A prompt; its text is that of all segments."""
-
-WriteTools = Callable[[Sequence[Any]], str]
 
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _COMMON_ROLES = ("system", "user", "assistant", "tool")
@@ -133,10 +128,10 @@ class ChatTemplate:
         escape_special_tokens: bool = True,
         write_calls: WriteCalls = HERMES.render,
         rewrite_calls: bool = False,
-        write_tools: WriteTools | None = None,
+        write_tools: Callable[[Sequence[Any]], str] | None = None,
         **extra: Any,
-    ) -> Rendered:
-        """Return the prompt of a conversation.
+    ) -> list[Segment]:
+        """Return the prompt of a conversation; its text is that of all segments.
 
         Args:
             messages: Dictionaries with `role` and `content`, and perhaps `name`, `tool_calls`, `tool_call_id`,

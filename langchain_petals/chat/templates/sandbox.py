@@ -101,7 +101,11 @@ class _Metering(NodeTransformer):
         if isinstance(node, nodes.For):
             node.iter = _through("metered rounds", cast("nodes.Expr", node.iter))
         elif isinstance(node, nodes.Output):
-            node.nodes = [_through("metered output", _expression(child)) for child in node.nodes]
+            parts = (
+                nodes.Const(part.data, lineno=part.lineno) if isinstance(part, nodes.TemplateData) else part
+                for part in node.nodes
+            )
+            node.nodes = [_through("metered output", part) for part in parts]
         elif isinstance(node, nodes.Concat):
             return _through("join", _through("metered value", nodes.List(node.nodes, lineno=node.lineno)))
         elif (
@@ -115,13 +119,6 @@ class _Metering(NodeTransformer):
 
 def _through(name: str, node: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-
-
-def _expression(node: nodes.Node) -> nodes.Expr:
-    """Return what an output statement writes; plain text is a constant."""
-    if isinstance(node, nodes.TemplateData):
-        return nodes.Const(node.data, lineno=node.lineno)
-    return cast("nodes.Expr", node)
 
 
 def _meter(context: Context) -> Meter:
@@ -284,8 +281,7 @@ def _tojson(  # noqa: PLR0917 - templates pass them in this order, as transforme
 def _range(*numbers: int) -> range:
     beyond = any(abs(number) > _LARGEST_IN_RANGE for number in numbers)
     refuse_if(beyond, f"uses range with a number beyond {_LARGEST_IN_RANGE}")
-    found: range = safe_range(*numbers)
-    return found
+    return safe_range(*numbers)
 
 
 def _raise_exception(message: str) -> None:

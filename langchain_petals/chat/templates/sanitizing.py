@@ -16,6 +16,7 @@ right after it). Placeholders stand for such parts of tokens as well; `release` 
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -63,17 +64,7 @@ def markers_around(rendered: str, content: str) -> frozenset[str]:
 class Markers:
     """The markers of a template.
 
-    Attributes:
-        tokens: Texts that the tokenizer turns into one token of its own, such as `<|im_end|>`.
-        token_pattern: Finds any of the tokens, the longest first.
-        overlapping: Finds tokens that overlap, too, as its first group.
-        tags: Markers that are ordinary text for the tokenizer, and may stand anywhere, such as `[INST]`.
-        written_pattern: Finds tags and markers at the beginning of a line, such as `### User:`, however they are spaced
-            and capitalised.
-        inline_pattern: Finds tags only: JSON has no lines.
-        beginnings: All proper beginnings of tokens.
-        ends: All proper ends of tokens.
-        longest: Characters of the longest token.
+    A written marker with a colon at its end (`### User:`) is one at the beginning of a line only; JSON has no lines.
     """
 
     def __init__(self, tokens: Iterable[str], written: Iterable[str]) -> None:
@@ -197,17 +188,16 @@ class Sanitizer:
 
     def _completed(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
         """Return the indices of the parts of tokens that became a token together with the text beside them."""
-        uncertain: list[tuple[int, int, int]] = []
-        position = 0
-        for index, (text, trusted) in enumerate(pieces):
-            if trusted is None:
-                uncertain.append((index, position, position + len(text)))
-            position += len(text)
-        if not uncertain:
+        if all(trusted is not None for _, trusted in pieces):
             return set()
         whole = "".join(text for text, _ in pieces)
         found = [match.span(1) for match in self._markers.overlapping.finditer(whole)]
-        return {index for index, start, end in uncertain if any(a < end and start < b for a, b in found)}
+        ends = itertools.accumulate(len(text) for text, _ in pieces)
+        return {
+            index
+            for index, ((text, trusted), end) in enumerate(zip(pieces, ends, strict=True))
+            if trusted is None and any(a < end and end - len(text) < b for a, b in found)
+        }
 
 
 def _longest_in(known: frozenset[str], candidates: Iterator[str]) -> str:
