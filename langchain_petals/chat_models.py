@@ -57,11 +57,6 @@ class ChatPetals(ChatParameters):
     _builder: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
     """The last prompt builder, and the fields that it was made with."""
 
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where `langchain_core.load.loads` finds the class."""
-        return ["langchain_petals", "chat_models"]
-
     @property
     def _llm_type(self) -> str:
         return "petals-chat"

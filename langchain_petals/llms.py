@@ -78,11 +78,6 @@ class Petals(PetalsParameters, BaseLLM):
         model, identity = _identity_of_call.get((None, {}))
         return dict(identity) if model is self else super()._identifying_params
 
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where `langchain_core.load.loads` finds the class."""
-        return ["langchain_petals", "llms"]
-
     def stream(
         self,
         input: LanguageModelInput,  # noqa: A002 - the base class's name

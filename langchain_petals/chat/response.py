@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tools import Part, ToolCallParser
     from langchain_petals.pieces import Piece, Pieces
 
-PROVIDER = "petals"
-
 
 @dataclass
 class _Content:
@@ -121,15 +119,12 @@ class ChatResponse:
         splitter: Separates reasoning from the answer; None where a grammar leaves no room for reasoning.
         parser: Separates tool calls from the text; None if no tool can be called.
         token_text: Returns the text of a token id, for log-probabilities.
-        counts_prompt: Whether the prompt's tokens are part of this answer's usage; they are for the first of several
-            answers to one prompt.
+        counts_prompt: Whether the usage has the prompt's tokens: only that of the first of several answers.
         numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. Calls
             get negative numbers then, or LangChain would join them with the text.
-        remember: Called with the whole text of the model, its tokens and the whole message, before the last chunk is
-            returned.
+        remember: Called before the last chunk with the model's whole text, its tokens and the whole message.
         problem_of: Returns how the text of an answer without calls breaks its schema; None if it does not.
-        reports_problem: Whether the message and a warning report a problem of the text. Off where a parser makes an
-            object of the text and reports it.
+        reports_problem: Whether the message and a warning report a problem of the text; off where a parser does.
 
     Attributes:
         finish_reason: Why the answer ended; None before the end.
@@ -163,14 +158,14 @@ class ChatResponse:
         content = self._content(piece)
         self._whole.extend(content)
         if piece.finish_reason is None:
-            return self._chunk(content) if content else None
+            return self._chunk(content, last=False) if content else None
         # "length" stays also beside calls: a call that the budget cut short is valid JSON
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
         if self.reports_problem and not self.calls:
             self.problem = self.problem_of(self._whole.text)
         self.remember("".join(self._written), self._tokens, self._message())
-        return self._chunk(content, self._metadata, self.usage)
+        return self._chunk(content, last=True)
 
     def _content(self, piece: Piece) -> _Content:
         over = piece.finish_reason is not None
@@ -192,16 +187,14 @@ class ChatResponse:
             content.logprobs = [openai_logprobs(piece.logprobs, self.token_text)]
         return content
 
-    def _chunk(
-        self, content: _Content, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
-    ) -> ChatGenerationChunk:
+    def _chunk(self, content: _Content, *, last: bool) -> ChatGenerationChunk:
         message = AIMessageChunk(
             content=content.text,
             additional_kwargs=content.additional_kwargs,
             tool_call_chunks=content.call_chunks(self._whole.calls, negative=self.numbers_blocks),
-            response_metadata=content.metadata | (metadata or {}),
-            usage_metadata=usage,
-            chunk_position="last" if usage else None,
+            response_metadata=content.metadata | (self._metadata if last else {}),
+            usage_metadata=self.usage if last else None,
+            chunk_position="last" if last else None,
         )
         return ChatGenerationChunk(message=message)
 
@@ -236,7 +229,7 @@ class ChatResponse:
         metadata: dict[str, Any] = {
             "finish_reason": self.finish_reason,
             "model_name": self.model_name,
-            "model_provider": PROVIDER,
+            "model_provider": "petals",
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}
 

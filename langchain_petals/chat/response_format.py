@@ -133,8 +133,7 @@ class ResponseFormat:
         Args:
             turns: The conversation.
             tool_format: How the model writes tool calls.
-            template_takes_tools: Whether the chat template presents tools. If not, `ToolFormat.system_prompt` describes
-                tools and format.
+            template_takes_tools: Whether the chat template presents tools; if not, `ToolFormat.system_prompt` does.
         """
         call_format = self.call_format(tool_format)
         if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:

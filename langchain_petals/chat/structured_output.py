@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
@@ -77,12 +77,9 @@ def structured_output_model(
     return RunnableMap(raw=bound) | RunnableLambda(parsed)
 
 
-_Bound: TypeAlias = "tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]"
-
-
 def _by_call(
     model: BaseChatModel, schema: Any, object_schema: ObjectSchema, *, strict: bool | None, **kwargs: Any
-) -> _Bound:
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
     """Return a model that has to call a tool whose arguments are the object, and the parser of the call."""
     _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), "function_calling")
     if is_schema_class(schema):
@@ -96,8 +93,7 @@ def _by_call(
         raise InvalidRequestError(msg)
     choice: Any = {"type": "function", "function": {"name": name}}  # not the name alone, which may be "auto"
     bound = model.bind_tools([tool], tool_choice=choice, parallel_tool_calls=False, strict=strict, **kwargs)
-    kind = schema if is_instance_class(schema) else None
-    return bound, _CallParser(key_name=name, first_tool_only=True, kind=kind)
+    return bound, _CallParser(key_name=name, first_tool_only=True, kind=schema)
 
 
 def _by_answer(
@@ -109,7 +105,7 @@ def _by_answer(
     strict: bool | None,
     warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
-) -> _Bound:
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
     """Return a model whose answers have to be the object, and the parser of the answers."""
     _refuse(kwargs, ("response_format",), method)
     is_object = object_schema is None or object_schema.schema.get("type", "object") == "object"
@@ -126,12 +122,11 @@ def _by_answer(
         json_grammar(asked.schema, strict=asked.strict)  # raises for a wrong schema
         warn(asked.warnings)
     bound = model.bind(response_format=response_format, **kwargs)
-    kind = schema if is_instance_class(schema) else None
-    return bound, _AnswerParser(kind=kind, problem_of=asked.problem_of)
+    return bound, _AnswerParser(kind=schema, problem_of=asked.problem_of)
 
 
 class _AnswerParser(JsonOutputParser):
-    """Parses an answer's text to an instance of `kind`, or a dictionary; an answer that calls tools instead has none.
+    """Parses an answer's text to an object of its schema `kind`; an answer that calls tools instead has none.
 
     An answer that the token limit ended early raises `OutputLimitError`, although it fits its schema.
     """
@@ -152,11 +147,11 @@ class _AnswerParser(JsonOutputParser):
             if problem is not None:
                 msg = f"The answer breaks its schema: {problem}. It is {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return value if self.kind is None or value is None else _made(self.kind, value, partial=partial)
+        return _made(self.kind, value, partial=partial)
 
 
 class _CallParser(JsonOutputKeyToolsParser):
-    """Parses the arguments of a call to an instance of `kind`, or a dictionary; see `_AnswerParser`."""
+    """Parses the arguments of a call to an object of their schema `kind`; see `_AnswerParser`."""
 
     kind: Annotated[Any, SkipValidation()] = None
 
@@ -173,7 +168,7 @@ class _CallParser(JsonOutputKeyToolsParser):
             if "finish_reason" in message.response_metadata:
                 msg = f"The model's call of {call['name']!r} is invalid: {problem}. Its arguments are {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return arguments if self.kind is None or arguments is None else _made(self.kind, arguments, partial=partial)
+        return _made(self.kind, arguments, partial=partial)
 
 
 def _message_of(result: Sequence[Generation]) -> AIMessage | None:
@@ -192,7 +187,9 @@ def _ended_early(message: AIMessage | None, text: str, partial: Any) -> OutputLi
 
 
 def _made(kind: Any, value: Any, *, partial: bool) -> Any:
-    """Return an instance of a class; None for a partial value that the class refuses."""
+    """Return an instance if `kind` is a class that has some, else the value; None for a partial one that it refuses."""
+    if value is None or not is_instance_class(kind):
+        return value
     try:
         return instance_of(kind, value)
     except ValueError as error:  # from pydantic 2 or 1

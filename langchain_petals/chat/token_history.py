@@ -3,8 +3,7 @@
 The tokens of a model's answer may differ from those of its encoded text, and a template may strip the answer's white
 space. A prompt that is encoded anew would then differ from the servers' session in the middle of the last answer, and
 the session could not be reused. So the tokens of recent answers are kept, and a prompt that continues one is encoded
-from there on only. This includes answers that the template spells in another way: tool calls are parsed and written
-again, with 12.50 as 12.5, or with an identifier that the model did not write.
+from there on only. Tool calls, too, are parsed and written again, with 12.50 as 12.5 or with another identifier.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.templates import Segment, encode, join_segments
@@ -21,17 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@dataclass(frozen=True)
-class _Answer:
-    spellings: tuple[str, ...]
-    ids: tuple[int, ...]  # of prompt and answer
-
-
 class TokenHistory:
     """The tokens of recent answers; the oldest answers are forgotten first."""
 
     def __init__(self, most: int = 64) -> None:
-        self._answers: OrderedDict[tuple[Segment, ...], _Answer] = OrderedDict()
+        # by prompt: the spellings of its answer, and the tokens of prompt and answer
+        self._answers: OrderedDict[tuple[Segment, ...], tuple[tuple[str, ...], tuple[int, ...]]] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
@@ -48,7 +41,7 @@ class TokenHistory:
         spellings = (answer, respelled) if respelled.strip() else (answer,)
         with self._lock:
             key = tuple(join_segments(prompt))
-            self._answers[key] = _Answer(spellings, (*prompt_ids, *answer_ids))
+            self._answers[key] = spellings, (*prompt_ids, *answer_ids)
             self._answers.move_to_end(key)
             if len(self._answers) > self._most:
                 self._answers.popitem(last=False)
@@ -59,11 +52,11 @@ class TokenHistory:
         known: tuple[int, ...] = ()
         rest = segments
         with self._lock:
-            for answered, answer in self._answers.items():
+            for answered, (spellings, ids) in self._answers.items():
                 later = after_prompt(segments, answered)
-                rests = (_after_answer(later, spelling) for spelling in answer.spellings)
-                if len(answer.ids) > len(known) and later and (after := next(filter(None, rests), None)):
-                    known, rest = answer.ids, after
+                rests = (_after_answer(later, spelling) for spelling in spellings)
+                if len(ids) > len(known) and later and (after := next(filter(None, rests), None)):
+                    known, rest = ids, after
         return [*known, *encode(rest, tokenizer, continued=bool(known))]
 
 

@@ -55,7 +55,7 @@ def with_written_calls(
     written = False
     for turn in turns:
         if turn["role"] == "tool":
-            result.append(_result_of_user(turn) if written and results_of_users else turn)
+            result.append(result_of_user(turn) if written and results_of_users else turn)
         elif written := where(turn):
             functions = [call.get("function", call) for call in turn["tool_calls"]]
             calls = [{"name": each["name"], "args": each.get("arguments") or {}} for each in functions]
@@ -129,12 +129,8 @@ def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
     return result
 
 
-def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
-    """Return the conversation with the results of tools as messages of the user."""
-    return [_result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
-
-
-def _result_of_user(turn: Turn) -> Turn:
+def result_of_user(turn: Turn) -> Turn:
+    """Return a tool's result as a message of the user."""
     label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
     return {"role": "user", "content": f"{label}: {turn['content']}"}
 
@@ -181,10 +177,9 @@ def alternating(turns: Iterable[Turn]) -> list[Turn]:
 class TextsBeforeCalls:
     """Keeps the text in front of calls, where a template writes the calls of an answer and leaves out the text.
 
-    Mistral's templates do. Their calls and results are no turns, so the calls cannot become text either: the results
-    would have to come from the user then. So the template renders the calls without the text, with a placeholder in
-    front of the first call's name, and the text is put in its place afterwards. `beginning` is the text with which the
-    template begins a call, up to the call's name; `placeholders` are characters that do not occur in the conversation.
+    Mistral's templates do. The calls cannot become text either: their results would have to come from the user then. So
+    the template renders the calls without the text, with a placeholder in front of the first call's name, and the text
+    is put in its place afterwards. `beginning` is how the template begins a call, up to the call's name.
     """
 
     def __init__(self, write: WriteCalls, beginning: str, placeholders: Iterable[str]) -> None:

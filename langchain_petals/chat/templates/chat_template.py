@@ -23,15 +23,11 @@ from langchain_petals.chat.tools import HERMES
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.templates.adaptation import WriteCalls
     from langchain_petals.chat.templates.segments import Segment
-
-
-_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_COMMON_ROLES = ("system", "user", "assistant", "tool")
 
 
 class ChatTemplate:
@@ -142,10 +138,8 @@ class ChatTemplate:
                 Without it a message can end its turn and write turns of others.
             write_calls: Writes earlier tool calls as JSON where the template does not. Markers around the JSON act as
                 such.
-            rewrite_calls: Use `write_calls` also where the template writes calls, since the model writes them in
-                another way.
-            write_tools: Describes tools as JSON where the template does not present them; the description ends the
-                system message. None: such tools raise.
+            rewrite_calls: Use `write_calls` also where the template writes calls, but not as the model does.
+            write_tools: Describes tools as JSON in the system message, where the template does not; None raises then.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
@@ -169,8 +163,7 @@ class ChatTemplate:
         turns = self._with_known_speakers([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
         sanitizer = Sanitizer(self._markers, [self.source, turns, tools, extra])
-        beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
-        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, sanitizer.free)
+        texts = None if rewrite_calls else self._texts_before_calls(write_calls, sanitizer.free)
         writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, keeps_text=texts is not None)
         if escape_special_tokens:
             turns = [sanitizer.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
@@ -196,17 +189,14 @@ class ChatTemplate:
         return adaptation.with_named_results(turns)
 
     def _refuse_roles(self, turns: Sequence[Turn], is_unknown: Callable[[str], bool]) -> None:
-        for role in {turn["role"] for turn in turns}.difference(_COMMON_ROLES):
+        for role in {turn["role"] for turn in turns}.difference(("system", "user", "assistant", "tool")):
             if is_unknown(role):
                 roles = "'system', 'user', 'assistant' or 'tool'"
                 msg = f"{self._title} does not know the role {role!r} of a message; give {roles}."
                 raise InvalidRequestError(msg)
 
-    def _beginning_of_calls(self, write_calls: WriteCalls) -> str | None:
-        """Return how the template begins calls, if `TextsBeforeCalls` is needed and possible; else None.
-
-        It is possible if the template begins calls as the model does, apart from white space.
-        """
+    def _texts_before_calls(self, write_calls: WriteCalls, placeholders: Iterable[str]) -> TextsBeforeCalls | None:
+        """Return `TextsBeforeCalls` if it is needed, and the template begins calls as the model does; else None."""
         capabilities = self.capabilities
         if not capabilities.drops_text_beside_calls or capabilities.shows_results_of_written_calls:
             return None
@@ -214,7 +204,7 @@ class ChatTemplate:
         of_model = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
         if beginning is None or "".join(beginning.split()) != "".join(of_model.split()):
             return None
-        return beginning
+        return TextsBeforeCalls(write_calls, beginning, placeholders)
 
     def _writes_calls(self, turn: Turn, *, rewrite: bool, keeps_text: bool) -> bool:
         """Return whether a message's calls go into its content: the template would drop them or the text beside them.
@@ -259,7 +249,7 @@ class ChatTemplate:
         if (any(calls) or "tool" in roles) and capabilities.refuses_other_ids:
             turns = adaptation.with_short_ids(turns)
         if "tool" in roles and not capabilities.shows_results:
-            turns = adaptation.with_results_of_users(turns)
+            turns = [adaptation.result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
         # already in the first prompt, so that later prompts begin with it
         loses_system = capabilities.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
         if "system" in roles and (
@@ -283,7 +273,7 @@ class ChatTemplate:
 
 def _turn(message: Mapping[str, Any]) -> Turn:
     role = message.get("role")
-    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+    if not isinstance(role, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", role):
         msg = f"A message has the role {role!r}; give 'system', 'user', 'assistant', 'tool' or another word."
         raise InvalidRequestError(msg)
     return {**message, "content": message.get("content") or ""}

@@ -9,8 +9,6 @@ Python's internals, but not from the processor and the memory: two nested loops 
 - Values are measured when they go in and when they come out. What could make a large value of small ones (`'a' * n`,
   `replace`, widths) is measured before it is made.
 - A few filters and methods that no such measure bounds, and that no prompt needs, do not exist.
-
-So no single step is long, and after each step the meter may end the render.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Sanitizer:
         core = text.strip()
         if not core:
             return text
-        start = text.index(core)
+        before, _, after = text.partition(core)
         longest = self._markers.longest - 1
         if len(core) <= longest and any(core in token for token in self._markers.tokens):
             core = self._placeholder(core)
@@ -168,7 +168,7 @@ class Sanitizer:
             head = _longest_in(self._markers.ends, (core[:n] for n in range(min(longest, len(core)), 0, -1)))
             if head:
                 core = self._placeholder(head) + core[len(head) :]
-        return text[:start] + core + text[start + len(text.strip()) :]
+        return before + core + after
 
     def _placeholder(self, text: str, *, trusted: bool | None = None) -> str:
         meaning = text, trusted
