@@ -85,10 +85,15 @@ class _PartEncoder:
     def _after_others(self, text: str) -> list[int]:
         # cached, since hostile messages repeat special tokens many times
         if text not in self._known:
-            pairs = ((_ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)) for anchor in self._anchors)
-            rests = (both[len(front) :] for front, both in pairs if both[: len(front)] == front)
-            self._known[text] = next(itertools.chain(rests, [_ids(self._tokenizer, text)]))
+            self._known[text] = self._after_anchor(text)
         return self._known[text]
+
+    def _after_anchor(self, text: str) -> list[int]:
+        for anchor in self._anchors:
+            front, both = _ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)
+            if both[: len(front)] == front:
+                return both[len(front) :]
+        return _ids(self._tokenizer, text)
 
     @cached_property
     def _added(self) -> dict[str, int]:
