@@ -23,7 +23,6 @@ from langchain_petals.chat import (
     ResponseFormat,
     history_of,
     structured_output_model,
-    turns_from_messages,
 )
 from langchain_petals.chat.tools import find_format, openai_tools
 from langchain_petals.configuration import OF_ONE_MODEL, ChatParameters
@@ -58,11 +57,6 @@ class ChatPetals(ChatParameters):
 
     _builder: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
     """The last prompt builder, and the fields that it was made with."""
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where `langchain_core.load.loads` finds the class."""
-        return ["langchain_petals", "chat_models"]
 
     @property
     def _llm_type(self) -> str:
@@ -269,12 +263,6 @@ class ChatPetals(ChatParameters):
 
     # ---- from messages to the engine
 
-    def _begin(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
-    ) -> list[ChatResponse]:
-        """Submit a conversation to the engine, with the model that the call names."""
-        return self._for_call(kwargs)._start(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
-
     def _for_call(self, kwargs: dict[str, Any]) -> ChatPetals:
         """Return the object for the model that a call names; takes the name out of `kwargs`."""
         names = kwargs.pop("model", None), kwargs.pop("model_name", None)
@@ -287,30 +275,26 @@ class ChatPetals(ChatParameters):
         shared = self._given - OF_ONE_MODEL - {"profile"}
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
 
-    def _start(
+    def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streams: bool = False
     ) -> list[ChatResponse]:
-        """Submit a conversation to the engine.
-
-        Raises:
-            InvalidRequestError: A message or an option cannot be honoured.
-            PromptTooLongError: The conversation leaves no room for an answer.
-        """
+        """Submit a conversation to the engine, with the model that the call names."""
+        model = self._for_call(kwargs)
+        if model is not self:
+            return model._begin(messages, stop, kwargs, streams=streams)  # noqa: SLF001 - of this class
         kwargs.pop("stream", None)
         response_format = ResponseFormat.from_call(kwargs)
         options = self._call_options(stop, kwargs, streams=streams)
         prompts = self._prompts()
         prompt = self._prompt(messages, response_format)
-        if prompts.end_text is not None:
-            options = options.model_copy(update={"stop": (*options.stop, prompts.end_text)})
+        options = options.model_copy(update={"stop": (*options.stop, *prompts.stop)})
         constraint = response_format.constraint(prompts.tool_format, thinking=prompt.thinking)
         if constraint is not None and options.constraint is not None:
             msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
             raise InvalidRequestError(msg)
         self._tell(response_format.warnings)
         constraint = constraint or options.constraint
-        end_tokens = () if prompts.end_token is None else (prompts.end_token,)
-        generations = self._submit([prompt.ids], options, end_tokens=end_tokens, constraint=constraint)
+        generations = self._submit([prompt.ids], options, end_tokens=prompts.end_tokens, constraint=constraint)
         has_grammar = constraint is not None and constraint.grammar is not None
         markers = response_format.markers(prompts.tool_format)
         return [
@@ -336,24 +320,23 @@ class ChatPetals(ChatParameters):
         if self._builder is None or self._builder[0] != key:
             engine, chat_template, tool_format = key
             client = engine.client
-            prompts = PromptBuilder(
-                client.tokenizer,
-                client.end_tokens,
-                history_of(engine),
-                model_name=self.model_name,
-                family=client.family,
-                chat_template=chat_template,
-                tool_format=tool_format,
+            self._builder = (
+                key,
+                PromptBuilder(
+                    client.tokenizer,
+                    client.end_tokens,
+                    history_of(engine),
+                    model_name=self.model_name,
+                    family=client.family,
+                    chat_template=chat_template,
+                    tool_format=tool_format,
+                ),
             )
-            self._builder = key, prompts
         return self._builder[1]
 
     def _prompt(self, messages: list[BaseMessage], response_format: ResponseFormat) -> Prompt:
         return self._prompts().make(
-            turns_from_messages(messages),
-            response_format,
-            self.chat_template_kwargs,
-            allow_special_tokens=self.allow_special_tokens,
+            messages, response_format, self.chat_template_kwargs, allow_special_tokens=self.allow_special_tokens
         )
 
 

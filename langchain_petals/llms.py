@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 # threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
-_OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no generation options."""
-
 
 class Petals(PetalsParameters, BaseLLM):
     r"""A language model whose transformer blocks are served by a Petals swarm.
@@ -80,11 +77,6 @@ class Petals(PetalsParameters, BaseLLM):
     def _identifying_params(self) -> dict[str, Any]:
         model, identity = _identity_of_call.get((None, {}))
         return dict(identity) if model is self else super()._identifying_params
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where `langchain_core.load.loads` finds the class."""
-        return ["langchain_petals", "llms"]
 
     def stream(
         self,
@@ -148,11 +140,9 @@ class Petals(PetalsParameters, BaseLLM):
     def _stop_and_identity(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[list[str] | None, dict[str, Any]]:
-        """Return the stop sequences of a call, and its cache key.
-
-        Wrong options do not raise here. The call itself refuses them, so that callbacks get the error.
-        """
-        options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        """Return the stop sequences of a call, and its cache key; the call itself refuses wrong options."""
+        of_langchain = {"callbacks", "tags", "metadata", "run_name", "run_id"}
+        options = {name: value for name, value in kwargs.items() if name not in of_langchain}
         try:
             identity = self._identity(stop, options)
         except InvalidRequestError:
@@ -239,12 +229,10 @@ class Petals(PetalsParameters, BaseLLM):
         """Submit prompts to the engine."""
         options = self._call_options(stop, kwargs, streams=streams)
         self._tell(options.warnings)
-        generations = self._submit(self._encoded(prompts), options)
+        # an empty prompt has no tokens, also if the tokenizer adds a special one
+        encoded = [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
+        generations = self._submit(encoded, options)
         return [_Answer(generation, options, self._token_text) for generation in generations]
-
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the prompts' token ids; none for an empty prompt, also if the tokenizer adds a special token."""
-        return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
 
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
         _warn(answers)
@@ -276,45 +264,30 @@ def _warn(answers: Iterable[_Answer]) -> None:
 class _Answer:
     """The text and the metadata of one answer, collected from its pieces.
 
-    Args:
-        generation: The source of the pieces.
-        options: The options of the call.
-        token_text: Returns the text of a token id, for log-probabilities.
-
-    Attributes:
-        warnings: The problems of the answer; none before its end.
+    `info` (LangChain's `generation_info`) and `warnings` are complete after the last piece.
     """
 
     def __init__(self, generation: Generation, options: GenerationOptions, token_text: Callable[[int], str]) -> None:
         self.generation, self._options, self._token_text = generation, options, token_text
-        self._problem: str | None = None
         self.warnings: list[str] = []
         self.texts: list[str] = []
         self.tokens = 0
-        self._logprobs: list[dict[str, Any]] = []
-        self._finish_reason: str | None = None
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """The `generation_info` of LangChain."""
-        info: dict[str, Any] = {"finish_reason": self._finish_reason}
-        if self._problem is not None:
-            info["schema_error"] = self._problem
-        return info | {"logprobs": {"content": self._logprobs}} if self._logprobs else info
+        self.info: dict[str, Any] = {}
 
     def add(self, piece: Piece) -> GenerationChunk:
         self.texts.append(piece.text)
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(piece.logprobs.openai_format(self._token_text))
-            info["logprobs"] = {"content": self._logprobs[-1:]}
+            info["logprobs"] = {"content": [piece.logprobs.openai_format(self._token_text)]}
+            self.info.setdefault("logprobs", {"content": []})["content"] += info["logprobs"]["content"]
         if piece.finish_reason is not None:
-            info["finish_reason"] = self._finish_reason = piece.finish_reason
-            self._problem = self._options.problem_of("".join(self.texts))
-            if self._problem is not None:
-                info["schema_error"] = self._problem
-                self.warnings.append(f"An answer breaks its json_schema: {self._problem}")
+            info["finish_reason"] = piece.finish_reason
+            problem = self._options.problem_of("".join(self.texts))
+            if problem is not None:
+                info["schema_error"] = problem
+                self.warnings.append(f"An answer breaks its json_schema: {problem}")
             if piece.finish_reason == "length" and self._options.constraint is not None:
                 self.warnings.append(CUT_SHORT)
+            self.info = info | self.info
         return GenerationChunk(text=piece.text, generation_info=info or None)

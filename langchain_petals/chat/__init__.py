@@ -1,6 +1,5 @@
 """From LangChain's messages to prompts, and from the engine's pieces to messages; without torch and petals."""
 
-from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.chat.prompt import Prompt, PromptBuilder
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.response import ChatResponse
@@ -17,5 +16,4 @@ __all__ = [
     "ResponseFormat",
     "history_of",
     "structured_output_model",
-    "turns_from_messages",
 ]

@@ -56,9 +56,7 @@ _DEEPEST = 16  # wrappers in wrappers
 def opened(block: Block, *, typed: bool = False) -> tuple[str, Block]:
     """Return the kind of a block (empty if it has none), and the dictionary with its content.
 
-    Args:
-        block: A block of any provider, wrapped as `non_standard` or not.
-        typed: Whether only its `type` counts as its kind.
+    The block may be wrapped as `non_standard`. With `typed`, only its `type` counts as its kind.
     """
     for _ in range(_DEEPEST):
         if block.get("type") != "non_standard":
@@ -140,12 +138,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def as_json(value: Any, leave_out: Callable[[str], str]) -> str:
-    """Return a value of any type as JSON.
-
-    Args:
-        value: For instance the result of a tool.
-        leave_out: Called with a name for each image or file in it; returns the text that replaces it.
-    """
+    """Return a value as JSON; `leave_out` gets the name of each image or file, and returns the text in its place."""
 
     def readable(value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -199,11 +192,7 @@ class LeftOut:
         return f"[{name[0].upper()}{name[1:]} was left out: this model reads text only.]"
 
     def warn(self) -> None:
-        """Warn if a block was left out.
-
-        The text does not say how many and where, so that the same text comes with each turn of a conversation: Python
-        shows it once.
-        """
+        """Warn if a block was left out; always with the same text for a conversation, which Python shows once."""
         if not self._names:
             return
         places = {"assistant": "AI messages", "tool": "tools' results"}

@@ -49,9 +49,10 @@ from langchain_petals.chat.tools import written_in
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from langchain_petals.chat.turns import Turn
+Turn = dict[str, Any]
+"""A message as chat templates take it."""
 
 # the keys of the parts of blocks
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
@@ -70,7 +71,6 @@ _RESULTS = {
 }
 # The chunks are also in `tool_calls` and `invalid_tool_calls` of the message. The others are for their provider only.
 _IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
-_LENIENT = ("assistant", "tool")
 _FROM_PEOPLE = frozenset(
     [
         *(*_TEXTS, "json", "tool_result", "server_tool_result", "tool_use", "tool_call", "server_tool_call"),
@@ -82,14 +82,7 @@ _ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
 def turns_from_messages(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Return messages as chat templates take them.
-
-    Args:
-        messages: A conversation; at least one message.
-
-    Raises:
-        InvalidRequestError: There is no message, or one holds something other than text.
-    """
+    """Return messages as chat templates take them; raises `InvalidRequestError` for one that cannot be shown."""
     if not messages:
         msg = "There is no message to answer; give at least one."
         raise InvalidRequestError(msg)
@@ -99,48 +92,44 @@ def turns_from_messages(messages: Sequence[BaseMessage]) -> list[Turn]:
     return turns
 
 
-def _turns_from(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
+def _turns_from(message: BaseMessage, left_out: LeftOut) -> list[Turn]:
+    turns: list[Turn] = []
     parts = _Parts(_role(message), left_out)
     for block in parts.blocks_of(message.content):
         kind, content = parts.opened(block)
         if kind in _RESULTS:
-            yield from parts.take(message)
-            yield _tool_result(kind, content, left_out)
+            turns += [parts.turn(message)] if parts else []
+            turns.append(_tool_result(kind, content, left_out))
+            parts = _Parts(_role(message), left_out)
         else:
             parts.add(block)
-    yield from parts.take(message, last=True)
+    calls = isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls)
+    return [*turns, parts.turn(message, last=True)] if parts or calls or not turns else turns
 
 
 class _Parts:
-    """Collects the parts of a message's content.
-
-    A person's message is read completely, or refused. The messages of models and tools of other providers cannot be
-    edited: their text is read, and the rest is left out.
-
-    Args:
-        role: The role of the message.
-        left_out: Collects the names of blocks that are left out.
-    """
+    """Collects the parts of a message's content up to a tool's result in it, or up to its end."""
 
     def __init__(self, role: str, left_out: LeftOut) -> None:
         self._role, self._left_out = role, left_out
-        self._strict = role not in _LENIENT
+        self._strict = role not in ("assistant", "tool")
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[Turn] = []
         self._broken_calls: list[tuple[Any, str]] = []
-        self._any_turn = self._in_line = False
+        self._in_line = False
 
-    def blocks_of(self, content: Any) -> list[Any]:
+    def __bool__(self) -> bool:
+        return bool(self._texts or self._calls or self._broken_calls or self._reasoning)
+
+    def blocks_of(self, content: Any) -> Sequence[Any]:
         """Return the blocks of a message's content.
 
         A tool's result holds blocks or values. Values become JSON: a joined list of strings would not show where each
         string ends.
         """
-        if self._role == "tool" and not isinstance(content, str):
-            values = all(map(is_data, content)) if isinstance(content, list | tuple) else is_data(content)
-            content = self.shown(content) if values else content
-        return list(content) if isinstance(content, list | tuple) else [content]
+        blocks = content if isinstance(content, list | tuple) else [content]
+        return [self.shown(content)] if self._role == "tool" and all(map(is_data, blocks)) else blocks
 
     def opened(self, block: Any) -> tuple[str, Turn]:
         """Return a block's kind and the dictionary with its content; see `foreign_blocks.opened`."""
@@ -185,14 +174,11 @@ class _Parts:
         within = inside(kind, content)
         for block in within:
             self.add(block)
-        if within:
-            return
-        if self._role == "tool" and not is_media(kind, content):
-            self._add_line(self.shown(content))
-            return
-        line = self._leave_out(name_of(kind, content))
-        if self._role == "tool":
-            self._add_line(line)
+        if not within:
+            shows = self._role == "tool" and not is_media(kind, content)
+            line = self.shown(content) if shows else self._leave_out(name_of(kind, content))
+            if self._role == "tool":
+                self._add_line(line)
 
     def _leave_out(self, name: str) -> str:
         return self._left_out.add(self._role, name)
@@ -226,17 +212,8 @@ class _Parts:
         elif not self._strict:
             self._leave_out("a call without a name")
 
-    def take(self, message: BaseMessage, *, last: bool = False) -> Iterator[Turn]:
-        """Return the collected parts as a turn of `message`, if there are any, and forget them."""
-        calls = isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
-        found = self._texts or self._calls or self._broken_calls or self._reasoning
-        if found or (last and (calls or not self._any_turn)):
-            yield self._turn(message, last=last)
-        self._any_turn = True
-        self._texts, self._reasoning, self._calls, self._broken_calls = [], [], [], []
-        self._in_line = False
-
-    def _turn(self, message: BaseMessage, *, last: bool) -> Turn:
+    def turn(self, message: BaseMessage, *, last: bool = False) -> Turn:
+        """Return the collected parts as a turn of `message`; the last one holds its own calls, too."""
         turn: Turn = {"role": _role(message), "content": "".join(self._texts)}
         if message.name:
             turn["name"] = message.name
@@ -267,11 +244,11 @@ class _Parts:
 def _role(message: BaseMessage) -> str:
     if isinstance(message, ChatMessage):
         return _ROLES.get(message.role, message.role)
-    if isinstance(message, ToolMessage | FunctionMessage):
-        return "tool"
     for kind, role in ((SystemMessage, "system"), (HumanMessage, "user"), (AIMessage, "assistant")):
         if isinstance(message, kind):
             return role
+    if isinstance(message, ToolMessage | FunctionMessage):
+        return "tool"
     msg = (
         f"{type(message).__name__} has no role in a conversation; give SystemMessage, HumanMessage, AIMessage, "
         "ToolMessage or ChatMessage."
@@ -301,7 +278,7 @@ def _tool_result(kind: str, content: Turn, left_out: LeftOut) -> Turn:
         result = parts.shown(result)  # a value, and no blocks
     for block in parts.blocks_of(result):
         parts.add(block)
-    return next(parts.take(ToolMessage("", tool_call_id=identifier), last=True))
+    return parts.turn(ToolMessage("", tool_call_id=identifier))
 
 
 def _refusal(block: Turn) -> str:

@@ -15,12 +15,12 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import AIMessage, BaseMessage
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.response_format import ResponseFormat
     from langchain_petals.chat.templates import Segment
     from langchain_petals.chat.token_history import TokenHistory
-    from langchain_petals.chat.turns import Turn
     from langchain_petals.tokenizer import Tokenizer
 
 
@@ -50,11 +50,16 @@ class PromptBuilder:
     Args:
         tokenizer: The model's tokenizer.
         end_tokens: Ids that end a generation.
-        history: The tokens of its recent answers.
+        history: The tokens of the model's recent answers.
         model_name: The model's name on the hub, for the choice of a built-in template.
-        family: `model_type` of its config, for the same choice; None if unknown.
+        family: `model_type` of its config, for the same; None if unknown.
         chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
         tool_format: The name of the format in which the model writes tool calls; None derives it from the template.
+
+    Attributes:
+        tool_format: The format in which the model writes tool calls.
+        end_tokens: The token with which the template ends an answer; none if it ends it with text.
+        stop: The text that comes after an answer in the template; none if that is a token, or nothing.
 
     Raises:
         InvalidRequestError: There is no such template or format.
@@ -72,25 +77,18 @@ class PromptBuilder:
         chat_template: str | None,
         tool_format: str | None,
     ) -> None:
-        self._tokenizer, self._end_tokens, self._history = tokenizer, end_tokens, history
+        self._tokenizer, self._models_end_tokens, self._history = tokenizer, end_tokens, history
         self._template = find_template(chat_template, tokenizer, model_name, family)
+        end = self._template.end_of_answer
+        token = tokenizer.get_added_vocab().get(end)
+        self.end_tokens: tuple[int, ...] = () if token is None else (token,)
+        self.stop: tuple[str, ...] = (end,) if end and token is None else ()
         self.tool_format = find_format(tool_format, self._template.tool_source)
         self._templates_format = find_format(None, self._template.tool_source)
 
-    @property
-    def end_token(self) -> int | None:
-        """The token with which the template ends an answer; None if it ends it with text."""
-        token: int | None = self._tokenizer.get_added_vocab().get(self._template.end_of_answer)
-        return token
-
-    @property
-    def end_text(self) -> str | None:
-        """The text that comes after an answer in the template; None if that is a token, or nothing."""
-        return (self._template.end_of_answer or None) if self.end_token is None else None
-
     def make(
         self,
-        turns: Sequence[Turn],
+        messages: Sequence[BaseMessage],
         response_format: ResponseFormat,
         variables: Mapping[str, Any],
         *,
@@ -99,13 +97,13 @@ class PromptBuilder:
         """Return the prompt of a conversation.
 
         Args:
-            turns: The conversation.
+            messages: The conversation; at least one message.
             response_format: The format of the answer.
             variables: Further variables of the template.
             allow_special_tokens: Whether special tokens inside a message act as such.
 
         Raises:
-            InvalidRequestError: The template does not render it.
+            InvalidRequestError: There is no message, one holds something other than text, or the template refuses them.
         """
         call_format, takes_tools = response_format.call_format(self.tool_format), self._template.takes_tools
 
@@ -120,6 +118,7 @@ class PromptBuilder:
                 **{**variables, **more},
             )
 
+        turns = turns_from_messages(messages)
         instructed = response_format.with_instructions(turns, self.tool_format, template_takes_tools=takes_tools)
         rendered = render(instructed)
         ids = self._history.encode(rendered, self._tokenizer)
@@ -134,7 +133,7 @@ class PromptBuilder:
             tokens: The tokens of the text, with the one that ended it.
             message: The message that was made of the text.
         """
-        said = tokens[:-1] if tokens[-1] in {*self._end_tokens, self.end_token} else tokens
+        said = tokens[:-1] if tokens[-1] in {*self._models_end_tokens, *self.end_tokens} else tokens
         # not if a stop sequence cut the text, or a special token is missing in it: no prompt would show these tokens
         if self._tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
             respelled = self._respelled(prompt, message) if message.tool_calls else ""

@@ -51,8 +51,11 @@ class ReasoningSplitter:
             self._skip_space()
             found = [at for end in self._ends if (at := self._held.find(end)) >= 0]
             if not found:
-                keep = self._tail()
-                reasoning, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                # the end of the text may belong to a marker, or be the space in front of one
+                beginnings = (end[:length] for end in self._ends for length in range(len(end) - 1, 0, -1))
+                marker = max(filter(self._held.endswith, beginnings), key=len, default="")
+                certain = len(self._held.removesuffix(marker).rstrip(_SPACE))
+                reasoning, self._held = self._held[:certain], self._held[certain:]
                 return reasoning, ""
             at = min(found)
             reasoning, rest = self._held[:at].rstrip(_SPACE), self._held[at:]
@@ -70,11 +73,3 @@ class ReasoningSplitter:
         """Return the reasoning and the answer that were held back; call it at the end of the text."""
         text, self._held = self._held, ""
         return (text.rstrip(_SPACE), "") if self._state == "reasoning" else ("", text)
-
-    def _tail(self) -> int:
-        """Return how many characters at the end may belong to a marker or the space in front of it."""
-        held = self._held
-        begun = [length for end in self._ends for length in range(1, len(end)) if held.endswith(end[:length])]
-        marker = max(begun, default=0)
-        rest = held[: len(held) - marker]
-        return marker + len(rest) - len(rest.rstrip(_SPACE))

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tools import Part, ToolCallParser
     from langchain_petals.pieces import Piece, Pieces
 
-PROVIDER = "petals"
-
 
 @dataclass
 class _Content:
@@ -66,12 +64,10 @@ class _Content:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    def call_chunks(self, number: Callable[[int], int], begun: Container[int]) -> list[ToolCallChunk]:
-        """Return the parts of calls; a broken call gets an end that LangChain cannot parse either.
+    def call_chunks(self, begun: Container[int], *, negative: bool = False) -> list[ToolCallChunk]:
+        """Return the parts of calls, perhaps with negative numbers; `begun` are the indices of calls that have begun.
 
-        Args:
-            number: Returns the number of a call in the stream.
-            begun: The indices of the calls that have begun, in this content or before.
+        A broken call gets an end that LangChain cannot parse either.
         """
         parts = dict(self.calls)
         for each in self.broken:
@@ -81,7 +77,9 @@ class _Content:
                 rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)
         return [
-            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
+            tool_call_chunk(
+                name=part.name, args=part.arguments, id=part.id, index=-1 - part.index if negative else part.index
+            )
             for part in parts.values()
         ]
 
@@ -105,7 +103,7 @@ class _Content:
                 id=chunk["id"],
                 error=part.error,
             )
-            for chunk in self.call_chunks(int, self.calls)
+            for chunk in self.call_chunks(self.calls)
             if (part := found.get(chunk["index"] or 0)) is not None
         ]
 
@@ -120,15 +118,12 @@ class ChatResponse:
         splitter: Separates reasoning from the answer; None where a grammar leaves no room for reasoning.
         parser: Separates tool calls from the text; None if no tool can be called.
         token_text: Returns the text of a token id, for log-probabilities.
-        counts_prompt: Whether the prompt's tokens are part of this answer's usage; they are for the first of several
-            answers to one prompt.
+        counts_prompt: Whether the usage has the prompt's tokens: only that of the first of several answers.
         numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. Calls
             get negative numbers then, or LangChain would join them with the text.
-        remember: Called with the whole text of the model, its tokens and the whole message, before the last chunk is
-            returned.
+        remember: Called before the last chunk with the model's whole text, its tokens and the whole message.
         problem_of: Returns how the text of an answer without calls breaks its schema; None if it does not.
-        reports_problem: Whether the message and a warning report a problem of the text. Off where a parser makes an
-            object of the text and reports it.
+        reports_problem: Whether the message and a warning report a problem of the text; off where a parser does.
 
     Attributes:
         finish_reason: Why the answer ended; None before the end.
@@ -162,14 +157,14 @@ class ChatResponse:
         content = self._content(piece)
         self._whole.extend(content)
         if piece.finish_reason is None:
-            return self._chunk(content) if content else None
+            return self._chunk(content, last=False) if content else None
         # "length" stays also beside calls: a call that the budget cut short is valid JSON
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
         if self.reports_problem and not self.calls:
             self.problem = self.problem_of(self._whole.text)
         self.remember("".join(self._written), self._tokens, self._message())
-        return self._chunk(content, self._metadata, self.usage)
+        return self._chunk(content, last=True)
 
     def _content(self, piece: Piece) -> _Content:
         over = piece.finish_reason is not None
@@ -191,21 +186,16 @@ class ChatResponse:
             content.logprobs = [piece.logprobs.openai_format(self.token_text)]
         return content
 
-    def _chunk(
-        self, content: _Content, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
-    ) -> ChatGenerationChunk:
+    def _chunk(self, content: _Content, *, last: bool) -> ChatGenerationChunk:
         message = AIMessageChunk(
             content=content.text,
             additional_kwargs=content.additional_kwargs,
-            tool_call_chunks=content.call_chunks(self._number_of_call, self._whole.calls),
-            response_metadata=content.metadata | (metadata or {}),
-            usage_metadata=usage,
-            chunk_position="last" if usage else None,
+            tool_call_chunks=content.call_chunks(self._whole.calls, negative=self.numbers_blocks),
+            response_metadata=content.metadata | (self._metadata if last else {}),
+            usage_metadata=self.usage if last else None,
+            chunk_position="last" if last else None,
         )
         return ChatGenerationChunk(message=message)
-
-    def _number_of_call(self, index: int) -> int:
-        return -1 - index if self.numbers_blocks else index
 
     @property
     def usage(self) -> UsageMetadata:
@@ -238,7 +228,7 @@ class ChatResponse:
         metadata: dict[str, Any] = {
             "finish_reason": self.finish_reason,
             "model_name": self.model_name,
-            "model_provider": PROVIDER,
+            "model_provider": "petals",
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
+from langchain_petals.chat.templates import with_system_section
 from langchain_petals.chat.tools import arguments_rule, chosen_tools, is_for_one_call, openai_tools
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint, json_grammar, schema_check, schema_rule
@@ -15,10 +16,9 @@ from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_sche
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
-    from langchain_petals.chat.turns import Turn
 
-_ANY_OBJECT = {"type": "object"}
 
 PARSED = "parsed"
 """Key of a `response_format` whose answer will be parsed to an object; the parser raises if it breaks the schema."""
@@ -133,29 +133,19 @@ class ResponseFormat:
         Args:
             turns: The conversation.
             tool_format: How the model writes tool calls.
-            template_takes_tools: Whether the chat template presents tools. If not, `ToolFormat.system_prompt` describes
-                tools and format.
+            template_takes_tools: Whether the chat template presents tools; if not, `ToolFormat.system_prompt` does.
         """
-        sections = []
         call_format = self.call_format(tool_format)
         if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:
-            sections.append(call_format.instructions)
+            turns = with_system_section(turns, call_format.instructions)
         if self.describes_schema and self.schema is not None:
             schema = json.dumps(self.schema, ensure_ascii=False)
-            sections.append(f"Answer with a JSON object that fits this schema:\n{schema}")
-        if not sections:
-            return list(turns)
-        first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
-        content = "\n\n".join([*(turn["content"] for turn in first), *sections])
-        return [{"role": "system", "content": content}, *rest]
+            turns = with_system_section(turns, f"Answer with a JSON object that fits this schema:\n{schema}")
+        return list(turns)
 
 
 def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
-    """Return the schema of a `response_format`, and whether the prompt describes it.
-
-    Args:
-        response_format: A class, or a dictionary in OpenAI's format.
-    """
+    """Return the schema of a `response_format`, and whether the prompt describes it."""
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
@@ -164,7 +154,7 @@ def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
     if kind == "text":
         return None, False
     if kind == "json_object" and "schema" not in response_format:
-        return ObjectSchema(_ANY_OBJECT), False
+        return ObjectSchema({"type": "object"}), False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
         return object_schema_of(described), True

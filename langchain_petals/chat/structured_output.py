@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
@@ -19,12 +19,7 @@ from langchain_petals.chat.response_format import PARSED, ResponseFormat
 from langchain_petals.chat.tools import arguments_of, openai_tool, problem_of
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import json_grammar
-from langchain_petals.schemas import (
-    instance_of,
-    is_instance_class,
-    is_schema_class,
-    object_schema_of,
-)
+from langchain_petals.schemas import instance_of, is_instance_class, is_schema_class, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,13 +28,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - of a base class; pydantic's mypy plugin looks here
 
-    from langchain_petals.chat.tools import Tool
     from langchain_petals.schemas import ObjectSchema
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
-
-_NAME = "answer"  # of a schema without a name
-_ANY_JSON: dict[str, Any] = {"type": "json_object"}
 
 
 def structured_output_model(
@@ -60,11 +51,12 @@ def structured_output_model(
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
     object_schema = None if schema is None else object_schema_of(schema)
-    if object_schema is not None:  # for tracing
-        kwargs["ls_structured_output_format"] = {
+    if object_schema is not None:
+        kwargs["ls_structured_output_format"] = {  # for tracing
             "kwargs": {"method": method, "strict": strict},
             "schema": _traced(schema, object_schema),
         }
+        strict = object_schema.strict if strict is None else strict
     if method == "function_calling" and object_schema is not None:
         bound, parser = _by_call(model, schema, object_schema, strict=strict, **kwargs)
     elif method in ("json_schema", "json_mode"):
@@ -85,23 +77,23 @@ def structured_output_model(
     return RunnableMap(raw=bound) | RunnableLambda(parsed)
 
 
-_Bound: TypeAlias = "tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]"
-
-
 def _by_call(
     model: BaseChatModel, schema: Any, object_schema: ObjectSchema, *, strict: bool | None, **kwargs: Any
-) -> _Bound:
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
     """Return a model that has to call a tool whose arguments are the object, and the parser of the call."""
     _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), "function_calling")
-    tool = openai_tool(schema) if is_schema_class(schema) else _tool(object_schema)
+    if is_schema_class(schema):
+        tool = openai_tool(schema)
+    else:
+        parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
+        tool = {"type": "function", "function": _named(object_schema) | {"parameters": parameters}}
     name = tool["function"]["name"]
     if object_schema.schema.get("type", "object") != "object":
         msg = f'{name!r} is no object, but the arguments of a tool have to be one; use method="json_schema"'
         raise InvalidRequestError(msg)
-    strict = object_schema.strict if strict is None else strict
     choice: Any = {"type": "function", "function": {"name": name}}  # not the name alone, which may be "auto"
     bound = model.bind_tools([tool], tool_choice=choice, parallel_tool_calls=False, strict=strict, **kwargs)
-    return bound, _CallParser(key_name=name, first_tool_only=True, kind=_kind(schema))
+    return bound, _CallParser(key_name=name, first_tool_only=True, kind=schema)
 
 
 def _by_answer(
@@ -113,46 +105,37 @@ def _by_answer(
     strict: bool | None,
     warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
-) -> _Bound:
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
     """Return a model whose answers have to be the object, and the parser of the answers."""
     _refuse(kwargs, ("response_format",), method)
     is_object = object_schema is None or object_schema.schema.get("type", "object") == "object"
     if method == "json_mode" and not is_object:
         msg = 'method="json_mode" answers with objects only; use method="json_schema"'
         raise InvalidRequestError(msg)
-    response_format = dict(_ANY_JSON)
+    response_format: dict[str, Any] = {"type": "json_object", PARSED: True}
     if method == "json_schema" and object_schema is not None:
-        response_format = _response_format(object_schema, strict=strict)
-    response_format[PARSED] = True
+        described = _named(object_schema) | {"schema": object_schema.schema}
+        described |= {} if strict is None else {"strict": strict}
+        response_format |= {"type": "json_schema", "json_schema": described}
     asked = ResponseFormat.from_call({"response_format": response_format})
     if asked.schema is not None:
         json_grammar(asked.schema, strict=asked.strict)  # raises for a wrong schema
         warn(asked.warnings)
     bound = model.bind(response_format=response_format, **kwargs)
-    return bound, _AnswerParser(kind=_kind(schema), problem_of=asked.problem_of)
-
-
-def _kind(schema: Any) -> Any:
-    """Return the class of the parsed answers; None for dictionaries."""
-    return schema if is_instance_class(schema) else None
+    return bound, _AnswerParser(kind=schema, problem_of=asked.problem_of)
 
 
 class _AnswerParser(JsonOutputParser):
-    """Parses an answer's text to an object; an answer that calls tools instead has none.
+    """Parses an answer's text to an object of its schema `kind`; an answer that calls tools instead has none.
 
-    An answer that the token limit ended early raises, although it fits its schema.
+    An answer that the token limit ended early raises `OutputLimitError`, although it fits its schema.
     """
 
     kind: Annotated[Any, SkipValidation()] = None
     problem_of: Annotated[Any, SkipValidation()]
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse an answer, or its beginning.
-
-        Raises:
-            OutputLimitError: The token limit ended it early.
-            OutputParserException: It breaks its schema, or its class refuses it.
-        """
+        """Parse an answer, or its beginning."""
         message, text = _message_of(result), result[0].text
         if message is not None and message.tool_calls:
             return None
@@ -164,21 +147,16 @@ class _AnswerParser(JsonOutputParser):
             if problem is not None:
                 msg = f"The answer breaks its schema: {problem}. It is {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return value if self.kind is None or value is None else _made(self.kind, value, partial=partial)
+        return _made(self.kind, value, partial=partial)
 
 
 class _CallParser(JsonOutputKeyToolsParser):
-    """Parses the arguments of a call to an object."""
+    """Parses the arguments of a call to an object of their schema `kind`; see `_AnswerParser`."""
 
     kind: Annotated[Any, SkipValidation()] = None
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the arguments; None where there is no call, or too little of it.
-
-        Raises:
-            OutputLimitError: The token limit ended the call early.
-            OutputParserException: The arguments break their schema, or their class refuses them.
-        """
+        """Parse the arguments; None where there is no call, or too little of it."""
         arguments = super().parse_result(result, partial=partial)
         message = _message_of(result)
         if arguments is None and message is not None and message.invalid_tool_calls and not message.tool_calls:
@@ -190,7 +168,7 @@ class _CallParser(JsonOutputKeyToolsParser):
             if "finish_reason" in message.response_metadata:
                 msg = f"The model's call of {call['name']!r} is invalid: {problem}. Its arguments are {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return arguments if self.kind is None or arguments is None else _made(self.kind, arguments, partial=partial)
+        return _made(self.kind, arguments, partial=partial)
 
 
 def _message_of(result: Sequence[Generation]) -> AIMessage | None:
@@ -209,7 +187,9 @@ def _ended_early(message: AIMessage | None, text: str, partial: Any) -> OutputLi
 
 
 def _made(kind: Any, value: Any, *, partial: bool) -> Any:
-    """Return an instance of a class; None for a partial value that the class refuses."""
+    """Return an instance if `kind` is a class that has some, else the value; None for a partial one that it refuses."""
+    if value is None or not is_instance_class(kind):
+        return value
     try:
         return instance_of(kind, value)
     except ValueError as error:  # from pydantic 2 or 1
@@ -234,21 +214,10 @@ def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
     """Return the schema in the format of LangChain's traces."""
     if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
         return convert_to_json_schema(schema if is_instance_class(schema) else openai_tool(schema))
-    described = {} if object_schema.description is None else {"description": object_schema.description}
-    return {**object_schema.schema, "title": object_schema.name or _NAME, **described}
-
-
-def _tool(object_schema: ObjectSchema) -> Tool:
-    parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
-    return {"type": "function", "function": _named(object_schema) | {"parameters": parameters}}
-
-
-def _response_format(object_schema: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
-    strict = object_schema.strict if strict is None else strict
-    strictness = {} if strict is None else {"strict": strict}
-    return {"type": "json_schema", "json_schema": _named(object_schema) | {"schema": object_schema.schema} | strictness}
+    named = _named(object_schema)
+    return {**object_schema.schema, "title": named.pop("name"), **named}
 
 
 def _named(object_schema: ObjectSchema) -> dict[str, Any]:
     description = {} if object_schema.description is None else {"description": object_schema.description}
-    return {"name": object_schema.name or _NAME, **description}
+    return {"name": object_schema.name or "answer", **description}

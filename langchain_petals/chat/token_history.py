@@ -3,8 +3,7 @@
 The tokens of a model's answer may differ from those of its encoded text, and a template may strip the answer's white
 space. A prompt that is encoded anew would then differ from the servers' session in the middle of the last answer, and
 the session could not be reused. So the tokens of recent answers are kept, and a prompt that continues one is encoded
-from there on only. This includes answers that the template spells in another way: tool calls are parsed and written
-again, with 12.50 as 12.5, or with an identifier that the model did not write.
+from there on only. Tool calls, too, are parsed and written again, with 12.50 as 12.5 or with another identifier.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.templates import Segment, encode, join_segments
@@ -22,24 +20,13 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-_MOST = 64
-
-
-@dataclass(frozen=True)
-class _Answer:
-    spellings: tuple[str, ...]
-    ids: tuple[int, ...]  # of prompt and answer
-
 
 class TokenHistory:
-    """The tokens of recent answers; the oldest answers are forgotten first.
+    """The tokens of recent answers; the oldest answers are forgotten first."""
 
-    Args:
-        most: How many answers to remember.
-    """
-
-    def __init__(self, most: int = _MOST) -> None:
-        self._answers: OrderedDict[tuple[Segment, ...], _Answer] = OrderedDict()
+    def __init__(self, most: int = 64) -> None:
+        # by prompt: the spellings of its answer, and the tokens of prompt and answer
+        self._answers: OrderedDict[tuple[Segment, ...], tuple[tuple[str, ...], tuple[int, ...]]] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
@@ -52,43 +39,27 @@ class TokenHistory:
         *,
         respelled: str = "",
     ) -> None:
-        """Remember an answer.
-
-        Args:
-            prompt: The rendered prompt.
-            prompt_ids: Its tokens.
-            answer: The text that the model wrote, with reasoning and tool calls.
-            answer_ids: Its tokens, without the one that ended it.
-            respelled: The answer as the template writes it; empty if unknown.
-        """
+        """Remember an answer: the model's whole text, its tokens without the one that ended it, the template's text."""
         spellings = (answer, respelled) if respelled.strip() else (answer,)
         with self._lock:
             key = tuple(join_segments(prompt))
-            self._answers[key] = _Answer(spellings, (*prompt_ids, *answer_ids))
+            self._answers[key] = spellings, (*prompt_ids, *answer_ids)
             self._answers.move_to_end(key)
-            while len(self._answers) > self._most:
+            if len(self._answers) > self._most:
                 self._answers.popitem(last=False)
 
     def encode(self, prompt: Sequence[Segment], tokenizer: Tokenizer) -> list[int]:
-        """Return a prompt's tokens; they begin with as many remembered tokens as possible.
-
-        Args:
-            prompt: The rendered prompt.
-            tokenizer: A transformers tokenizer, fast or slow.
-        """
-        segments = tuple(join_segments(prompt))
+        """Return a prompt's tokens; they begin with as many remembered tokens as possible."""
+        segments = join_segments(prompt)
+        known: tuple[int, ...] = ()
+        rest = segments
         with self._lock:
-            best: tuple[_Answer, tuple[Segment, ...]] | None = None
-            for answered, answer in self._answers.items():
+            for answered, (spellings, ids) in self._answers.items():
                 later = after_prompt(segments, answered)
-                rests = (_after_answer(later, spelling) for spelling in answer.spellings)
-                rest = next(filter(None, rests), ()) if later else ()
-                if rest and (best is None or len(answer.ids) > len(best[0].ids)):
-                    best = answer, rest
-        if best is None:
-            return encode(segments, tokenizer)
-        answer, rest = best
-        return [*answer.ids, *encode(rest, tokenizer, continued=True)]
+                rests = (_after_answer(later, spelling) for spelling in spellings)
+                if len(ids) > len(known) and later and (after := next(filter(None, rests), None)):
+                    known, rest = ids, after
+        return [*known, *encode(rest, tokenizer, continued=bool(known))]
 
 
 _histories: weakref.WeakKeyDictionary[Any, TokenHistory] = weakref.WeakKeyDictionary()
@@ -102,31 +73,26 @@ def history_of(engine: Any) -> TokenHistory:
         return _histories.setdefault(engine, TokenHistory())
 
 
-def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tuple[Segment, ...]:
+def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> list[Segment]:
     """Return the segments after an earlier prompt, none if they differ; neighbours have to be joined in both."""
     *whole, last = prompt
-    if len(segments) < len(prompt) or list(segments[: len(whole)]) != whole:
-        return ()
-    here, *rest = segments[len(whole) :]
-    if here.trusted != last.trusted or not here.text.startswith(last.text):
-        return ()
-    cut = here.text[len(last.text) :]
-    return (*((Segment(cut, trusted=here.trusted),) if cut else ()), *rest)
+    here = segments[len(whole)] if len(segments) >= len(prompt) else None
+    if here is None or here.trusted != last.trusted or not here.text.startswith(last.text):
+        return []
+    return _after(len(last.text), segments[len(whole) :]) if list(segments[: len(whole)]) == whole else []
 
 
-def _after_answer(segments: tuple[Segment, ...], answer: str) -> tuple[Segment, ...]:
+def _after_answer(segments: Sequence[Segment], answer: str) -> list[Segment]:
     """Return the segments after an answer, none if they begin otherwise; white space around the answer is ignored."""
-    wanted = answer.strip()
-    first = True
-    for index, segment in enumerate(segments):
-        text = segment.text.lstrip() if first else segment.text
-        first = first and not text
-        if len(text) >= len(wanted):
-            if not text.startswith(wanted):
-                return ()
-            rest = text[len(wanted) :]
-            return (*((Segment(rest, trusted=segment.trusted),) if rest else ()), *segments[index + 1 :])
-        if not wanted.startswith(text):
-            return ()
-        wanted = wanted[len(text) :]
-    return ()
+    text = "".join(segment.text for segment in segments)
+    start, wanted = len(text) - len(text.lstrip()), answer.strip()
+    return _after(start + len(wanted), segments) if text.startswith(wanted, start) else []
+
+
+def _after(characters: int, segments: Sequence[Segment]) -> list[Segment]:
+    """Return segments without so many characters at the beginning."""
+    rest = []
+    for segment in segments:
+        rest.append(Segment(segment.text[characters:], trusted=segment.trusted))
+        characters = max(0, characters - len(segment.text))
+    return join_segments(rest)

@@ -104,7 +104,19 @@ class ChatParameters(PetalsParameters, BaseChatModel):
     def _resolve_model_profile(self) -> ModelProfile:
         config = Path(self.model_name) / "config.json"
         known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        return _profile(known.get("max_position_embeddings"))
+        profile = ModelProfile(
+            text_inputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            text_outputs=True,
+            tool_calling=True,
+            tool_choice=True,
+            structured_output=True,
+        )
+        if known.get("max_position_embeddings") is not None:
+            profile["max_input_tokens"] = known["max_position_embeddings"]
+        return profile
 
     def _get_engine(self) -> Engine:
         """Return the engine of the model, loading it on first use; its context length goes into the profile."""
@@ -113,20 +125,3 @@ class ChatParameters(PetalsParameters, BaseChatModel):
         if self.profile is not None and length is not None:
             self.profile["max_input_tokens"] = min(length, self.profile.get("max_input_tokens", length))
         return engine
-
-
-def _profile(context_length: int | None) -> ModelProfile:
-    """Return the abilities of a model; `context_length` is None if its config is unknown."""
-    profile = ModelProfile(
-        text_inputs=True,
-        image_inputs=False,
-        audio_inputs=False,
-        video_inputs=False,
-        text_outputs=True,
-        tool_calling=True,
-        tool_choice=True,
-        structured_output=True,
-    )
-    if context_length is not None:
-        profile["max_input_tokens"] = context_length
-    return profile

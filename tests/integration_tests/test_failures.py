@@ -148,7 +148,9 @@ def test_cancelled_row_does_not_disturb_other_rows(swarm: LocalSwarm) -> None:
     expected = llm.invoke(PROMPT)
     options = llm._call_options(None, {})
     with held_before_step(5) as wait_until_held:
-        first, second = llm._submit(llm._encoded([PROMPT, "Human: Count from 3 to 20.\nAI:"]), options)
+        first, second = llm._submit(
+            [llm.get_token_ids(text) for text in (PROMPT, "Human: Count from 3 to 20.\nAI:")], options
+        )
         pieces = iter(second)
         next(pieces)
         wait_until_held()

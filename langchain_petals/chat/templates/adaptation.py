@@ -20,6 +20,7 @@ users and answers only. What a template does not know is expressed by what it do
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from langchain_petals.chat.turns import Turn
+    from langchain_petals.chat.messages import Turn
 
 WriteCalls = Callable[[Sequence[Any], str], str]
 """Returns the text of an answer: its content, and after it its calls (`name` and `args` of each)."""
-
-_BETWEEN = "\n\n"
-_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def with_names(turns: Iterable[Turn]) -> list[Turn]:
@@ -49,22 +47,16 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
 def with_written_calls(
     turns: Iterable[Turn], write: WriteCalls, *, where: Callable[[Turn], bool], results_of_users: bool
 ) -> list[Turn]:
-    """Return the conversation with tool calls in the content of the message that makes them.
+    """Return the conversation with tool calls in the content of messages, `where` that is true of a message.
 
-    Args:
-        turns: The conversation.
-        write: Writes an answer with its calls as the model does.
-        where: Tells whether a message's calls go into its content.
-        results_of_users: Turn the results of these calls into messages of the user.
+    With `results_of_users`, the results of these calls become messages of the user.
     """
     result = []
     written = False
     for turn in turns:
         if turn["role"] == "tool":
-            result.append(_result_of_user(turn) if written and results_of_users else turn)
-            continue
-        written = where(turn)
-        if written:
+            result.append(result_of_user(turn) if written and results_of_users else turn)
+        elif written := where(turn):
             functions = [call.get("function", call) for call in turn["tool_calls"]]
             calls = [{"name": each["name"], "args": each.get("arguments") or {}} for each in functions]
             others = {key: value for key, value in turn.items() if key != "tool_calls"}
@@ -96,19 +88,18 @@ def with_short_ids(turns: Iterable[Turn]) -> list[Turn]:
         changed = dict(turn)
         if turn.get("tool_calls"):
             changed["tool_calls"] = [
-                call | {"id": _short(call.get("id") or f"call {index} of message {number}")}
+                call | {"id": _short_id(call.get("id") or f"call {index} of message {number}")}
                 for index, call in enumerate(turn["tool_calls"])
             ]
         if turn.get("tool_call_id"):
-            changed["tool_call_id"] = _short(turn["tool_call_id"])
+            changed["tool_call_id"] = _short_id(turn["tool_call_id"])
         result.append(changed)
     return result
 
 
-def _short(identifier: str) -> str:
-    if _SHORT_ID.fullmatch(identifier):
-        return identifier
-    return hashlib.sha256(identifier.encode()).hexdigest()[:9]
+def _short_id(identifier: str) -> str:
+    is_short = re.fullmatch(r"[A-Za-z0-9]{9}", identifier)
+    return identifier if is_short else hashlib.sha256(identifier.encode()).hexdigest()[:9]
 
 
 def with_system_section(turns: Sequence[Turn], section: str) -> list[Turn]:
@@ -138,12 +129,8 @@ def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
     return result
 
 
-def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
-    """Return the conversation with the results of tools as messages of the user."""
-    return [_result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
-
-
-def _result_of_user(turn: Turn) -> Turn:
+def result_of_user(turn: Turn) -> Turn:
+    """Return a tool's result as a message of the user."""
     label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
     return {"role": "user", "content": f"{label}: {turn['content']}"}
 
@@ -151,32 +138,23 @@ def _result_of_user(turn: Turn) -> Turn:
 def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]:
     """Return the conversation with system messages as the beginning of the next user message.
 
-    Args:
-        turns: The conversation.
-        keep_first: Join the system messages at the beginning to one, and keep that.
+    With `keep_first`, the system messages at the beginning are joined to one that stays.
     """
     result: list[Turn] = []
+    first = list(itertools.takewhile(lambda turn: turn["role"] == "system", turns)) if keep_first else []
+    if first:
+        result.append({"role": "system", "content": _joined(turn["content"] for turn in first)})
     waiting: list[str] = []
-    turns = list(turns)
-    if keep_first:
-        first = next((index for index, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
-        if first:
-            result.append({"role": "system", "content": _joined(turn["content"] for turn in turns[:first])})
-            turns = turns[first:]
-    for turn in turns:
+    for turn in turns[len(first) :]:
         if turn["role"] == "system":
             waiting.append(turn["content"])
-        elif waiting and turn["role"] == "user":
+            continue
+        if waiting and turn["role"] == "user":
             result.append(turn | {"content": _joined([*waiting, turn["content"]])})
-            waiting = []
-        elif waiting:
-            result += [{"role": "user", "content": _joined(waiting)}, turn]
-            waiting = []
         else:
-            result.append(turn)
-    if waiting:
-        result.append({"role": "user", "content": _joined(waiting)})
-    return result
+            result += [{"role": "user", "content": _joined(waiting)}, turn] if waiting else [turn]
+        waiting = []
+    return [*result, {"role": "user", "content": _joined(waiting)}] if waiting else result
 
 
 def alternating(turns: Iterable[Turn]) -> list[Turn]:
@@ -199,14 +177,9 @@ def alternating(turns: Iterable[Turn]) -> list[Turn]:
 class TextsBeforeCalls:
     """Keeps the text in front of calls, where a template writes the calls of an answer and leaves out the text.
 
-    Mistral's templates do. Their calls and results are no turns, so the calls cannot become text either: the results
-    would have to come from the user then. So the template renders the calls without the text, with a placeholder in
-    front of the first call's name, and the text is put in its place afterwards.
-
-    Args:
-        write: Writes an answer with its calls as the model does.
-        beginning: The text with which the template begins a call, up to the call's name.
-        placeholders: Characters that do not occur in the conversation.
+    Mistral's templates do. The calls cannot become text either: their results would have to come from the user then. So
+    the template renders the calls without the text, with a placeholder in front of the first call's name, and the text
+    is put in its place afterwards. `beginning` is how the template begins a call, up to the call's name.
     """
 
     def __init__(self, write: WriteCalls, beginning: str, placeholders: Iterable[str]) -> None:
@@ -238,4 +211,4 @@ class TextsBeforeCalls:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    return _BETWEEN.join(text for text in texts if text)
+    return "\n\n".join(text for text in texts if text)

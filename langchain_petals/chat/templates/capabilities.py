@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_petals.chat.turns import Turn
+    from langchain_petals.chat.messages import Turn
 
 
 _PLACEHOLDER = "\U000f0000"  # a private-use character, as in `sanitizing`
+_QUESTION: Turn = {"role": "user", "content": "probe-question"}
+_SYSTEM: Turn = {"role": "system", "content": "probe-system"}
 _RESULT = {"name": "probe_function", "tool_call_id": "probe1230"}  # a template may demand these keys of a result
 
 
@@ -22,12 +24,7 @@ def probe_turns(roles: Sequence[str]) -> list[Turn]:
 
 
 class TemplateCapabilities:
-    """The abilities of a template.
-
-    Args:
-        render: Renders a conversation with it, without tools and generation prompt; returns None if the template
-            refuses it.
-    """
+    """The abilities of a template; `render` has neither tools nor generation prompt, and returns None for a refusal."""
 
     def __init__(self, render: Callable[[Sequence[Turn]], str | None]) -> None:
         self._render = render
@@ -35,9 +32,7 @@ class TemplateCapabilities:
     @cached_property
     def refuses_system(self) -> bool:
         """Whether a system message raises or is dropped."""
-        question = {"role": "user", "content": "probe-question"}
-        system = {"role": "system", "content": "probe-system"}
-        return self._shows([question], "probe-question") and not self._shows([system, question], "probe-system")
+        return self._shows([_QUESTION], "probe-question") and not self._shows([_SYSTEM, _QUESTION], "probe-system")
 
     @cached_property
     def takes_system_alone(self) -> bool:
@@ -47,8 +42,7 @@ class TemplateCapabilities:
     @cached_property
     def drops_system_behind_calls(self) -> bool:
         """Whether a system message is dropped once a tool was called: Mistral's show it with a last question only."""
-        system = {"role": "system", "content": "probe-system"}
-        return self.shows_calls and not self._shows([system, *_probe_of_tools(1)], "probe-system")
+        return self.shows_calls and not self._shows([_SYSTEM, *_probe_of_tools(1)], "probe-system")
 
     @cached_property
     def takes_system_anywhere(self) -> bool:
@@ -64,7 +58,7 @@ class TemplateCapabilities:
     @cached_property
     def shows_names(self) -> bool:
         """Whether it shows the names of users."""
-        return self._shows([{"role": "user", "content": "probe-question", "name": "probe-name"}], "probe-name")
+        return self._shows([_QUESTION | {"name": "probe-name"}], "probe-name")
 
     @cached_property
     def shows_calls(self) -> bool:
@@ -139,5 +133,4 @@ def _probe_of_tools(
         {"role": "tool", "content": f"probe-result-{index}", "name": name, "tool_call_id": each}
         for index, (each, name) in enumerate(names.items())
     ]
-    question = {"role": "user", "content": "probe-question"}
-    return [question, {"role": "assistant", "content": text, "tool_calls": functions}, *results]
+    return [_QUESTION, {"role": "assistant", "content": text, "tool_calls": functions}, *results]

@@ -8,7 +8,6 @@ holds (see `capabilities`), the conversation is reshaped first (see `adaptation`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +19,15 @@ from langchain_petals.chat.templates.capabilities import TemplateCapabilities, p
 from langchain_petals.chat.templates.meter import TemplateLimitError
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.chat.templates.sanitizing import Markers, Sanitizer, markers_around, markers_in
-from langchain_petals.chat.templates.segments import Segment
 from langchain_petals.chat.tools import HERMES
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.templates.adaptation import WriteCalls
-    from langchain_petals.chat.turns import Turn
-
-Rendered = list[Segment]
-"""A prompt; its text is that of all segments."""
-
-WriteTools = Callable[[Sequence[Any]], str]
-
-_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_COMMON_ROLES = ("system", "user", "assistant", "tool")
+    from langchain_petals.chat.templates.segments import Segment
 
 
 class ChatTemplate:
@@ -72,11 +63,11 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self.tool_source = source if tool_source is None else tool_source
-        self.name = name
+        self._title = f"The chat template {name!r}" if name else "The chat template"
         self._special_tokens = dict(special_tokens or {})
         if token_markers is None:
             token_markers = [token for token in self._special_tokens.values() if isinstance(token, str)]
-        self._token_markers = frozenset(token_markers)
+        self._token_markers = token_markers
         self._with_tools: ChatTemplate | None = None
         if tool_source is not None:
             self._with_tools = ChatTemplate(
@@ -88,10 +79,6 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             msg = f"{self._title} is not valid: {error}"
             raise InvalidRequestError(msg) from error
-
-    @property
-    def _title(self) -> str:
-        return f"The chat template {self.name!r}" if self.name else "The chat template"
 
     @cached_property
     def _markers(self) -> Markers:
@@ -137,10 +124,10 @@ class ChatTemplate:
         escape_special_tokens: bool = True,
         write_calls: WriteCalls = HERMES.render,
         rewrite_calls: bool = False,
-        write_tools: WriteTools | None = None,
+        write_tools: Callable[[Sequence[Any]], str] | None = None,
         **extra: Any,
-    ) -> Rendered:
-        """Return the prompt of a conversation.
+    ) -> list[Segment]:
+        """Return the prompt of a conversation; its text is that of all segments.
 
         Args:
             messages: Dictionaries with `role` and `content`, and perhaps `name`, `tool_calls`, `tool_call_id`,
@@ -151,10 +138,8 @@ class ChatTemplate:
                 Without it a message can end its turn and write turns of others.
             write_calls: Writes earlier tool calls as JSON where the template does not. Markers around the JSON act as
                 such.
-            rewrite_calls: Use `write_calls` also where the template writes calls, since the model writes them in
-                another way.
-            write_tools: Describes tools as JSON where the template does not present them; the description ends the
-                system message. None: such tools raise.
+            rewrite_calls: Use `write_calls` also where the template writes calls, but not as the model does.
+            write_tools: Describes tools as JSON in the system message, where the template does not; None raises then.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
@@ -177,9 +162,9 @@ class ChatTemplate:
             raise InvalidRequestError(msg)
         turns = self._with_known_speakers([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
-        beginning = None if rewrite_calls else self._beginning_of_calls(write_calls)
-        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, keeps_text=beginning is not None)
         sanitizer = Sanitizer(self._markers, [self.source, turns, tools, extra])
+        texts = None if rewrite_calls else self._texts_before_calls(write_calls, sanitizer.free)
+        writes_calls = partial(self._writes_calls, rewrite=rewrite_calls, keeps_text=texts is not None)
         if escape_special_tokens:
             turns = [sanitizer.turn(turn, calls_as_json=writes_calls(turn)) for turn in turns]
             tools = sanitizer.protect(tools, as_json=writes_tools)
@@ -187,36 +172,31 @@ class ChatTemplate:
                 extra["documents"] = sanitizer.protect(extra["documents"])
         if tools and writes_tools and write_tools is not None:
             turns, tools = adaptation.with_system_section(turns, write_tools(tools)), None
-        texts = None if beginning is None else TextsBeforeCalls(write_calls, beginning, sanitizer.free)
         turns = self._adapted(turns, write_calls, writes_calls, texts, with_tools=bool(tools))
         try:
             text = self._run(turns, tools=tools or None, add_generation_prompt=add_generation_prompt, **extra)
         except jinja2.TemplateError as error:
-            for role in _other_roles(turns):
-                if not self.capabilities.shows_role(role):
-                    raise InvalidRequestError(self._unknown_role(role)) from error
+            self._refuse_roles(turns, lambda role: not self.capabilities.shows_role(role))
             msg = f"{self._title} does not render this conversation: {error}"
             raise InvalidRequestError(msg) from error
         return sanitizer.release(texts.put_back(text) if texts else text)
 
     def _with_known_speakers(self, turns: list[Turn]) -> list[Turn]:
         """Return a conversation that names its speakers in a way that the template shows; refuse unknown roles."""
-        for role in _other_roles(turns):
-            if self.capabilities.drops_role(role):
-                raise InvalidRequestError(self._unknown_role(role))
+        self._refuse_roles(turns, self.capabilities.drops_role)
         if any(turn.get("name") for turn in turns) and not self.capabilities.shows_names:
             turns = adaptation.with_names(turns)
         return adaptation.with_named_results(turns)
 
-    def _unknown_role(self, role: str) -> str:
-        roles = "'system', 'user', 'assistant' or 'tool'"
-        return f"{self._title} does not know the role {role!r} of a message; give {roles}."
+    def _refuse_roles(self, turns: Sequence[Turn], is_unknown: Callable[[str], bool]) -> None:
+        for role in {turn["role"] for turn in turns}.difference(("system", "user", "assistant", "tool")):
+            if is_unknown(role):
+                roles = "'system', 'user', 'assistant' or 'tool'"
+                msg = f"{self._title} does not know the role {role!r} of a message; give {roles}."
+                raise InvalidRequestError(msg)
 
-    def _beginning_of_calls(self, write_calls: WriteCalls) -> str | None:
-        """Return how the template begins calls, if `TextsBeforeCalls` is needed and possible; else None.
-
-        It is possible if the template begins calls as the model does, apart from white space.
-        """
+    def _texts_before_calls(self, write_calls: WriteCalls, placeholders: Iterable[str]) -> TextsBeforeCalls | None:
+        """Return `TextsBeforeCalls` if it is needed, and the template begins calls as the model does; else None."""
         capabilities = self.capabilities
         if not capabilities.drops_text_beside_calls or capabilities.shows_results_of_written_calls:
             return None
@@ -224,7 +204,7 @@ class ChatTemplate:
         of_model = write_calls([{"name": "|", "args": {}}], "").partition("|")[0]
         if beginning is None or "".join(beginning.split()) != "".join(of_model.split()):
             return None
-        return beginning
+        return TextsBeforeCalls(write_calls, beginning, placeholders)
 
     def _writes_calls(self, turn: Turn, *, rewrite: bool, keeps_text: bool) -> bool:
         """Return whether a message's calls go into its content: the template would drop them or the text beside them.
@@ -269,7 +249,7 @@ class ChatTemplate:
         if (any(calls) or "tool" in roles) and capabilities.refuses_other_ids:
             turns = adaptation.with_short_ids(turns)
         if "tool" in roles and not capabilities.shows_results:
-            turns = adaptation.with_results_of_users(turns)
+            turns = [adaptation.result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
         # already in the first prompt, so that later prompts begin with it
         loses_system = capabilities.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
         if "system" in roles and (
@@ -291,13 +271,9 @@ class ChatTemplate:
             raise InvalidRequestError(msg) from error
 
 
-def _other_roles(turns: Sequence[Turn]) -> set[str]:
-    return {turn["role"] for turn in turns}.difference(_COMMON_ROLES)
-
-
 def _turn(message: Mapping[str, Any]) -> Turn:
     role = message.get("role")
-    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+    if not isinstance(role, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", role):
         msg = f"A message has the role {role!r}; give 'system', 'user', 'assistant', 'tool' or another word."
         raise InvalidRequestError(msg)
     return {**message, "content": message.get("content") or ""}

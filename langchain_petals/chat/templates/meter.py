@@ -24,20 +24,23 @@ class TemplateLimitError(jinja2.TemplateRuntimeError):
     """A template asked for more time or memory than a prompt can need."""
 
 
+def refuse_if(condition: object, problem: str) -> None:
+    """Raise `TemplateLimitError` if the condition is true; the problem is told with the template as its subject."""
+    if condition:
+        msg = f"the chat template {problem}"
+        raise TemplateLimitError(msg)
+
+
 class Meter:
     """Counts what one render uses, and ends the render when that is too much.
 
     The clock is checked between the steps of a render, so no step may be long. Most steps take time in proportion to
     the values that they read and make: `charge` bounds these. A step that can make far more than it reads is announced
-    by `expect`.
-
-    Args:
-        variables: The input of the template.
-        seconds: Processor time that the render may take. (Not wall-clock time: a busy machine must not fail a render.)
+    by `expect`. Processor time is limited, not wall-clock time: a busy machine must not fail a render.
     """
 
-    def __init__(self, variables: Any, seconds: float = TIME_LIMIT) -> None:
-        self._end = time.thread_time() + seconds
+    def __init__(self, variables: Any) -> None:
+        self._end = time.thread_time() + TIME_LIMIT
         # The containers measured so far, kept alive so that ids stay theirs. None can change: templates may not.
         self._sizes: dict[int, tuple[Any, int]] = {}
         self._left = self._largest = 2**60
@@ -46,17 +49,13 @@ class Meter:
 
     def expect(self, characters: int) -> None:
         """Refuse a step that would make more than the render may still produce."""
-        if characters > self._left:
-            msg = "the chat template produces too much text"
-            raise TemplateLimitError(msg)
+        refuse_if(characters > self._left, "produces too much text")
 
     def spend(self, characters: int = 0) -> None:
         """Record that so many characters were, or are about to be, produced."""
         self.expect(characters)
         self._left -= characters
-        if time.thread_time() > self._end:
-            msg = "the chat template takes too long"
-            raise TemplateLimitError(msg)
+        refuse_if(time.thread_time() > self._end, "takes too long")
 
     def rounds(self, items: Iterable[Any]) -> Iterator[Any]:
         """Iterate over items, and check the time before each."""
@@ -77,18 +76,13 @@ class Meter:
     @staticmethod
     def check_bits(bits: float) -> None:
         """Refuse a number that is longer than any that a template has a use for."""
-        if bits > _LARGEST_NUMBER_BITS:
-            msg = "the chat template computes too large a number"
-            raise TemplateLimitError(msg)
+        refuse_if(bits > _LARGEST_NUMBER_BITS, "computes too large a number")
 
     def size(self, value: Any) -> int:
         """Return how long a value is when it is written out: a container counts as often as it is referred to.
 
         Lists that hold the previous list twice double with every step while they take no memory; written out or
-        compared they do.
-
-        Raises:
-            TemplateLimitError: It is larger than any value that a prompt needs.
+        compared they do. A value that is larger than any that a prompt needs is refused.
         """
         total, visits, waiting = 0, 0, [value]
         while waiting:
@@ -96,22 +90,15 @@ class Meter:
             visits += 1
             if isinstance(item, str):
                 total += len(item)
-            elif isinstance(item, _CONTAINERS):
-                known = self._sizes.get(id(item))
-                if known is not None:
-                    total += known[1]
-                else:
-                    total += 8
-                    waiting += item
-                    if isinstance(item, dict):
-                        waiting += item.values()
-            elif isinstance(item, int):
-                total += 8 + item.bit_length() // 3
+            elif id(item) in self._sizes:
+                total += self._sizes[id(item)][1]
             else:
-                total += 8
-            if total > self._largest:
-                msg = "the chat template builds too large a value"
-                raise TemplateLimitError(msg)
+                total += 8 + (item.bit_length() // 3 if isinstance(item, int) else 0)
+                if isinstance(item, _CONTAINERS):
+                    waiting += item
+                if isinstance(item, dict):
+                    waiting += item.values()
+            refuse_if(total > self._largest, "builds too large a value")
             if visits % _VISITS_BETWEEN_CHECKS == 0:
                 self.spend()
         if isinstance(value, _CONTAINERS):

@@ -9,8 +9,6 @@ Python's internals, but not from the processor and the memory: two nested loops 
 - Values are measured when they go in and when they come out. What could make a large value of small ones (`'a' * n`,
   `replace`, widths) is measured before it is made.
 - A few filters and methods that no such measure bounds, and that no prompt needs, do not exist.
-
-So no single step is long, and after each step the meter may end the render.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 from markupsafe import soft_str
 
-from langchain_petals.chat.templates.meter import Meter, TemplateLimitError
+from langchain_petals.chat.templates.meter import Meter, refuse_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,6 +69,7 @@ _LONGEST_TIME_FORMAT = 100
 _WIDE_PERCENT = re.compile(r"%(?:\([^()]*\))?[^a-zA-Z%(]*(?:\d{4}|\*)|%\((?![^()]*\))")
 _WIDE_BRACES = re.compile(r"\d{4}|\{")
 _WIDE_TIME = re.compile(r"%[^a-zA-Z%]*\d{3}")
+_TOO_WIDE = "formats with too large or a computed width"
 # Placeholders of untrusted text come from this range (see `sanitizing`); JSON must not escape them.
 _ESCAPED_IN_ASCII = re.compile(r"[^\x00-\x7f\U000f0000-\U000ffffd]")
 
@@ -100,7 +99,11 @@ class _Metering(NodeTransformer):
         if isinstance(node, nodes.For):
             node.iter = _through("metered rounds", cast("nodes.Expr", node.iter))
         elif isinstance(node, nodes.Output):
-            node.nodes = [_through("metered output", _expression(child)) for child in node.nodes]
+            parts = (
+                nodes.Const(part.data, lineno=part.lineno) if isinstance(part, nodes.TemplateData) else part
+                for part in node.nodes
+            )
+            node.nodes = [_through("metered output", part) for part in parts]
         elif isinstance(node, nodes.Concat):
             return _through("join", _through("metered value", nodes.List(node.nodes, lineno=node.lineno)))
         elif (
@@ -114,13 +117,6 @@ class _Metering(NodeTransformer):
 
 def _through(name: str, node: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-
-
-def _expression(node: nodes.Node) -> nodes.Expr:
-    """Return what an output statement writes; plain text is a constant."""
-    if isinstance(node, nodes.TemplateData):
-        return nodes.Const(node.data, lineno=node.lineno)
-    return cast("nodes.Expr", node)
 
 
 def _meter(context: Context) -> Meter:
@@ -167,13 +163,10 @@ def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]) -> None:
     """Refuse a filter or a method that would make too much of its arguments, or take too long.
 
-    Args:
-        meter: The meter of the render.
-        name: The name of the filter or the method.
-        receiver: The value that it is applied to.
-        given: Its arguments by name; those of a method by position.
+    `receiver` is the value that it is applied to. `given` has its arguments by name; those of a method by position.
     """
     meter.spend()
+    too_large = f"uses {name} with too large a value"
     size, sizes = meter.size(receiver), [meter.size(value) for value in given.values()]
     if name == "replace":
         old, new = (str(given.get(key, given.get(position))) for position, key in enumerate(("old", "new")))
@@ -188,14 +181,10 @@ def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]
         width = max([*numbers, *(texts if name == "indent" else ())], default=0)
         lines = len(receiver.splitlines()) + receiver.count("\t") if isinstance(receiver, str) and width else 1
         meter.expect(width * lines)
-        if width > _LARGEST_ARGUMENT or (isinstance(receiver, str) and size * max(texts, default=0) > _LARGEST_WORK):
-            raise _too_large(name)
-    if _length(given.get("attribute")) > _LONGEST_ATTRIBUTE or (name in _ITERATING and _length(receiver) > _MOST_ITEMS):
-        raise _too_large(name)
-
-
-def _too_large(name: str) -> TemplateLimitError:
-    return TemplateLimitError(f"the chat template uses {name} with too large a value")
+        refuse_if(width > _LARGEST_ARGUMENT, too_large)
+        refuse_if(isinstance(receiver, str) and size * max(texts, default=0) > _LARGEST_WORK, too_large)
+    refuse_if(_length(given.get("attribute")) > _LONGEST_ATTRIBUTE, too_large)
+    refuse_if(name in _ITERATING and _length(receiver) > _MOST_ITEMS, too_large)
 
 
 def _length(value: Any) -> int:
@@ -204,20 +193,14 @@ def _length(value: Any) -> int:
 
 def _fields_in_braces(text: str) -> int:
     specs = [spec for _, _, spec, _ in Formatter().parse(text) if spec is not None]
-    _check_width(any(map(_WIDE_BRACES.search, specs)))
+    refuse_if(any(map(_WIDE_BRACES.search, specs)), _TOO_WIDE)
     return len(specs)
 
 
 def _fields_of_percent(text: str) -> int:
     text = text.replace("%%", "")
-    _check_width(_WIDE_PERCENT.search(text))
+    refuse_if(_WIDE_PERCENT.search(text), _TOO_WIDE)
     return text.count("%")
-
-
-def _check_width(wide: object) -> None:
-    if wide:
-        msg = "the chat template formats with too large or a computed width"
-        raise TemplateLimitError(msg)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -284,9 +267,8 @@ def _tojson(  # noqa: PLR0917 - templates pass them in this order, as transforme
 ) -> str:
     meter = _meter(context)
     meter.size(value)
-    if max(indent or 0, *map(len, separators or ("",))) > _LONGEST_INDENT:
-        msg = f"the chat template indents JSON by more than {_LONGEST_INDENT} characters"
-        raise TemplateLimitError(msg)
+    longest = max(indent or 0, *map(len, separators or ("",)))
+    refuse_if(longest > _LONGEST_INDENT, f"indents JSON by more than {_LONGEST_INDENT} characters")
     encoder = json.JSONEncoder(ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
     text = encoder.encode(value) if indent is None else "".join(map(meter.charge, encoder.iterencode(value)))
     if ensure_ascii:
@@ -295,11 +277,9 @@ def _tojson(  # noqa: PLR0917 - templates pass them in this order, as transforme
 
 
 def _range(*numbers: int) -> range:
-    if any(abs(number) > _LARGEST_IN_RANGE for number in numbers):
-        msg = f"the chat template uses range with a number beyond {_LARGEST_IN_RANGE}"
-        raise TemplateLimitError(msg)
-    found: range = safe_range(*numbers)
-    return found
+    beyond = any(abs(number) > _LARGEST_IN_RANGE for number in numbers)
+    refuse_if(beyond, f"uses range with a number beyond {_LARGEST_IN_RANGE}")
+    return safe_range(*numbers)
 
 
 def _raise_exception(message: str) -> None:
@@ -307,9 +287,8 @@ def _raise_exception(message: str) -> None:
 
 
 def _strftime_now(time_format: str) -> str:
-    if len(time_format) > _LONGEST_TIME_FORMAT or _WIDE_TIME.search(time_format):
-        msg = "the chat template formats the time with too long a format"
-        raise TemplateLimitError(msg)
+    too_long = len(time_format) > _LONGEST_TIME_FORMAT or _WIDE_TIME.search(time_format)
+    refuse_if(too_long, "formats the time with too long a format")
     return dt.datetime.now().astimezone().strftime(time_format)
 
 
@@ -342,20 +321,10 @@ def _environment() -> _Environment:
 
 
 class SandboxedTemplate:
-    """A template that renders within limits.
-
-    Args:
-        source: Jinja source, as in the `chat_template` of a tokenizer.
-
-    Raises:
-        jinja2.TemplateError: The source is no template, uses filters or blocks that chat templates do not have, or is
-            longer than 40,000 characters.
-    """
+    """A template that renders within limits; a source that is none, or is too long, raises `jinja2.TemplateError`."""
 
     def __init__(self, source: str) -> None:
-        if len(source) > LONGEST_SOURCE:
-            msg = f"the chat template has more than {LONGEST_SOURCE} characters"
-            raise TemplateLimitError(msg)
+        refuse_if(len(source) > LONGEST_SOURCE, f"has more than {LONGEST_SOURCE} characters")
         environment = _environment()
         try:
             tree = environment.parse(source)
@@ -366,12 +335,7 @@ class SandboxedTemplate:
             raise jinja2.TemplateError(msg) from error
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """Return the text of the template.
-
-        Raises:
-            jinja2.TemplateError: The template raised it, did what the sandbox forbids, failed in some other way, or
-                asked for too much (`TemplateLimitError`).
-        """
+        """Return the text of the template; whatever goes wrong raises `jinja2.TemplateError`."""
         try:
             return self._template.render({**variables, "the meter": Meter(dict(variables))})
         except jinja2.TemplateError:

@@ -16,15 +16,15 @@ right after it). Placeholders stand for such parts of tokens as well; `release` 
 
 from __future__ import annotations
 
+import itertools
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.templates.segments import Segment, join_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 _PLACEHOLDER = re.compile("[\U000f0000-\U000ffffd]")
@@ -55,12 +55,7 @@ def markers_in(source: str) -> frozenset[str]:
 
 
 def markers_around(rendered: str, content: str) -> frozenset[str]:
-    """Return the markers in a rendered prompt, also those that are composed of a role's name.
-
-    Args:
-        rendered: The prompt.
-        content: How the content of each message begins; a heading stands right before it.
-    """
+    """Return the markers in a rendered prompt, also headings with a role's name; each `content` begins a message."""
     heading = rf"(?:^|[\n>\]])[ \t]*((?:#{{1,6}} ?)?[A-Za-z][\w ]{{0,30}}:)[ \t]*\n?{re.escape(content)}"
     headings = re.findall(heading, rendered)
     return frozenset(_TAG.findall(rendered)) | frozenset(headings)
@@ -69,64 +64,32 @@ def markers_around(rendered: str, content: str) -> frozenset[str]:
 class Markers:
     """The markers of a template.
 
-    Args:
-        tokens: Texts that the tokenizer turns into one token of its own, such as `<|im_end|>`.
-        written: Markers that are ordinary text for the tokenizer, such as `### User:`. One that ends with a colon is a
-            marker at the beginning of a line only.
+    A written marker with a colon at its end (`### User:`) is one at the beginning of a line only; JSON has no lines.
     """
 
     def __init__(self, tokens: Iterable[str], written: Iterable[str]) -> None:
         self.tokens = frozenset(token for token in tokens if token.strip())
-        self.written = frozenset(written) - self.tokens
-
-    @cached_property
-    def token_pattern(self) -> re.Pattern[str] | None:
-        """A pattern that finds any of the tokens, the longest first."""
-        alternatives = sorted(self.tokens, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
+        self.token_pattern = _pattern(self.tokens, re.escape)
+        self.overlapping = re.compile(f"(?=({self.token_pattern.pattern}))")
+        markers = frozenset(written) - self.tokens
+        self.tags = [marker for marker in markers if not marker.endswith(":")]
+        self.written_pattern = _pattern(markers, _loose_pattern, re.IGNORECASE)
+        self.inline_pattern = _pattern(self.tags, re.escape, re.IGNORECASE)
+        self.beginnings = frozenset(token[:length] for token in self.tokens for length in range(1, len(token)))
+        self.ends = frozenset(token[-length:] for token in self.tokens for length in range(1, len(token)))
+        self.longest = max(map(len, self.tokens), default=0)
 
     def at_start(self, text: str) -> str | None:
         """Return the token or the tag that a text begins with."""
-        token = self.token_pattern and self.token_pattern.match(text)
-        if token:
+        if token := self.token_pattern.match(text):
             return token[0]
-        tags = (marker for marker in self.written if text.startswith(marker) and not marker.endswith(":"))
-        return max(tags, key=len, default=None)
-
-    @cached_property
-    def overlapping(self) -> re.Pattern[str] | None:
-        """Like `token_pattern`, for occurrences that overlap."""
-        return re.compile(f"(?=({self.token_pattern.pattern}))") if self.token_pattern else None
-
-    @cached_property
-    def written_pattern(self) -> re.Pattern[str] | None:
-        """A pattern that finds any of the written markers, however they are spaced and capitalised."""
-        return _pattern(self.written)
-
-    @cached_property
-    def inline_pattern(self) -> re.Pattern[str] | None:
-        """Like `written_pattern`, without the markers at the beginning of a line: JSON has no lines."""
-        return _pattern(marker for marker in self.written if not marker.endswith(":"))
-
-    @cached_property
-    def beginnings(self) -> frozenset[str]:
-        """All proper beginnings of tokens."""
-        return frozenset(token[:length] for token in self.tokens for length in range(1, len(token)))
-
-    @cached_property
-    def ends(self) -> frozenset[str]:
-        """All proper ends of tokens."""
-        return frozenset(token[-length:] for token in self.tokens for length in range(1, len(token)))
-
-    @cached_property
-    def longest(self) -> int:
-        """Characters of the longest token."""
-        return max(map(len, self.tokens), default=0)
+        return max(filter(text.startswith, self.tags), key=len, default=None)
 
 
-def _pattern(markers: Iterable[str]) -> re.Pattern[str] | None:
-    alternatives = [_loose_pattern(marker) for marker in sorted(markers, key=len, reverse=True)]
-    return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
+def _pattern(markers: Iterable[str], pattern_of: Callable[[str], str], flags: int = 0) -> re.Pattern[str]:
+    """Return a pattern that finds any of the markers, the longest first."""
+    alternatives = map(pattern_of, sorted(markers, key=len, reverse=True))
+    return re.compile("|".join(alternatives) or "(?!)", flags)
 
 
 def _loose_pattern(marker: str) -> str:
@@ -142,27 +105,18 @@ def _loose_pattern(marker: str) -> str:
 class Sanitizer:
     """Replaces markers in texts from outside by placeholders before one render, and restores them after it.
 
-    Args:
-        markers: The markers of the template.
-        values: The input of the template, and its source; placeholders are characters that occur in neither.
-
-    Attributes:
-        free: Iterator over unused placeholder characters.
+    `values` are the input of the template, and its source. `free` iterates over placeholders that do not occur in them.
     """
 
     def __init__(self, markers: Markers, values: Any) -> None:
         self._markers = markers
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
         self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
-        self._placeholders: dict[tuple[str, bool], str] = {}
+        # By text and whether it is trusted: a whole token is not; None for a part, which text beside it may complete.
+        self._placeholders: dict[tuple[str, bool | None], str] = {}
 
     def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
-        """Return a copy of a message without markers; its role is not changed.
-
-        Args:
-            turn: The message.
-            calls_as_json: Whether its tool calls will be written as JSON in one line.
-        """
+        """Return a copy of a message without markers; its role is not changed. For `calls_as_json` see `protect`."""
         # an answer may hold the model's reasoning, which templates look for and take out
         keep = (START, END) if turn["role"] == "assistant" else ()
         protected = {
@@ -175,12 +129,9 @@ class Sanitizer:
         return protected
 
     def protect(self, value: Any, keep: Sequence[str] = (), *, as_json: bool = False) -> Any:
-        """Return a copy of a value without markers.
+        """Return a copy of a value without markers but those to `keep`.
 
-        Args:
-            value: A string, or lists and dictionaries of strings.
-            keep: Markers that stay.
-            as_json: Whether it will be written as JSON in one line, where no text begins a line.
+        With `as_json` it will be written as JSON in one line, where no text begins a line.
         """
         if isinstance(value, str):
             return self._text(value, keep, self._markers.inline_pattern if as_json else self._markers.written_pattern)
@@ -195,35 +146,32 @@ class Sanitizer:
             return [self.protect(item, keep, as_json=as_json) for item in value]
         return value
 
-    def _text(self, text: str, keep: Sequence[str], written: re.Pattern[str] | None) -> str:
-        if written:
-            text = written.sub(lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text)
-        if self._markers.token_pattern:
-            text = self._markers.token_pattern.sub(
-                lambda match: match[0] if match[0] in keep else self._placeholder(match[0], whole=True), text
-            )
-        return text
+    def _text(self, text: str, keep: Sequence[str], written: re.Pattern[str]) -> str:
+        text = written.sub(lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text)
+        return self._markers.token_pattern.sub(
+            lambda match: match[0] if match[0] in keep else self._placeholder(match[0], trusted=False), text
+        )
 
     def _borders(self, text: str) -> str:
         """Return a text with placeholders for a beginning and an end that could be a part of a token."""
         core = text.strip()
         if not core:
             return text
-        start = text.index(core)
+        before, _, after = text.partition(core)
         longest = self._markers.longest - 1
         if len(core) <= longest and any(core in token for token in self._markers.tokens):
-            core = self._placeholder(core, whole=False)
+            core = self._placeholder(core)
         else:
             tail = _longest_in(self._markers.beginnings, (core[-n:] for n in range(min(longest, len(core)), 0, -1)))
             if tail:
-                core = core[: -len(tail)] + self._placeholder(tail, whole=False)
+                core = core[: -len(tail)] + self._placeholder(tail)
             head = _longest_in(self._markers.ends, (core[:n] for n in range(min(longest, len(core)), 0, -1)))
             if head:
-                core = self._placeholder(head, whole=False) + core[len(head) :]
-        return text[:start] + core + text[start + len(text.strip()) :]
+                core = self._placeholder(head) + core[len(head) :]
+        return before + core + after
 
-    def _placeholder(self, text: str, *, whole: bool) -> str:
-        meaning = text, whole
+    def _placeholder(self, text: str, *, trusted: bool | None = None) -> str:
+        meaning = text, trusted
         if meaning not in self._placeholders:
             self._placeholders[meaning] = next(self.free)
         return self._placeholders[meaning]
@@ -231,10 +179,7 @@ class Sanitizer:
     def release(self, rendered: str) -> list[Segment]:
         """Return a rendered prompt with the texts in place of their placeholders."""
         meanings = {character: meaning for meaning, character in self._placeholders.items()}
-        pieces: list[tuple[str, bool | None]] = []  # None: a part of a token, which the text beside it may complete
-        for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered):
-            text, whole = meanings.get(piece, (piece, None))
-            pieces.append((text, True if whole is None else (False if whole else None)))
+        pieces = [meanings.get(piece, (piece, True)) for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered)]
         completed = self._completed(pieces)
         return join_segments(
             Segment(text, trusted=index not in completed if trusted is None else trusted)
@@ -243,17 +188,16 @@ class Sanitizer:
 
     def _completed(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
         """Return the indices of the parts of tokens that became a token together with the text beside them."""
-        uncertain: list[tuple[int, int, int]] = []
-        position = 0
-        for index, (text, trusted) in enumerate(pieces):
-            if trusted is None:
-                uncertain.append((index, position, position + len(text)))
-            position += len(text)
-        if not uncertain or not self._markers.overlapping:
+        if all(trusted is not None for _, trusted in pieces):
             return set()
         whole = "".join(text for text, _ in pieces)
         found = [match.span(1) for match in self._markers.overlapping.finditer(whole)]
-        return {index for index, start, end in uncertain if any(a < end and start < b for a, b in found)}
+        ends = itertools.accumulate(len(text) for text, _ in pieces)
+        return {
+            index
+            for index, ((text, trusted), end) in enumerate(zip(pieces, ends, strict=True))
+            if trusted is None and any(a < end and end - len(text) < b for a, b in found)
+        }
 
 
 def _longest_in(known: frozenset[str], candidates: Iterator[str]) -> str:
@@ -264,9 +208,7 @@ def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
+        yield from _strings([*value.keys(), *value.values()])
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _strings(item)

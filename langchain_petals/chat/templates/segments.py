@@ -66,7 +66,8 @@ def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool
     encoder = _PartEncoder(tokenizer)
     ids: list[int] = []
     for part in parts:
-        ids += encoder.encode(part.text, plain=not part.trusted, first=not (ids or continued))
+        encode_part = encoder.trusted if part.trusted else encoder.plain
+        ids += encode_part(part.text, first=not (ids or continued))
     return ids
 
 
@@ -77,22 +78,20 @@ class _PartEncoder:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
-        self._adds_space = _text(tokenizer, joined) != "ab"
+        both = tokenizer.decode(joined, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        self._anchors = () if both == "ab" else _ANCHORS
 
-    def encode(self, text: str, *, plain: bool, first: bool) -> list[int]:
-        return self._plain(text, first=first) if plain else self._encode(text, first=first)
-
-    def _encode(self, text: str, *, first: bool) -> list[int]:
+    def trusted(self, text: str, *, first: bool) -> list[int]:
         return _ids(self._tokenizer, text) if first else self._after_others(text)
 
     def _after_others(self, text: str) -> list[int]:
         # cached, since hostile messages repeat special tokens many times
         if text not in self._known:
-            self._known[text] = self._after_anchor(text) if self._adds_space else _ids(self._tokenizer, text)
+            self._known[text] = self._after_anchor(text)
         return self._known[text]
 
     def _after_anchor(self, text: str) -> list[int]:
-        for anchor in _ANCHORS:
+        for anchor in self._anchors:
             front, both = _ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)
             if both[: len(front)] == front:
                 return both[len(front) :]
@@ -116,17 +115,17 @@ class _PartEncoder:
         # ordinary text may become the unknown token
         return frozenset(self._added.values()) - {self._tokenizer.unk_token_id}
 
-    def _plain(self, text: str, *, first: bool) -> list[int]:
+    def plain(self, text: str, *, first: bool) -> list[int]:
         """Encode in pieces that contain no added token: `</s>` as `<`, `/s>`."""
         cuts = [0, *(match.end() for match in self._beginning.finditer(text)), len(text)]
         ids: list[int] = []
         for start, end in itertools.pairwise(cuts):
             piece = text[start:end]
-            encoded = self._encode(piece, first=first and not start)
+            encoded = self.trusted(piece, first=first and not start)
             if not self._forbidden.isdisjoint(encoded):
                 # the tokenizer normalises the text before it looks for tokens; no token has one character
                 others = itertools.chain.from_iterable(map(self._after_others, piece[1:]))
-                encoded = [*self._encode(piece[0], first=first and not start), *others]
+                encoded = [*self.trusted(piece[0], first=first and not start), *others]
             ids += encoded
         return ids
 
@@ -135,7 +134,3 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     # not verbose: the length is checked later, with an error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
-
-
-def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -46,8 +46,11 @@ def find_template(
     variables = tuple(
         (key, str(token)) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     )
-    token_markers = _token_markers(tokenizer, source + (tool_source or ""))
-    return _compiled(source, variables, name=name, token_markers=token_markers, tool_source=tool_source)
+    # of the added tokens those that structure prompts, and not the words that were added to the vocabulary
+    sources = source + (tool_source or "")
+    added = {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in sources}
+    token_markers = added.union(map(str, tokenizer.all_special_tokens))
+    return _compiled(source, variables, name=name, token_markers=frozenset(token_markers), tool_source=tool_source)
 
 
 @lru_cache(maxsize=32)
@@ -69,9 +72,3 @@ def _own_sources(own: Any, model_name: str) -> tuple[str, str | None]:
         )
         raise InvalidRequestError(msg)
     return named["default"], named.get("tool_use")
-
-
-def _token_markers(tokenizer: Tokenizer, source: str) -> frozenset[str]:
-    """Return the added tokens that structure prompts, and not the words that were added to the vocabulary."""
-    special = frozenset(map(str, tokenizer.all_special_tokens))
-    return special | {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in source}

@@ -31,12 +31,7 @@ NAMES = tuple(sorted(_MODELS))
 
 
 def name_for(model_name: str, model_type: str | None) -> str | None:
-    """Return the name of the template for a model, None if there is none.
-
-    Args:
-        model_name: The model's name on the hub.
-        model_type: `model_type` of its config, None if unknown.
-    """
+    """Return the name of the template for a model on the hub, None if there is none; `model_type` may be unknown."""
     for name, (pattern, model_types) in _MODELS.items():
         if re.search(pattern, model_name, re.IGNORECASE) and model_type in {None, *model_types}:
             return name
@@ -45,11 +40,7 @@ def name_for(model_name: str, model_type: str | None) -> str | None:
 
 @lru_cache
 def source(name: str) -> str:
-    """Return the Jinja source of a template.
-
-    Raises:
-        InvalidRequestError: There is no template of this name.
-    """
+    """Return the Jinja source of a template; an unknown name raises `InvalidRequestError`."""
     if name not in _MODELS:
         msg = (
             f"There is no built-in chat template {name!r}. Give one of {', '.join(NAMES)}, or a Jinja template (which "
