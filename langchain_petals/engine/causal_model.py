@@ -30,12 +30,11 @@ class CausalModel(Protocol):
 
 
 class DistributedModel(CausalModel, Protocol):
-    """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers.
+    """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""
 
-    `transformer` is all but the head; its `h` has `sequence_manager` and `use_session`.
-    """
-
-    transformer: Any
+    @property
+    def transformer(self) -> Any:
+        """All but the head; its `h` has `sequence_manager` and `use_session`."""
 
     def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (rows, vocabulary), for hidden states, shape (rows, hidden size)."""
