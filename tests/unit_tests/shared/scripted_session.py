@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.sessions import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ TRAP = 0
 """The likeliest token where logits must be ignored: inside a prompt, and after the end of an answer."""
 
 
-class ScriptedSession:
+class ScriptedSession(Session):
     """A session whose answers follow a script; it records what it was fed.
 
     Args:
@@ -27,13 +28,12 @@ class ScriptedSession:
         failures: Errors to raise, by the number of the step.
         before_step: Called with the number of each step, before the step.
         max_length: Tokens that it claims to have room for.
+        can_roll_back: Whether it claims to be able to forget tokens.
 
     Attributes:
         steps: What was fed: for each step the tokens of each row.
         closed: Set when it is closed.
     """
-
-    can_roll_back = False
 
     def __init__(
         self,
@@ -45,29 +45,26 @@ class ScriptedSession:
         failures: dict[int, BaseException] | None = None,
         before_step: Callable[[int], object] | None = None,
         max_length: int = 1000,
+        can_roll_back: bool = False,
     ) -> None:
+        super().__init__(max_length, can_roll_back=can_roll_back)
         self._texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
         self._prompt_lengths = [len(prompt) for prompt in prompts]
         self._vocabulary = vocabulary
-        self._seen: list[list[int]] = [list(held) for _ in prompts]
+        self._rows: list[list[int]] = [list(held) for _ in prompts]
         self._failures = failures or {}
         self._before_step = before_step
-        self.max_length = max_length
         self.steps: list[list[list[int]]] = []
         self.closed = threading.Event()
         self.resumed: list[tuple[int, int]] = []
 
     @property
     def position(self) -> int:
-        return len(self._seen[0])
+        return len(self._rows[0])
 
     @property
     def ids(self) -> list[int]:
-        return self._seen[0]
-
-    @property
-    def reserved(self) -> int:
-        return self.max_length
+        return self._rows[0]
 
     def fed(self, row: int) -> list[int]:
         """Return all tokens that were fed for a row."""
@@ -86,12 +83,12 @@ class ScriptedSession:
             raise self._failures[number]
         logits = torch.zeros(len(self._texts), self._vocabulary)
         for row, tokens in enumerate(self.steps[-1]):
-            self._seen[row] += tokens
+            self._rows[row] += tokens
             logits[row, self._next(row)] = 20.0
         return logits
 
     def _next(self, row: int) -> int:
-        position, text = len(self._seen[row]), self._texts[row]
+        position, text = len(self._rows[row]), self._texts[row]
         return text[position] if self._prompt_lengths[row] <= position < len(text) else TRAP
 
     def close(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import jinja2
 import pytest
 
 from langchain_petals.chat.templates import ChatTemplate
+from langchain_petals.chat.templates.meter import Meter, TemplateLimitError
 from langchain_petals.chat.templates.sandbox import LONGEST_SOURCE, SandboxedTemplate
 from langchain_petals.errors import InvalidRequestError
 
@@ -223,3 +225,17 @@ def test_an_ordinary_template_renders_as_with_jinja(source: str, expected: str |
     by_jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(source).render()
     assert SandboxedTemplate(source).render({}) == by_jinja
     assert expected in {None, by_jinja}
+
+
+@pytest.mark.parametrize(("pauses", "ends"), [(3, False), (4, True)])
+def test_the_garbage_collector_does_not_end_a_render_but_slow_steps_do(
+    monkeypatch: pytest.MonkeyPatch, *, pauses: int, ends: bool
+) -> None:
+    clock = itertools.accumulate([0.0, *[0.5] * pauses, *[0.001] * 100])
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    meter = Meter({})
+    if ends:
+        with pytest.raises(TemplateLimitError, match="too long"):
+            list(meter.rounds(range(100)))
+    else:
+        assert list(meter.rounds(range(100))) == list(range(100))

@@ -20,18 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class RollingSession(ScriptedSession):
-    """A session on servers that can forget tokens."""
-
-    can_roll_back = True
-
-
 def idle(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
     return ScriptedSession([[]], [[]], held=ids, max_length=max_length)
 
 
 def rolling(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
-    return RollingSession([[]], [[]], held=ids, max_length=max_length)
+    return ScriptedSession([[]], [[]], held=ids, max_length=max_length, can_roll_back=True)
 
 
 @pytest.fixture
