@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 Turn = dict[str, Any]
 """A message as chat templates take it."""
 
-# the keys of the parts of blocks
+# the types of blocks, and the keys of their parts
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
 _REASONING = ("reasoning", "thinking", "thought", "reasoning_content")
 _ARGUMENTS = {
@@ -69,7 +69,7 @@ _RESULTS = {
     "server_tool_result": ("tool_call_id", "output"),
     "function_response": ("id", "response"),
 }
-# The chunks are also in `tool_calls` and `invalid_tool_calls` of the message. The others are for their provider only.
+# Chunks repeat the message's `tool_calls` and `invalid_tool_calls`. The other kinds are for their provider only.
 _IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
 _FROM_PEOPLE = frozenset(
     [
@@ -108,7 +108,7 @@ def _turns_from(message: BaseMessage, left_out: LeftOut) -> list[Turn]:
 
 
 class _Parts:
-    """Collects the parts of a message's content up to a tool's result in it, or up to its end."""
+    """Collects the parts of a message's content, up to a tool's result or to the end of the content."""
 
     def __init__(self, role: str, left_out: LeftOut) -> None:
         self._role, self._left_out = role, left_out
@@ -213,20 +213,20 @@ class _Parts:
             self._leave_out("a call without a name")
 
     def turn(self, message: BaseMessage, *, last: bool = False) -> Turn:
-        """Return the collected parts as a turn of `message`; the last one holds its own calls, too."""
+        """Return the collected parts as a turn of `message`; the last turn also holds the message's own calls."""
         turn: Turn = {"role": _role(message), "content": "".join(self._texts)}
         if message.name:
             turn["name"] = message.name
         if isinstance(message, ToolMessage):
             turn["tool_call_id"] = message.tool_call_id
         if turn["role"] == "assistant":
-            own = message if isinstance(message, AIMessage) else AIMessage("")  # a ChatMessage has blocks alone
+            own = message if isinstance(message, AIMessage) else AIMessage("")  # a ChatMessage has only blocks
             reasoning = "".join(self._reasoning)
             if last and not reasoning:
                 reasoning = text_of(message.additional_kwargs.get("reasoning_content"))
             if reasoning:
                 turn["reasoning_content"] = reasoning
-            # blocks repeat the calls of `tool_calls` and `invalid_tool_calls`, which come after all results
+            # blocks repeat `tool_calls` and `invalid_tool_calls`; these go into the last turn, after all results
             known = [call["id"] for call in (*own.tool_calls, *own.invalid_tool_calls)]
             nameless = [_call(call["name"], call["args"], None) for call in own.tool_calls]
             calls = [call for call in self._calls if call.get("id") not in known and call not in nameless]
@@ -275,7 +275,7 @@ def _tool_result(kind: str, content: Turn, left_out: LeftOut) -> Turn:
     result = "" if content.get(key) is None else content[key]
     parts = _Parts("tool", left_out)
     if kind != "tool_result":
-        result = parts.shown(result)  # a value, and no blocks
+        result = parts.shown(result)  # a value, not blocks
     for block in parts.blocks_of(result):
         parts.add(block)
     return parts.turn(ToolMessage("", tool_call_id=identifier))

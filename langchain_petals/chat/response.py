@@ -1,4 +1,4 @@
-"""Makes LangChain's messages of the engine's pieces: chunks for a stream, and whole messages."""
+"""Makes LangChain's messages from the engine's pieces: chunks for a stream, and whole messages."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class _Content:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
     def call_chunks(self, begun: Container[int], *, negative: bool = False) -> list[ToolCallChunk]:
-        """Return the parts of calls, perhaps with negative numbers; `begun` are the indices of calls that have begun.
+        """Return the chunks of calls; `begun` holds the indices of calls that already have chunks.
 
-        A broken call gets an end that LangChain cannot parse either.
+        `negative` makes the indices negative. A broken call gets an end that LangChain cannot parse either.
         """
         parts = dict(self.calls)
         for each in self.broken:
@@ -94,7 +94,7 @@ class _Content:
 
     @property
     def broken_calls(self) -> list[InvalidToolCall]:
-        """The broken calls, with their error and readable arguments, which only a whole message can have."""
+        """The broken calls of a whole message, each with its error, and with its arguments if they are readable."""
         found = {part.index: part for part in self.broken}
         return [
             invalid_tool_call(
@@ -110,7 +110,7 @@ class _Content:
 
 @dataclass(eq=False)
 class ChatResponse:
-    """Makes messages of one generation's pieces.
+    """Makes messages from the pieces of one generation.
 
     Args:
         generation: The source of the pieces.
@@ -118,16 +118,16 @@ class ChatResponse:
         splitter: Separates reasoning from the answer; None where a grammar leaves no room for reasoning.
         parser: Separates tool calls from the text; None if no tool can be called.
         token_text: Returns the text of a token id, for log-probabilities.
-        counts_prompt: Whether the usage has the prompt's tokens: only that of the first of several answers.
+        counts_prompt: Whether the usage includes the prompt's tokens; of several answers, only the first one's does.
         numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. Calls
             get negative numbers then, or LangChain would join them with the text.
         remember: Called before the last chunk with the model's whole text, its tokens and the whole message.
         problem_of: Returns how the text of an answer without calls breaks its schema; None if it does not.
-        reports_problem: Whether the message and a warning report a problem of the text; off where a parser does.
+        reports_problem: Whether the message and a warning report a problem of the text; False if a parser reports it.
 
     Attributes:
         finish_reason: Why the answer ended; None before the end.
-        problem: How its text breaks its schema; None if it does not, or is not known to.
+        problem: How the answer's text breaks its schema; None if no problem is known.
     """
 
     generation: Pieces
@@ -158,7 +158,7 @@ class ChatResponse:
         self._whole.extend(content)
         if piece.finish_reason is None:
             return self._chunk(content, last=False) if content else None
-        # "length" stays also beside calls: a call that the budget cut short is valid JSON
+        # "length" stays even if there are calls: a call that the token limit cut short is valid JSON, too
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
         if self.reports_problem and not self.calls:
@@ -212,7 +212,7 @@ class ChatResponse:
 
     @property
     def calls(self) -> bool:
-        """Whether it contains tool calls, valid or broken."""
+        """Whether the answer contains tool calls, valid or broken."""
         return bool(self._whole.calls or self._whole.broken)
 
     @property

@@ -9,8 +9,8 @@ the servers can reuse the tokens of a conversation.
                  `<|python_tag|>`; in "llama-3.1-python-tag", always after the tag
     "mistral"    [TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, ...]
 
-A call that can be written in two ways is parsed in both, but rendered in one: "llama-3.1" parses a tag at the
-beginning of an answer, and renders none there.
+Some formats parse two spellings of a call, but render only one of them: "llama-3.1" parses a tag at the beginning of
+an answer, and renders none there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ToolFormat:
         calls: Lark expression of the text after a start marker, with several calls.
         one_call: Lark expression of the text after a start marker, with one call.
         wrapping: Texts before, between and after the objects of an answer.
-        goes_on: Whether text, or a call in the next line, may follow the end marker.
+        goes_on: Whether text, or a call on the next line, may follow the end marker.
     """
 
     name: str
@@ -101,7 +101,7 @@ class ToolFormat:
         return Constraint(triggers=tuple(triggers), repeat=parallel and self.goes_on, markers=tuple(markers))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
-        """Return the beginnings of these tools' calls without a marker; other JSON is text."""
+        """Return how calls of these tools begin if they have no marker; other JSON is text."""
         names = [_json(tool["function"]["name"]) for tool in tools]
         return [begin + name for begin in self.delimiters.bare for name in names]
 
@@ -140,7 +140,7 @@ class ToolFormat:
         if not objects:
             return content
         before, between, after = self.wrapping
-        if content:  # after text, an object without a marker would be text, too
+        if content:  # after text, an object without a marker would be read as text
             before = self.delimiters.before + (self.delimiters.starts[0] if self.delimiters.bare else before)
         return content + before + between.join(objects) + after
 
@@ -154,7 +154,7 @@ class ToolFormat:
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
-    """Return the mode, and the tools that may be called, of a `tool_choice` of LangChain, OpenAI or Anthropic.
+    """Return the mode and the allowed tools of a `tool_choice` in the format of LangChain, OpenAI or Anthropic.
 
     Args:
         choice: None or "auto"; "none" or False; "any", "required" or True; a tool's name;
@@ -162,7 +162,7 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
         tools: The bound tools.
 
     Raises:
-        InvalidRequestError: It names a tool that is not bound, or is none of these.
+        InvalidRequestError: The choice names a tool that is not bound, or has none of these forms.
     """
     if isinstance(choice, dict):
         described = choice.get("function", choice)
@@ -185,7 +185,7 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
 
 
 def is_for_one_call(choice: Any) -> bool:
-    """Whether a `tool_choice` asks for one call: it names a tool, or disables parallel calls as Anthropic's can."""
+    """Whether a `tool_choice` asks for one call: it names a tool, or sets Anthropic's `disable_parallel_tool_use`."""
     if isinstance(choice, dict):
         return bool(choice.get("disable_parallel_tool_use", "name" in choice.get("function", choice)))
     return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
@@ -242,7 +242,7 @@ FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LL
 
 
 def find_format(name: str | None, template: str | None) -> ToolFormat:
-    """Return the named tool format; without a name, the one whose markers a template contains, or else that of Hermes.
+    """Return the tool format of a name. Without a name, detect it from the template's markers; the default is Hermes.
 
     Args:
         name: Name of the format; None to detect it.

@@ -1,7 +1,7 @@
 """Invalid tool calls in messages: the text of their arguments, and what is wrong with them.
 
 Parts of a call may have been streamed before it turns out to be invalid. LangChain completes JSON that is cut off, and
-would make a valid call of these parts. So the stream goes on with text that LangChain cannot complete, and the reason.
+would make a valid call of these parts. So the stream appends text that LangChain cannot complete, and then the reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_core.messages import InvalidToolCall
 
-# inside of a string, after a backslash and outside of strings, one of these brackets closes what is not open
+# wherever the arguments stop (in a string, after a backslash, elsewhere), one bracket here closes none that is open
 BEYOND_REPAIR = '"{]"{]'
 """Text after streamed arguments that makes them invalid for LangChain."""
 
@@ -31,6 +31,6 @@ def arguments_of(call: InvalidToolCall) -> Any:
 
 
 def problem_of(call: InvalidToolCall) -> str:
-    """Return what is wrong with a call; for a streamed call, the reason is behind its arguments."""
+    """Return what is wrong with a call; in a streamed call, the reason follows the arguments."""
     reason = (call["args"] or "").partition(BEYOND_REPAIR)[2]
     return call["error"] or reason.strip() or "it cannot be read"

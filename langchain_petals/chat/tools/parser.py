@@ -2,7 +2,7 @@
 
 An answer is text that may contain calls: a start marker, JSON objects with a name and arguments, and an end marker.
 `feed` takes the text in pieces of any size. It returns text, parts of calls as they are written, and broken calls.
-Markers, and white space between calls, are in none of these.
+It drops markers and the white space between calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
 
-# JSON that is nested too deeply (RecursionError), or has a number of too many digits (ValueError), is not read
+# the `json` module raises these for invalid JSON, numbers of too many digits, or too deep nesting
 _UNREADABLE = (ValueError, RecursionError)
 
 CUT_OFF = "the token limit ended this call before the model did, so its arguments are cut off; raise max_tokens"
@@ -56,13 +56,13 @@ class CallPart:
 
 @dataclass(frozen=True)
 class BrokenCall:
-    """A call that is not valid; the parts of it that were returned before do not count.
+    """A call that is not valid; its parts that were returned earlier are void.
 
     Attributes:
         index: Index of the call in the answer.
         text: The text that the model wrote, markers included.
         error: The reason.
-        readable: Whether its name and arguments can be read all the same.
+        readable: Whether its name and arguments are valid JSON nevertheless.
     """
 
     index: int
@@ -83,8 +83,8 @@ class Delimiters:
     separators: str  # characters that may stand between the markers and the JSON objects, beside white space
     arguments: str  # the key of a call's arguments
     before: str = ""  # white space between text and calls that belongs to neither
-    bare: tuple[str, ...] = ()  # beginnings, up to the tool's name, of calls without a start marker, before any text
-    leading: bool = False  # whether start markers, too, count only before any text
+    bare: tuple[str, ...] = ()  # how a call without a start marker begins, up to the tool's name; never after text
+    leading: bool = False  # whether start markers do not count after text either
 
 
 def new_id() -> str:
@@ -99,7 +99,7 @@ class ToolCallParser:
         delimiters: The texts that separate calls from other text.
         bare: Texts that begin a call without a start marker; they count only before any text.
         identify: Returns an identifier for each call.
-        check: Returns the problem with the arguments (second) of a call of a tool (first); None if they are valid.
+        check: Takes a tool's name and a call's arguments; returns what is wrong with them, None if they are valid.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class ToolCallParser:
 
         Args:
             text: More of the answer; it may be cut anywhere.
-            cut: Whether the token limit, and not the model, decided on some of the text. Calls that are completed from
-                there on are broken.
+            cut: Whether the token limit, and not the model, decided a part of the text. A call that ends in this text
+                or later is broken.
         """
         self._cut = self._cut or cut
         return list(self._parts(text))
@@ -178,7 +178,7 @@ class ToolCallParser:
         return not self._has_text and not self._calls
 
     def _is_text(self) -> bool:
-        """Whether the answer is text without calls, as far as that is known."""
+        """Whether the answer begins with text, and not with a call."""
         begun = self._held.lstrip(_SPACE)
         no_call = begun and not any(start.startswith(begun[: len(start)]) for start in self._delimiters.starts)
         return not self._calls and (self._has_text or bool(no_call))
@@ -193,7 +193,7 @@ class ToolCallParser:
         return len(held) - len(held[: len(held) - marker].rstrip())
 
     def _text(self, text: str) -> Iterator[Part]:
-        if self._calls and not self._has_text:  # between two texts this white space separates them, and stays
+        if self._calls and not self._has_text:  # between two texts the white space stays
             text = text.removeprefix(self._delimiters.before)
         if text:
             self._has_text = True
@@ -202,7 +202,7 @@ class ToolCallParser:
 
 @dataclass(eq=False)
 class _Region:
-    """The calls between a start marker and an end marker; the other parameters are those of the parser."""
+    """The calls between two markers; `delimiters`, `identify` and `check` are as in `ToolCallParser`."""
 
     delimiters: Delimiters
     raw: str  # the text since the last complete call, at first the start marker
@@ -211,7 +211,7 @@ class _Region:
     check: Callable[[str, dict[str, Any]], str | None]
 
     def __post_init__(self) -> None:
-        self._at = len(self.raw)  # how much of the text was read
+        self._at = len(self.raw)  # the number of characters of `raw` that were read
         self._before = ""  # text before the next call, without separators
         self._call: _Call | None = None
         self._has_calls = False
@@ -237,7 +237,7 @@ class _Region:
         return None
 
     def close(self) -> Iterator[Part]:
-        """Yield the last parts: the end marker or the end of the answer came."""
+        """Yield the last parts, at the end marker or at the end of the answer."""
         if self._call is not None:
             yield from self._call.news()
             self._error = self._error or "the answer ends in the middle of it"
@@ -253,7 +253,7 @@ class _Region:
         if not end or not self.raw.endswith(end, 0, self._at):
             return False
         if self._call is not None:
-            if self._call.position.in_string or len(end) == 1:  # which may be a part of the call
+            if self._call.position.in_string or len(end) == 1:  # the marker may be a part of the call
                 return False
             self._error = "its JSON is not complete"
         return True
@@ -339,7 +339,7 @@ class _Call:
 
 
 def _string(characters: Sequence[str]) -> str | None:
-    """Return a string from its JSON text; None if that is something else."""
+    """Return the string that a JSON text stands for; None if it stands for another value."""
     try:
         value = json.loads("".join(characters))
     except _UNREADABLE:

@@ -50,7 +50,7 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
     Args:
         tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
             in the format of OpenAI, Anthropic or the Model Context Protocol.
-        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
+        strict: Whether arguments may have only the properties that the schema names; None leaves it to the tool.
 
     Raises:
         InvalidRequestError: It is none of these. Tools that only run on a provider's servers are refused, too.
@@ -98,7 +98,7 @@ def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
 def _from_object(tool: Any) -> dict[str, Any]:
     try:
         schema = _schema_of(tool)
-        if schema is not None and is_schema_class(tool):  # LangChain takes a dataclass for a function
+        if schema is not None and is_schema_class(tool):  # LangChain treats a dataclass as a function
             function = {"name": schema["title"], "description": schema.get("description", "")}
             found: Tool = {"type": "function", "function": function}
         else:
@@ -107,12 +107,12 @@ def _from_object(tool: Any) -> dict[str, Any]:
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
     if schema is not None:
-        if not _contains_itself(schema):  # easier to read, and the same as LangChain does
+        if not _contains_itself(schema):  # inlined, as LangChain does: easier to read
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
         parameters = copy.deepcopy(schema)
         for _, part in subschemas(parameters):
             part.pop("title", None)  # pydantic adds titles everywhere
-        parameters.pop("description", None)  # the tool has it
+        parameters.pop("description", None)  # it is the tool's description
         found["function"]["parameters"] = parameters
     return found
 
@@ -130,7 +130,7 @@ def _contains_itself(schema: Mapping[str, Any]) -> bool:
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if LangChain's is used.
+    """Return the JSON schema of a function's, LangChain tool's or class's arguments; None means to use LangChain's.
 
     LangChain's own conversion ignores aliases and the keys of maps, and allows anything in classes that contain
     themselves.
@@ -158,7 +158,7 @@ def _arguments_of(tool: BaseTool) -> Any:
     for_model, complete = tool.tool_call_schema, tool.args_schema
     if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
         return for_model
-    # LangChain ignores fields with a `validation_alias`; the fields that it knows but leaves out are injected
+    # LangChain ignores fields with a `validation_alias`. It injects the fields that it hides from the model.
     injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
     fields: Any = {
         name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
@@ -187,14 +187,14 @@ def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
     """Return the arguments of an OpenAI function as an expression in a Lark rule.
 
     Raises:
-        InvalidRequestError: No grammar can enforce its schema, or, if it is strict, not all of it; names the tool.
+        InvalidRequestError: No grammar can enforce the schema, or not all of a strict one; the error names the tool.
     """
     strict = function.get("strict") is True
     return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
 def argument_problem(tools: Iterable[Tool], name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Return why the arguments of a call break a keyword that the grammar does not enforce; None if they do not.
+    """Return how a call's arguments break keywords that the grammar does not enforce; None if they fit.
 
     If several tools have this name, the arguments must fit one of them.
     """
