@@ -70,7 +70,7 @@ class ChatPetals(ChatParameters):
             messages: A conversation, or a part of one.
             tools: Tools of the conversation.
         """
-        if not messages:  # LangChain passes none where no message fits
+        if not messages:  # LangChain passes no messages if none fits its limit
             return 0
         return len(self._prompt(messages, ResponseFormat.from_call({"tools": tools})).ids)
 
@@ -163,7 +163,7 @@ class ChatPetals(ChatParameters):
         return super().batch(inputs, together, return_exceptions=return_exceptions, **kwargs)
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        """Return whether a call streams; `streaming=True` does not make a call for several answers stream."""
+        """Return whether a call streams. A call for several answers does not, even with `streaming=True`."""
         return not self._gives_several(kwargs) and super()._should_stream(
             async_api=async_api, run_manager=run_manager, **kwargs
         )
@@ -191,7 +191,7 @@ class ChatPetals(ChatParameters):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return a model whose answers may call tools; each call parses and fits the tool's schema, whatever the model.
+        """Return a model whose answers may call tools. Calls always fit the schemas of their tools, for any model.
 
         Args:
             tools: Functions, pydantic classes, TypedDicts, LangChain tools, or schemas in OpenAI's or Anthropic's
@@ -200,13 +200,13 @@ class ChatPetals(ChatParameters):
                 a call; a tool's name, or OpenAI's `{"type": "function", ...}`, demands a call of that tool.
             parallel_tool_calls: False allows at most one call in an answer, True several; None allows several unless
                 `tool_choice` names a tool.
-            strict: True refuses a schema that decoding cannot guarantee completely. Otherwise the rest is checked when
-                a call is complete (a warning names it), and a call that breaks the schema is in `invalid_tool_calls`.
-                False allows arguments that a schema does not name.
+            strict: True refuses a schema with keywords that decoding cannot enforce. Otherwise a warning names these
+                keywords, and complete calls are checked against them. A call that breaks the schema is in
+                `invalid_tool_calls`. False allows arguments that a schema does not name.
             kwargs: Further options of each call.
 
         Raises:
-            InvalidRequestError: The choice names no bound tool, or a strict schema cannot be guaranteed.
+            InvalidRequestError: The choice names no bound tool, or a strict schema cannot be enforced.
 
         Example:
             .. code-block:: python
@@ -237,7 +237,7 @@ class ChatPetals(ChatParameters):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Return a model whose answers are objects that fit a schema, whatever the model.
+        """Return a model whose answers are objects that fit a schema, for any model.
 
         Args:
             schema: A pydantic class or a dataclass (answers are its instances), a TypedDict or a JSON schema (answers
@@ -247,15 +247,15 @@ class ChatPetals(ChatParameters):
             method: "json_schema" constrains the answer to the schema and shows the model the schema;
                 "function_calling" makes the model call a tool with this schema; "json_mode" constrains the answer to
                 any JSON object, which your prompt has to describe.
-            strict: True refuses a schema that decoding cannot guarantee completely. Otherwise the rest is checked when
-                the answer is complete (a warning names it), and an answer that breaks the schema raises LangChain's
-                `OutputParserException`. False allows properties that the schema does not name.
+            strict: True refuses a schema with keywords that decoding cannot enforce. Otherwise a warning names these
+                keywords, and complete answers are checked against them. An answer that breaks the schema raises
+                LangChain's `OutputParserException`. False allows properties that the schema does not name.
             kwargs: Further options of each call.
 
-        An answer that `max_tokens` ended early raises `OutputLimitError`, with the object as it is in `partial`.
+        An answer that `max_tokens` ended early raises `OutputLimitError`; its `partial` is the incomplete object.
 
         Raises:
-            InvalidRequestError: There is no schema, or it is strict and cannot be guaranteed.
+            InvalidRequestError: There is no schema, or it is strict and cannot be enforced.
         """
         return structured_output_model(
             self, schema, method=method, include_raw=include_raw, strict=strict, warn=self._tell, **kwargs
@@ -270,7 +270,7 @@ class ChatPetals(ChatParameters):
         if name in (None, self.model_name):
             return self
         if self.client is not None or self.tokenizer is not None:
-            msg = f"model={name!r} cannot be loaded beside the client or tokenizer that were given; make a ChatPetals."
+            msg = f"model={name!r} cannot be loaded beside the client and tokenizer given; make another ChatPetals."
             raise InvalidRequestError(msg)
         shared = self._given - OF_ONE_MODEL - {"profile"}
         return type(self)(**{field: getattr(self, field) for field in shared} | {"model_name": name})
@@ -290,7 +290,7 @@ class ChatPetals(ChatParameters):
         options = options.model_copy(update={"stop": (*options.stop, *prompts.stop)})
         constraint = response_format.constraint(prompts.tool_format, thinking=prompt.thinking)
         if constraint is not None and options.constraint is not None:
-            msg = "tools and response_format do not go together with json_schema, regex or grammar; leave those out"
+            msg = "tools and response_format do not go together with json_schema, regex or grammar; leave these out"
             raise InvalidRequestError(msg)
         self._tell(response_format.warnings)
         constraint = constraint or options.constraint
@@ -341,7 +341,7 @@ class ChatPetals(ChatParameters):
 
 
 def _warn(answers: Iterable[ChatResponse]) -> None:
-    """Warn once of each problem of the answers."""
+    """Show each warning of the answers once."""
     for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
         warnings.warn(warning, stacklevel=3)
 

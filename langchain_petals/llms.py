@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from langchain_petals.pieces import Piece
 
 
-# LangChain makes the cache key of an object's `_identifying_params`, which do not depend on the call. So each call sets
-# the object and its own parameters here until it returns. They cannot be an attribute of the object, since several
-# threads and tasks call one object at the same time.
+# LangChain makes the cache key from an object's `_identifying_params`, which do not depend on the call. So each call
+# stores the object and the call's parameters here until it returns. An attribute of the object cannot hold them, since
+# several threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
 
 
@@ -97,8 +97,8 @@ class Petals(PetalsParameters, BaseLLM):
         return super().astream(input, config, **self._as_used(kwargs))
 
     def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a call's options with the values and the names that it uses, since traces show them."""
-        kwargs = hide_key(dict(kwargs))  # the call will refuse a key, but tracers see the options before
+        """Return a call's options as traces show them: with the names and values that the call uses."""
+        kwargs = hide_key(dict(kwargs))  # the call refuses a key later, but tracers see the options first
         options = self._traced_options(None, kwargs)
         if options is None:
             return kwargs
@@ -111,7 +111,7 @@ class Petals(PetalsParameters, BaseLLM):
         with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
             super().save(file_path)
 
-    # `_generate` raises for callbacks, `generate` for the caller; each shortens the traceback.
+    # Callbacks get the errors of `_generate`, the caller those of `generate`. So both shorten the traceback.
 
     @short_traceback
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
@@ -229,7 +229,7 @@ class Petals(PetalsParameters, BaseLLM):
         """Submit prompts to the engine."""
         options = self._call_options(stop, kwargs, streams=streams)
         self._tell(options.warnings)
-        # an empty prompt has no tokens, also if the tokenizer adds a special one
+        # an empty prompt gets no tokens, even if the tokenizer adds a special token
         encoded = [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
         generations = self._submit(encoded, options)
         return [_Answer(generation, options, self._token_text) for generation in generations]
@@ -256,7 +256,7 @@ def _cancel(answer: _Answer) -> None:
 
 
 def _warn(answers: Iterable[_Answer]) -> None:
-    """Warn once of each problem of the answers."""
+    """Show each warning of the answers once."""
     for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
         warnings.warn(warning, stacklevel=3)
 

@@ -1,7 +1,7 @@
 """Reshapes conversations to what a template can render.
 
-Many templates know less than LangChain's conversations: no system messages, no tools, no names, or strictly alternating
-users and answers only. What a template does not know is expressed by what it does know, so that nothing is lost:
+Many templates support only a part of LangChain's conversations: no system messages, no tools, no names, or only users
+and answers in strict alternation. Other parts are written in a form that the template supports, so nothing is lost:
 
     names of users               `Alice: text`, in the content. Names of other roles do not say who speaks.
     tool calls                   in the assistant's content, as the model writes them (see `chat.tools`); also where a
@@ -10,7 +10,7 @@ users and answers only. What a template does not know is expressed by what it do
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     tools                        described at the end of the system message
-    system messages, not known   put in front of the next user message, with an empty line in between; also where the
+    system messages if refused   put in front of the next user message, with an empty line in between; also where the
                                  template drops them once a tool was called
     later system messages        the same, where the template takes one at the beginning only
     neighbours of one role       one message, with an empty line in between
@@ -47,7 +47,7 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
 def with_written_calls(
     turns: Iterable[Turn], write: WriteCalls, *, where: Callable[[Turn], bool], results_of_users: bool
 ) -> list[Turn]:
-    """Return the conversation with tool calls in the content of messages, `where` that is true of a message.
+    """Return the conversation with tool calls in the content of each message for which `where` returns true.
 
     With `results_of_users`, the results of these calls become messages of the user.
     """
@@ -158,7 +158,7 @@ def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]
 
 
 def alternating(turns: Iterable[Turn]) -> list[Turn]:
-    """Return the conversation with neighbours of one role joined; after the system message, a user begins."""
+    """Return the conversation with neighbours of one role joined; the first after the system message is a user's."""
     result: list[Turn] = []
     for turn in turns:
         last = result[-1] if result else None
@@ -175,11 +175,11 @@ def alternating(turns: Iterable[Turn]) -> list[Turn]:
 
 
 class TextsBeforeCalls:
-    """Keeps the text in front of calls, where a template writes the calls of an answer and leaves out the text.
+    """Keeps the text before calls if a template writes the calls of an answer but drops its text, as Mistral's do.
 
-    Mistral's templates do. The calls cannot become text either: their results would have to come from the user then. So
-    the template renders the calls without the text, with a placeholder in front of the first call's name, and the text
-    is put in its place afterwards. `beginning` is how the template begins a call, up to the call's name.
+    The calls cannot go into the content instead, since their results would have to become messages of the user. So the
+    template renders the calls without the text, and with a placeholder before the first call's name. Afterwards the
+    text is inserted. `beginning` is the text with which the template begins a call, up to the call's name.
     """
 
     def __init__(self, write: WriteCalls, beginning: str, placeholders: Iterable[str]) -> None:

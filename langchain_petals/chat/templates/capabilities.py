@@ -24,7 +24,7 @@ def probe_turns(roles: Sequence[str]) -> list[Turn]:
 
 
 class TemplateCapabilities:
-    """The abilities of a template; `render` has neither tools nor generation prompt, and returns None for a refusal."""
+    """What a template supports. `render` uses no tools and no generation prompt; it returns None for a refusal."""
 
     def __init__(self, render: Callable[[Sequence[Turn]], str | None]) -> None:
         self._render = render
@@ -41,7 +41,7 @@ class TemplateCapabilities:
 
     @cached_property
     def drops_system_behind_calls(self) -> bool:
-        """Whether a system message is dropped once a tool was called: Mistral's show it with a last question only."""
+        """Whether a system message is dropped after a tool call: Mistral's show it only if a question is last."""
         return self.shows_calls and not self._shows([_SYSTEM, *_probe_of_tools(1)], "probe-system")
 
     @cached_property
@@ -72,7 +72,7 @@ class TemplateCapabilities:
 
     @cached_property
     def beginning_of_calls(self) -> str | None:
-        """The text from where an answer begins to the name of its first call; None if calls do not begin there."""
+        """The text from an answer's start to the name of its first call; None if calls do not begin at the start."""
         question, answer, _ = _probe_of_tools(1, name=_PLACEHOLDER)
         calls = self._render([question, answer]) or ""
         text = self._render([question, {"role": "assistant", "content": "probe-text"}]) or ""
@@ -88,7 +88,7 @@ class TemplateCapabilities:
     @cached_property
     def refuses_other_ids(self) -> bool:
         """Whether calls need ids of nine letters or digits, as Mistral's models make them."""
-        others = ("call_probe-", "c")  # some templates take longer ones, and no shorter ones
+        others = ("call_probe-", "c")  # some templates accept longer ids, but no shorter ones
         takes_nine = self._render(_probe_of_tools(1)) is not None
         return takes_nine and any(self._render(_probe_of_tools(1, other)) is None for other in others)
 
@@ -99,7 +99,7 @@ class TemplateCapabilities:
 
     @cached_property
     def shows_results_of_written_calls(self) -> bool:
-        """Whether it also shows the result of a call that is in the content of the answer before."""
+        """Whether it also shows the result of a call that the previous answer has in its content."""
         return self._shows_each(["user", "assistant", "tool", "assistant", "user"])
 
     def shows_role(self, role: str) -> bool:

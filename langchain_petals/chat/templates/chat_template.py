@@ -1,8 +1,8 @@
 """Renders a conversation with a chat template.
 
 The template runs in the same Jinja environment as with transformers, but within limits (see `sandbox`). Texts from
-outside cannot act as the template's own markers (see `sanitizing`). Where a template knows less than a conversation
-holds (see `capabilities`), the conversation is reshaped first (see `adaptation`).
+outside cannot act as the template's own markers (see `sanitizing`). If a template does not support a part of a
+conversation (see `capabilities`), the conversation is reshaped first (see `adaptation`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ChatTemplate:
         source: Jinja source, as in the `chat_template` of a tokenizer.
         special_tokens: Variables of the template: `bos_token`, `eos_token` and so on.
         name: Its name in errors.
-        token_markers: Texts that the tokenizer turns into tokens of their own, and that messages cannot produce; the
-            special tokens by default.
+        token_markers: Texts that the tokenizer turns into single tokens. Messages cannot produce these tokens. The
+            default is the special tokens.
         tool_source: Jinja source to use instead when there are tools.
 
     Raises:
@@ -94,7 +94,7 @@ class ChatTemplate:
 
     @cached_property
     def end_of_answer(self) -> str:
-        """The text after an answer, which a model writes if it goes on: a token, how the next line begins, or ""."""
+        """The text that ends an answer in a prompt: a token, or the beginning of the next line; "" if there is none."""
         rendered = self._probe(probe_turns(["user", "assistant", "user"])) or ""
         between = rendered.partition("probe-1")[2].partition("probe-2")[0].rstrip()
         if marker := self._markers.at_start(between.lstrip()):
@@ -103,7 +103,7 @@ class ChatTemplate:
 
     @cached_property
     def closing(self) -> str:
-        """The text after an answer that is the last message, where there are tools."""
+        """The text that the template writes after the last message, if that is an answer and there are tools."""
         if self._with_tools is not None:
             return self._with_tools.closing
         return (self._probe(probe_turns(["user", "assistant"])) or "").partition("probe-1")[2]
@@ -134,12 +134,12 @@ class ChatTemplate:
                 `reasoning_content`.
             tools: Function schemas in OpenAI's format.
             add_generation_prompt: End with the text that precedes an answer.
-            escape_special_tokens: Keep markers and special tokens in messages, tools and documents from acting as such.
-                Without it a message can end its turn and write turns of others.
-            write_calls: Writes earlier tool calls as JSON where the template does not. Markers around the JSON act as
-                such.
-            rewrite_calls: Use `write_calls` also where the template writes calls, but not as the model does.
-            write_tools: Describes tools as JSON in the system message, where the template does not; None raises then.
+            escape_special_tokens: Treat markers and special tokens in messages, tools and documents as ordinary text.
+                Otherwise a message can end its turn and write turns of others.
+            write_calls: Writes earlier tool calls as JSON if the template does not. Markers around the JSON act as
+                markers.
+            rewrite_calls: Use `write_calls` even if the template writes calls, because the model writes them otherwise.
+            write_tools: Describes tools as JSON in the system message if the template does not; None raises then.
             extra: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
@@ -158,7 +158,7 @@ class ChatTemplate:
                 **extra,
             )
         if tools and not self.takes_tools and write_tools is None:
-            msg = f"{self._title} presents no tools to the model. Describe them in the system message, or give another."
+            msg = f"{self._title} presents no tools. Describe them in the system message, or give another template."
             raise InvalidRequestError(msg)
         turns = self._with_known_speakers([_turn(message) for message in messages])
         writes_tools = bool(tools) and not self.takes_tools
@@ -182,7 +182,7 @@ class ChatTemplate:
         return sanitizer.release(texts.put_back(text) if texts else text)
 
     def _with_known_speakers(self, turns: list[Turn]) -> list[Turn]:
-        """Return a conversation that names its speakers in a way that the template shows; refuse unknown roles."""
+        """Refuse unknown roles; return a conversation in which the template shows the names of speakers."""
         self._refuse_roles(turns, self.capabilities.drops_role)
         if any(turn.get("name") for turn in turns) and not self.capabilities.shows_names:
             turns = adaptation.with_names(turns)
@@ -207,9 +207,9 @@ class ChatTemplate:
         return TextsBeforeCalls(write_calls, beginning, placeholders)
 
     def _writes_calls(self, turn: Turn, *, rewrite: bool, keeps_text: bool) -> bool:
-        """Return whether a message's calls go into its content: the template would drop them or the text beside them.
+        """Return whether a message's calls must go into its content, as the template would drop them or its text.
 
-        With `rewrite` they always do. With `keeps_text`, `TextsBeforeCalls` keeps the text beside them.
+        With `rewrite` they always must. With `keeps_text`, `TextsBeforeCalls` keeps the text.
         """
         if not turn.get("tool_calls"):
             return False
@@ -228,13 +228,13 @@ class ChatTemplate:
     ) -> list[Turn]:
         """Return a conversation reshaped to one that the template renders.
 
-        It is sanitized already, so texts that are added here may be markers of the template. For the same reason no two
-        parts of the conversation may be joined to a marker: line breaks separate them, or they are JSON.
+        It is sanitized already, so texts that are added here may be markers of the template. But two parts of the
+        conversation must not form a marker when they are joined: line breaks separate them, or they are JSON.
         """
         capabilities = self.capabilities
         if any(turn.get("tool_calls") for turn in turns):
             if capabilities.demands_alternation and capabilities.drops_text_beside_calls:
-                turns = adaptation.alternating(turns)  # before, since joining adds a neighbour's text to a call
+                turns = adaptation.alternating(turns)  # first, since joining adds a neighbour's text to a call
             turns = texts.take(turns) if texts else turns
             turns = adaptation.with_written_calls(
                 turns,
@@ -250,7 +250,7 @@ class ChatTemplate:
             turns = adaptation.with_short_ids(turns)
         if "tool" in roles and not capabilities.shows_results:
             turns = [adaptation.result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
-        # already in the first prompt, so that later prompts begin with it
+        # with tools, already in the first prompt, so that later prompts begin with the same tokens
         loses_system = capabilities.drops_system_behind_calls and (with_tools or any(calls) or "tool" in roles)
         if "system" in roles and (
             capabilities.refuses_system

@@ -10,10 +10,10 @@ import jinja2
 
 # Processor time of one render, in seconds; a conversation of a thousand messages takes some 0.02.
 TIME_LIMIT = 0.3
-# A step of more seconds than this was interrupted; so many of them do not count.
+# A step that took more seconds than `_PAUSE` was interrupted; the first `_MOST_PAUSES` of them do not count.
 _PAUSE, _MOST_PAUSES = 0.05, 3
-# Characters that one render may produce in all, and that one value may have: a part that is always there, and a part
-# for each character of the input.
+# Limits of the characters that one render may produce, and that one value may have: a base, and an addition for each
+# character of the input.
 _TOTAL = 16_000_000, 64
 _VALUE = 250_000, 8
 
@@ -27,7 +27,7 @@ class TemplateLimitError(jinja2.TemplateRuntimeError):
 
 
 def refuse_if(condition: object, problem: str) -> None:
-    """Raise `TemplateLimitError` if the condition is true; the problem is told with the template as its subject."""
+    """Raise `TemplateLimitError` if the condition is true; `problem` is a predicate: its subject is the template."""
     if condition:
         msg = f"the chat template {problem}"
         raise TemplateLimitError(msg)
@@ -37,16 +37,16 @@ class Meter:
     """Counts what one render uses, and ends the render when that is too much.
 
     The clock is checked between the steps of a render, so no step may be long. Most steps take time in proportion to
-    the values that they read and make: `charge` bounds these. A step that can make far more than it reads is announced
-    by `expect`. Processor time is limited, not wall-clock time: a busy machine must not fail a render. Nor must the
-    garbage collector, which may run in any step and take longer than the whole render: so a few long steps are free.
+    the values that they read and make: `charge` bounds these. A step that can make far more than it reads calls
+    `expect` first. Processor time is limited, not wall-clock time: a busy machine must not fail a render. The garbage
+    collector may run in any step, and take longer than a whole render. So a few long steps do not count.
     """
 
     def __init__(self, variables: Any) -> None:
         self._now = time.thread_time()
         self._end = self._now + TIME_LIMIT
         self._pauses = _MOST_PAUSES
-        # The containers measured so far, kept alive so that ids stay theirs. None can change: templates may not.
+        # Measured containers and their sizes, by id. Templates cannot change them, and no id is reused while they live.
         self._sizes: dict[int, tuple[Any, int]] = {}
         self._left = self._largest = 2**60
         size = self.size(variables)
@@ -57,7 +57,7 @@ class Meter:
         refuse_if(characters > self._left, "produces too much text")
 
     def spend(self, characters: int = 0) -> None:
-        """Record that so many characters were, or are about to be, produced."""
+        """Record a step and the characters that it produces, and check the time."""
         self.expect(characters)
         self._left -= characters
         before, self._now = self._now, time.thread_time()
@@ -84,14 +84,14 @@ class Meter:
 
     @staticmethod
     def check_bits(bits: float) -> None:
-        """Refuse a number that is longer than any that a template has a use for."""
+        """Refuse a number that is longer than a template needs."""
         refuse_if(bits > _LARGEST_NUMBER_BITS, "computes too large a number")
 
     def size(self, value: Any) -> int:
         """Return how long a value is when it is written out: a container counts as often as it is referred to.
 
-        Lists that hold the previous list twice double with every step while they take no memory; written out or
-        compared they do. A value that is larger than any that a prompt needs is refused.
+        If each list holds the previous list twice, the size doubles with every step. The lists take little memory until
+        they are written out or compared. A value that is larger than a prompt needs is refused.
         """
         total, visits, waiting = 0, 0, [value]
         while waiting:

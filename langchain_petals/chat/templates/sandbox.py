@@ -1,14 +1,14 @@
 """The Jinja environment of chat templates: transformers' variables and filters, each of them metered.
 
-A chat template comes with a model from the hub, so it is a stranger's program. Jinja's sandbox keeps it away from
+A chat template comes with a model from the hub, so it cannot be trusted. Jinja's sandbox keeps it away from
 Python's internals, but not from the processor and the memory: two nested loops over `range(99999)` run for hours, and
 `'a' * 10**10` fills the machine. Here every operation that can loop or grow is counted, in the same process:
 
 - The syntax tree is rewritten once, so that each round of a loop, each output, container, comparison and slice passes
   through a `Meter`. Jinja's own hooks do the same for each call, filter and operator.
-- Values are measured when they go in and when they come out. What could make a large value of small ones (`'a' * n`,
-  `replace`, widths) is measured before it is made.
-- A few filters and methods that no such measure bounds, and that no prompt needs, do not exist.
+- The inputs and results of operations are measured. An operation that could make a large value from small ones
+  (`'a' * n`, `replace`, widths) is measured before it runs.
+- A few filters and methods are removed: these limits cannot bound them, and no prompt needs them.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ LONGEST_SOURCE = 40_000
 
 # `random` would make prompts that differ from call to call. The others take quadratic time, and no prompt needs them.
 _LEFT_OUT_FILTERS = ("random", "pprint", "striptags", "urlize", "wordwrap")
-# Bytes have methods and operators of their own; one character may be translated to a text of any length.
+# Two of these make bytes, which have other methods and operators; `translate` can make a long text of one character.
 _LEFT_OUT_METHODS = ("encode", "to_bytes", "translate")
 # Objects of other types (functions, classes, generators) have no attribute that a prompt needs.
 _DATA = (str, int, float, list, tuple, dict)
 _JINJA_OBJECTS = (Cycler, Joiner, LoopContext, Macro, Namespace, TemplateReference)
 # These pass their arguments to filters and tests.
 _APPLYING = ("map", "reject", "rejectattr", "select", "selectattr")
-# These only pass or return their arguments.
+# These only pass on or return their arguments.
 _HANDING_ON = frozenset(["d", "default", "get", *_APPLYING])
 # These run Python code for each item.
 _ITERATING = frozenset(["groupby", "join", "max", "min", "sort", "unique", *_APPLYING])
 
 _MOST_ITEMS = _LARGEST_ARGUMENT = 100_000  # Jinja's own limit for the length of a range
-_LARGEST_IN_RANGE = 2**53  # numbers beyond can be chosen to collide in dictionaries
+_LARGEST_IN_RANGE = 2**53  # larger numbers can be chosen so that their hashes collide
 _LARGEST_WORK = 10**8  # characters of a text times those of an argument; the time of `strip` and `rfind`
 _LARGEST_WIDTH = 999
 _LONGEST_ATTRIBUTE = 256  # a filter looks up each part between dots and commas, in each item
@@ -75,7 +75,7 @@ _ESCAPED_IN_ASCII = re.compile(r"[^\x00-\x7f\U000f0000-\U000ffffd]")
 
 
 class _OpaqueNamespace(Namespace):
-    """A namespace whose text does not show its values: it may hold itself."""
+    """A namespace whose text does not show its values, since it may contain itself."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
@@ -92,7 +92,7 @@ class _GenerationBlock(Extension):
 
 
 class _Metering(NodeTransformer):
-    """Sends what can loop or grow through the filters that count."""
+    """Wraps all expressions that can loop or grow in the metering filters."""
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         super().generic_visit(node, *args, **kwargs)
@@ -120,7 +120,7 @@ def _through(name: str, node: nodes.Expr) -> nodes.Filter:
 
 
 def _meter(context: Context) -> Meter:
-    # Not a template variable: names with a space cannot be written in a template.
+    # No template can use this variable, since its name contains a space.
     meter: Meter = context.parent["the meter"]
     return meter
 
@@ -145,8 +145,8 @@ def _metered_rounds(context: Context, iterable: Iterable[Any]) -> Iterator[Any]:
 
 
 def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that measures before and after; it takes the context, so that it is not run while compiling."""
-    passed = getattr(function, "jinja_pass_arg", None)  # what Jinja passes to the filter in front of the value
+    """Return a filter that measures its input and result; it takes the context, so compiling does not run it."""
+    passed = getattr(function, "jinja_pass_arg", None)  # what Jinja passes to the filter before the value
     names = list(inspect.signature(function).parameters)[1 if passed is None else 2 :]
 
     @pass_context
@@ -161,9 +161,10 @@ def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
 
 def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]) -> None:
-    """Refuse a filter or a method that would make too much of its arguments, or take too long.
+    """Refuse a call of a filter or method whose result would be too large, or which would take too long.
 
-    `receiver` is the value that it is applied to. `given` has its arguments by name; those of a method by position.
+    `receiver` is the value that it is applied to. `given` holds its arguments: a filter's by name, a method's by
+    position.
     """
     meter.spend()
     too_large = f"uses {name} with too large a value"
@@ -228,7 +229,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return meter.charge(super().call_binop(context, operator, left, right))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
-        # Jinja's own returns a value that raises when it is used, but not when it is printed.
+        # Jinja's own method returns a value that raises when it is used, but not when it is printed.
         msg = f"the chat template may not use {attribute!r} of {type(obj).__name__!r}"
         raise SecurityError(msg)
 
@@ -251,7 +252,7 @@ def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
 
 @pass_context
 def _sum(context: Context, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
-    # lists are added one by one, in quadratic time
+    # a sum of lists takes quadratic time, so each list is charged
     meter = _meter(context)
     return meter.charge(do_sum(context.environment, map(meter.charge, iterable), attribute, start))
 
@@ -294,7 +295,7 @@ def _strftime_now(time_format: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> _Environment:
-    """Return the environment of all templates: it is configuration, and holds nothing of any of them."""
+    """Return the environment that all templates share; it holds configuration only."""
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationBlock]
     )
@@ -321,7 +322,7 @@ def _environment() -> _Environment:
 
 
 class SandboxedTemplate:
-    """A template that renders within limits; a source that is none, or is too long, raises `jinja2.TemplateError`."""
+    """A template that renders within limits; an invalid or too long source raises `jinja2.TemplateError`."""
 
     def __init__(self, source: str) -> None:
         refuse_if(len(source) > LONGEST_SOURCE, f"has more than {LONGEST_SOURCE} characters")
@@ -335,11 +336,11 @@ class SandboxedTemplate:
             raise jinja2.TemplateError(msg) from error
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """Return the text of the template; whatever goes wrong raises `jinja2.TemplateError`."""
+        """Return the rendered text; every error is a `jinja2.TemplateError`."""
         try:
             return self._template.render({**variables, "the meter": Meter(dict(variables))})
         except jinja2.TemplateError:
             raise
-        except Exception as error:  # whatever Python raises in a program that is not ours
+        except Exception as error:  # a template can cause any of Python's errors
             msg = f"{type(error).__name__}: {error}"
             raise jinja2.TemplateRuntimeError(msg) from error

@@ -1,4 +1,4 @@
-"""Keeps texts from outside from acting as the template's own markers.
+"""Makes sure that texts from outside cannot act as the template's own markers.
 
 A prompt is one text. Where a message contains `<|im_end|>` or `### Assistant:`, the prompt seems to have one more turn
 than the conversation, so that the author of one message could write the messages of others. There are two kinds of
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 _PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 _PLACEHOLDER = re.compile("[\U000f0000-\U000ffffd]")
 
-# Texts that templates put beside their own. Others are written as JSON, or compared with words.
+# Keys of the texts that templates write next to their own. Other values become JSON, or are only compared.
 _TEXTS = ("content", "reasoning_content", "name")
 
-# Keys of calls and tools, which cannot be markers.
+# Fixed keys of calls and tools; they cannot be markers.
 _KEYS = frozenset(["type", "id", "function", "name", "arguments", "description", "parameters"])
 
 _ROLE = r"(?:user|human|assistant|system|ai|bot|gpt|falcon|instruction|response|input|output|question|answer|tool)s?"
@@ -55,7 +55,7 @@ def markers_in(source: str) -> frozenset[str]:
 
 
 def markers_around(rendered: str, content: str) -> frozenset[str]:
-    """Return the markers in a rendered prompt, also headings with a role's name; each `content` begins a message."""
+    """Return the markers in a rendered prompt, and the headings before its messages, which begin with `content`."""
     heading = rf"(?:^|[\n>\]])[ \t]*((?:#{{1,6}} ?)?[A-Za-z][\w ]{{0,30}}:)[ \t]*\n?{re.escape(content)}"
     headings = re.findall(heading, rendered)
     return frozenset(_TAG.findall(rendered)) | frozenset(headings)
@@ -64,7 +64,7 @@ def markers_around(rendered: str, content: str) -> frozenset[str]:
 class Markers:
     """The markers of a template.
 
-    A written marker with a colon at its end (`### User:`) is one at the beginning of a line only; JSON has no lines.
+    A written marker that ends with a colon (`### User:`) counts only at the beginning of a line; JSON has no lines.
     """
 
     def __init__(self, tokens: Iterable[str], written: Iterable[str]) -> None:
@@ -112,12 +112,12 @@ class Sanitizer:
         self._markers = markers
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
         self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
-        # By text and whether it is trusted: a whole token is not; None for a part, which text beside it may complete.
+        # The key is a text and its trust: False for a whole token, None for a part that its neighbours may complete.
         self._placeholders: dict[tuple[str, bool | None], str] = {}
 
     def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
         """Return a copy of a message without markers; its role is not changed. For `calls_as_json` see `protect`."""
-        # an answer may hold the model's reasoning, which templates look for and take out
+        # templates find the model's reasoning in an answer by these markers, and remove it
         keep = (START, END) if turn["role"] == "assistant" else ()
         protected = {
             key: value if key == "role" else self.protect(value, keep, as_json=calls_as_json and key == "tool_calls")
@@ -129,9 +129,9 @@ class Sanitizer:
         return protected
 
     def protect(self, value: Any, keep: Sequence[str] = (), *, as_json: bool = False) -> Any:
-        """Return a copy of a value without markers but those to `keep`.
+        """Return a copy of a value without markers, except those in `keep`.
 
-        With `as_json` it will be written as JSON in one line, where no text begins a line.
+        Set `as_json` if the value will be written as one line of JSON, where no text begins a line.
         """
         if isinstance(value, str):
             return self._text(value, keep, self._markers.inline_pattern if as_json else self._markers.written_pattern)
@@ -153,7 +153,7 @@ class Sanitizer:
         )
 
     def _borders(self, text: str) -> str:
-        """Return a text with placeholders for a beginning and an end that could be a part of a token."""
+        """Return a text with placeholders for its beginning and its end, if these could be parts of a token."""
         core = text.strip()
         if not core:
             return text
@@ -187,7 +187,7 @@ class Sanitizer:
         )
 
     def _completed(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
-        """Return the indices of the parts of tokens that became a token together with the text beside them."""
+        """Return the indices of the parts of tokens that form a token together with their neighbours."""
         if all(trusted is not None for _, trusted in pieces):
             return set()
         whole = "".join(text for text, _ in pieces)

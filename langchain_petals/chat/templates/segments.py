@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-# Text in front of a part that is not the beginning: SentencePiece would put a space in front of the part. The tokens of
-# the anchor are cut off again. There are several, since a tokenizer may merge one with the text that follows, or a
-# special token may swallow the space.
+# A part that is not the first is encoded together with an anchor before it, or SentencePiece would add a space. The
+# anchor's tokens are then removed. There are several anchors, since a tokenizer may merge one with the text that
+# follows, or a special token may remove the space.
 _ANCHORS = ("\n", "\x01", "a", "|", ".")
 
 
@@ -99,7 +99,7 @@ class _PartEncoder:
 
     @cached_property
     def _added(self) -> dict[str, int]:
-        """Ids of the added tokens by their text, those of one character apart."""
+        """Ids of the added tokens that are longer than one character, by their text."""
         tokenizer = self._tokenizer
         special = zip(map(str, tokenizer.all_special_tokens), tokenizer.all_special_ids, strict=True)
         return {token: number for token, number in (*tokenizer.get_added_vocab().items(), *special) if len(token) > 1}
@@ -123,7 +123,7 @@ class _PartEncoder:
             piece = text[start:end]
             encoded = self.trusted(piece, first=first and not start)
             if not self._forbidden.isdisjoint(encoded):
-                # the tokenizer normalises the text before it looks for tokens; no token has one character
+                # normalisation made a token of the piece; single characters cannot become one
                 others = itertools.chain.from_iterable(map(self._after_others, piece[1:]))
                 encoded = [*self.trusted(piece[0], first=first and not start), *others]
             ids += encoded
@@ -131,6 +131,6 @@ class _PartEncoder:
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    # not verbose: the length is checked later, with an error
+    # without transformers' warning about the length, which is checked later
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids

@@ -46,7 +46,7 @@ def find_template(
     variables = tuple(
         (key, str(token)) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     )
-    # of the added tokens those that structure prompts, and not the words that were added to the vocabulary
+    # only those added tokens that structure prompts, and not words that were added to the vocabulary
     sources = source + (tool_source or "")
     added = {token for token in tokenizer.get_added_vocab() if is_tag(token) or token in sources}
     token_markers = added.union(map(str, tokenizer.all_special_tokens))

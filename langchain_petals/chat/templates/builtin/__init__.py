@@ -1,7 +1,7 @@
 """Chat templates for models that ship none, each written from the format that its model's card documents.
 
-Each file begins with a comment that names the format and its source. A template knows only what its format knows; all
-else in a conversation is reshaped before (see `chat.templates.adaptation`).
+Each file begins with a comment that names the format and its source. A template supports only what its format supports;
+other parts of a conversation are reshaped first (see `chat.templates.adaptation`).
 """
 
 from __future__ import annotations
