@@ -1,4 +1,4 @@
-"""From LangChain's messages to prompts, and from the engine's pieces to messages; without torch and petals."""
+"""Makes prompts from LangChain's messages, and messages from the engine's pieces; needs neither torch nor petals."""
 
 from langchain_petals.chat.prompt import Prompt, PromptBuilder
 from langchain_petals.chat.reasoning import ReasoningSplitter

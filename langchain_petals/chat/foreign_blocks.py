@@ -46,7 +46,7 @@ _CONTAINERS = {
     "search_result": "content",
 }
 
-# kinds whose key holds a text or a value, and no dictionary with the content
+# kinds whose key holds a text or a value, not a dictionary with the content
 _NOT_WRAPPED = frozenset(["text", "refusal", "reasoning", "thinking", "json"])
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -88,7 +88,7 @@ def _in_snake_case(name: str) -> str:
 
 
 def is_data(block: Any) -> bool:
-    """Return whether this is a value that a tool returned, and no content block."""
+    """Return whether this is a value that a tool returned, and not a content block."""
     if not isinstance(block, dict):
         return True
     kind, _ = opened(block)
@@ -162,7 +162,7 @@ def is_media(kind: str, content: Block) -> bool:
 
 
 def _holds_data(content: Block) -> bool:
-    """Return whether there are bytes in it, also as text."""
+    """Return whether a block holds bytes, perhaps encoded as text."""
     return not _DATA_KEYS.isdisjoint(content) or any(
         isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:")) for value in content.values()
     )
@@ -192,7 +192,7 @@ class LeftOut:
         return f"[{name[0].upper()}{name[1:]} was left out: this model reads text only.]"
 
     def warn(self) -> None:
-        """Warn if a block was left out; always with the same text for a conversation, which Python shows once."""
+        """Warn if a block was left out. The text is the same for each turn of a conversation: Python shows it once."""
         if not self._names:
             return
         places = {"assistant": "AI messages", "tool": "tools' results"}

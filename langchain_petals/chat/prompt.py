@@ -1,4 +1,4 @@
-"""Makes token ids of a conversation for one model, with its template, its tool format and its token history."""
+"""Makes the token ids of prompts for one model, with its template, its tool format and its token history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Prompt:
 
     Attributes:
         rendered: The rendered text.
-        ids: Its token ids; they begin with as many tokens as possible that the servers have seen.
+        ids: Its token ids; they begin with as many tokens of earlier prompts and answers as possible.
         render_with: Renders the conversation with an answer after it.
     """
 
@@ -52,14 +52,14 @@ class PromptBuilder:
         end_tokens: Ids that end a generation.
         history: The tokens of the model's recent answers.
         model_name: The model's name on the hub, for the choice of a built-in template.
-        family: `model_type` of its config, for the same; None if unknown.
+        family: `model_type` of its config, for the same choice; None if unknown.
         chat_template: A Jinja template, or the name of a built-in one; None for the model's own.
         tool_format: The name of the format in which the model writes tool calls; None derives it from the template.
 
     Attributes:
         tool_format: The format in which the model writes tool calls.
-        end_tokens: The token with which the template ends an answer; none if it ends it with text.
-        stop: The text that comes after an answer in the template; none if that is a token, or nothing.
+        end_tokens: The token with which the template ends an answer; empty if it does not use a token.
+        stop: The text with which the template ends an answer; empty if it uses a token, or nothing.
 
     Raises:
         InvalidRequestError: There is no such template or format.
@@ -134,16 +134,16 @@ class PromptBuilder:
             message: The message that was made of the text.
         """
         said = tokens[:-1] if tokens[-1] in {*self._models_end_tokens, *self.end_tokens} else tokens
-        # not if a stop sequence cut the text, or a special token is missing in it: no prompt would show these tokens
+        # not if a stop sequence cut the text, or if it lacks a special token: no later prompt contains these tokens
         if self._tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == text.strip():
             respelled = self._respelled(prompt, message) if message.tool_calls else ""
             self._history.remember(prompt.rendered, prompt.ids, text, said, respelled=respelled)
 
     def _respelled(self, prompt: Prompt, message: AIMessage) -> str:
-        """Return the text of an answer with calls in a later prompt; empty if it is unknown, or lacks the reasoning.
+        """Return the text that a later prompt has for an answer with calls; empty if unknown, or without the reasoning.
 
-        A message holds the calls, and not their spelling: the model may write 12.50, no identifier, or the keys in
-        another order than the template does.
+        It may differ from the model's text, since a message holds parsed calls: 12.50 becomes 12.5, an identifier is
+        added, or keys change their order.
         """
         turns = turns_from_messages([message])
         try:

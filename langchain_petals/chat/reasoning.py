@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 START, END = "<think>", "</think>"
 
-_SPACE = string.whitespace  # ASCII only, since the engine's guide sees bytes and has to agree
+_SPACE = string.whitespace  # ASCII only: the engine's guide reads bytes, and must skip the same
 
 
 class ReasoningSplitter:

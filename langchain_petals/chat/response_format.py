@@ -31,11 +31,11 @@ class ResponseFormat:
     Attributes:
         tools: The tools that the prompt describes, in OpenAI's format.
         allowed: The tools that may be called; one, if `tool_choice` names it.
-        mode: Whether the model decides by itself to call a tool, may not, or must.
+        mode: Whether the model may, must not or must call tools.
         parallel: Whether one answer may contain several calls.
         schema: JSON schema of an answer without tool calls; None for free text.
         describes_schema: Whether the prompt describes the schema.
-        strict: Whether a schema is refused that decoding cannot guarantee completely.
+        strict: Whether to refuse a schema that the grammar cannot enforce completely.
         is_parsed: Whether a parser makes an object of the answer, and raises if the answer breaks the schema.
     """
 
@@ -92,7 +92,7 @@ class ResponseFormat:
 
     @property
     def warnings(self) -> Iterator[str]:
-        """One sentence for each schema that the grammar does not guarantee completely."""
+        """One sentence for each schema that the grammar does not enforce completely."""
         for tool in self.allowed:
             function = tool["function"]
             warning = arguments_rule(function).warning
@@ -104,7 +104,7 @@ class ResponseFormat:
                 yield f"In the schema of the answer, {warning}."
 
     def problem_of(self, text: str) -> str | None:
-        """Return how an answer without calls breaks the part of its schema that the grammar does not guarantee."""
+        """Return how an answer without calls breaks keywords that the grammar does not enforce, or None."""
         if self.schema is None or not schema_rule(self.schema, "json_schema", strict=self.strict).left_out:
             return None
         return schema_check(self.schema).problem(json.loads(text))
@@ -128,7 +128,7 @@ class ResponseFormat:
     def with_instructions(
         self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool
     ) -> list[Turn]:
-        """Return a conversation whose system message describes the schema, and a tool format unknown to the template.
+        """Return a conversation whose system message describes the schema, and a tool format new to the template.
 
         Args:
             turns: The conversation.
@@ -160,7 +160,7 @@ def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
         return object_schema_of(described), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
-        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '
-        'stand beside it) and {"type": "text"}'
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (also with '
+        '"schema": ...) and {"type": "text"}'
     )
     raise InvalidRequestError(msg)

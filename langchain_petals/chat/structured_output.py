@@ -1,4 +1,4 @@
-"""The three methods of structured output: a schema for the answer, a tool that must be called, any JSON object."""
+"""The methods of structured output: an answer that fits a schema, a call of a tool, or any JSON object."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def structured_output_model(
 ) -> Runnable[Any, Any]:
     """Return a model whose answers are objects; see `ChatPetals.with_structured_output`."""
     if strict is not None and method == "json_mode":
-        msg = 'strict does nothing with method="json_mode", which keeps to no schema; leave it out'
+        msg = 'strict does nothing with method="json_mode", which uses no schema; leave it out'
         raise InvalidRequestError(msg)
     if schema is None and method != "json_mode":
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
@@ -73,7 +73,7 @@ def structured_output_model(
         except (OutputParserException, OutputLimitError) as error:
             return answer | {"parsed": None, "parsing_error": error}
 
-    # not with fallbacks, which do not catch an error after the first chunk of a stream
+    # without LangChain's fallbacks, which do not catch an error after the first chunk of a stream
     return RunnableMap(raw=bound) | RunnableLambda(parsed)
 
 
@@ -126,7 +126,7 @@ def _by_answer(
 
 
 class _AnswerParser(JsonOutputParser):
-    """Parses an answer's text to an object of its schema `kind`; an answer that calls tools instead has none.
+    """Parses an answer's text to an object of the schema `kind`; the result is None if the answer calls tools.
 
     An answer that the token limit ended early raises `OutputLimitError`, although it fits its schema.
     """
@@ -151,12 +151,12 @@ class _AnswerParser(JsonOutputParser):
 
 
 class _CallParser(JsonOutputKeyToolsParser):
-    """Parses the arguments of a call to an object of their schema `kind`; see `_AnswerParser`."""
+    """Parses the arguments of a call to an object of the schema `kind`; see `_AnswerParser`."""
 
     kind: Annotated[Any, SkipValidation()] = None
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the arguments; None where there is no call, or too little of it."""
+        """Parse the arguments; return None if there is no call, or only its beginning."""
         arguments = super().parse_result(result, partial=partial)
         message = _message_of(result)
         if arguments is None and message is not None and message.invalid_tool_calls and not message.tool_calls:
@@ -187,7 +187,7 @@ def _ended_early(message: AIMessage | None, text: str, partial: Any) -> OutputLi
 
 
 def _made(kind: Any, value: Any, *, partial: bool) -> Any:
-    """Return an instance if `kind` is a class that has some, else the value; None for a partial one that it refuses."""
+    """Return an instance of `kind`, or the value if `kind` has no instances; None if it refuses a partial value."""
     if value is None or not is_instance_class(kind):
         return value
     try:
@@ -204,15 +204,15 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
     given = [name for name in names if name in kwargs]
     if given:
         msg = (
-            f"{', '.join(given)} cannot be given beside method={method!r}, which sets it; for tools beside a "
-            'structured answer use method="json_schema" with tools='
+            f"{', '.join(given)} cannot be given beside method={method!r}, which sets it; to combine tools "
+            'with a structured answer, use method="json_schema" with tools='
         )
         raise InvalidRequestError(msg)
 
 
 def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
     """Return the schema in the format of LangChain's traces."""
-    if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
+    if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # LangChain treats these as functions
         return convert_to_json_schema(schema if is_instance_class(schema) else openai_tool(schema))
     named = _named(object_schema)
     return {**object_schema.schema, "title": named.pop("name"), **named}

@@ -3,7 +3,7 @@
 The tokens of a model's answer may differ from those of its encoded text, and a template may strip the answer's white
 space. A prompt that is encoded anew would then differ from the servers' session in the middle of the last answer, and
 the session could not be reused. So the tokens of recent answers are kept, and a prompt that continues one is encoded
-from there on only. Tool calls, too, are parsed and written again, with 12.50 as 12.5 or with another identifier.
+from there on only. Tool calls may differ, too: they are parsed and written again, with 12.50 as 12.5, for instance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TokenHistory:
         *,
         respelled: str = "",
     ) -> None:
-        """Remember an answer: the model's whole text, its tokens without the one that ended it, the template's text."""
+        """Remember an answer: its text, its tokens without an end token, its text in later prompts (`respelled`)."""
         spellings = (answer, respelled) if respelled.strip() else (answer,)
         with self._lock:
             key = tuple(join_segments(prompt))
@@ -74,7 +74,7 @@ def history_of(engine: Any) -> TokenHistory:
 
 
 def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> list[Segment]:
-    """Return the segments after an earlier prompt, none if they differ; neighbours have to be joined in both."""
+    """Return the segments after an earlier prompt; none if they do not begin with it. Both must be joined segments."""
     *whole, last = prompt
     here = segments[len(whole)] if len(segments) >= len(prompt) else None
     if here is None or here.trusted != last.trusted or not here.text.startswith(last.text):
@@ -83,14 +83,14 @@ def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> list
 
 
 def _after_answer(segments: Sequence[Segment], answer: str) -> list[Segment]:
-    """Return the segments after an answer, none if they begin otherwise; white space around the answer is ignored."""
+    """Return the segments after an answer; none if they do not begin with it. White space around it is ignored."""
     text = "".join(segment.text for segment in segments)
     start, wanted = len(text) - len(text.lstrip()), answer.strip()
     return _after(start + len(wanted), segments) if text.startswith(wanted, start) else []
 
 
 def _after(characters: int, segments: Sequence[Segment]) -> list[Segment]:
-    """Return segments without so many characters at the beginning."""
+    """Return segments without this number of characters at the beginning."""
     rest = []
     for segment in segments:
         rest.append(Segment(segment.text[characters:], trusted=segment.trusted))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PEERS = "a swarm has no URL; give the addresses of its peers as initial_peers, or none for the public swarm"
 _MODEL = "the model's folder or hub name is given as model"
 _LIMIT = "the most tokens of an answer are given as max_tokens"
-_PENALTY = "there is none of this kind; repetition_penalty is the nearest"
+_PENALTY = "it is not supported; the most similar option is repetition_penalty"
 _CONTEXT = "the length of the context is the model's own; max_length limits prompt and answer together"
 _CHAT = "ChatPetals takes it; the format of a text is given as json_schema, regex or grammar"
 _HARDWARE = "the servers of the swarm decide that; device and torch_dtype are about embeddings and output layer only"
@@ -41,20 +41,20 @@ _FOREIGN_NAMES: dict[str, str] = {
     **dict.fromkeys(("messages", "prompt", "input"), "it is the first argument of a call"),
     "dtype": "it is given as torch_dtype",
     "adapter": "it is given as active_adapter",
-    "logit_bias": "there is none; bad_words_ids forbids tokens",
+    "logit_bias": "it is not supported; bad_words_ids forbids tokens",
     "echo": "an answer never holds the prompt",
     "stream": "call stream() for a stream; it is no option of other calls",
 }
-"""Argument names of other integrations, each with a hint at the one of this package."""
+"""Argument names of other integrations, each with a hint to the right argument of this package."""
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
 
 
 def suggestion(name: str, known: Collection[str], otherwise: str = "") -> str:
-    """Return a hint at what an unknown name probably means, to be appended to a sentence.
+    """Return a hint to the name that was probably meant, to be appended to a sentence.
 
-    If no known name is similar, it is `otherwise`, or a list of the known names.
+    If no known name is similar, the hint is `otherwise`, or a list of the known names.
     """
     if is_key(name):
         return "; a swarm needs no key, and the hub's is given to the constructor, as huggingface_api_key"

@@ -46,7 +46,7 @@ def identity_of_answers(model: BaseModel, layers: Sequence[Mapping[str, Any]]) -
 
 
 def identity_of_response_format(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of the cache key that comes from `tools`, `response_format` and their like.
+    """Return the part of the cache key that comes from `tools`, `response_format` and similar arguments.
 
     Classes are replaced by their schemas, since two classes may have one name.
     """

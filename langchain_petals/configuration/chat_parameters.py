@@ -46,7 +46,7 @@ class ChatParameters(PetalsParameters, BaseChatModel):
     """Further variables for the template, such as `enable_thinking`."""
 
     allow_special_tokens: bool = False
-    """Let special tokens inside a message act as such. Off, one message cannot imitate further messages."""
+    """Let special tokens inside a message act as such. If False, a message cannot imitate further messages."""
 
     tool_format: str | None = None
     """How the model writes tool calls: "hermes", "llama-3.1", "llama-3.1-python-tag" or "mistral"; None derives it
@@ -69,7 +69,7 @@ class ChatParameters(PetalsParameters, BaseChatModel):
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of an answer."""
+        """Maximum number of tokens of an answer."""
         return self.max_new_tokens
 
     def _identity(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class ChatParameters(PetalsParameters, BaseChatModel):
         return super()._get_ls_params(stop=stop, **{"model": kwargs.pop("model_name", None), **kwargs})
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Return the options in a call's trace: the values that the call uses, from whichever source."""
+        """Return the options in a call's trace, with the values that the call uses."""
         params = super()._get_invocation_params(stop=stop, **hide_key(kwargs))
         options = self._traced_options(stop, kwargs)
         if options is None:

@@ -1,4 +1,4 @@
-"""The constructor arguments that say where a model is: its files, its swarm and its place in this process."""
+"""The constructor arguments that locate a model: its files, its swarm and its device in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionParameters(ArgumentChecks):
-    """The arguments of one connection; objects with equal ones share a loaded model.
+    """The arguments of one connection; objects with equal arguments share a loaded model.
 
     No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
     """
@@ -61,7 +61,7 @@ class ConnectionParameters(ArgumentChecks):
     """Read the model's files from `cache_dir`, and send no request to the hub."""
 
     trust_remote_code: bool = False
-    """Allow code from the model's repository to run in this process; read it before."""
+    """Allow code from the model's repository to run in this process; read the code first."""
 
     @field_validator(KEY_FIELD)
     @classmethod

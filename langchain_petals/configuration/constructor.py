@@ -40,16 +40,16 @@ class ArgumentChecks(Serializable):
         try:
             super().__init__(**fields)
             self._complete()
-        except ValidationError as error:  # it holds all arguments
+        except ValidationError as error:  # the error holds all arguments, and so the key
             message = validation_message(error, unknown_name=self._unknown_argument, secrets=KEY_FIELDS)
             problems.append(InvalidRequestError(message))
         except PetalsError as error:
             problems.append(without_frames(error))
         if problems:
-            raise problems.pop()  # its traceback holds this frame, which must not hold it
+            raise problems.pop()  # its traceback holds this frame, so no variable may hold the error
 
     def _complete(self) -> None:
-        """Do the work that needs all arguments checked."""
+        """Do the work that must wait until all arguments are checked."""
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +60,7 @@ class ArgumentChecks(Serializable):
         check_names(values)
         for alias, name in cls._aliases().items():
             if values.get(alias) is not None and values.get(name) is not None:
-                msg = f"{alias} and {name} are given, which are two names of one argument; give it once"
+                msg = f"{alias} and {name} are both given, but are two names of one argument; give it once"
                 raise InvalidRequestError(msg)
         known = cls._argument_names()
         values = {name: value for name, value in values.items() if value is not None or cls._can_be_none(name)}

@@ -1,4 +1,4 @@
-"""The options of one call, and how constructor, `model_kwargs` and call arguments add up to them."""
+"""The options of one call, merged from the constructor, `model_kwargs` and the call's arguments."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def stop_sequences(value: Any) -> Any:
     return value
 
 
-# Outside of these, logits overflow in single precision.
+# Beyond these limits, logits overflow in single precision.
 _MIN_TEMPERATURE, _MAX_TEMPERATURE, _MAX_PENALTY = 1e-5, 1e6, 1e3
 
-# Each answer is a row, and each beam copies the logits: larger numbers are mistakes, and would use up the memory.
+# Each answer is a row, and each beam copies the logits. Larger numbers are mistakes, and would fill the memory.
 _MAX_ANSWERS, _MAX_BEAMS = 10_000, 256
 
-LONGEST_WAIT = 10**9  # seconds; Python's locks can wait less than ten times as long
+LONGEST_WAIT = 10**9  # seconds; Python's locks do not accept ten times as much
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
 """A time limit in seconds."""
@@ -55,11 +55,11 @@ def _schema_of(source: Any) -> dict[str, Any]:
 
 
 JsonSchema = Annotated[dict[str, Any], BeforeValidator(_schema_of)]
-"""A JSON schema or something that has one; its objects have no further properties unless it allows them."""
+"""A JSON schema, or a class or tool that has one; its objects are closed unless it allows further properties."""
 
 
 class GenerationOptions(BaseModel):
-    """The options of one call, added up from the constructor (`PetalsParameters`), `model_kwargs` and the call.
+    """The options of one call, merged from the constructor (`PetalsParameters`), `model_kwargs` and the call.
 
     Each prompt becomes `n` `Request`s with these options, one for each row.
     """
@@ -126,14 +126,14 @@ class GenerationOptions(BaseModel):
 
     @property
     def warnings(self) -> Iterator[str]:
-        """Warnings of the parts of the schema that the grammar does not enforce."""
+        """Warnings about keywords of the schema that the grammar does not enforce."""
         if self.json_schema is not None:
             warning = schema_rule(self.json_schema, "json_schema", strict=False).warning
             if warning is not None:
                 yield f"In json_schema, {warning}; an answer that breaks it comes with a warning and a schema_error."
 
     def problem_of(self, text: str) -> str | None:
-        """Return how an answer breaks the parts of the schema that the grammar does not enforce, or None."""
+        """Return how an answer breaks keywords of the schema that the grammar does not enforce, or None."""
         if self.json_schema is None or not schema_rule(self.json_schema, "json_schema", strict=False).left_out:
             return None
         return schema_check(self.json_schema).problem(json.loads(text))
@@ -155,7 +155,7 @@ class GenerationOptions(BaseModel):
         )
 
     def budget(self, prompt_tokens: int, context_length: int | None) -> int:
-        """Return the most new tokens that may follow a prompt; a `context_length` of None is no limit.
+        """Return the maximum number of new tokens after a prompt; a `context_length` of None is no limit.
 
         Raises:
             PromptTooLongError: There is no room for a new token.
@@ -182,10 +182,10 @@ def _unknown_option(name: str) -> str:
 
 
 def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sum of option layers. A later layer overrides an earlier one, and None in a layer means not set.
+    """Merge option layers. A later layer overrides an earlier one, and None in a layer means not set.
 
-    Of `max_new_tokens` and `max_length` the one in the later layer counts, and likewise of `json_schema`, `regex` and
-    `grammar`.
+    `max_new_tokens` and `max_length` replace each other: only the one in the later layer is kept. So do `json_schema`,
+    `regex` and `grammar`.
     """
     chosen: dict[str, Any] = {}
     for layer in layers:
@@ -205,7 +205,7 @@ def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
 def resolve_options(
     *layers: Mapping[str, Any], unknown_name: Callable[[str], str] = _unknown_option
 ) -> GenerationOptions:
-    """Return the checked sum of option layers; see `added_up`.
+    """Merge and check option layers; see `added_up`.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.

@@ -43,29 +43,29 @@ if TYPE_CHECKING:
 
 
 class PetalsParameters(ConnectionParameters):
-    """What a user gives to a constructor: the connection, defaults of call options, and settings of the engine.
+    """The arguments of a constructor: the connection, defaults of call options, and settings of the engine.
 
-    Three objects are made from it. `GenerationOptions` are the options of one call: fields, `model_kwargs` and the
-    call's arguments, added up. `Settings` tell the engine how to work. A `Request` is one row to be continued.
+    Three objects are made from them. `GenerationOptions` are the options of one call, merged from fields,
+    `model_kwargs` and the call's arguments. `Settings` tell the engine how to work. A `Request` becomes one row.
     """
 
     temperature: float = 0.7
     """Divides the logits before sampling; 0 is greedy."""
 
     max_new_tokens: int = Field(default=DEFAULT_MAX_NEW_TOKENS, alias="max_tokens")
-    """Most tokens of an answer."""
+    """Maximum number of tokens of an answer."""
 
     top_p: float | None = 0.9
-    """Sample from the smallest set of likeliest tokens whose probabilities add up to this."""
+    """Sample from the smallest set of the most likely tokens whose probabilities add up to this."""
 
     top_k: int | None = None
-    """Sample from this many of the likeliest tokens; None or 0 means all."""
+    """Sample from this number of most likely tokens; None or 0 means all."""
 
     do_sample: bool = True
     """Sample; False is greedy."""
 
     max_length: int | None = None
-    """Most tokens of prompt and answer together; replaces `max_new_tokens`."""
+    """Maximum number of tokens of prompt and answer together; replaces `max_new_tokens`."""
 
     repetition_penalty: float | None = None
     """Values above 1 make tokens that occurred before less likely."""
@@ -95,22 +95,22 @@ class PetalsParameters(ConnectionParameters):
     """Seconds for a step of one token on one server; a step of many tokens gets 0.05 s more for each."""
 
     max_batch_size: int = Field(default=32, ge=1)
-    """Most rows (answers that are generated together) of one session."""
+    """Maximum number of rows (answers that are generated together) of one session."""
 
     batch_window: float = Field(default=1, ge=0, le=LONGEST_WAIT, allow_inf_nan=False)
     """Milliseconds that a request waits for others to share its session."""
 
     prefill_chunk_tokens: int = Field(default=1024, ge=1, lt=2**63)
-    """Most tokens (rows times length) of one step; longer prompts are sent in several steps."""
+    """Maximum number of tokens (rows times length) of one step; longer prompts are sent in several steps."""
 
     on_prefill: Callable[[int, int], Any] | None = Field(default=None, exclude=True, repr=False)
     """Called on another thread after each step of a prompt, with the tokens sent so far and their total."""
 
     session_cache: int = Field(default=4, ge=0)
-    """Most idle sessions to keep on the servers, for prompts that continue them; 0 keeps none."""
+    """Maximum number of idle sessions to keep on the servers, for prompts that continue them; 0 keeps none."""
 
     session_cache_tokens: int = Field(default=8192, ge=0)
-    """Most tokens of attention cache that all idle sessions may reserve on each server."""
+    """Maximum number of tokens of attention cache that all idle sessions together may reserve on each server."""
 
     session_idle_timeout: Seconds = 240
     """Seconds after which an idle session is closed."""
@@ -234,7 +234,7 @@ class PetalsParameters(ConnectionParameters):
                 warnings.warn(warning, stacklevel=3)
 
     def _traced_options(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions | None:
-        """Return a call's options without constraints, for traces; None if they are wrong, which the call reports."""
+        """Return a call's options without constraints, for traces; None if they are wrong: the call reports it."""
         layers = [
             {name: value for name, value in layer.items() if name in NAMES and name not in CONSTRAINT_OPTIONS}
             for layer in (self._own_options(), self.model_kwargs, kwargs, {"stop": stop})
@@ -258,10 +258,10 @@ class PetalsParameters(ConnectionParameters):
         return params
 
     def _together(self, config: Any, number: int) -> list[RunnableConfig]:
-        """Return configurations that let as many calls run at a time as a session has rows.
+        """Return configurations for a batch that runs up to `max_batch_size` calls at a time.
 
-        LangChain runs each call on a thread, with few more threads than cores. Here, calls wait for round trips that
-        they share, and not for the processor.
+        LangChain runs each call on a thread, and by default limits the threads by the number of cores. Here, calls do
+        not need a core each: they share round trips, and wait for these.
         """
         configs = get_config_list(config, number)
         if configs and configs[0].get("max_concurrency") is None:  # the first one counts, as in the base class
@@ -308,11 +308,11 @@ class PetalsParameters(ConnectionParameters):
         return self._engine
 
     def _expecting(self) -> AbstractContextManager[None]:
-        """Return a context manager that makes waiting requests wait for one that is being prepared."""
+        """Return a context manager for the preparation of a request: other waiting requests wait for this one."""
         return contextlib.nullcontext() if self._engine is None else self._engine.expecting()
 
     def _submit(self, prompts: Sequence[Sequence[int]], options: GenerationOptions, **extra: Any) -> list[Generation]:
-        """Start `options.n` generations for each prompt, given as token ids; `extra` has more fields of `Request`.
+        """Start `options.n` generations for each prompt, given as token ids; `extra` holds further fields of `Request`.
 
         Raises:
             InvalidRequestError: A prompt is empty.

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 ITEM_SEPARATOR, KEY_SEPARATOR = ", ", ": "
 
-# Each value has one JSON text, that of `json.dumps(value, ensure_ascii=False)`. So weak models cannot write white space
-# without end, and a parsed value can be written again with the same tokens (except numbers like 1.50).
+# Each value has only one JSON text, that of `json.dumps(value, ensure_ascii=False)`. So weak models cannot write
+# endless white space, and a parsed value can be written again with the same tokens (except numbers like 1.50).
 _JSON_STYLE = {
     "whitespace_flexible": False,
     "item_separator": ITEM_SEPARATOR,
@@ -68,11 +68,11 @@ class SchemaRule:
 
 
 def schema_rule(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> SchemaRule:
-    """Return a JSON schema as an expression in a Lark rule; errors call it by this name.
+    """Return a JSON schema as an expression in a Lark rule; errors call the schema `name`.
 
     Raises:
-        InvalidRequestError: The schema is no JSON, no grammar can be made of it, or `strict` is set and the grammar
-            cannot enforce a keyword.
+        InvalidRequestError: The schema is not JSON, no grammar can be made from it, or the grammar cannot enforce a
+            keyword although `strict` is set.
     """
     return _schema_rule(_as_json(schema, name), name, strict)
 
@@ -146,16 +146,16 @@ def regex_grammar(pattern: str) -> str:
     """Return a grammar of the texts that a regular expression matches from beginning to end.
 
     Raises:
-        InvalidRequestError: It does not compile as one of Rust's regex crate: no look-around, no back-references.
+        InvalidRequestError: Rust's regex crate does not compile it: it has no look-around and no back-references.
     """
     return validated(LLMatcher.grammar_from_regex(pattern), "regex")
 
 
 def lark_grammar(grammar: str) -> str:
-    """Return rules in llguidance's variant of Lark, with a rule named `start`, if they compile.
+    """Return the grammar (llguidance's variant of Lark, with a rule named `start`) if it compiles.
 
     Raises:
-        InvalidRequestError: They do not compile.
+        InvalidRequestError: It does not compile.
     """
     return validated(grammar, "grammar")
 

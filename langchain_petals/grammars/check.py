@@ -31,7 +31,7 @@ _PATTERN_SECONDS = 2.0
 """Time limit for all patterns in the check of one value: some take exponential time."""
 
 _MOST_REFERENCES = 20_000
-"""Limit of references followed for one value: where branches of `oneOf` overlap, they grow exponentially with depth."""
+"""Limit of references followed for one value: with overlapping `oneOf` branches, they grow exponentially with depth."""
 
 _LONGEST = 300  # characters of a reason; those of jsonschema contain the whole value
 
@@ -118,7 +118,7 @@ def _additional_properties(
         if key in named or any(_is_found(pattern, key) for pattern in patterns):
             continue
         if others is False:
-            yield ValidationError(f"there is no property {key!r}")
+            yield ValidationError(f"the property {key!r} is not allowed")
         else:
             yield from validator.descend(value, others, path=key)
 
@@ -157,7 +157,7 @@ class SchemaCheck:
 
 
 def checkable_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
-    """Return a copy of a schema without invalid keywords, and why those were removed, by their path and name."""
+    """Return a copy of a schema without invalid keywords; and by path and name, why each of these was removed."""
     copied = _modern(schema)
     parts = dict(subschemas(copied))
     ignored: dict[tuple[Path, str], str] = {}
@@ -180,7 +180,7 @@ def checkable_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tu
 
 
 def _modern(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema in draft 2020-12, with `not` instead of `false`, since errors name a keyword."""
+    """Return a schema in draft 2020-12, with `{"not": {}}` instead of `false`, since errors must name a keyword."""
     copied: dict[str, Any] = copy.deepcopy(dict(schema))
     for _, part in subschemas(copied):
         part.pop("$schema", None)

@@ -1,4 +1,4 @@
-"""Tells whether schemas are disjoint: of disjoint branches, `oneOf` means the same as `anyOf`."""
+"""Finds out whether schemas are disjoint: with disjoint branches, `oneOf` means the same as `anyOf`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DEEPEST = 8
-"""Nested objects that are compared: a class may contain itself."""
+"""Maximum depth of compared objects, since a class may contain itself."""
 
 _CLOSED_OBJECT_KEYWORDS = frozenset({"patternProperties", "allOf", "anyOf", "oneOf", "$ref"})
 _PLAIN = frozenset({"type", "const", "enum", "minLength", "maxLength", "minimum", "maximum", "pattern"})
 
 
 def are_disjoint(branches: Any, parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Whether certainly no value fits two of several schemas; `parts` are all schemas of the document."""
+    """Whether it is certain that no value fits two of the branches; `parts` are all schemas of the document."""
     return isinstance(branches, list) and all(
         _differ(one, other, parts) for one, other in itertools.combinations(branches, 2)
     )

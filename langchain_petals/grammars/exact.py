@@ -1,4 +1,4 @@
-"""Rewrites JSON schemas in keywords that llguidance enforces exactly, where it would be too permissive."""
+"""Replaces keywords of JSON schemas for which llguidance is too permissive by keywords that it enforces exactly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def make_exact(schema: dict[str, Any]) -> None:
 
 
 def format_to_pattern(part: dict[str, Any]) -> None:
-    """Replace a format with its pattern if this module has one; remove it if llguidance does not know it, either."""
+    """Replace a format with its pattern if this module has one; remove a format that llguidance does not know."""
     name = part.get("format")
     if isinstance(name, str) and name in PATTERNS and "pattern" not in part:
         del part["format"]
@@ -99,8 +99,8 @@ def grammar_error(grammar: str) -> str | None:
 def _close_bounds(part: dict[str, Any]) -> None:
     """Replace an exclusive bound with an inclusive one next to it, where llguidance would allow the bound itself.
 
-    It allows an integer as exclusive bound if the other bound is less than 1 away from it, on the side away from 0: it
-    allows 0 for numbers above 0 and up to 0.5.
+    Llguidance has this fault for an integer bound if the other bound is farther from 0, by less than 1. For numbers
+    above 0 and up to 0.5, for instance, it allows 0.
     """
     low, high = _bound(part, "exclusiveMinimum"), _bound(part, "exclusiveMaximum")
     least, most = _bound(part, "minimum"), _bound(part, "maximum")
@@ -148,7 +148,7 @@ def _require(key: str, part: dict[str, Any], parts: Mapping[Path, dict[str, Any]
     OpenAPI requires it always, but pydantic does not list it in `required` if it has a default.
     """
     reached = [part]
-    for each in reached:  # grows on the way
+    for each in reached:  # the list grows during the loop
         if isinstance(each.get("properties"), dict) and key in each["properties"]:
             each["required"] = list(dict.fromkeys([*each.get("required", ()), key]))
         composed = (each.get(keyword) for keyword in ("anyOf", "oneOf", "allOf"))

@@ -110,7 +110,7 @@ def _rewritten(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
 
 
 def _merge_patterns(part: dict[str, Any]) -> str | None:
-    """Merge patterns that llguidance cannot distinguish into `additionalProperties`; return why, if there are any."""
+    """Merge patterns that llguidance cannot distinguish into `additionalProperties`; return why, or None."""
     patterns: dict[str, Any] = part["patternProperties"]
     lost = [pattern for pattern in patterns if not is_supported("pattern", pattern)]
     reason = schema_error({"patternProperties": {pattern: {"type": "null"} for pattern in patterns}})
@@ -140,7 +140,7 @@ def remove_refused(schema: dict[str, Any]) -> list[LeftOut]:
 
 
 def _innermost_refused(path: Path, parts: Parts, schema: dict[str, Any]) -> Path:
-    """Return the path of a schema that llguidance refuses although it accepts all parts and references of it."""
+    """Return the path of a schema that llguidance refuses although it accepts the schemas inside and the references."""
     seen = {path}
     while True:
         inner = (each for each in _next(path, parts) if each not in seen)
@@ -165,7 +165,7 @@ def _next(path: Path, parts: Parts) -> Iterator[Path]:
 
 
 def _refused_alone(part: dict[str, Any], parts: Parts) -> Iterator[tuple[str, str]]:
-    """Remove keywords that llguidance refuses whatever schemas are inside of them; yield them, and why."""
+    """Remove keywords that llguidance refuses even if all schemas inside of them are `true`; yield them, and why."""
     while (reason := schema_error(_shallow(part, parts))) is not None:
         restricting = sorted(part.keys() - _NOT_RESTRICTING, key=lambda keyword: (keyword == "type", keyword))
         if not restricting:

@@ -24,13 +24,13 @@ _FORMATS = {
     "email": rf"[a-zA-Z0-9_+-]+(?:\.[a-zA-Z0-9_+-]+){{0,3}}@{_LABEL}(?:\.{_LABEL}){{1,3}}",
     "uri": rf"[a-z][a-z0-9+.-]{{0,15}}://{_HOST}(?::\d{{1,4}})?(?:/[a-zA-Z0-9._~%-]*)*",
 }
-"""Patterns, for keys, of the formats that llguidance knows by itself; of addresses they allow only common forms."""
+"""Patterns of keys in the formats that llguidance knows by itself; for addresses they allow only common forms."""
 
 _WHOLE = re.compile(r"\^(.*)(?<!\\)\$", re.DOTALL)
 _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
 
 _MOST_NAMED = 50
-"""Up to this many keys become properties, all of which llguidance examines at each step; more become a pattern."""
+"""Up to this number, keys become properties; more become a pattern, as llguidance examines all properties each step."""
 
 _NO_STRING: dict[str, Any] = {"enum": []}
 _STRING_KEYWORDS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
@@ -57,7 +57,7 @@ def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, 
         others = False
     elif others is not False and pattern is not None:
         if others is not True and any(each is not False for each in allowed.values()):
-            return False  # a named property may match the pattern too, and would have to be both
+            return False  # a named property may match the pattern too, and its value would have to fit both schemas
         part["patternProperties"] = {pattern: others}
         others = False
     if allowed:
@@ -67,9 +67,9 @@ def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, 
 
 
 class _Keys:
-    """The keys that a schema allows: all of them (`texts`), or a `pattern` that matches somewhere in each of them.
+    """The keys that a schema allows: a list of all (`texts`), or a `pattern` that matches somewhere in each key.
 
-    `is_exact` tells whether these restrict keys as much as the schema does.
+    `is_exact` tells whether `texts` or `pattern` restricts keys as much as the schema does.
     """
 
     def __init__(self, names: Any, parts: Mapping[Path, dict[str, Any]]) -> None:
@@ -127,7 +127,7 @@ def _any_of(patterns: Sequence[str]) -> str:
 
 
 def _has_alternatives(pattern: str) -> bool:
-    """Whether a pattern has alternatives outside of groups; its anchors then belong to the first and the last only."""
+    """Whether a pattern has alternatives outside of groups: anchors then belong to the first and last of them only."""
     depth = 0
     for part in _PARTS.findall(pattern):
         depth += (part == "(") - (part == ")")

@@ -1,4 +1,4 @@
-"""JSON schemas: of pydantic classes, dataclasses, TypedDicts and dictionaries, and as trees."""
+"""JSON schemas of pydantic classes, dataclasses, TypedDicts and dictionaries, and access to their parts."""
 
 from langchain_petals.schemas.closing import closed
 from langchain_petals.schemas.json_schema import (

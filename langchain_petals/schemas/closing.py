@@ -1,4 +1,4 @@
-"""JSON schemas whose objects have no other properties than the schema names."""
+"""Closes JSON schemas: objects may then have only the properties that the schema names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CONDITIONS = frozenset({"not", "if", "contains"})  # with `additionalProperties
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a schema with `additionalProperties: false` in all objects that do not say otherwise.
+    """Return a copy of a schema with `additionalProperties: false` in all objects without this keyword.
 
-    Some schemas consist of several that name properties of the same object: a base class in `allOf`, for instance.
-    None of those can be closed, since it would forbid the properties of the others, so they stay as they are.
+    Several schemas may name properties of the same object: a base class in `allOf`, for instance. These schemas stay as
+    they are: a closed one would forbid the properties of the others.
     """
     result: dict[str, Any] = copied(schema)
     parts = dict(subschemas(result))
@@ -26,13 +26,13 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
         named = part.get("properties")
         if not isinstance(named, dict) or "patternProperties" in part or any(_is_part(at, path) for at in left_open):
             continue
-        if all(key in named for key in _members_of(part, "required")):  # else it has more properties than it names
+        if all(key in named for key in _members_of(part, "required")):  # or it requires others
             part.setdefault("additionalProperties", False)
     return result
 
 
 def copied(value: Any) -> Any:
-    """Return a deep copy; unlike that of `copy.deepcopy`, no dictionary is in two places of it."""
+    """Return a deep copy in which no dictionary occurs twice; `copy.deepcopy` would keep such dictionaries shared."""
     if isinstance(value, dict):
         return {key: copied(each) for key, each in value.items()}
     return [copied(each) for each in value] if isinstance(value, list) else value

@@ -60,7 +60,7 @@ def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None
 
 
 def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
-    """Return a schema with its own reference replaced by its target, one among `parts`; other values as they are."""
+    """Return a schema with its own `$ref` replaced by the target in `parts`; return other values unchanged."""
     seen: set[Path] = set()
     while isinstance(part, dict) and (target := target_of(part, parts)) is not None and target not in seen:
         seen.add(target)

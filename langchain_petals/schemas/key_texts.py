@@ -25,7 +25,7 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
     values = listed_values(keys)
     if values is not None:
         texts = [each for each in values if isinstance(each, str)]
-        # pydantic converts strings to the integers of an enumeration, but not if that has strings, too
+        # pydantic converts strings to an enumeration's integers, but not if the enumeration has strings, too
         return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
     kind = keys.get("type")
     if kind == "boolean":
@@ -53,7 +53,7 @@ def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
         return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
     if (low, high) in _SIGNS and "multipleOf" not in keys:
         return {"pattern": _SIGNS[low, high]}
-    # strings have no bounds: the caller finds these keywords, and reports that they are not enforced
+    # bounds have no effect on strings: the caller finds these keywords, and reports that they are not enforced
     return {"pattern": _SIGNS[None, None], **bounds}
 
 

@@ -30,7 +30,7 @@ class ObjectSchema:
         schema: JSON schema, as it was given.
         name: Name of the object; None if the source has none.
         description: Purpose of the object; None if the source has none.
-        strict: Whether objects have no other properties than the schema names; None if the source does not say.
+        strict: Whether objects may have only the properties that the schema names; None if the source does not say.
     """
 
     schema: dict[str, Any]
@@ -54,7 +54,7 @@ def object_schema_of(source: Any) -> ObjectSchema:
         return _from_dictionary(source)
     if not is_schema_class(source):
         given = get_origin(source) or (source if isinstance(source, type) else type(source)).__name__
-        msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass will do, too"
+        msg = f"a JSON schema, a dataclass, a pydantic class or a TypedDict is needed, not {given}"
         raise InvalidRequestError(msg)
     schema = schema_of_class(source)
     return ObjectSchema(schema, schema.get("title"), schema.get("description"))
@@ -73,7 +73,7 @@ def is_instance_class(source: Any) -> bool:
 
 
 def _is_pydantic_v1(cls: type) -> bool:
-    # by its interface, since importing pydantic.v1 warns on Python 3.14; those of version 2 warn of `__fields__`
+    # recognised by attributes: importing pydantic.v1 warns on Python 3.14, and `__fields__` warns on version 2
     return not issubclass(cls, BaseModel) and hasattr(cls, "__fields__") and hasattr(cls, "parse_obj")
 
 
@@ -91,8 +91,8 @@ def instance_of(cls: Any, value: Any) -> Any:
 def schema_of_class(cls: Any) -> dict[str, Any]:
     """Return the JSON schema of a pydantic class of version 2 or 1, a dataclass or a TypedDict.
 
-    Unlike LangChain's conversion it keeps definitions, so that a class may contain itself, and it restricts the keys of
-    maps. It does not restrict what pydantic corrects: duplicates in sets.
+    Unlike LangChain's conversion, the schema keeps definitions, so that a class may contain itself. It also restricts
+    the keys of maps. It allows duplicates in sets, since pydantic removes them.
 
     Raises:
         InvalidRequestError: The class has no JSON schema.
@@ -103,7 +103,7 @@ def schema_of_class(cls: Any) -> dict[str, Any]:
         elif _is_pydantic_v1(cls):
             schema = cls.schema()
             for _, part in subschemas(schema):
-                part.pop("uniqueItems", None)  # of a set; of a list, the class itself refuses duplicates
+                part.pop("uniqueItems", None)  # of a set; for a list, the class itself refuses duplicates
         else:
             schema = TypeAdapter(cls).json_schema(schema_generator=InputJsonSchema)
     except (PydanticUserError, ValueError, AttributeError, NameError, TypeError) as error:
@@ -117,7 +117,7 @@ def schema_of_class(cls: Any) -> dict[str, Any]:
 
 
 def closed_schema_of(source: Any, *, strict: bool | None = None) -> dict[str, Any]:
-    """Return the schema of an object that has no other properties than the schema names; see `closed`.
+    """Return the closed schema of an object; see `closed`.
 
     Args:
         source: An `ObjectSchema`, or a source of one; see `object_schema_of`. Its description becomes the schema's.

@@ -1,4 +1,4 @@
-"""Pydantic's generator of JSON schemas, where its schemas are less exact than its validation."""
+"""Generators of JSON schemas that are as exact as pydantic's validation; pydantic's own generator is less exact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExactJsonSchema(GenerateJsonSchema):
     """Generates schemas that restrict the keys of maps, and the strings of decimal numbers."""
 
     def generate(self, schema: Any, mode: Any = "validation") -> dict[str, Any]:
-        """Return the schema of a class; keys that are references are resolved once all of it is there."""
+        """Return the schema of a class; references in `propertyNames` are resolved when all definitions exist."""
         generated = super().generate(schema, mode)
         parts = dict(subschemas(generated))
         for part in parts.values():

@@ -1,9 +1,9 @@
-"""TypedDicts in a shape that pydantic describes in full.
+"""Converts TypedDicts to a form that pydantic describes completely.
 
 LangChain's own conversion requires every key, does not convert a TypedDict that contains itself, and refuses keys that
 pydantic classes use as attributes. Pydantic does all of that, but before Python 3.12 it refuses `typing.TypedDict`, and
 it ignores LangChain's descriptions of keys: `Annotated[type, default, "description"]`, with `...` where there is no
-default, and the docstring.
+default, and the descriptions in the docstring.
 """
 
 from __future__ import annotations
