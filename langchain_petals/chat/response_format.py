@@ -160,7 +160,7 @@ def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
         return object_schema_of(described), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
-        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (also with '
-        '"schema": ...) and {"type": "text"}'
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (also '
+        'with "schema": ...) and {"type": "text"}'
     )
     raise InvalidRequestError(msg)

@@ -163,8 +163,7 @@ def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]) -> None:
     """Refuse a call of a filter or method whose result would be too large, or which would take too long.
 
-    `receiver` is the value that it is applied to. `given` holds its arguments: a filter's by name, a method's by
-    position.
+    `receiver` is the value that it is applied to. `given` holds a filter's arguments by name, a method's by position.
     """
     meter.spend()
     too_large = f"uses {name} with too large a value"
