@@ -349,7 +349,7 @@ def shut_down(model: Any) -> None:
     manager.dht.shutdown()
 
 
-@atexit.register  # at import, so that it runs after the handler that closes idle sessions and is registered later
+@atexit.register  # at import: exit functions run in reverse order, and idle sessions must be closed before
 def _stop_event_loop() -> None:
     """Stop the thread of hivemind's event loop when the program ends.
 
