@@ -1,4 +1,4 @@
-"""The only module that imports petals; has each workaround, with its versions and its reason.
+"""The only module of the client that imports petals; each workaround names its versions and its reason.
 
 Two versions of petals are supported:
 
@@ -40,7 +40,7 @@ _FITTING_TRANSFORMERS = {"2.2.0.post1": ("4.32.0", "4.35.0"), "2.3.0.dev2": ("4.
 
 _HOW_TO_INSTALL = (
     "Run `pip install langchain-petals` and then `pip install --no-deps petals==2.2.0.post1` "
-    "(--no-deps, since petals' own metadata cannot be satisfied beside LangChain 1.x)."
+    "(--no-deps, since the requirements in petals' metadata contradict those of LangChain 1.x)."
 )
 
 # Since 1.1.11, hivemind no longer re-exports these modules' names from its packages; petals 2.2.0.post1 and 2.3.0.dev2
@@ -67,11 +67,11 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 _PARENT_CHECK_SECONDS = 1.0
 _LOOP_END_SECONDS = 5.0
 
-_loading = threading.Lock()  # of the process, as the imported modules are; held while `load_petals` runs
+_loading = threading.Lock()  # held while `load_petals` runs; one for the process, which imports petals once
 
 
 def installed_petals_version() -> str:
-    """Return the version of the installed petals; raise PetalsNotInstalledError if none that works is installed."""
+    """Return the version of the installed petals; raise PetalsNotInstalledError if it is missing or unusable."""
     try:
         version = importlib.metadata.version("petals")
     except importlib.metadata.PackageNotFoundError:
@@ -110,7 +110,7 @@ def _load_once() -> SimpleNamespace:
     version = installed_petals_version()
     # petals would put hivemind's coloured handler on the root logger, which belongs to the program
     os.environ.setdefault("PETALS_LOGGING", "False")
-    # avoids a warning about forks: the DHT is a forked process, but never tokenizes
+    # prevents a warning about forks: the DHT is a forked process, and never tokenizes
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with warnings.catch_warnings():
         # deprecations inside the pinned packages (pkg_resources, pynvml, ...), which users cannot change
@@ -164,8 +164,8 @@ def _never_wait_when_collected(inference_session: Any) -> None:
     """Prevent a deadlock of petals 2.2.0.post1 and 2.3.0.dev2.
 
     `_ServerInferenceSession.__del__` calls `close()`, which waits for the network's event loop. If a stream breaks
-    while it is closed, the object is part of a reference cycle, and the garbage collector may run `__del__` *on* that
-    loop: each later call of the process hangs for ever. Dropping the stream is enough: the connection ends with it.
+    while it is closed, the object is part of a reference cycle. The garbage collector may then run `__del__` on
+    that loop, and all later calls hang for ever. Dropping the stream is enough, since that ends the connection.
     """
 
     def drop_stream(session: Any) -> None:
@@ -177,9 +177,9 @@ def _never_wait_when_collected(inference_session: Any) -> None:
 def _keep_key_on_one_host() -> None:
     """Let huggingface_hub 0.17 send the key when the hub redirects to another path of the same host.
 
-    The hub does so for small files and for renamed models. `hf_hub_download` treats each redirect as one to a CDN and
-    follows it without the key; a gated model answers that with 401. As in later versions, the key goes to its own host
-    only.
+    The hub redirects small files and renamed models. `hf_hub_download` treats each redirect as one to a CDN and follows
+    it without the key, and a gated model answers with 401. As in later versions, the key is sent only to the host of
+    the first request.
     """
     hub = importlib.import_module("huggingface_hub")
     if Version(hub.__version__) >= Version("0.20"):
@@ -201,17 +201,17 @@ def _keep_key_from_converter() -> None:
     """Prevent transformers 4.43 from sending the hub's key to another host.
 
     For a model without safetensors, its `auto_conversion` posts the model's name and the key to a converter (a "space",
-    safetensors-convert.hf.space) that would open a pull request; with huggingface_hub 0.30 it fails before that.
+    safetensors-convert.hf.space), which opens a pull request. With huggingface_hub 0.30 it fails before that.
     Versions 4.32-4.34 have no `auto_conversion`.
     """
     modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     if hasattr(modeling_utils, "auto_conversion"):
-        # what it returns when it has found nothing
+        # the original returns this when it has found nothing
         modeling_utils.auto_conversion = lambda *_, **__: (None, None, False)
 
 
 def _read_no_pickled_vocabulary() -> None:
-    """Fix CVE-2023-7018 of transformers 4.32-4.34: code that runs while a tokenizer is read.
+    """Fix CVE-2023-7018 of transformers 4.32-4.34: reading a tokenizer can run harmful code.
 
     The `tokenizer_config.json` of any model may name `TransfoXLTokenizer`, and that class unpickles its vocabulary.
     From 4.36 on it does so only if an environment variable allows it.
@@ -219,7 +219,7 @@ def _read_no_pickled_vocabulary() -> None:
     try:
         module: Any = importlib.import_module("transformers.models.transfo_xl.tokenization_transfo_xl")
     except ImportError:
-        return  # transformers 4.43 has moved it
+        return  # transformers 4.43 has moved the module
     tokenizer = module.TransfoXLTokenizer
     construct = tokenizer.__init__
 
@@ -236,8 +236,8 @@ def _read_no_pickled_vocabulary() -> None:
 def _cancel_on_the_right_loop() -> None:
     """Allow hivemind's connections to be garbage-collected on any thread.
 
-    In hivemind 1.1.12, `P2P.__del__` and similar methods cancel their tasks through the *current thread's* event loop.
-    That raises if the thread has no loop ("Exception ignored in ..."), and cancels from the wrong thread if it has one.
+    In hivemind 1.1.12, `P2P.__del__` and similar methods cancel their tasks through the current thread's event loop.
+    Without a loop, that raises ("Exception ignored in ..."). With one, it cancels from the wrong thread.
     """
 
     def cancel_if_running(task: Any) -> None:
@@ -250,7 +250,7 @@ def _cancel_on_the_right_loop() -> None:
 
 
 def end_with_parent(process_class: Any) -> None:
-    """Make processes of a class, and their child processes, end when their parent has ended.
+    """Make the processes of a class end, with their child processes, when their parent has ended.
 
     hivemind 1.1.12 and petals rely on the parent's exit handlers. After a SIGKILL of the parent, a `hivemind.DHT` with
     its p2pd and a server's connection handlers would run for ever.
@@ -268,7 +268,7 @@ def end_with_parent(process_class: Any) -> None:
 def watch_parent(parent: int) -> None:
     """Start a thread that ends this process and its children when `parent` is no longer its parent.
 
-    Read its id early, so that a parent that dies before this call is noticed.
+    Read the parent's id early: a parent that dies before this call is then noticed, too.
     """
 
     def watch() -> None:
@@ -314,8 +314,8 @@ def check_family(model: str, config: Any) -> None:
     known = api.class_mapping.get(config.model_type)
     if known is None or known.model_for_causal_lm is None:
         msg = (
-            f"petals {api.version} cannot run {model!r}: its family {config.model_type!r} is none of "
-            f"{', '.join(sorted(api.class_mapping))}. Choose a model of these families."
+            f"petals {api.version} cannot run {model!r}: it knows the families "
+            f"{', '.join(sorted(api.class_mapping))}, not {config.model_type!r}. Choose a model of one of these."
         )
         raise UnsupportedModelError(msg)
 
@@ -332,7 +332,7 @@ def load_distributed_model(model: str, **options: Any) -> Any:
         return api.petals.AutoDistributedModelForCausalLM.from_pretrained(model, **options)
     except daemon_error as error:
         peers = options.get("initial_peers")
-        which = ", ".join(peers) if peers else "the public swarm's"
+        which = ", ".join(peers) if peers else "those of the public swarm"
         msg = (
             f"Could not join the swarm through its initial peers ({which}): {reason_of(error)}. Check that they "
             "are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
@@ -349,12 +349,12 @@ def shut_down(model: Any) -> None:
     manager.dht.shutdown()
 
 
-@atexit.register  # at import: it has to run after the handler that closes idle sessions, which is registered later
+@atexit.register  # at import: exit functions run in reverse order, and idle sessions must be closed before
 def _stop_event_loop() -> None:
     """Stop the thread of hivemind's event loop when the program ends.
 
-    It is a daemon thread, and connections that end with the program keep it busy. A thread that is inside torch or
-    uvloop when the interpreter ends aborts the process.
+    It is a daemon thread, and the program's end makes it busy with closing connections. The process aborts if a thread
+    is inside torch or uvloop when the interpreter ends.
     """
     module = sys.modules.get("hivemind.moe.client.remote_expert_worker")
     worker = None if module is None else module.RemoteExpertWorker
@@ -363,4 +363,4 @@ def _stop_event_loop() -> None:
     loop = worker._event_loop_fut.result()  # noqa: SLF001
     loop.call_soon_threadsafe(loop.stop)
     worker._event_thread.join(_LOOP_END_SECONDS)  # noqa: SLF001
-    worker._event_thread = None  # noqa: SLF001 - or what comes later would wait for a loop that does not run
+    worker._event_thread = None  # noqa: SLF001 - else later calls would wait for the stopped loop

@@ -1,4 +1,4 @@
-"""Pieces of an answer: the types that the engine passes to chat and completion models."""
+"""Pieces of an answer: the types that the engine passes to the model classes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Piece:
     """The result of one step of the token loop for one row.
 
     Attributes:
-        text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
+        text: Text that is now certain. It is empty after half a character or the beginning of a stop sequence.
         generated: Tokens generated so far, an end token included.
         logprobs: The log-probability of the step's token, if it was requested.
         tokens: Tokens generated in this step, an end token included: one, except in the piece of a beam search.
-        cut: Whether, up to here, a grammar replaced a token of the model because the answer could not have ended within
-            the budget after it.
+        cut: Whether a grammar has replaced a token of the model, because after it the answer could not have ended within
+            the budget.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (the budget was reached, or a
             grammar ended the answer early because of it); else None.
     """
@@ -58,7 +58,7 @@ class Pieces(Protocol):
     """An answer while it is generated: an iterable and async iterable of pieces, to be used once.
 
     Attributes:
-        reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
+        reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
     """
 
     reused_tokens: int

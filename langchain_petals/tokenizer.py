@@ -1,4 +1,4 @@
-"""What the package asks of a tokenizer."""
+"""The interface of a tokenizer, as the package uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """A tokenizer; every one of transformers fits, fast or slow, and its documentation is theirs.
+    """A tokenizer. All tokenizers of transformers fit, fast or slow; see their documentation.
 
     A `chat_template` attribute is optional. Constraints (`json_schema`, tools, ...) need one of transformers' classes.
     """

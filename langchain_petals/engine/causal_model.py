@@ -1,4 +1,4 @@
-"""What the engine asks of a model in this process."""
+"""The interface of a model in this process, as the engine uses it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class CausalModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs have to be."""
+        """The device that its inputs must be on."""
 
     def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, use_cache: bool) -> Any:
         """Return an output with `logits`, shape (rows, tokens, vocabulary), and `past_key_values`."""
 
     def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return `inputs`, shape (1, tokens), with what the model adds, shape (1, more tokens)."""
+        """Return `inputs`, shape (1, tokens), and the model's new tokens after them, shape (1, more tokens)."""
 
 
 class DistributedModel(CausalModel, Protocol):

@@ -1,4 +1,4 @@
-"""`Engine.submit`: the one way from LangChain's interfaces to the swarm."""
+"""`Engine.submit`: all calls of LangChain's interfaces reach the swarm through it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Engine:
             `shut_down` shuts it down.
 
     Attributes:
-        client: The same; callers read its properties and open no sessions.
+        client: The same. Callers may read its properties, but not open sessions.
         pool: Idle sessions.
     """
 
@@ -48,7 +48,7 @@ class Engine:
         self.client.shut_down()
 
     def expecting(self) -> AbstractContextManager[None]:
-        """Return a context manager; inside it, waiting requests also wait for the one that is being prepared."""
+        """Return a context manager; inside it, waiting requests also wait for one that is being prepared."""
         return self._scheduler.expecting()
 
     def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
@@ -91,7 +91,7 @@ class Engine:
             search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
 
     def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
-        """Run a group in one session; an error is raised where the results are awaited."""
+        """Run a group in one session; an error is raised to the callers that await the results."""
         rows: list[Row] = []
         for generation in generations:
             with failing([generation]):  # a request that cannot run; the others go on
@@ -131,7 +131,7 @@ class Engine:
 
         try:
             decode(session, rows, settings.prefill_chunk_tokens, park)
-            park()  # a row that was cancelled between two steps has delivered no final piece
+            park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
             if not parked:
                 session.close()

@@ -22,7 +22,7 @@ class Engines:
     """Engines by their connections, or by the model that was given to them.
 
     An engine with a connection lives until its swarm is released or the process ends: loading takes seconds, and the
-    next object should find it loaded. An engine over a given model lives as long as an object uses it.
+    next object should find it loaded. An engine over a given model lives while an object uses it.
     """
 
     def __init__(self) -> None:
@@ -51,5 +51,5 @@ class Engines:
 
 
 engines = Engines()
-"""One for the whole process: a swarm is joined once, and a conversation finds its idle session whichever object asks.
+"""The only instance in a process, so each swarm is joined once, and all objects find the same idle sessions.
 An engine ends with `Engines.release` (`LocalSwarm` calls it), with its last user, or with the process."""

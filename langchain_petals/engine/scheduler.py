@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Group = list["Generation"]
 
-# A prompt that is longer than the shortest of its session costs a step, so a round trip, for each further token; alone
-# it would be sent in one message. It may be longer by a quarter of `max_new_tokens`, and by this many tokens at most,
-# since answers are often shorter than their limit. See docs/engine.md for the measurements.
+# If a prompt is longer than the shortest of its session, each further token costs a step, so a round trip. Alone, the
+# prompt would be sent in one message. So it may be longer by a quarter of `max_new_tokens`, but by this many tokens at
+# most, since answers are often shorter than their limit. See docs/engine.md for the measurements.
 LENGTH_SPREAD = 32
 _SHARE_OF_STEPS = 4
 
@@ -32,8 +32,8 @@ _LONGEST_BURST = 20
 class Scheduler:
     """Collects requests for the batch window, and runs those that fit together as a group.
 
-    `run` runs one group to its end, on a new thread. If it raises or cannot be started, only its own requests get the
-    error.
+    `run` runs one group to its end, on a new thread. If it raises or cannot be started, only the requests of its
+    group get the error.
     """
 
     def __init__(self, run: Callable[[Group, Settings], None]) -> None:
@@ -62,7 +62,7 @@ class Scheduler:
         """
         with self._arrived:
             if not self._collecting:
-                # first, so that nothing is left in the queue if no thread can be started
+                # before requests are queued, since starting a thread may fail
                 start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
                 self._collecting = True
             self._waiting += [(generation, settings) for generation in generations]

@@ -18,8 +18,8 @@ class SharedValues(Generic[Key, Value]):
     """A thread-safe cache of values by keys.
 
     The first thread that asks for a value makes it. Threads that ask for the same value wait, others do not. An error
-    is raised in all threads that waited; the next one that asks tries again. Of more values than `kept`, the least
-    recently used are dropped; None keeps all.
+    is raised in all threads that waited; the next thread that asks tries again. Only the `kept` values that were used
+    last are kept; None keeps all.
     """
 
     def __init__(self, kept: int | None = None) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
-# Of the whole process, since the interpreter's exit is: a thread leaves the set when it ends, the event is set once.
+# One of each per process, for the interpreter's exit. A thread leaves the set when it is garbage-collected.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _ending = threading.Event()
 
@@ -32,7 +32,7 @@ def start_thread(target: Callable[..., None], *args: object) -> None:
 
 @functools.cache
 def _register_end() -> None:
-    """Register `_end_threads`, once, after the modules that the threads use: exit functions run in reverse order."""
+    """Register `_end_threads` once, after the exit functions of modules that threads use; it runs before them."""
     atexit.register(_end_threads)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays all data, so that a swarm on one machine behaves like one on many."""
+"""A TCP proxy that delays all data, so that a swarm on one machine behaves like a swarm on many machines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def _serve(listener: socket.socket, target: int, delay: float) -> None:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-    """Copy one direction; data on the way does not hold up later data."""
+    """Copy one direction; data that is being delayed does not block later data."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(_CHUNK):

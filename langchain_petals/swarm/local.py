@@ -27,7 +27,7 @@ _BUNDLED_MODEL = Path(__file__).with_name("tiny")
 _WEIGHTS = (*hub.SAFETENSORS, *hub.PICKLES)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
-_FULL_SESSIONS = 16  # a server has attention cache for this many sessions of that length
+_FULL_SESSIONS = 16  # a server's attention cache holds this many sessions of `_LONGEST_SESSION` tokens
 _BOOTSTRAP = "bootstrap"
 
 
@@ -36,7 +36,7 @@ class LocalServer:
 
     Attributes:
         pid: Process id; also the id of the process group that holds all of the server's processes.
-        peer_id: The name by which the swarm knows the server, for `allowed_servers` and the like.
+        peer_id: The server's name in the swarm, for `allowed_servers` and `blocked_servers`.
         blocks: Indices of the model's blocks that it holds.
         log_path: File of its log.
     """
@@ -52,10 +52,10 @@ class LocalServer:
         return not self._supervisor.is_gone(self._name)
 
     def kill(self) -> None:
-        """End the server as a power cut would, and return when all of its processes are gone.
+        """End the server at once, without notice to the swarm; return when all of its processes are gone.
 
-        The swarm is not told: its DHT lists the server for up to two more minutes, and clients notice when their
-        requests fail. Killing a dead server does nothing.
+        The DHT lists the server for up to two more minutes. Clients notice its end when their requests fail. Killing a
+        dead server does nothing.
 
         Raises:
             LocalSwarmError: The server is still there after 5 s.
@@ -68,11 +68,11 @@ class LocalServer:
 
 
 class LocalSwarm:
-    r"""A Petals swarm in processes on this machine, which leaves nothing behind when it is closed.
+    r"""A Petals swarm in processes on this machine.
 
-    The servers are petals' own, run on the CPU, and can be reached from this machine only. The constructor starts them,
-    and returns when every block can be found and used. No process and no file survives `close()`, the end of the `with`
-    block, Ctrl-C, or the end of this process in any way.
+    The servers are petals' own. They run on the CPU, and only this machine can reach them. The constructor starts them,
+    and returns when every block can be found and used. All processes and temporary files are removed by `close()`, the
+    end of the `with` block, Ctrl-C, or any end of this process.
 
     Example:
         .. code-block:: python
@@ -95,21 +95,21 @@ class LocalSwarm:
         initial_peers: Addresses of a swarm to join, which may hold other models; by default a new swarm is made.
         startup_timeout: Seconds that starting the swarm may take, and also the limit of each `add_server`.
         log_dir: Folder for the processes' logs, which is kept. By default a temporary one that `close` removes.
-        hop_delay: Seconds by which each message to and from a server is delayed, to see how a program behaves over a
-            real network.
+        hop_delay: Seconds by which each message to and from a server is delayed, as in a real network, to test a
+            program's speed.
 
     Attributes:
         model: The model's folder or hub name.
-        dht_prefix: The name under which its blocks are announced.
-        initial_peers: Addresses through which to join the swarm.
-        servers: Its servers in the order of their start, dead ones included: first one copy of the model in the
+        dht_prefix: The name under which the blocks are announced.
+        initial_peers: Addresses through which clients join the swarm.
+        servers: All servers in the order of their start, dead ones included: first one copy of the model in the
             order of the blocks, then the replicas.
 
     Raises:
         InvalidRequestError: An argument cannot be used.
         ModelLoadError: The model's config could not be read.
-        PetalsNotInstalledError: Petals is missing or mismatched.
-        LocalSwarmError: A process ended while starting, or was not ready in time; with the end of its log.
+        PetalsNotInstalledError: Petals is missing or has the wrong version.
+        LocalSwarmError: A process ended while starting, or was not ready in time. The error has the end of its log.
     """
 
     def __init__(
@@ -125,12 +125,10 @@ class LocalSwarm:
         hop_delay: float = 0,
     ) -> None:
         for name, value in {"servers": servers, "replicas": replicas}.items():
-            is_count = type(value) is int and value > 0  # True is no count
-            _require(is_count, f"{name}={value!r} is no number of servers; give 1 or more.")
-        _require(
-            startup_timeout > 0, f"startup_timeout={startup_timeout!r} is no time in seconds; give a number above 0."
-        )
-        _require(hop_delay >= 0, f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more.")
+            is_count = type(value) is int and value > 0  # True is not a count
+            _require(is_count, f"{name}={value!r} is not a number of servers; give 1 or more.")
+        _require(startup_timeout > 0, f"startup_timeout={startup_timeout!r} must be a number of seconds above 0.")
+        _require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
         petals_compat.installed_petals_version()
@@ -138,8 +136,8 @@ class LocalSwarm:
         blocks, context = _blocks_and_context(self.model, self._key)
         _require(
             servers <= blocks,
-            f"servers={servers} is more than the {blocks} blocks that they would hold; give 1 to {blocks}, and "
-            "replicas for more servers per block.",
+            f"servers={servers} is more than the model's {blocks} blocks; give 1 to {blocks}, and use replicas "
+            "for more servers per block.",
         )
         self._blocks = blocks
         self._longest_session = min(context or _LONGEST_SESSION, _LONGEST_SESSION)
@@ -221,7 +219,7 @@ class LocalSwarm:
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
                 hop_delay=self._hop_delay,
-                # over the socket, since other users can read command lines and environments
+                # sent over the socket, since other users can read command lines and environments
                 token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
@@ -246,23 +244,23 @@ def _resolve_model(model: str | os.PathLike[str]) -> str:
     if path.is_dir():
         _require(
             (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS),
-            f"The folder {str(model)!r} holds no model that petals can serve; it needs config.json and one of "
+            f"The folder {str(model)!r} does not hold a model that petals can serve; it needs config.json and one of "
             f"{', '.join(_WEIGHTS)}.",
         )
         return str(path.absolute())
     _require(
         isinstance(model, str) and _HUB_NAME.fullmatch(model) and not model.startswith("."),
-        f"model={str(model)!r} is no folder, and no name on the hub, such as 'bigscience/bloom-560m'.",
+        f"model={str(model)!r} is neither a folder nor a name on the hub, such as 'bigscience/bloom-560m'.",
     )
     return str(model)
 
 
 def _blocks_and_context(model: str, key: SecretStr | None) -> tuple[int, int | None]:
-    """Return the number of the model's blocks, and of its context's tokens (None if unlimited)."""
+    """Return the number of the model's blocks, and the number of tokens in its context (None if unlimited)."""
     config = _read_config(model, key)
     blocks = config.get("num_hidden_layers") or config.get("n_layer")
     if not isinstance(blocks, int):
-        msg = f"The config of {model!r} does not tell the number of blocks (num_hidden_layers or n_layer)."
+        msg = f"The config of {model!r} does not have the number of blocks (num_hidden_layers or n_layer)."
         raise InvalidRequestError(msg)
     return blocks, config.get("max_position_embeddings")
 
@@ -294,7 +292,7 @@ def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
         span = range(0)
     _require(
         span and span.step == 1 and span.start >= 0 and span.stop <= total,
-        f"blocks={blocks!r} is no span of this model's {total} blocks; give range(start, end), (start, end) or "
+        f"blocks={blocks!r} is not a span of this model's {total} blocks; give range(start, end), (start, end) or "
         f"'start:end' with 0 <= start < end <= {total}.",
     )
     return span

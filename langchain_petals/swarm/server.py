@@ -1,4 +1,4 @@
-"""The children of the supervisor: petals' own servers, and the bootstrap peer through which they find each other."""
+"""The child processes of the supervisor: petals' own servers, and the bootstrap peer that connects them."""
 
 from __future__ import annotations
 
@@ -34,42 +34,42 @@ _SERVER_OPTIONS: dict[str, Any] = {
 
 
 def prepare_petals(work_dir: str) -> None:
-    """Import all that the children need, and change what petals and hivemind do not offer as an option."""
+    """Import all modules that the children need; patch petals and hivemind where they have no option."""
     api = load_petals()
     server = importlib.import_module("petals.server.server")
-    importlib.import_module("petals.utils.peft")  # petals imports it, and bitsandbytes, with the first block
+    importlib.import_module("petals.utils.peft")  # petals would import it, and bitsandbytes, for the first block
     importlib.import_module("torch").set_num_threads(1)  # several servers share this machine's cores
 
-    # hivemind's sockets would stay behind in /tmp when a process is killed
+    # hivemind's sockets would remain in /tmp when a process is killed
     p2p = importlib.import_module("hivemind.p2p.p2p_daemon").P2P
     p2p._UNIX_SOCKET_PREFIX = f"/unix{work_dir}/"  # noqa: SLF001 - hivemind has no option for it
 
-    # It would start a second p2pd per server, which tests whether the internet can reach the other servers.
+    # The protocol would start a second p2pd per server, to test whether other servers are reachable.
     server.ReachabilityProtocol.attach_to_dht = lambda *_, **__: None
 
     end_with_parent(api.handler)
 
-    # petals takes a file that it cannot read for a damaged download, and asks the hub for it, for ever. The hub has no
-    # files of a local folder, so reading those fails instead.
+    # If petals cannot read a file, it asks the hub for a new copy, for ever. The hub has no files of a local folder, so
+    # for those the error is raised instead.
     weights: Any = importlib.import_module("petals.server.from_pretrained")
     load_from_hub = weights._load_state_dict_from_repo_file  # noqa: SLF001 - petals has no public name for it
 
     @functools.wraps(load_from_hub)
     def load(model: str, filename: str, *, block_prefix: str | None = None, **options: Any) -> Any:
-        path = os.path.join(model, filename)  # noqa: PTH118 - a hub name is no path
+        path = os.path.join(model, filename)  # noqa: PTH118 - a hub name is not a path
         if os.path.isdir(model):  # noqa: PTH112
             return weights._load_state_dict_from_local_file(path, block_prefix=block_prefix)  # noqa: SLF001
         return load_from_hub(model, filename, block_prefix=block_prefix, **options)
 
     weights._load_state_dict_from_repo_file = load  # noqa: SLF001
-    gc.freeze()  # so that the children's collectors do not copy the memory that they share
+    gc.freeze()  # the children's garbage collectors then leave the shared memory uncopied
 
 
 def use_own_locks() -> None:
     """Give this fork its own copies of the locks that hivemind's processes share.
 
-    hivemind makes them at import, for a process and its children. The supervisor imports it, so all servers of the
-    swarm would share them, and a server that is killed while it holds one would block the others for ever.
+    hivemind makes them at import, for a process and its children. The supervisor imports hivemind, so all servers would
+    share the locks. A server that is killed while it holds a lock would block the others for ever.
     """
     importlib.import_module("hivemind.utils.mpfuture").MPFuture.reset_backend()
 
@@ -106,7 +106,7 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
 
         @module_container.setter
         def module_container(self, container: Any) -> None:
-            # `Server.run` assigns it when the server takes requests, and again after restarting it.
+            # `Server.run` sets this when the server takes requests, and again after it restarts the container.
             self.container = container
             if container is not None and not self.reported:
                 _announce(self)
@@ -117,7 +117,7 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
 
 
 def _announce(server: Any) -> None:
-    """Return when the DHT lists the server's blocks as online; petals alone would announce them some time later."""
+    """Announce the server's blocks now, earlier than petals would; return when the DHT lists them as online."""
     directory = importlib.import_module("petals.utils.dht")
     now = importlib.import_module("hivemind.utils.timed_storage").get_dht_time
     uids, peer_id = server.module_container.dht_announcer.module_uids, server.dht.peer_id

@@ -1,19 +1,19 @@
 """The supervisor of a local swarm: `python -m langchain_petals.swarm.supervisor`, started by `LocalSwarm`.
 
-Importing torch and petals takes seconds and some 300 MB. The supervisor does it once and forks the other processes:
+Importing torch and petals takes seconds and about 300 MB. The supervisor imports them once and forks the others:
 
     the program with the LocalSwarm
-    `- supervisor              imports petals; forks and reaps the others, and ends them when the program is gone
-       |- bootstrap            a DHT peer without blocks, so that the swarm needs no server in particular
+    `- supervisor              imports petals; forks the others, and ends them when the program is gone
+       |- bootstrap            a DHT peer without blocks; the swarm stays reachable when servers end
        |  `- p2pd
-       |- server-0             petals' own Server; with all below it one process group
+       |- server-0             petals' own Server; it and its descendants are one process group
        |  |- connection handler
        |  `- DHT node
        |     `- p2pd
        `- server-1 ...
 
-The program and the supervisor exchange dictionaries over a socket, which is the supervisor's standard input. The
-command line holds the module's name only.
+The program and the supervisor exchange dictionaries over a socket, the supervisor's standard input. The command line
+holds only the module's name.
 
     to the supervisor, first   {"program": its pid, "work_dir": folder for sockets and temporary files}
                        then    {"order": "start", "name": ..., "log_path": ..., "task": "bootstrap" or "server",
@@ -60,7 +60,7 @@ def main() -> None:
     settings = connection.recv()
     prepare_petals(settings["work_dir"])
     Supervisor(connection, settings["program"], Path(settings["work_dir"])).run()
-    os._exit(0)  # an orderly exit of torch and petals takes longer than all of the above, and `close` waits for it
+    os._exit(0)  # skip the slow exit handlers of torch and petals, since `LocalSwarm.close` waits for this
 
 
 @dataclass(frozen=True)
@@ -70,28 +70,28 @@ class _Child:
 
 
 class Supervisor:
-    """Starts and ends the swarm's processes on order, and ends all of them when the program is gone.
+    """Starts and ends the swarm's processes as ordered, and ends all of them when the program is gone.
 
-    `program` is the program's process id. The supervisor removes `work_dir`, as the program may be gone.
+    `program` is the program's process id. The supervisor removes `work_dir`, since the program may be gone.
     """
 
     def __init__(self, connection: Connection, program: int, work_dir: Path) -> None:
         self._connection, self._program, self._work_dir = connection, program, work_dir
-        self._children: dict[int, _Child] = {}  # by process id, which is also the process group's
+        self._children: dict[int, _Child] = {}  # by process id, which is also the id of the process group
         self._selector = selectors.DefaultSelector()
         self._stopping = False
 
     def run(self) -> None:
         """Serve orders until the program closes the connection or is gone; then end all children."""
-        if sys.platform == "linux":  # become the parent of all descendants whose parent ends, to wait for them
+        if sys.platform == "linux":  # adopt all descendants whose parent ends, to wait for them
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         caught, wakeup = socket.socketpair()
         for end in (caught, wakeup):
             end.settimeout(0)
-        # Signals only wake the loop up, so that they interrupt nothing.
+        # Signals only wake up the loop; they do not interrupt other code.
         signal.set_wakeup_fd(wakeup.fileno())
         for each in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(each, lambda *_: None)  # unlike SIG_IGN, it lets the signal reach the socket
+            signal.signal(each, lambda *_: None)  # with SIG_IGN, the signal would not reach the socket
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._selector.register(caught, selectors.EVENT_READ, functools.partial(self._on_signal, caught))
         self._selector.register(self._connection, selectors.EVENT_READ, self._on_order)
@@ -127,7 +127,7 @@ class Supervisor:
             self._end(pid)
 
     def _on_report(self, child: _Child) -> None:
-        if child.reports.closed:  # an event that the loop handled just before has closed it
+        if child.reports.closed:  # closed by an event that the loop handled just before
             return
         try:
             report = child.reports.recv()
@@ -141,7 +141,7 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             self._become(task, log_path, sender, options)
-        with suppress(PermissionError):  # the child has done it, or is dead
+        with suppress(PermissionError):  # the child has done it itself, or is dead
             os.setpgid(pid, pid)
         sender.close()
         child = self._children[pid] = _Child(name, receiver)
@@ -179,13 +179,13 @@ class Supervisor:
             os._exit(code)
 
     def _end(self, pid: int, code: int = -signal.SIGKILL) -> None:
-        """End a child and all below it; return when they are gone."""
+        """End a child and its descendants; return when they are gone."""
         child = self._children.pop(pid)
         family = _family(pid)
         with suppress(ProcessLookupError, PermissionError):  # no process is left, or on macOS only zombies
             os.killpg(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
-            while True:  # the child, then its children as they are adopted
+            while True:  # the child, then its children, which this process adopts
                 os.waitpid(-pid, 0)
         _remove_shared_memory(pid, family)
         if child.reports in self._selector.get_map():
@@ -194,7 +194,7 @@ class Supervisor:
         self._tell("ended", child.name, code=code)
 
     def _tell(self, event: str, name: str, **more: Any) -> None:
-        with suppress(OSError):  # the program is gone, and the loop is about to notice
+        with suppress(OSError):  # the program is gone; the loop will notice that next
             self._connection.send({"event": event, "name": name, **more})
 
 
@@ -210,10 +210,10 @@ def _family(pid: int) -> dict[int, int]:
 
 
 def _remove_shared_memory(group: int, family: dict[int, int]) -> None:
-    """Do at once what torch's shared-memory manager does 2 s after its last client died.
+    """Remove torch's shared-memory files now; torch's manager would do it 2 s after its last client died.
 
-    The manager has its own process group, and the names of its clients' files hold their process ids. The family of a
-    child that died by itself is not known any more; its manager does the work then.
+    The manager has its own process group. The files' names hold the process ids of its clients. If a child died by
+    itself, its family is unknown, and the manager removes the files.
     """
     for pid in (pid for pid in family if family[pid] != group):
         with suppress(ProcessLookupError, ChildProcessError):

@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 _KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
 _LOG_LINES = 20
 _GRACE_SECONDS = 5.0
-_LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
+_LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
 
 class SupervisorLink:
     """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
 
-    `log_dir` is for logs to keep; without it they are temporary. `pids` has the children's process ids by name.
+    `log_dir` is a folder for logs that are kept; without it, logs are temporary. `pids` maps names to process ids.
     """
 
     def __init__(self, log_dir: Path | None) -> None:
@@ -49,7 +49,7 @@ class SupervisorLink:
         self.pids: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._codes: dict[str, int] = {}
-        self._stopped: str | None = None  # why the supervisor takes no orders any more
+        self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
         with theirs, self.log_path("supervisor").open("wb") as log:
@@ -59,8 +59,8 @@ class SupervisorLink:
                 stdout=log,
                 stderr=log,
                 env=_environment() | {"TMPDIR": self._work_dir},
-                cwd=self._work_dir,  # -m imports from here first, and the program's folder may hold anything
-                start_new_session=True,  # Ctrl-C in the terminal must reach the program only, which then ends the swarm
+                cwd=self._work_dir,  # -m imports from here first; the program's folder may hold any modules
+                start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
             )
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
@@ -68,7 +68,7 @@ class SupervisorLink:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process itself started the supervisor, and not the process that it was forked from."""
+        """Whether this process started the supervisor; False in a fork of that process."""
         return os.getpid() == self._owner
 
     def log_path(self, name: str) -> Path:
@@ -83,8 +83,8 @@ class SupervisorLink:
     def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
         """Return the reports of all named processes.
 
-        `roles` has the names with descriptions for errors. `deadline` is by `time.monotonic()`; `timeout`, in seconds,
-        is for the error.
+        `roles` maps the names to descriptions for errors. `deadline` is a time of `time.monotonic()`. `timeout`, in
+        seconds, is a text for the error.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
@@ -101,7 +101,7 @@ class SupervisorLink:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
                 if name not in self._reports:
-                    late = f"{role} was not ready within startup_timeout={timeout:g} s; allow it more."
+                    late = f"{role} was not ready within startup_timeout={timeout:g} s; raise startup_timeout."
                     raise LocalSwarmError(self._describe(name if name in self.pids else "supervisor", late))
             return {name: self._reports[name] for name in roles}
 
@@ -115,7 +115,7 @@ class SupervisorLink:
         """End a process and its children; return when they are gone.
 
         Raises:
-            LocalSwarmError: They are still there after 5 s.
+            LocalSwarmError: They still run after 5 s.
         """
         self._send({"order": "end", "name": name})
         with self._changed:
@@ -125,7 +125,7 @@ class SupervisorLink:
         if self._stopped:
             self._end_survivors()
         elif not gone:
-            msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
+            msg = f"{name} (process {self.pids[name]}) still runs {_GRACE_SECONDS:g} s after it was killed."
             raise LocalSwarmError(msg)
 
     def end(self) -> None:
@@ -148,7 +148,7 @@ class SupervisorLink:
             shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def _end_survivors(self) -> None:
-        """End the children of a supervisor that was killed; by themselves they would end some time later."""
+        """End the children of a supervisor that was killed; they would end by themselves, but later."""
         survivors = _existing({pid for name, pid in self.pids.items() if name not in self._codes})
         for survivor in survivors:
             with suppress(ProcessLookupError, PermissionError):
@@ -156,7 +156,7 @@ class SupervisorLink:
         psutil.wait_procs(survivors, _GRACE_SECONDS)
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._changed, suppress(OSError):  # the listener notices the end, and notes its reason
+        with self._changed, suppress(OSError):  # the listener notices the end, and records its reason
             self._connection.send(message)
 
     def _listen(self) -> None:
@@ -201,13 +201,13 @@ def _existing(pids: set[int]) -> list[psutil.Process]:
 def _environment() -> dict[str, str]:
     """Return the supervisor's environment variables."""
     environment = {
-        # Other users can list it, so the key goes over the socket to the servers that need it.
+        # Other users can read the environment, so servers get the key over the socket.
         **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
         "TOKENIZERS_PARALLELISM": "false",
     }
-    # The supervisor must find this package, too, which may lie outside of site-packages.
+    # The supervisor must find this package, which may be outside of site-packages.
     folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

@@ -197,7 +197,7 @@ def test_a_swarm_that_starts_too_slowly_is_ended() -> None:
     before = psutil.Process().children(recursive=True)
     with pytest.raises(
         LocalSwarmError,
-        match=r"bootstrap peer was not ready within startup_timeout=0\.1 s; allow it more",
+        match=r"bootstrap peer was not ready within startup_timeout=0\.1 s; raise startup_timeout",
     ):
         LocalSwarm(startup_timeout=0.1)
     assert psutil.Process().children(recursive=True) == before

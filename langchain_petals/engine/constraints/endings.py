@@ -1,10 +1,10 @@
 """Endings: how a text of a grammar can be completed.
 
-A parser tells which bytes may come next, but not how far the end is. `quick_ending` takes, byte by byte, the one that
-is most likely to close something. `shortest_ending` compares alternatives, with a bounded effort. Both use a matcher
-whose vocabulary is an *alphabet*, single bytes and special tokens, so that a step takes microseconds for a model's
-vocabulary of any size. Inside a regular expression the next bytes do not show the way to its end; for that the alphabet
-has hints, made from the expressions (see `patterns`).
+A parser tells which bytes may come next, but not how far the end is. `quick_ending` repeatedly takes the byte that is
+most likely to close something. `shortest_ending` compares alternatives, with a bounded effort. Both use a matcher whose
+vocabulary is an *alphabet*: single bytes and special tokens. So a step takes microseconds, however large the model's
+vocabulary is. Inside a regular expression, the allowed bytes do not show which of them lead to its end. For this case
+the alphabet has hints, made from the expressions (see `patterns`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from llguidance import LLMatcher
 
-# Bytes that close something come first, those that need more text after them last. A comma comes before digits, which
-# could continue for ever.
+# Bytes that close something come first; bytes that need more text after them come last. A comma comes before digits,
+# which could continue for ever.
 _PREFERENCE = b"}])\"'>,;:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LAST = b"{[(\\"
 
@@ -32,16 +32,16 @@ _LAST = b"{[(\\"
 _KINDS = (range(0x31, 0x3A), range(0x61, 0x7B), range(0x41, 0x5B), range(0x80, 0xC0), range(0xC2, 0xF5), range(0x20))
 _MANY = 16
 
-# If a string may not end yet, these are tried in front of its quote.
+# If a string may not end yet, repeated fillers are tried in front of its quote.
 _FILLERS, _LENGTHS = b"0aA", (1, 2, 3, 4, 6, 8)
 
-# A search tries so many of the hints for parts. If a text is long, hints are tried at every `_SELDOM`th byte only.
+# A search tries `_PARTS` of the hints for parts. After `_EAGER` single bytes, only every `_SELDOM`th tries hints.
 _PARTS, _EAGER, _SELDOM = 8, 16, 16
 
-# If `quick_ending` has found nothing, the alternatives are followed for so many bytes only: most have no ending.
+# If `quick_ending` has found nothing, alternatives are followed for this many bytes only: most have no ending.
 _DOUBTFUL = 1024
 
-# A search continues from so many states in all, and from so many of equal length with the same choices.
+# A search continues from `_EFFORT` states in all, and from `_ALIKE` states of equal length with the same choices.
 _EFFORT, _ALIKE = 400, 3
 
 # How llguidance writes a special token among forced bytes.
@@ -101,7 +101,7 @@ class Alphabet:
         if closing is not None:
             return closing
         if 1 < len(allowed) <= _MANY and allowed[0] in self._words:
-            # in a number or a word that may not end here: -0.000 and multiples of 4 need the right digit
+            # In a number or word that may not end here, try which byte ends it; a multiple of 4 needs certain digits.
             more = [each for each in allowed if each in self._words]
             return next(([each] for each in more if self._closes(matcher, each)), allowed[:1])
         return allowed[:1]

@@ -1,7 +1,7 @@
 """The state of a text in a compiled grammar, with an ending: tokens that make the text complete.
 
-A token is taken only if an ending after it fits into the rest of the budget. So text that ends is always valid, and
-text that could be endless (strings, arrays, recursion) ends in time.
+A token is taken only if the budget has room for an ending after it. So a text that ends is always valid, and
+a text that could be endless (strings, arrays, recursion) ends in time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.constraints.vocabulary import Vocabulary
 
-# If hardly more tokens are left than the ending has, all of the ending is checked after each token. With more than
-# `_SPARE` tokens to spare (and more than the ending has), its first `_OFTEN` tokens are checked after each token, and
-# all of it after `_OFTEN` tokens or a token with one of these characters, which may change the ending.
+# If the budget is nearly used up, the whole ending is checked after each token. If more than `_SPARE` tokens (and more
+# than the ending's length) would remain after the ending, each token checks only the ending's first `_OFTEN` tokens.
+# The whole ending is then checked after `_OFTEN` tokens, and after a token with a character of `_TURNS`.
 _SPARE, _OFTEN, _TURNS = 32, 16, frozenset(b"\"'{}[](),:<>\\")
 
 _SEARCHED = 4096  # bytes: the longest ending that is searched for
@@ -34,7 +34,7 @@ _LIMITS = LLParserLimits(verbose_errors=False)  # keep grammar and output out of
 
 
 class CompiledGrammar:
-    """A grammar in llguidance's format compiled for a vocabulary, and a short text of the grammar.
+    """A grammar in llguidance's format, compiled for a vocabulary; finds a short text of the grammar.
 
     Raises:
         InvalidRequestError: It does not compile.
@@ -121,14 +121,14 @@ class GrammarState:
         if self.complete:
             mask[self._vocabulary.ends] = False
             mask[ends] = True
-        else:  # end tokens may be text, too: text that other tokens can spell, or the only tokens of the grammar
+        else:  # an end token may be text in the grammar: it is allowed only if no other token is
             spelled = mask.copy()
             spelled[ends] = False
             mask = spelled if spelled.any() else mask
         return mask
 
     def forced_token(self, left: int) -> int | None:
-        """Return the first token of the ending, after checking it, if there is hardly time for another token."""
+        """Return the first token of the checked ending if the budget has no room for another token."""
         return self.next_of_ending(left) if self._ending and len(self._ending) >= left else None
 
     def can_be_read_with(self, *tokens: int) -> bool:
@@ -145,7 +145,7 @@ class GrammarState:
         ending = self._ending_after(token, left)
         if ending is None and self._ending is not None:
             self._matcher.rollback(1)
-            self._unchecked = unchecked  # the ending that stays was not checked
+            self._unchecked = unchecked  # the kept ending was not checked
             return False
         self._ending = ending
         self._unspelled += self._vocabulary.symbols(token)

@@ -1,7 +1,7 @@
 """Constraints on what may be generated: a guide for each row, over grammars that are compiled once per engine.
 
-In text of a grammar, a guide masks all tokens that the grammar does not allow, or after which the answer could not end
-within the budget (see `grammar_state`). In free text, it watches for markers, after which a grammar applies.
+Where a grammar applies, a guide masks the tokens that the grammar does not allow, and those after which the answer
+could not end within the budget (see `grammar_state`). In free text, it watches for markers that begin a grammar.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Choice = tuple[int, TokenLogprobs | None]
     Pick = Callable[[torch.Tensor | None], Choice]
 
-_KEPT = 64  # compiled grammars per engine
+_KEPT = 64  # most compiled grammars of an engine
 
 
 class Guide:
@@ -45,12 +45,12 @@ class Guide:
         holds: Whether the last token is text of a grammar.
         finished: Whether the answer is complete and nothing may follow.
         ended: Whether the last token ended the answer; an end token that is part of a grammar's text does not.
-        cut: Whether, up to here, a token of the model was replaced because the answer could not have ended within the
-            budget after it.
+        cut: Whether a token of the model has been replaced, because after it the answer could not have ended within the
+            budget.
         visible: Special tokens that are part of the answer's text, and their texts.
         markers: Texts after which a grammar applies.
-        unfinished: The beginning of a marker with which the answer ended, since no call may follow; it is not part of
-            the answer.
+        unfinished: The beginning of a marker at the end of the answer, if no call could follow; it is not part of the
+            answer.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Guide:
 
     def _choose_within(self, state: GrammarState, pick: Pick, left: int) -> Choice:
         self.holds = True
-        # ask the model even if only one token is possible, to know whether it would have chosen that one
+        # ask the model even if only one token is possible: `cut` tells whether the model would have chosen another
         forced = state.forced_token(left)
         mask = self._only(forced) if forced is not None and self.cut else torch.from_numpy(state.allowed(self._ends))
         while True:
@@ -137,9 +137,9 @@ class Guide:
     def _choose_freely(self, pick: Pick, left: int) -> Choice:
         token, more = pick(None)
         mask: torch.Tensor | None = None
-        while not self._watch(token, left - 1):  # it would begin a call that cannot continue, or not end in time
+        while not self._watch(token, left - 1):  # the token would begin a call that cannot continue or end in time
             if self.unfinished and self._ends:
-                # The model has begun a marker. With this token forbidden, it would write the call without the marker.
+                # The model has begun a marker. Without this token, it would write the call without its marker.
                 self.ended = True
                 return pick(self._only(*self._ends))
             if mask is None:
@@ -160,7 +160,7 @@ class Guide:
                 if trigger.marker == text and (not trigger.at_start or self._at_start(self._recent)):
                     return self._enter(compiled, b"", left)
             return True
-        # also for a marker that is a special token: the model may spell it with other tokens
+        # The model may also spell a marker that is a special token with other tokens.
         recent = self._recent + self._vocabulary.bytes[token]
         found = []
         for marker, trigger, compiled in self._triggers:
@@ -188,7 +188,7 @@ class Guide:
         """
         state = None if compiled is None else GrammarState(compiled)
         if state is None or not state.begin_with(rest, left):
-            if compiled is None or GrammarState(compiled).begin(left) is not None:  # no other token would help
+            if compiled is None or GrammarState(compiled).begin(left) is not None:  # with any other token, too
                 self.unfinished = written.decode(errors="replace")
                 self.cut = self.cut or compiled is not None
             return False
@@ -221,7 +221,7 @@ class Grammars:
         self._compiled: SharedValues[str, CompiledGrammar] = SharedValues(_KEPT)
 
     def guide(self, constraint: Constraint, end_tokens: Iterable[int]) -> Guide:
-        """Return a guide for one row, which the `end_tokens` end.
+        """Return a guide for one row; the `end_tokens` end the row.
 
         Raises:
             InvalidRequestError: The tokenizer or a grammar cannot be used; says why.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Opening:
-    """Tells whether an answer's text has begun: after white space and reasoning. If `begun`, the prompt began that."""
+    """Tells whether an answer has text besides white space and reasoning. If `begun`, the prompt began reasoning."""
 
     def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
         start, end = reasoning or ("", "")
@@ -39,5 +39,5 @@ class Opening:
             self._state = "text" if self._held else "after"
 
     def end(self) -> None:
-        """Note that a call has come."""
+        """Note that a call has begun."""
         self._state = "text"

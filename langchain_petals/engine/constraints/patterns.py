@@ -1,9 +1,9 @@
 r"""Hints for endings: the shortest texts that complete what a grammar's regular expressions have begun.
 
-A parser tells which bytes may come next. Inside `.*\.pdf` that is any byte, however near the end is, so nothing shows
-that `.pdf` leads to it. The expression does: from each position in it, some shortest text completes it, and a text that
-is inside the expression is at one of these positions. Hints may be wrong, since Python's `re` reads the expressions and
-dialects differ; the parser checks each one.
+A parser tells which bytes may come next. Inside `.*\.pdf` any byte may come next, so the parser does not show that
+`.pdf` leads to the end. The expression does: each position in it has a shortest text that completes it, and a text
+inside the expression is at one of these positions. Hints may be wrong, since Python's `re` reads the expressions and
+dialects differ. So the parser checks each hint.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _LARK = re.compile(
 class Hints(NamedTuple):
     """Texts that may complete what has begun, the shortest first."""
 
-    strings: list[bytes]  # for JSON strings, with the closing quote
-    texts: list[bytes]  # for a text that is a single regular expression
-    parts: list[bytes]  # for one of several steps: whole expressions, and literals of a Lark grammar with expressions
+    strings: list[bytes]  # complete a JSON string; with the closing quote
+    texts: list[bytes]  # complete a text that is a single regular expression
+    parts: list[bytes]  # complete a part of a text: whole expressions, and literals of a Lark grammar
 
 
 def hints(grammar: str) -> Hints:
@@ -80,7 +80,7 @@ def endings(pattern: str) -> set[str]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about syntax that future versions of Python may read differently
+            warnings.simplefilter("ignore")  # warnings about syntax that future versions of Python may read differently
             tree = sre_parse.parse(_DIALECTS.sub(_in_python, pattern))
         found = {""}
         _walk(tree, "", found)

@@ -1,4 +1,4 @@
-"""Limits that keep JSON readable: a grammar bounds neither the size of numbers nor the depth of nesting."""
+"""Limits on numbers and nesting, so that JSON parsers can read an answer; grammars have no such limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 from langchain_petals.json_scanner import JsonPosition
 
 MOST_CHARACTERS = 200
-"""Characters of a number. With this many digits and the largest exponent it is below 1e300, which fits a double."""
+"""Most characters of a number. With this many digits and the largest exponent, a number still fits a double."""
 MOST_DEPTH = 200
-"""Nested objects and arrays. Python's own parser fails at about 1,000, others earlier."""
+"""Most levels of nested objects and arrays. Python's own parser fails at about 1,000, others fail earlier."""
 
 _OVERFLOWS = re.compile(r"[eE]\+?0*[1-9]\d\d")
 _NUMERIC = frozenset("0123456789+-.eE")
@@ -28,7 +28,7 @@ class Reading(NamedTuple):
         position, number = self.position, self.number
         if position.in_string and not position.escaped and _PLAIN_IN_STRINGS.fullmatch(data):
             return self
-        for character in data.decode("latin-1"):  # one character a byte: only ASCII counts here
+        for character in data.decode("latin-1"):  # one character for each byte, since only ASCII matters here
             number = number + character if character in _NUMERIC and not position.in_string else ""
             position = position.after(character)
             if position.depth > MOST_DEPTH or len(number) > MOST_CHARACTERS or _OVERFLOWS.search(number):

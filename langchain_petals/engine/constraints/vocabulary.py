@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-_NO_UTF8 = 0xF8  # from here on, no byte is part of a character
+_NO_UTF8 = 0xF8  # bytes from this one on never occur in UTF-8
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -45,7 +45,7 @@ class Vocabulary:
             if data and token not in specials and not (fallback and data in self._ids):
                 self._ids[data] = token
         self._longest = max(map(len, self._ids), default=0)
-        # bytes without a token get ids after the vocabulary: they may be parts of characters
+        # bytes without a token get ids after the vocabulary, since tokens may contain them
         single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
         self._single = {token: bytes([byte]) for byte, token in single.items()}
         end = self.tokenizer.eos_token
@@ -63,11 +63,11 @@ class Vocabulary:
         return self.alphabet.symbols(self.bytes[token])
 
     def tokens(self, symbols: Sequence[int] | None) -> list[int] | None:
-        """Return few tokens with the text of these symbols; None for None, or if no tokens have that text."""
+        """Return a short list of tokens with the text of these symbols; None if there is none, or for None."""
         if symbols is None:
             return None
         tokens: list[int] = []
-        with contextlib.suppress(KeyError):  # a byte that is no token
+        with contextlib.suppress(KeyError):  # a byte without a token
             for are_bytes, group in itertools.groupby(symbols, self._single.__contains__):
                 run = list(group)
                 tokens += self._spell(b"".join(self._single[symbol] for symbol in run)) if are_bytes else run

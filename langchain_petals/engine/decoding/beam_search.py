@@ -1,4 +1,4 @@
-"""Beam search by the model's own `generate`, which replaces the token loop."""
+"""Beam search by the model's own `generate`, without the token loop."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], generation: Generation) -> None:
-    """Find the likeliest continuation of a request and deliver it in one piece.
+    """Find the likeliest continuation of a request, and deliver it in one piece.
 
-    A stop sequence cuts the text but does not end the search: the text is known only when the search ends.
+    A stop sequence cuts the text but does not end the search, since only the end of the search gives the text.
     """
     request, sampling = generation.request, generation.request.sampling
     prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)

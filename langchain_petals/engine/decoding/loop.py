@@ -59,11 +59,11 @@ class Row:
 
     @property
     def longest(self) -> int:
-        """Most tokens that the row will have."""
+        """Most tokens that the row can have, with the prompt."""
         return self.prompt_length + self._budget
 
     def shorten(self, limit: int) -> None:
-        """Lower the most tokens of the row to `limit`; a row that has as many already ends."""
+        """Lower the row's maximum number of tokens to `limit`; end the row if it has that many already."""
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
@@ -78,7 +78,7 @@ class Row:
         return self.ids[start:end] or self.ids[-1:]
 
     def see(self, position: int, logits: torch.Tensor) -> None:
-        """Take the logits for the token at `position`; they count if the row's last token is in front of it."""
+        """Take the logits for the token at `position`; ignore them unless this is the row's next token."""
         if self.done or position > len(self.ids):
             return
         try:
@@ -86,7 +86,7 @@ class Row:
                 self._request.on_prefill(position, self.prompt_length)
             if position == len(self.ids):
                 self.accept(logits)
-        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where its result is awaited
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised to the caller that awaits it
             self.fail(error)
 
     def accept(self, logits: torch.Tensor) -> None:
@@ -107,7 +107,7 @@ class Row:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:
             raise self._cut_short(guide)
-        else:  # stop sequences do not apply where a grammar does, and special tokens may be visible
+        else:  # in a grammar's text, stop sequences do not apply, and special tokens may be visible
             special = guide.visible.get(token)
             text = self._text.add(token) if special is None else self._text.flush() + special
             text, reason = self._ended(self._stop.flush() + text, None, "stop" if guide.finished else reason)
@@ -151,17 +151,17 @@ class Row:
 def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
     """Run rows to their ends in lockstep.
 
-    Servers take rectangular input only. So all rows are fed up to the end of the shortest prompt, then one token per
-    row and step: the next one of the row's prompt, or the one that was chosen. Attention is causal, so each row gets
-    exactly the tokens that it would get alone. A row that is done is fed its last token until all rows are done; its
-    logits are ignored.
+    Servers take only rectangular input. So all rows are fed up to the end of the shortest prompt, then one token per
+    row and step: the next token of the row's prompt, or the chosen one. Attention is causal, so each row gets exactly
+    the tokens that it would get alone. A finished row is fed its last token until all rows are done; its logits are
+    ignored.
 
     Args:
-        session: A session of as many rows, fresh or with tokens that the prompts begin with.
+        session: A session with one row for each of `rows`; new, or with tokens at the beginning of the prompts.
         rows: At least one.
         chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
-        before_last: Called before the final piece is delivered, so that a session that it parks is there for the
-            caller's next request.
+        before_last: Called before the final piece is delivered. It may park the session, so that the caller's next
+            request finds it.
     """
     shortest = min(row.prompt_length for row in rows)
     chunk = max(1, chunk_tokens // len(rows))

@@ -1,4 +1,4 @@
-"""From logits to a token, by transformers' own logits processors, one row at a time."""
+"""Chooses a token from logits with transformers' own logits processors, one row at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.request import Sampling
 
 
-# the other processors read the scores only, or the number of tokens
+# processors that read token ids; the others read only the scores, or the number of tokens
 _READING_IDS = (RepetitionPenaltyLogitsProcessor, NoRepeatNGramLogitsProcessor, NoBadWordsLogitsProcessor)
 
 
@@ -47,7 +47,7 @@ class MinPWarper(LogitsProcessor):  # type: ignore[misc]
 
 
 class Sampler:
-    """Chooses one row's tokens, whatever other rows do; raises InvalidRequestError if a setting is out of range."""
+    """Chooses one row's tokens, independently of other rows; raises InvalidRequestError for a wrong setting."""
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
@@ -67,8 +67,8 @@ class Sampler:
         """Choose the token after `ids`, the prompt included; report its and the `top` likeliest log-probabilities.
 
         `logits` have the shape (vocabulary,). `allowed` is a mask of the shape (tokens of the tokenizer,); at least one
-        token that it allows must be in the model's vocabulary. It is applied before the other options; if these forbid
-        all that it allows, the mask alone counts.
+        token that it allows must be in the model's vocabulary. It is applied before the other options. If these forbid
+        all tokens that it allows, only the mask is applied.
 
         Raises:
             InvalidRequestError: An option does not fit the vocabulary, or no token may be chosen.
@@ -80,7 +80,7 @@ class Sampler:
             scores[:, :known].masked_fill_(~allowed[:known], -math.inf)
         if self._processors:
             possible = scores if allowed is None else scores.clone()
-            # what reads only the length gets a placeholder, since a long row takes time to copy
+            # without processors that read ids, a placeholder of equal length saves copying a long row
             row = torch.tensor([ids]) if self._reads_ids else torch.zeros(1, 1, dtype=torch.int64).expand(1, len(ids))
             with _refusals():
                 scores = self._processors(row, scores)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-# A session that will be kept reserves a multiple of what its first request needs, in units of some tokens: a
-# conversation grows by about one question and answer a turn.
+# A session that may be kept reserves `_HEADROOM` times the tokens of its first request, rounded up to a multiple of
+# `_RESERVATION_UNIT`: each turn of a conversation adds about one question and one answer.
 _HEADROOM, _RESERVATION_UNIT = 2, 256
 
 
@@ -51,7 +51,7 @@ class Client:
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
-        """Ids that end a generation: of the generation config, the config or the tokenizer, the first that has any."""
+        """Ids that end a generation, from the first that has them: generation config, config, tokenizer."""
         for source in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
             found = getattr(source, "eos_token_id", None)
             if found is not None:
@@ -60,7 +60,7 @@ class Client:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens of a row, as config and servers limit them; None for no limit (BLOOM, Falcon)."""
+        """Most tokens of a row, by the config's and the servers' limits; None for no limit (BLOOM, Falcon)."""
         limits = (getattr(self.model.config, "max_position_embeddings", None), self._cache_limit)
         return min((limit for limit in limits if limit), default=None)
 
@@ -76,7 +76,7 @@ class Client:
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session for rows of at most `needed` tokens; see `SwarmSession`.
 
-        If idle sessions are kept, a session of one row reserves more than that.
+        If idle sessions are kept, a session of one row reserves more than `needed` tokens.
         """
         if self._swarm is None:
             return LocalSession(self.model)
@@ -105,7 +105,7 @@ def load_client(connection: Connection) -> Client:
     """Return a model's part in this process, connected to its swarm.
 
     Raises:
-        InvalidRequestError: There is no such device.
+        InvalidRequestError: The device does not exist.
         PetalsNotInstalledError: Petals is missing, or does not fit the installed packages.
         ModelLoadError: The files could not be read; the subclass tells why.
         UnsupportedModelError: Petals has no code for the model's family.

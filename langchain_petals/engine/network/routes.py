@@ -15,21 +15,21 @@ logger = logging.getLogger(__name__)
 
 
 class Routes:
-    """The servers and their blocks, as petals' `RemoteSequenceManager` knows them. Each wait has a bound."""
+    """The servers and their blocks, as petals' `RemoteSequenceManager` knows them. Each wait has a time limit."""
 
     def __init__(self, model: DistributedModel) -> None:
         self.manager: Any = model.transformer.h.sequence_manager
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether servers can forget the last tokens of a session: those of petals 2.3 can.
+        """Whether servers can forget the last tokens of a session. Servers of petals 2.3 can.
 
-        A server of another version than this client's would ignore the request; swarms are of one version.
+        All peers of a swarm have one version of petals; a server of petals 2.2 would ignore the request.
         """
         return bool(load_petals().can_roll_back)
 
     def refresh(self, timeout: float) -> None:
-        """Ask the DHT for the servers again; raise SwarmUnreachableError without an answer in `timeout` seconds."""
+        """Ask the DHT for the servers again; raise SwarmUnreachableError if it does not answer in `timeout` seconds."""
         self.manager.ready.clear()
         self._wait(timeout)
 
@@ -43,7 +43,7 @@ class Routes:
             manager.update(wait=False)
             if not manager.ready.wait(timeout):
                 msg = (
-                    f"The swarm's DHT gave no routes within {timeout:g} s. Check that the initial peers are still "
+                    f"The swarm's DHT did not answer within {timeout:g} s. Check that the initial peers are still "
                     "running and reachable."
                 )
                 raise SwarmUnreachableError(msg)
@@ -55,7 +55,7 @@ class Routes:
 
         Raises:
             BlocksMissingError: Some blocks have no server.
-            SwarmUnreachableError: There were no routes within `timeout` seconds.
+            SwarmUnreachableError: The DHT did not answer within `timeout` seconds.
         """
         self._wait(timeout)
         manager = self.manager
@@ -71,11 +71,11 @@ class Routes:
         return spans
 
     def ban(self, peer_id: Any) -> None:
-        """Keep a server out of the routes for a while; takes effect with the next `refresh`."""
+        """Exclude a server from the routes for a while, from the next `refresh` on."""
         self.manager.on_request_failure(peer_id)
 
     def note_full(self, peer_id: Any) -> None:
-        """Prefer other servers to one whose attention cache is full, until its next announcement."""
+        """Note that a server's attention cache is full: others are preferred until its next announcement in the DHT."""
         manager = self.manager
         with manager.lock_changes:
             for spans in manager.state.sequence_info.spans_containing_block:
@@ -84,11 +84,11 @@ class Routes:
                         span.server_info.cache_tokens_left = 0
 
     def report_success(self, peer_id: Any) -> None:
-        """End a server's series of failures."""
+        """Note that a server has answered; this resets its count of failures."""
         self.manager.on_request_success(peer_id)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
-        """Ask the server of a block for its free attention cache; the DHT's answer may be two minutes old.
+        """Ask a block's server how much attention cache is free; the DHT's number may be two minutes old.
 
         The result counts tokens of a single block: a session of n tokens on three blocks takes 3 * n. `peer_id` is in
         base 58.

@@ -1,9 +1,9 @@
 """The chain of servers of a session, and the messages to them.
 
 A `SpanChain` replaces petals' own `InferenceSession` inside the model's forward pass. It speaks the same protocol with
-the same servers. On the client's side it differs: each wait has a bound, an error names the span that failed, nothing
-is retried silently, no history of hidden states is copied at each step, all hops of a step are one call on the
-network's event loop, and the servers work on different pieces of a long prompt at the same time.
+the same servers. The client's side differs. Each wait has a time limit, an error names the span that failed, and
+nothing is retried silently. No step copies the history of hidden states. All hops of a step are one call on the
+network's event loop. The servers work on different pieces of a long prompt at the same time.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_PROMPTS = torch.empty(0)  # petals' value for "no deep prompts"
-_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # and for "the order of the rows does not change"
+_NO_REORDERING = torch.empty(0, dtype=torch.int64)  # petals' value for "the order of the rows does not change"
 _CACHE_LIMIT = re.compile(r"Cannot allocate KV cache for \d+ tokens, max = (\d+)")
 _NO_ROOM = re.compile(r"Could not allocate \d+")
-# A longer step is cut into pieces that go through the chain one after the other: a server works on the second piece
-# while the next server has the first. Up to this length (rows times tokens) petals' servers run their blocks at once.
+# Most tokens (rows times length) of a piece. A longer step is cut into pieces: a server works on the second piece while
+# the next server has the first. Up to this length, petals' servers run all their blocks in one task.
 _PIECE_TOKENS = 128
-_GRACE = 1.0  # seconds for the event loop to react after a bound, and for a server to close a session
+_GRACE = 1.0  # seconds for the event loop to react after a time limit, and for a server to close a session
 
 
 class SpanError(Exception):
@@ -45,7 +45,7 @@ class SpanError(Exception):
         start: First block of its span.
         end: Block after the last one.
         peer_id: The server.
-        cache_limit: Tokens that its attention cache holds for one session, if it refused a larger session.
+        cache_limit: Most tokens of one session in its attention cache, if it refused a larger session; else None.
         is_full: Whether it refused because other sessions fill its attention cache.
     """
 
@@ -63,7 +63,7 @@ class SpanChain:
     Args:
         routes: The model's routes.
         max_length: Tokens of attention cache to reserve on each server for each row.
-        settings: Bounds of all waits.
+        settings: Time limits of all waits.
         wait_for_room: Whether a server whose attention cache is full waits for room, up to half of `step_timeout`.
 
     Raises:
@@ -79,7 +79,7 @@ class SpanChain:
         self.position = 0
 
     def roll_back(self, position: int) -> None:
-        """Continue at an earlier position with the next step; only servers of petals 2.3 can."""
+        """Let the next step continue at an earlier position; needs servers of petals 2.3."""
         self.position = position
         for stream in self._streams:
             stream.roll_back(position)
@@ -87,8 +87,8 @@ class SpanChain:
     def step(self, inputs: torch.Tensor, prompts: torch.Tensor | None = None, hypo_ids: Any = None) -> torch.Tensor:
         """Send hidden states, shape (rows, new tokens, hidden size), through all blocks; raise SpanError on failure.
 
-        Petals' models call this in their forward pass, never with deep prompts or an order of the rows. The result has
-        the shape, device and type of `inputs`.
+        Petals' models call this in their forward pass, here without `prompts` (deep prompts) and `hypo_ids` (an order
+        of rows). The result has the shape, device and type of `inputs`.
         """
         if prompts is not None or hypo_ids is not None:
             msg = "deep prompts and reordered rows are not supported by this session"
@@ -117,7 +117,7 @@ class SpanChain:
                 walk.cancel()
 
     async def _open_streams(self) -> None:
-        """Connect to all servers at the same time; when this returns or raises, no attempt is still running."""
+        """Connect to all servers at the same time; all attempts have ended when this returns or raises."""
         openings = [
             self._bounded(stream, stream.open(), self._settings.connect_timeout)
             for stream in self._streams
@@ -130,8 +130,8 @@ class SpanChain:
     async def _walk(self, hidden: torch.Tensor, seconds: float) -> torch.Tensor:
         """Send a piece through the chain, from server to server.
 
-        The pieces of a step reach each server in order: the locks of a stream are fair, and a piece that leaves one
-        server waits for the next server's lock before any other piece runs.
+        The pieces of a step reach each server in order. The locks of a stream are fair, and a piece that leaves one
+        server requests the next server's lock before any other piece runs.
         """
         for stream in self._streams:
             hidden = await self._bounded(stream, stream.exchange(hidden), seconds)
@@ -141,16 +141,16 @@ class SpanChain:
         try:
             async with async_timeout.timeout(seconds):
                 return await work
-        except Exception as error:  # any error of this hop is this server's
+        except Exception as error:  # this server caused any error of this hop
             raise SpanError(stream.span, error) from error
 
     def close(self) -> None:
-        """End the sessions on all servers, which frees their caches; does not raise, and waits two seconds at most."""
+        """End the sessions on all servers, which frees their caches; wait two seconds at most, and do not raise."""
         streams, self._streams = self._streams, []
         try:
             self._wait_for(_close_all(streams), 2 * _GRACE)
         except (concurrent.futures.TimeoutError, TimeoutError):
-            logger.debug("Closing a session took too long; its servers will see the connection end.")
+            logger.debug("Closing a session took too long; its servers will notice the end of the connection.")
 
     def _wait_for(self, work: Coroutine[Any, Any, Any], bound: float) -> Any:
         future = self._api.worker.run_coroutine(work, return_future=True)
@@ -168,8 +168,8 @@ async def _close_all(streams: list[_SpanStream]) -> None:
 class _SpanStream:
     """The stream to one server; used on hivemind's event loop.
 
-    It reads and writes hivemind's frames itself. When a server closes the connection, hivemind's own client waits for
-    the *requests* to end: a server that died during a session would be noticed by the time-out only.
+    It reads and writes hivemind's frames itself. When a server closes the connection, hivemind's own client waits until
+    all requests are sent, so only the time limit would show that a server has died during a session.
     """
 
     def __init__(self, api: Any, span: Any, manager: Any, reservation: Mapping[str, float]) -> None:
@@ -180,7 +180,7 @@ class _SpanStream:
         self._reader: Any = None
         self._writer: Any = None
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
-        # tensors that all requests share, after the first tensor; None before the first request
+        # the tensors after the first one, equal in all requests; None before the first request
         self._unchanging: list[Any] | None = None
         self._rolled_back_to: int | None = None
 
@@ -189,7 +189,7 @@ class _SpanStream:
         return self._writer is not None
 
     async def open(self) -> None:
-        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - the protocol's name of the call, which nothing public gives
+        handle = self._api.handler._get_handle_name(None, "rpc_inference")  # noqa: SLF001 - no public function returns the protocol's name of the call
         p2p = self._manager.state.p2p
         _, self._reader, self._writer = await p2p.call_binary_stream_handler(self.span.peer_id, handle)
 
@@ -212,7 +212,7 @@ class _SpanStream:
         return outputs
 
     async def _send(self, request: Any) -> None:
-        """Send a message as hivemind's `send_protobuf` does, with one write instead of three: fewer packets."""
+        """Send a message like hivemind's `send_protobuf`, but with one write instead of three, to save packets."""
         p2p, message = self._api.p2p, request.SerializeToString()
         self._writer.write(p2p.MESSAGE_MARKER + len(message).to_bytes(p2p.HEADER_LEN, p2p.BYTEORDER) + message)
         await self._writer.drain()
@@ -238,16 +238,16 @@ class _SpanStream:
         return self._api.hivemind.serialize_torch_tensor(tensor, self._api.runtime_pb2.CompressionType.NONE)
 
     async def close(self) -> None:
-        """Send the last message and wait until the server closes the connection; its cache is free then."""
+        """Send the last message and wait until the server closes the connection, when its cache is free."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         try:
             if self._unchanging is not None:
                 await self._api.p2p.send_protobuf(self._api.runtime_pb2.ExpertRequest(), writer)
-                # up to the end: an answer that was not awaited may come first
+                # read up to the end, since an earlier answer may still come first
                 await asyncio.wait_for(self._reader.read(), _GRACE)
-        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
+        # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is an OSError from 3.11
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             logger.debug("The stream to %s broke before it was closed: %r", self.span.peer_id, error)
         finally:

@@ -1,4 +1,4 @@
-"""A session on a plain transformers model in this process: one that a user gave as `client`."""
+"""A session on a plain transformers model in this process, which a user gave as `client`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LocalSession(Session):
 
     @property
     def reserved(self) -> int:
-        """Tokens of attention cache that it takes up."""
+        """Tokens in its attention cache."""
         return self.position
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ _LEAST_CAPACITY = 256  # tokens
 
 
 class SeenTokens:
-    """Rows of tokens of equal length; the capacity doubles when it is reached, so a step need not copy all tokens."""
+    """Rows of tokens of equal length; the capacity doubles when it is used up, so most steps copy only new tokens."""
 
     def __init__(self) -> None:
         self._room = torch.empty(0, 0, dtype=torch.int64)

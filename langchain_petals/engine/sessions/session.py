@@ -1,4 +1,4 @@
-"""Sessions, from the token loop's view: rows of tokens that give the logits for the next token."""
+"""Sessions: the token loop feeds them rows of tokens, and gets the logits for the next tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Session(ABC):
     A session of one row may be kept idle, for a prompt that continues it.
 
     Args:
-        max_length: Most tokens of a row that it has room for.
+        max_length: Most tokens of a row for which it has room.
         can_roll_back: Whether `resume` can forget tokens.
     """
 
@@ -58,7 +58,7 @@ class Session(ABC):
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
-        """Prepare an idle session for another request: keep its tokens up to `position`, and expect `needed` in all.
+        """Prepare an idle session for a request: keep the tokens before `position`; rows will have `needed` tokens.
 
         `needed` is not more than `max_length`.
         """
@@ -69,7 +69,7 @@ class Session(ABC):
 
 
 class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than a session needs; `limit` is how many."""
+    """The servers' attention caches hold only `limit` tokens of a session, which needs more."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -79,16 +79,16 @@ class CacheLimitError(SwarmError):
 class SwarmSession(Session):
     """A session on a chain of servers that continues on other servers when one fails.
 
-    A server that fails is banned, the routes are refreshed, a new chain is opened and all tokens are fed again: the
-    caller sees a pause. (Petals' own failover restarts the replacement at position 0 with the old history and fails
-    for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
+    When a server fails, the session bans it, refreshes the routes, opens a new chain and feeds all tokens again. The
+    caller only sees a pause. (Petals' own failover in 2.2.0.post1 and 2.3.0.dev2 starts the new server at position 0
+    with the old history, and fails for ever: bigscience-workshop/petals#587.)
 
     Args:
         model: Petals' distributed model.
         routes: The model's routes.
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
-        settings: Bounds of all waits, and the number of attempts.
+        settings: Time limits of all waits, and the number of attempts.
         make_room: Closes this client's idle sessions; called when a server's attention cache is full.
     """
 
@@ -106,7 +106,7 @@ class SwarmSession(Session):
         self._model, self._routes, self._settings = model, routes, settings
         self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
-        self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
+        self._rested = False  # whether no step has worked since `resume`; servers may have closed an idle session
         self._routes_are_old = False
         self._waits_for_room = False  # whether to ask full servers to wait
 
@@ -123,7 +123,7 @@ class SwarmSession(Session):
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
-            SwarmError: There were no routes.
+            SwarmError: There was no route.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
         attempts = tenacity.Retrying(
@@ -160,9 +160,9 @@ class SwarmSession(Session):
         return logits
 
     def _recover(self, error: SpanError) -> bool:
-        """Close the chain that failed; return whether to repeat the step at once, without counting a failed attempt.
+        """Close the chain that failed; return whether to repeat the step at once, as the same attempt.
 
-        If not, the next attempt uses another route: the server is banned, or other servers are preferred if it is full.
+        If not, the next attempt avoids the server: it is banned, or, if it is full, other servers are preferred.
         """
         self.close()
         limit = error.cache_limit
@@ -174,7 +174,7 @@ class SwarmSession(Session):
         if self._rested:
             self._rested = False
             return True
-        if error.is_full:  # of other clients' sessions and of ours; there is room again when they end
+        if error.is_full:  # sessions of this or other clients fill it; it has room again when they end
             self._routes.note_full(error.peer_id)
             self._make_room()
             self.max_length = self._needed

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# what starting a thread raises when the system has no more threads or no memory
+# raised by starting a thread when the system has no more threads or no memory
 _NO_THREAD = (RuntimeError, MemoryError)
 
 # for `_close_pools`; a pool leaves the set when its engine ends
@@ -28,12 +28,12 @@ _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 class SessionPool:
     """The idle sessions of one engine.
 
-    A session is leased to one request at a time, since a request changes it. Limits come with each `park`: objects that
-    share an engine may have different ones, and the latest ones apply.
+    A session is leased to one request at a time, since a request changes it. Each `park` brings its limits: objects that
+    share an engine may have different limits, and the latest apply.
     """
 
     def __init__(self) -> None:
-        # with the times at which they expire, on the monotonic clock; least recently used first
+        # sessions and the times when they expire (monotonic clock); least recently used first
         self._idle: dict[Session, float] = {}
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -51,11 +51,11 @@ class SessionPool:
         return sum(session.reserved for session in list(self._idle))
 
     def lease(self, prompt_ids: Sequence[int], needed: int) -> Session | None:
-        """Take out the session that saves the most tokens of a prompt, cut to these tokens; None if none fits.
+        """Take out the session that shares the most tokens with a prompt, cut to these tokens; None if none fits.
 
         A session fits if the prompt begins with all of its tokens and is longer. If it can be rolled back, it also fits
-        if at least half of its tokens begin the prompt. With less than half it is probably another conversation with
-        the same system message, which would lose its session. `needed` is the most tokens that it will hold.
+        if at least half of its tokens begin the prompt. With less, it is probably the session of another conversation
+        with the same system message, and is left to that. `needed` is the most tokens that the session will hold.
         """
         with self._lock:
             best = max(self._idle, key=lambda session: _usable(session, prompt_ids), default=None)
@@ -76,8 +76,8 @@ class SessionPool:
     def park(self, session: Session, settings: Settings) -> None:
         """Keep a session; close the least recently used ones if there are too many.
 
-        A session that alone exceeds `session_cache_tokens` is closed itself, and the others stay. After `close`, every
-        session is closed.
+        A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close` was called, each
+        session is closed at once.
         """
         with self._lock:
             if self._closed or session.reserved > settings.session_cache_tokens:
@@ -91,7 +91,7 @@ class SessionPool:
             self._let_go(closing)
 
     def _let_go(self, closing: list[Session]) -> None:
-        """Close sessions that were taken out, and set the timer for the others."""
+        """Close sessions that were taken out of the pool, and set the timer for the others."""
         try:
             self._set_timer()
         except _NO_THREAD:  # without a timer, the others would not be closed in time
@@ -121,8 +121,8 @@ class SessionPool:
     def _close_soon(self, sessions: Sequence[Session]) -> None:
         """Close sessions on another thread, since no caller should wait for the round trip.
 
-        The caller holds the lock since it took them out, so `clear` finds each session either idle or being closed. If
-        no thread can be started, the caller closes them itself.
+        The caller has held the lock since it took the sessions out, so `clear` finds each one either idle or being closed.
+        If no thread can be started, the sessions are closed here.
         """
         if not sessions:
             return

@@ -144,7 +144,7 @@ def test_a_broken_config_is_named(links: list[FakeSupervisorLink], folder: Path,
 
 def test_a_config_without_a_number_of_blocks_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
-    with pytest.raises(InvalidRequestError, match="does not tell the number of blocks"):
+    with pytest.raises(InvalidRequestError, match="does not have the number of blocks"):
         LocalSwarm(folder)
 
 
