@@ -360,7 +360,7 @@ def _stop_event_loop() -> None:
     worker = None if module is None else module.RemoteExpertWorker
     if worker is None or worker._event_thread is None or worker._pid != os.getpid():  # noqa: SLF001 - no public way
         return
-    loop = worker._event_loop_fut.result()  # noqa: SLF001
+    loop = worker._event_loop_fut.result()  # noqa: SLF001 - as above
     loop.call_soon_threadsafe(loop.stop)
-    worker._event_thread.join(_LOOP_END_SECONDS)  # noqa: SLF001
+    worker._event_thread.join(_LOOP_END_SECONDS)  # noqa: SLF001 - as above
     worker._event_thread = None  # noqa: SLF001 - else later calls would wait for the stopped loop

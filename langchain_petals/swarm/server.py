@@ -58,10 +58,10 @@ def prepare_petals(work_dir: str) -> None:
     def load(model: str, filename: str, *, block_prefix: str | None = None, **options: Any) -> Any:
         path = os.path.join(model, filename)  # noqa: PTH118 - a hub name is not a path
         if os.path.isdir(model):  # noqa: PTH112
-            return weights._load_state_dict_from_local_file(path, block_prefix=block_prefix)  # noqa: SLF001
+            return weights._load_state_dict_from_local_file(path, block_prefix=block_prefix)  # noqa: SLF001 - as above
         return load_from_hub(model, filename, block_prefix=block_prefix, **options)
 
-    weights._load_state_dict_from_repo_file = load  # noqa: SLF001
+    weights._load_state_dict_from_repo_file = load  # noqa: SLF001 - as above
     gc.freeze()  # the children's garbage collectors then leave the shared memory uncopied
 
 

@@ -36,9 +36,9 @@ class Routes:
     def _wait(self, timeout: float) -> None:
         manager = self.manager
         # only `make_sequence` and `rpc_info` start this thread, and both may wait for ever
-        with manager._thread_start_lock:  # noqa: SLF001
+        with manager._thread_start_lock:  # noqa: SLF001 - petals starts it at the first request only
             if not manager.is_alive():
-                manager._thread.start()  # noqa: SLF001
+                manager._thread.start()  # noqa: SLF001 - as above
         if not manager.ready.is_set():
             manager.update(wait=False)
             if not manager.ready.wait(timeout):
@@ -64,7 +64,7 @@ class Routes:
         if missing:
             raise BlocksMissingError(missing, manager.config.dht_prefix)
         # the public `make_sequence` may wait for ever for an update
-        spans: list[Any] = manager._make_sequence_with_min_latency(  # noqa: SLF001
+        spans: list[Any] = manager._make_sequence_with_min_latency(  # noqa: SLF001 - see above
             0, len(manager), cache_tokens_needed=max_length
         )
         logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.peer_id}" for s in spans))
