@@ -1,7 +1,7 @@
-"""Checks of the names of peers, swarms and adapters, before anything is sent to them.
+"""Checks of the names of peers, swarms and adapters, before they are used.
 
-hivemind could check addresses, too, but takes seconds to import, and a wrong address only shows when its daemon does
-not start. Each check returns the name, or raises an `InvalidRequestError` with an example of a valid one.
+hivemind takes seconds to import, and shows a wrong address only by a daemon that does not start. So addresses are
+checked here. Each check returns the name, or raises an `InvalidRequestError` with an example of a valid one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _PORTS = range(2**16)
 
 _FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 _LAST = ("p2p", "ipfs")
-# The protocols that hivemind 1.1.12's daemon can dial. Those with a value have a check of it, which returns something
-# false or raises ValueError for a wrong one.
+# The protocols that hivemind 1.1.12's daemon can dial. If a protocol has a value, it has a check: for a wrong value,
+# the check returns a false value or raises ValueError.
 _PROTOCOLS: dict[str, Callable[[str], object] | None] = {
     "ip4": ipaddress.IPv4Address,
     "ip6": ipaddress.IPv6Address,
@@ -52,7 +52,7 @@ def check_initial_peers(addresses: list[str]) -> list[str]:
 def check_peer_id(field: str, peer_id: str) -> str:
     """Check a peer id, as the fields `allowed_servers` and `blocked_servers` take it."""
     if not _PEER_ID.fullmatch(peer_id):
-        msg = f"{field}: {peer_id!r} is no peer id; the form is 12D3KooW... or Qm..., without the address before it"
+        msg = f"{field}: {peer_id!r} is not a peer id; the form is 12D3KooW... or Qm..., without the address before it"
         raise InvalidRequestError(msg)
     return peer_id
 
@@ -61,7 +61,7 @@ def check_prefix(prefix: str) -> str:
     """Check a `dht_prefix`, which must not hold petals' delimiters."""
     if not prefix or not prefix.isprintable() or any(delimiter in prefix for delimiter in _DELIMITERS):
         msg = (
-            f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals puts around its names; for "
+            f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals uses as separators; for "
             "instance Llama-2-70b-hf"
         )
         raise InvalidRequestError(msg)
@@ -76,16 +76,16 @@ def default_prefix(folder: str) -> str:
 def check_adapter(name: str) -> str:
     """Check the hub name of a LoRA adapter."""
     if not _ADAPTER.fullmatch(name):
-        msg = f"active_adapter: {name!r} is no name on the hub; the form is artek0chumak/guanaco-65b"
+        msg = f"active_adapter: {name!r} is not a name on the hub; the form is artek0chumak/guanaco-65b"
         raise InvalidRequestError(msg)
     return name
 
 
 def _problem(address: str) -> str | None:
-    """Return what is wrong with a peer's multiaddress, to follow it in a sentence; None if it is valid."""
+    """Return what is wrong with a multiaddress, as the end of a sentence about it; None if it is valid."""
     root, *parts = address.split("/")
     if root or not parts:
-        return "is no multiaddress"
+        return "is not a multiaddress"
     first, last, rest = parts[0], "", iter(parts)
     for last in rest:
         if last not in _PROTOCOLS:
@@ -95,7 +95,7 @@ def _problem(address: str) -> str | None:
             with suppress(ValueError):
                 if check(value):
                     continue
-            return f"has {value!r} where a value for /{last} belongs"
+            return f"has {value!r}, which is not a value of /{last}"
     if first not in _FIRST:
-        return f"begins with /{first}, not with where the peer is"
+        return f"begins with /{first}, not with the host (/ip4, /dns, ...)"
     return None if last in _LAST else "does not end with the peer's id (/p2p/...)"

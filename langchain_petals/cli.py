@@ -42,7 +42,7 @@ with LocalSwarm() as swarm:
 
 @app.callback()
 def _commands() -> None:
-    """Keep `demo` a command of its own: typer would make the only one the program itself."""
+    """Keep `demo` a separate command: without this callback, typer makes a single command the program itself."""
 
 
 @app.command()
@@ -65,7 +65,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
     installed_petals_version()
-    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, as the servers' start does
+    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, so it runs while the servers start
     importing.start()
     with contextlib.ExitStack() as stack:
         with _step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
@@ -78,7 +78,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = map(sum, zip(*answers, strict=True))
     console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
-    console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
+    console.print("The swarm is closed, and all its processes have ended. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
 
 

@@ -1,10 +1,10 @@
 """The exceptions of this package; each message says what to do.
 
-Every error of this package is a `PetalsError`; most are also one of LangChain's own types, so that retry and
-summarisation middleware treat them as those of any other provider:
+Every error of this package is a `PetalsError`. Most also have one of LangChain's own types, so that middleware for
+retries and summaries treats them like the errors of other providers:
 
     PetalsError
-    |- PetalsNotInstalledError   (ImportError)                petals missing or mismatched: what to install
+    |- PetalsNotInstalledError   (ImportError)                petals is missing or does not fit
     |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be used
     |  `- MissingChatTemplateError                          the model has no chat template
     |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
@@ -67,9 +67,9 @@ _REPLACEMENTS = {
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the text of an error of hivemind, a server or the network, in words for users.
+    """Return the text of an error of hivemind, a server or the network, for users.
 
-    Time stamps are removed, since logs add their own, and so is the name of hivemind's daemon.
+    Time stamps are removed, since logs add their own. hivemind's daemon is called p2pd.
     """
     name, text = type(error).__name__, str(error)
     for pattern, words in _REPLACEMENTS.items():
@@ -81,7 +81,7 @@ class PetalsError(Exception):
     """Base of every error that this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let errors be pickled, although their constructors do not take `args`."""
+        """Make errors picklable, although their constructors do not take `args`."""
         return copyreg.__newobj__, (type(self),), {"args": self.args, **vars(self)}  # type: ignore[attr-defined]
 
 
@@ -106,8 +106,8 @@ class MissingChatTemplateError(InvalidRequestError):
         super().__init__(
             f"{model} ships no chat template, and none is built in for it. If you know how its conversations are "
             f"written, pass a built-in template by name, as in ChatPetals(model=..., chat_template={names[0]!r}) "
-            f"(there are {', '.join(names)}), or the text of a Jinja template. For a model that is not made for "
-            "conversations use the Petals class."
+            f"(there are {', '.join(names)}), or the text of a Jinja template. If the model is not made for "
+            "conversations, use the Petals class."
         )
 
 
@@ -116,7 +116,7 @@ class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError
 
     Attributes:
         prompt_tokens: Tokens of the prompt.
-        limit: Tokens that the context holds, the answer's included.
+        limit: Most tokens of the context, the answer's tokens included.
     """
 
     def __init__(self, prompt_tokens: int, limit: int) -> None:
@@ -136,11 +136,11 @@ class ModelLoadError(PetalsError, OSError):
 
 
 class ModelNotFoundError(ModelLoadError, langchain.ModelNotFoundError):
-    """The hub has no such model, or the key may not see it."""
+    """The hub has no such model, or the key has no access to it."""
 
 
 class AccessDeniedError(ModelLoadError, langchain.ModelPermissionDeniedError):
-    """The hub refused the model: no key was sent, or one without access."""
+    """The hub refused access to the model: no key was sent, or a key without access."""
 
 
 class InvalidKeyError(AccessDeniedError, langchain.ModelAuthenticationError):
@@ -199,7 +199,7 @@ class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutErr
         self.timeout, self.generated = timeout, generated
         super().__init__(
             f"The call's timeout of {timeout:g} s passed after {generated} generated token(s). Raise timeout, or lower "
-            "max_new_tokens; stream() hands over what there is up to then."
+            "max_new_tokens; stream() returns the text that was generated before the timeout."
         )
 
 
@@ -208,11 +208,11 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
 
     Attributes:
         limit: The limit on new tokens.
-        generated: The text generated up to the limit; not valid, unless `ended_early`.
+        generated: The text generated up to the limit. It is not valid, unless `ended_early`.
         needed: Tokens of the shortest valid answer that was found; None if unknown.
-        steered: Whether a way to end the answer was known. If not, the answer had to end by itself, and may not do so
-            with a larger limit either.
-        ended_early: Whether there is a valid answer that the limit ended before the model would have: its texts are
+        steered: Whether an ending of the answer was known. If not, only the model could end it, which a larger limit
+            may not change.
+        ended_early: Whether there is a valid answer, but the limit ended it before the model would have: its texts are
             cut, and the model did not choose the rest.
         partial: That answer as a JSON value; None if there is none.
     """
@@ -231,7 +231,7 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
         self.ended_early, self.partial = ended_early, partial
         if ended_early:
             advice = (
-                f"was ended by the limit of {limit} new token(s) before the model came to its end. It fits its form, "
+                f"was ended by the limit of {limit} new token(s) before the model finished it. It fits its schema, "
                 "but a part of it is cut off or made up. Raise max_new_tokens, or ask for less"
             )
         elif steered:

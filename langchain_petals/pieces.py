@@ -40,8 +40,8 @@ class Piece:
         generated: Tokens generated so far, an end token included.
         logprobs: The log-probability of the step's token, if it was requested.
         tokens: Tokens generated in this step, an end token included: one, except in the piece of a beam search.
-        cut: Whether a grammar has replaced a token of the model, because after it the answer could not have ended within
-            the budget.
+        cut: Whether a grammar has replaced a token of the model, because after it the answer could not have ended
+            within the budget.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (the budget was reached, or a
             grammar ended the answer early because of it); else None.
     """

@@ -23,7 +23,7 @@ async def begun_off_loop(
     cancel: Callable[[_Begun], object],
     expecting: AbstractContextManager[None],
 ) -> Sequence[_Begun]:
-    """Begin generations on another thread, and enter `expecting` meanwhile; see `Engine.expecting`.
+    """Begin generations on another thread, inside the context `expecting`; see `Engine.expecting`.
 
     A thread cannot be interrupted. If the task is cancelled, each generation is cancelled once all have begun.
     """

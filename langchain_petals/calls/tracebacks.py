@@ -1,4 +1,4 @@
-"""Errors without the frames that they passed through.
+"""Errors with short tracebacks.
 
 Most frames between a call and its error belong to the engine's threads, pydantic, jinja2 or hivemind, and do not help
 the caller. The text of each `PetalsError` says what happened. Errors of other types are bugs, and keep all frames.
@@ -29,7 +29,7 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 def without_frames(error: _Error) -> _Error:
     """Return a copy of an error without frames and causes, which are logged at level DEBUG.
 
-    It is a copy, since the error of a session may end several calls, and each adds its own frames. The cause of a
+    It is a copy, since one session's error may end several calls, and each call adds its own frames. The cause of a
     `PetalsNotInstalledError` is kept, since its frames show which package cannot be imported.
     """
     logger.debug("%s came from here:", type(error).__name__, exc_info=error)
@@ -54,8 +54,8 @@ class _Caught(list[PetalsError]):
 
 def short_traceback(function: _Function) -> _Function:
     """Decorate a function or generator, async or not: each `PetalsError` that it raises has one frame only."""
-    # Each wrapper raises the error outside of the context, in which Python would note the long one as its context. No
-    # variable holds it then: the error's traceback holds the frame, so there would be a cycle.
+    # Each wrapper raises the error after the `with` block: inside, Python would store the original as `__context__`. No
+    # variable holds the error then, since its traceback holds the frame, and both would form a reference cycle.
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with _Caught() as caught:

@@ -1,4 +1,4 @@
-"""A model's place, and the errors when its files cannot be read; no text holds the key."""
+"""The place of a model's files, and the errors when these cannot be read; no error text holds the key."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source:
 
 
 def translated(error: Exception, source: Source) -> PetalsError | None:
-    """Return the error that tells the user what to do; None if the original does not show whether the hub caused it."""
+    """Return an error that tells the user what to do; None if it is unknown whether the hub caused the original."""
     case = _Case(error, source)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return case.misfit()
@@ -63,7 +63,7 @@ def translated(error: Exception, source: Source) -> PetalsError | None:
 
 
 def unexplained(error: Exception, source: Source) -> PetalsError:
-    """Return the error for one that the hub did not cause."""
+    """Return the error to raise for an error that the hub did not cause."""
     return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
@@ -78,13 +78,13 @@ def _stems_from(error: BaseException, *names: str) -> bool:
 def chain(error: BaseException) -> list[BaseException]:
     """Return an error with all its direct and indirect causes and contexts."""
     found = [error]
-    for link in found:  # the loop makes it grow
+    for link in found:  # the list grows in the loop
         found += [each for each in (link.__cause__, link.__context__) if each is not None and each not in found]
     return list(dict.fromkeys(found))
 
 
 class _Case:
-    """One failure to read a source, and the error for each kind of reason."""
+    """A failure to read a source; returns the error for each kind of reason."""
 
     def __init__(self, error: Exception, source: Source) -> None:
         self._error, self._source, self._name = error, source, source.name
@@ -99,17 +99,17 @@ class _Case:
         name = self._name
         if _stems_from(self._error, "HFValidationError"):
             return InvalidRequestError(
-                f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
+                f"{name!r} is neither a folder nor a name of a model on the hub; the form is owner/name"
             )
         if "trust_remote_code" in self.said:
             return InvalidRequestError(
-                f"{name!r} brings code of its own, which would run in this process. Read it, and set "
+                f"{name!r} has its own code, which would run in this process. Read it, and set "
                 "trust_remote_code=True if you trust it."
             )
         return InvalidRequestError(f"Could not load {name!r}: {self.said}")
 
     def refusal(self) -> PetalsError | None:
-        """Return the error for the hub's answer; None if it gave none, or failed itself."""
+        """Return the error for the hub's answer; None if the hub gave no answer, or had a failure."""
         name, key = self._name, self._source.key
         if _stems_from(self._error, "GatedRepoError"):
             return self._without_access()
@@ -133,12 +133,12 @@ class _Case:
         return None
 
     def absence(self) -> PetalsError | None:
-        """Return the error for files that neither the cache nor the hub has given, or None."""
+        """Return the error for files that were read neither from the cache nor from the hub; None for other reasons."""
         name, cache = self._name, self._source.cache_dir
         if self._source.local_files_only:
             return ModelLoadError(
-                f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
-                f"download them: {self.said}"
+                f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids "
+                f"downloads: {self.said}"
             )
         if self._response is not None or _stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
             last = self._source.censored(str(chain(self._error)[-1]))
@@ -162,7 +162,7 @@ class _Case:
         )
 
     def _origin(self) -> str:
-        """Return where the key came from, to follow "the key that was sent"."""
+        """Return where the key came from, for a text after "the key that was sent"."""
         key = self._source.key
         for name in KEY_VARIABLES:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
@@ -171,7 +171,7 @@ class _Case:
 
 
 def _without_advice(text: str) -> str:
-    """Drop the sentences in which transformers names an address on the hub, which it does even for a folder."""
+    """Drop the sentences of transformers with addresses on the hub, since it writes them even for a folder."""
     sentences = _SENTENCE_ENDS.split(text.strip())
     return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
 

@@ -1,4 +1,4 @@
-"""The hub's key: its sources, its checks, and the argument names that mean it."""
+"""The hub's key: its sources, its checks, and the names of arguments that hold it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def checked_key(key: SecretStr) -> SecretStr | None:
     """Return a key without surrounding white space, or None for an empty one.
 
     Raises:
-        InvalidRequestError: It holds characters that no key has. An HTTP library would refuse them with an error that
-            shows the key.
+        InvalidRequestError: It holds characters that no key has. The HTTP library's error about them would show the
+            key.
     """
     value = key.get_secret_value().strip()
     if not all("!" <= character <= "~" for character in value):
@@ -62,7 +62,7 @@ def with_hidden_key(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def hide_key(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments, with those whose names are a key's as `SecretStr`."""
+    """Return arguments; values whose names are names of keys become `SecretStr`."""
     hidden = {
         name: SecretStr(value) if isinstance(value, str) and is_key(name) else value
         for name, value in arguments.items()
@@ -76,7 +76,7 @@ def check_names(arguments: dict[str, Any]) -> None:
     """Refuse keys under other names, which would be stored as plain text.
 
     Raises:
-        InvalidRequestError: There is one; the message has its name and the right name.
+        InvalidRequestError: There is such a key; the message has its name and the right name.
     """
     more = arguments.get("model_kwargs")
     names = {*arguments, *(more if isinstance(more, Mapping) else ())}

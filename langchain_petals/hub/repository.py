@@ -2,9 +2,9 @@
 
 The first file, the config, gives the commit, and all other files are read at that commit. So config, tokenizer and
 weights belong together, and cached files need no further request. As in huggingface_hub, the cache is used when the hub
-does not answer, or refuses.
+does not answer, or refuses access.
 
-The key is a `SecretStr` until the moment of a call. All errors leave this module without their frames, since local
+The key is a `SecretStr` until it is passed to a call. All errors leave this module without their frames, since local
 variables of transformers and huggingface_hub hold the key, and error reporting tools show them.
 """
 
@@ -41,7 +41,7 @@ class Repository(Source):
     """Reads the files of one model with transformers' loaders; see `Source` for its attributes."""
 
     def located(self) -> Repository:
-        """Return this repository at the commit that the hub names, or the cache if the hub does not answer.
+        """Return this repository at the hub's commit, or at the cache's commit if the hub does not answer.
 
         Raises:
             ModelLoadError: The model's config could not be read; the subclass tells why.
@@ -67,7 +67,7 @@ class Repository(Source):
         return self._guarded(lambda: load(self.name, **self._arguments(), **options))
 
     def weights_format(self) -> dict[str, bool]:
-        """Return the argument that makes transformers read safetensors, or pickles if there is nothing else.
+        """Return the argument that makes transformers read safetensors, or pickles if the model has no safetensors.
 
         A pickle can hold code. PyTorch does not run it any more, but a file that cannot hold code is safer.
         """

@@ -90,7 +90,7 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
         "\n"
         "\n"
         "5 tokens at #; each went through 2 servers.\n"
-        "The swarm is closed, and nothing of it is left. The same in Python:\n"
+        "The swarm is closed, and all its processes have ended. The same in Python:\n"
         "\n"
         "from langchain_petals import Petals\n"
         "from langchain_petals.swarm import LocalSwarm\n"

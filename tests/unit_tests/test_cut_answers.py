@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PERSON = {"name": "Ada Lovelace", "age": 36, "bio": "wrote the first program, and a great many letters and notes"}
-CUT = r"ended by the limit of \d+ new token\(s\) before the model came to its end"
+CUT = r"ended by the limit of \d+ new token\(s\) before the model finished it"
 
 
 class Person(BaseModel):

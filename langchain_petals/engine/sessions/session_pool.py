@@ -28,8 +28,8 @@ _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 class SessionPool:
     """The idle sessions of one engine.
 
-    A session is leased to one request at a time, since a request changes it. Each `park` brings its limits: objects that
-    share an engine may have different limits, and the latest apply.
+    A session is leased to one request at a time, since a request changes it. Each `park` brings its limits: objects
+    that share an engine may have different limits, and the latest apply.
     """
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ class SessionPool:
     def park(self, session: Session, settings: Settings) -> None:
         """Keep a session; close the least recently used ones if there are too many.
 
-        A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close` was called, each
-        session is closed at once.
+        A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close`, each session
+        is closed at once.
         """
         with self._lock:
             if self._closed or session.reserved > settings.session_cache_tokens:
@@ -121,8 +121,8 @@ class SessionPool:
     def _close_soon(self, sessions: Sequence[Session]) -> None:
         """Close sessions on another thread, since no caller should wait for the round trip.
 
-        The caller has held the lock since it took the sessions out, so `clear` finds each one either idle or being closed.
-        If no thread can be started, the sessions are closed here.
+        The caller has held the lock since it took the sessions out, so `clear` finds each one idle or being closed. If
+        no thread can be started, the sessions are closed here.
         """
         if not sessions:
             return

@@ -47,21 +47,21 @@ def test_valid_peer_addresses_are_accepted(model_class: type[Petals], address: s
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("", "is no multiaddress"),
-        ("127.0.0.1:31337", "is no multiaddress"),
-        ("https://example.com", "is no multiaddress"),
-        (PEER_ID, "is no multiaddress"),
+        ("", "is not a multiaddress"),
+        ("127.0.0.1:31337", "is not a multiaddress"),
+        ("https://example.com", "is not a multiaddress"),
+        (PEER_ID, "is not a multiaddress"),
         ("/", "has an unknown part ''"),
         ("/ip4/127.0.0.1/tcp/31337", "does not end with the peer's id"),
         (f"/ip4/127.0.0.1/tcp/31337/p2p/{PEER_ID}/", "has an unknown part ''"),
-        ("/ip4/127.0.0.1/tcp/31337/p2p/", "has '' where a value for /p2p belongs"),
-        ("/ip4/127.0.0.1/tcp/31337/p2p/12D3KooW", "has '12D3KooW' where a value for /p2p belongs"),
-        (f"/ip4/300.0.0.1/tcp/31337/p2p/{PEER_ID}", "has '300.0.0.1' where a value for /ip4 belongs"),
-        (f"/ip6/127.0.0.1/tcp/31337/p2p/{PEER_ID}", "where a value for /ip6 belongs"),
-        (f"/ip4/127.0.0.1/tcp/65536/p2p/{PEER_ID}", "has '65536' where a value for /tcp belongs"),
-        (f"/ip4/127.0.0.1/tcp/²/p2p/{PEER_ID}", "where a value for /tcp belongs"),
-        (f"/dns/no host/tcp/1/p2p/{PEER_ID}", "where a value for /dns belongs"),
-        (f"/tcp/31337/p2p/{PEER_ID}", "begins with /tcp, not with where the peer is"),
+        ("/ip4/127.0.0.1/tcp/31337/p2p/", "has '', which is not a value of /p2p"),
+        ("/ip4/127.0.0.1/tcp/31337/p2p/12D3KooW", "has '12D3KooW', which is not a value of /p2p"),
+        (f"/ip4/300.0.0.1/tcp/31337/p2p/{PEER_ID}", "has '300.0.0.1', which is not a value of /ip4"),
+        (f"/ip6/127.0.0.1/tcp/31337/p2p/{PEER_ID}", "which is not a value of /ip6"),
+        (f"/ip4/127.0.0.1/tcp/65536/p2p/{PEER_ID}", "has '65536', which is not a value of /tcp"),
+        (f"/ip4/127.0.0.1/tcp/²/p2p/{PEER_ID}", "which is not a value of /tcp"),
+        (f"/dns/no host/tcp/1/p2p/{PEER_ID}", "which is not a value of /dns"),
+        (f"/tcp/31337/p2p/{PEER_ID}", "begins with /tcp, not with the host"),
         (f"/ip4/127.0.0.1/http/31337/p2p/{PEER_ID}", "has an unknown part 'http'"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_prefix_with_delimiters_is_refused(model_class: type[Petals], prefix: 
 @both
 @pytest.mark.parametrize("name", ["", "a b", "a/b/c", "/a", "a/", "https://huggingface.co/a/b", "a\nb"])
 def test_impossible_adapter_names_are_refused(model_class: type[Petals], name: str) -> None:
-    with pytest.raises(InvalidRequestError, match="is no name on the hub; the form is artek0chumak/guanaco-65b"):
+    with pytest.raises(InvalidRequestError, match="is not a name on the hub; the form is artek0chumak/guanaco-65b"):
         model_class(model="m", active_adapter=name)
     name = "artek0chumak/guanaco-65b-v1.1"
     assert model_class(model="m", active_adapter=name).active_adapter == name

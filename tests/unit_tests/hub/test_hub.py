@@ -229,7 +229,7 @@ def test_no_converter_gets_the_key() -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_an_impossible_hub_name_is_refused(find: Callable[..., Repository]) -> None:
-    with pytest.raises(InvalidRequestError, match="'no/such/folder' is no folder, and no name of a model on the hub"):
+    with pytest.raises(InvalidRequestError, match="'no/such/folder' is neither a folder nor a name of a model"):
         find("no/such/folder")
 
 
@@ -305,7 +305,7 @@ def test_no_error_shows_a_folder_as_an_address_on_the_hub(
 
 def test_the_error_for_an_impossible_name_shows_a_possible_one(find: Callable[..., Repository]) -> None:
     for name in ("/no/such/folder", "./no/such", "a/b/c", "a b", "https://huggingface.co/acme/open"):
-        with pytest.raises(InvalidRequestError, match=r"no name of a model on the hub; the form is owner/name$"):
+        with pytest.raises(InvalidRequestError, match=r"nor a name of a model on the hub; the form is owner/name$"):
             find(name)
 
 

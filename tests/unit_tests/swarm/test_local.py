@@ -119,9 +119,9 @@ def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> N
         ({"dht_prefix": "llama-3.1"}, "without '.' and ' '"),
         ({"dht_prefix": "my model"}, "without '.' and ' '"),
         ({"dht_prefix": ""}, "dht_prefix=''"),
-        ({"model": "no/such/folder"}, "no folder, and no name on the hub"),
-        ({"model": Path("nothing")}, "no folder, and no name on the hub"),
-        ({"model": "./nothing"}, "no folder, and no name on the hub"),
+        ({"model": "no/such/folder"}, "neither a folder nor a name on the hub"),
+        ({"model": Path("nothing")}, "neither a folder nor a name on the hub"),
+        ({"model": "./nothing"}, "neither a folder nor a name on the hub"),
         ({"model": Path(__file__).parent}, "it needs config.json and one of model.safetensors"),
     ],
 )
