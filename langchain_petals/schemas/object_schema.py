@@ -54,7 +54,7 @@ def object_schema_of(source: Any) -> ObjectSchema:
         return _from_dictionary(source)
     if not is_schema_class(source):
         given = get_origin(source) or (source if isinstance(source, type) else type(source)).__name__
-        msg = f"a JSON schema, a dataclass, a pydantic class or a TypedDict is needed, not {given}"
+        msg = f"a JSON schema, a pydantic class or a TypedDict is needed, not {given}; a dataclass is accepted, too"
         raise InvalidRequestError(msg)
     schema = schema_of_class(source)
     return ObjectSchema(schema, schema.get("title"), schema.get("description"))
