@@ -314,8 +314,8 @@ def check_family(model: str, config: Any) -> None:
     known = api.class_mapping.get(config.model_type)
     if known is None or known.model_for_causal_lm is None:
         msg = (
-            f"petals {api.version} cannot run {model!r}: it knows the families "
-            f"{', '.join(sorted(api.class_mapping))}, not {config.model_type!r}. Choose a model of one of these."
+            f"petals {api.version} cannot run {model!r}: its family {config.model_type!r} is none of "
+            f"{', '.join(sorted(api.class_mapping))}. Choose a model of these families."
         )
         raise UnsupportedModelError(msg)
 
