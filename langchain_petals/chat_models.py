@@ -6,14 +6,13 @@ The steps of a call: messages -> `chat.messages` (dictionaries) -> `chat.prompt`
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.outputs import ChatResult
 from pydantic import PrivateAttr
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, short_traceback
+from langchain_petals.calls import added_off_loop, begun_off_loop, cancel_answer, short_traceback, show_warnings
 from langchain_petals.chat import (
     ChatResponse,
     Method,
@@ -30,7 +29,7 @@ from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
@@ -104,7 +103,7 @@ class ChatPetals(ChatParameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class calls back
         **kwargs: Any,
     ) -> ChatResult:
-        answers = await begun_off_loop(partial(self._begin, messages, stop, kwargs), _cancel, self._expecting())
+        answers = await begun_off_loop(partial(self._begin, messages, stop, kwargs), cancel_answer, self._expecting())
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
@@ -123,7 +122,7 @@ class ChatPetals(ChatParameters):
             [answer] = self._begin(messages, stop, kwargs, streams=True)
         for piece in answer.generation:
             chunk = answer.add(piece)
-            _warn([answer])
+            show_warnings([answer])
             if chunk is not None:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -138,12 +137,12 @@ class ChatPetals(ChatParameters):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         [answer] = await begun_off_loop(
-            partial(self._begin, messages, stop, kwargs, streams=True), _cancel, self._expecting()
+            partial(self._begin, messages, stop, kwargs, streams=True), cancel_answer, self._expecting()
         )
         with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
                 chunk = await added_off_loop(answer.add, piece)
-                _warn([answer])
+                show_warnings([answer])
                 if chunk is not None:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -340,18 +339,8 @@ class ChatPetals(ChatParameters):
         )
 
 
-def _warn(answers: Iterable[ChatResponse]) -> None:
-    """Show each warning of the answers once."""
-    for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
-        warnings.warn(warning, stacklevel=3)
-
-
-def _cancel(answer: ChatResponse) -> None:
-    answer.generation.cancel()
-
-
 def _result(answers: Sequence[ChatResponse]) -> ChatResult:
-    _warn(answers)
+    show_warnings(answers)
     usages = [answer.usage for answer in answers]
     usage = {
         "prompt_tokens": sum(each["input_tokens"] for each in usages),

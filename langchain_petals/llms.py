@@ -6,7 +6,6 @@ The steps of a call: prompt text -> token ids (the model's own tokenizer) -> the
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -17,7 +16,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, short_traceback
+from langchain_petals.calls import added_off_loop, begun_off_loop, cancel_answer, short_traceback, show_warnings
 from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -25,7 +24,7 @@ from langchain_petals.hub import KEY_FIELDS, hide_key
 from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -176,7 +175,7 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        answers = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), _cancel, self._expecting())
+        answers = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), cancel_answer, self._expecting())
         listener = run_manager if len(answers) == 1 else None
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
@@ -198,7 +197,7 @@ class Petals(PetalsParameters, BaseLLM):
             [answer] = self._begin([prompt], stop, kwargs, streams=True)
         for piece in answer.generation:
             chunk = answer.add(piece)
-            _warn([answer])
+            show_warnings([answer])
             if chunk.text or chunk.generation_info:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -213,11 +212,11 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
-        [answer] = await begun_off_loop(begin, _cancel, self._expecting())
+        [answer] = await begun_off_loop(begin, cancel_answer, self._expecting())
         with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
                 chunk = await added_off_loop(answer.add, piece)
-                _warn([answer])
+                show_warnings([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -235,7 +234,7 @@ class Petals(PetalsParameters, BaseLLM):
         return [_Answer(generation, options, self._token_text) for generation in generations]
 
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
-        _warn(answers)
+        show_warnings(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
         prompt_tokens = sum(each.generation.prompt_tokens for each in answers[::n])
         completion_tokens = sum(each.tokens for each in answers)
@@ -249,16 +248,6 @@ class Petals(PetalsParameters, BaseLLM):
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],
             llm_output={"token_usage": usage, "model_name": self.model_name},
         )
-
-
-def _cancel(answer: _Answer) -> None:
-    answer.generation.cancel()
-
-
-def _warn(answers: Iterable[_Answer]) -> None:
-    """Show each warning of the answers once."""
-    for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
-        warnings.warn(warning, stacklevel=3)
 
 
 class _Answer:
