@@ -44,7 +44,7 @@ format: venv ## reformat, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-type: venv ## check types with mypy, strictly
+type: venv ## check types with mypy: the package strictly, tests loosely
 	@echo "==> Checking types with mypy"
 	$(BIN)/mypy
 

@@ -1,6 +1,6 @@
-"""Side-by-side measurements on local swarms; `python -m benchmarks` runs them and says what they show."""
+"""Measurements side by side on local swarms; `python -m benchmarks` runs them."""
 
 import os
 
-# Its advice about attention masks and padding would stand between the results.
+# Hides transformers' advice about attention masks and padding.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print a table, write JSON and a plot; exit with 1 where a target is missed."""
+"""`python -m benchmarks`: measure, print a table, write JSON and a plot; exit with 1 if a target is missed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 console = Console()
 if not console.is_terminal:
-    console.width = 180  # or the table would be squeezed into 80 columns
+    console.width = 180  # the default of 80 columns is too narrow for the table
 
 
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    only: Annotated[list[str] | None, typer.Option(help=f"Measure this alone: {', '.join(MEASUREMENTS)}.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Run only this one: {', '.join(MEASUREMENTS)}.")] = None,
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Once each and less of it: to see that it works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round of each, to see that it works.")] = False,
 ) -> None:
     """Compare this package with petals' own client and with langchain_community's class, on local swarms.
 
-    The whole run goes to benchmarks/results.json and into docs/; with an option it is only printed.
+    A run without options is written to benchmarks/results.json and docs/; others are only printed.
     """
     if context.invoked_subcommand is not None:
         return
@@ -45,7 +45,7 @@ def run(
         for line in MEASUREMENTS[name](effort):
             console.print(f"    {line.measured}: {line.ours:.4g} {line.unit}", "" if line.reached else "MISSED")
             lines.append(line)
-    lines.sort(key=lambda line: line.unit == "tokens")  # what is left open is the same line after each of the others
+    lines.sort(key=lambda line: line.unit == "tokens")  # these lines are alike
     console.print(table(lines))
     if not only and not quick:
         for path in publish(lines):
@@ -57,10 +57,10 @@ def run(
 @app.command("length-spread")
 def measure_length_spread(
     *,
-    rounds: Annotated[int, typer.Option(help="How often to measure where a hop takes no time.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds where hops are not delayed.")] = 3,
     write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
 ) -> None:
-    """Measure how unequal prompts may be that run in one session: what the scheduler's rule comes from."""
+    """Measure how different the lengths of prompts in one session may be, which the scheduler's rule is based on."""
     rows = []
     for line in length_spread.lines(rounds):
         console.print(*line, sep=" | ")

@@ -1,4 +1,4 @@
-"""A swarm to measure on, whose servers are asked whether they got all of their attention cache back."""
+"""A swarm for measurements, which reports the attention cache that its servers still hold."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ if TYPE_CHECKING:
     from langchain_petals.engine import Engine
     from langchain_petals.swarm import LocalServer
 
-_CLOSING_SECONDS = 5.0  # a session is closed after its last token was handed over, not before
+_CLOSING_SECONDS = 5.0  # a session is closed after its last token was delivered
 
 
 class BenchSwarm:
     """A local swarm and this process's client of it.
 
     Args:
-        swarm: A swarm that nobody has used so far.
+        swarm: A swarm that has not been used yet.
     """
 
     def __init__(self, swarm: LocalSwarm) -> None:
         self.swarm = swarm
-        self.engine: Engine = self.llm()._get_engine()  # noqa: SLF001 - the engine's side of the language model
-        self._routes = Routes(self.engine.client.model)
+        self.engine: Engine = self.llm()._get_engine()  # noqa: SLF001 - there is no public way to the engine
+        model: Any = self.engine.client.model  # petals' distributed one
+        self._routes = Routes(model)
         self._untouched = {server.peer_id: self._free(server) for server in swarm.servers}
 
     def llm(self, **options: Any) -> Petals:
-        """Return a greedy `Petals` that keeps no idle sessions unless told to."""
+        """Return a greedy `Petals` that keeps no idle sessions by default."""
         return Petals(**self.swarm.connection, **({"temperature": 0, "session_cache": 0} | options))
 
     def _free(self, server: LocalServer) -> int:
         return self._routes.free_cache_tokens(server.peer_id, server.blocks.start)
 
     def held_tokens(self) -> dict[LocalServer, int]:
-        """Return for how many tokens each living server holds attention cache, by its own account."""
+        """Return the tokens of attention cache that each living server reports as reserved."""
         living = [server for server in self.swarm.servers if server.alive]
         # servers count the tokens of a single block
         return {
@@ -51,8 +52,7 @@ class BenchSwarm:
     def sessions_left(self, after: str) -> Comparison:
         """Return the most tokens that a server holds beyond the idle sessions of the pool.
 
-        Sessions of one and the same client hold the same number of tokens on each server of their chain, so that a
-        server cannot make up for another one.
+        Sessions of one client hold the same number of tokens on each server, so the maximum over servers is exact.
         """
         pooled = self.engine.pool.reserved_tokens
         deadline = time.monotonic() + _CLOSING_SECONDS

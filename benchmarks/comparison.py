@@ -1,4 +1,4 @@
-"""Ways to do the same thing, measured in turn, and what their medians say."""
+"""Measures several ways to do one thing in turn, and compares their medians."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Comparison:
 
     Attributes:
         measured: What was measured, and on what.
-        against: What it is compared with; the word "bound" where that is a number and not a measurement.
+        against: What it is compared with; "bound" if that is a number and not a measurement.
         ours: Median of ours, in `unit`.
         theirs: Median of the other, or the bound, in `unit`.
         unit: "s", "ms/token", "MB", ...
-        ratio: Ours to theirs, or for a gain theirs to ours; None where either says nothing.
-        target: What was to be reached, as people write it; empty where nothing was.
-        reached: Whether it was.
+        ratio: Ours to theirs, or for a gain theirs to ours; None if a ratio says nothing.
+        target: The target in words; empty if there is none.
+        reached: Whether the target was reached.
     """
 
     measured: str
@@ -39,7 +39,7 @@ class Comparison:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long it takes."""
+    """Return the seconds that some work takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -48,12 +48,12 @@ def seconds(work: Callable[[], object]) -> float:
 def in_turn(
     works: Mapping[Name, Callable[[], float]], *, rounds: int, warm_up: bool = True
 ) -> dict[Name, Sequence[float]]:
-    """Measure A B C A B C ..., so that whatever else the machine does hits all of them.
+    """Measure in the order A B C A B C ..., so that other load of the machine affects all alike.
 
     Args:
         works: Each returns one measurement.
-        rounds: How many count.
-        warm_up: Whether a round that does not count goes first.
+        rounds: Number of rounds that count.
+        warm_up: Whether one more round comes first, which does not count.
 
     Returns:
         The measurements, in the order in which they were taken.
@@ -70,7 +70,7 @@ def in_turn(
 def faster(
     measured: str, ours: Sequence[float], against: str, theirs: Sequence[float], *, at_least: float | None = None
 ) -> Comparison:
-    """Compare seconds: how many times faster is ours? The ratio is the median of the rounds' ratios."""
+    """Compare seconds, by the median of the rounds' ratios of theirs to ours."""
     ratio = statistics.median(other / mine for mine, other in zip(ours, theirs, strict=True))
     return Comparison(
         measured,
@@ -87,7 +87,7 @@ def faster(
 def overhead(
     measured: str, ours: Sequence[float], against: str, theirs: Sequence[float], *, unit: str, at_most: float
 ) -> Comparison:
-    """Compare costs: how many times as much is ours? The ratio is the median of the rounds' ratios."""
+    """Compare costs, by the median of the rounds' ratios of ours to theirs."""
     ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
     return Comparison(
         measured,

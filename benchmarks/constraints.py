@@ -1,4 +1,4 @@
-"""What a grammar costs: per token, on the bundled model and with a vocabulary of 128k tokens, and to compile."""
+"""The cost of a grammar: per token, with the bundled model and with a vocabulary of 128k tokens, and to compile."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.bench_swarm import bench_swarm
 from benchmarks.comparison import Comparison, in_turn, overhead, seconds
+from benchmarks.workloads import LARGE_VOCABULARY, save_random_model, step_time
 from langchain_petals.chat.tools import HERMES
-from langchain_petals.engine import Request, Sampling, Settings
+from langchain_petals.engine import Request, Sampling
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.grammars import Constraint, json_grammar
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 PROMPT = "Human: Who was there?\nAI:"
 TOKENS = 128
 AT_MOST = 1.05
-LARGE_VOCABULARY = 128_000
 
 PERSON = {
     "type": "object",
@@ -42,13 +42,13 @@ PEOPLE = {"type": "array", "items": PERSON, "minItems": 3}
 
 
 def constraints(effort: Effort) -> Iterator[Comparison]:
-    """Constrained tokens against free ones, in the same session on the same swarm."""
+    """Compare constrained tokens with free ones, on the same swarm."""
     with bench_swarm() as bench:
-        # a difference of two percent: more rounds, so that the noise of a shared machine does not decide
+        # The difference is about two percent, so more rounds are needed to average the machine's noise.
         yield _per_token(bench, "time per token under a JSON schema", 3 * effort.rounds)
     tokenizer = large_tokenizer()
     with tempfile.TemporaryDirectory() as folder:
-        _save_random_model(folder, tokenizer)
+        save_random_model(folder, tokenizer, intermediate_size=2048)
         with bench_swarm(folder) as bench:
             name = "time per token under a JSON schema, 128k vocabulary, hidden size 1,024"
             yield _per_token(bench, name, effort.few)
@@ -62,23 +62,9 @@ def _per_token(bench: BenchSwarm, name: str, rounds: int) -> Comparison:
 
 
 def _steps(bench: BenchSwarm, constraint: Constraint | None) -> Callable[[], float]:
-    """Return what measures the milliseconds for each token after the first."""
-    engine = bench.engine
     sampling = Sampling(greedy=True, min_new_tokens=0 if constraint else TOKENS)
-    request = Request(engine.client.encode(PROMPT), TOKENS, sampling, constraint=constraint)
-
-    def measure() -> float:
-        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
-        next(stream)
-        steps = 0
-
-        def rest() -> None:
-            nonlocal steps
-            steps = sum(1 for _ in stream)
-
-        return seconds(rest) * 1000 / steps
-
-    return measure
+    request = Request(bench.engine.client.encode(PROMPT), TOKENS, sampling, constraint=constraint)
+    return step_time(bench.engine, request)
 
 
 def _compilation(tokenizer: PreTrainedTokenizerFast, rounds: int) -> Iterator[Comparison]:
@@ -111,7 +97,7 @@ def _compilation(tokenizer: PreTrainedTokenizerFast, rounds: int) -> Iterator[Co
 
 
 def large_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE of 128k tokens, made of random merges of letters, as words are."""
+    """Return a byte-level BPE tokenizer of 128k tokens, made of random merges of letters."""
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - after petals' checks
 
     dice = random.Random(0)
@@ -131,19 +117,3 @@ def large_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["</s>"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")  # noqa: S106 - no secret
-
-
-def _save_random_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - after petals' checks
-
-    config = LlamaConfig(
-        vocab_size=LARGE_VOCABULARY,
-        hidden_size=1024,
-        intermediate_size=2048,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        max_position_embeddings=4096,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""How thorough a run of the benchmarks is."""
+"""The number of repetitions in a run of the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """How thorough to be.
+    """The number of repetitions.
 
     Attributes:
-        rounds: How often quick things are measured; slow ones less often.
-        calls: Calls after which the client's memory is looked at, early and late.
-        delays: Seconds by which hops are held up.
+        rounds: Rounds of quick measurements; slow ones have fewer.
+        calls: Numbers of calls after which the client's memory is measured.
+        delays: Seconds by which hops are delayed.
     """
 
     rounds: int = 5
@@ -21,7 +21,7 @@ class Effort:
 
     @property
     def few(self) -> int:
-        """How often slow things are measured."""
+        """Rounds of slow measurements."""
         return max(1, self.rounds - 2)
 
 

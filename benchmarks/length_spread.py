@@ -1,4 +1,4 @@
-"""How unequal may prompts be that run in one session? Rows of unequal length, in one session or in several."""
+"""Measures rows of different lengths in one session and in several, for the scheduler's rule."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NEW_TOKENS = 32
 DIFFERENCES = (0, 8, 32, 128, 512)
 SESSIONS = (1, 2, 4, 16)
 DELAYS = (0, 0.025, 0.1)
-LONGEST_CELL = 80.0  # seconds that nobody wants to wait for; what is left out is longer than its neighbours
+LONGEST_CELL = 80.0  # seconds; slower cells are not measured
 
 Line = tuple[str, ...]
 HEADER: Line = ("a hop", "longest - shortest", *(f"{count} session{'s' * (count > 1)}" for count in SESSIONS))
 
 
 def lines(rounds: int) -> Iterator[Line]:
-    """Yield a line for each delay and difference: the seconds until all rows are done, for each number of sessions."""
+    """Yield a line for each delay and difference, with the seconds of all rows in each number of sessions."""
     for delay in DELAYS:
         with bench_swarm(hop_delay=delay) as bench:
             for difference in DIFFERENCES:
@@ -43,7 +43,7 @@ def lines(rounds: int) -> Iterator[Line]:
 
 
 def _running(bench: BenchSwarm, difference: int, sessions: int) -> Callable[[], float]:
-    """Return what runs rows whose lengths are spread evenly, neighbours together."""
+    """Return a measurement of rows with evenly spread lengths, where neighbours share a session."""
     draw = random.Random(0)
     lengths = [SHORTEST + difference * row // (ROWS - 1) for row in range(ROWS)]
     requests = [
@@ -64,7 +64,7 @@ def _run(bench: BenchSwarm, groups: Sequence[Sequence[Request]]) -> None:
     for group in groups:
         group_generations = [Generation(request) for request in group]
         generations += group_generations
-        run = bench.engine._run  # noqa: SLF001 - past the scheduler, whose rule this is about
+        run = bench.engine._run  # noqa: SLF001 - bypasses the scheduler, whose rule is measured
         threads.append(threading.Thread(target=run, args=(group_generations, settings)))
     for thread in threads:
         thread.start()

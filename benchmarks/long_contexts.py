@@ -1,4 +1,4 @@
-"""What a token costs this process, apart from the servers, where much text comes before it."""
+"""The client's own time per token after a long context, without servers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.comparison import Comparison, in_turn, overhead, seconds
-from langchain_petals.engine import Engine, Request, Sampling, Settings
+from benchmarks.comparison import Comparison, in_turn, overhead
+from benchmarks.workloads import step_time
+from langchain_petals.engine import Engine, Request, Sampling
 from langchain_petals.engine.loading import Client
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ AT_MOST = 1.2  # 1 but for noise: a step takes less than half a millisecond
 
 
 class InstantModel:
-    """A model that answers at once, whatever the text: nothing is left of a step but the client's share.
+    """A model that answers at once, so that a step takes the client's own time only.
 
     Args:
-        vocabulary: How many tokens there are.
+        vocabulary: Number of tokens.
     """
 
     device = "cpu"
@@ -37,36 +38,23 @@ class InstantModel:
         self._answer = SimpleNamespace(logits=logits, past_key_values=None)
 
     def __call__(self, **_: Any) -> SimpleNamespace:
-        """Return logits, always the same."""
+        """Return the same logits for any input."""
         return self._answer
 
 
 def long_contexts(effort: Effort) -> Iterator[Comparison]:
-    """Choosing tokens and making text of them after a long text, against the same after a short one."""
+    """Compare sampling and detokenizing after a long context with the same after a short one."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - after petals' checks
 
     tokenizer = AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny"))
-    engine = Engine(Client(InstantModel(len(tokenizer)), tokenizer))
-    # a matter of microseconds: many rounds, so that the noise of a shared machine does not decide
+    model: Any = InstantModel(len(tokenizer))  # it cannot search beams, which nothing here does
+    engine = Engine(Client(model, tokenizer))
+    # A step takes microseconds, so many rounds are needed to average the machine's noise.
     taken = in_turn({"long": _steps(engine, LONG), "short": _steps(engine, SHORT)}, rounds=20 * effort.rounds)
     name = f"the client's share of a token's time after {LONG:,} tokens of context"
     yield overhead(name, taken["long"], f"after {SHORT}", taken["short"], unit="ms/token", at_most=AT_MOST)
 
 
 def _steps(engine: Engine, context: int) -> Callable[[], float]:
-    """Return what measures the milliseconds for each token after the first."""
     sampling = Sampling(temperature=0.7, top_p=0.9, seed=0, min_new_tokens=TOKENS)
-    request = Request([65] * context, TOKENS, sampling, stop=["\n\n"])
-
-    def measure() -> float:
-        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
-        next(stream)
-        steps = 0
-
-        def rest() -> None:
-            nonlocal steps
-            steps = sum(1 for _ in stream)
-
-        return seconds(rest) * 1000 / steps
-
-    return measure
+    return step_time(engine, Request([65] * context, TOKENS, sampling, stop=["\n\n"]))

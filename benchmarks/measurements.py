@@ -18,7 +18,8 @@ from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
-from langchain_petals.engine import Request, Sampling, Settings
+from benchmarks.workloads import save_random_model, step_time
+from langchain_petals.engine import Request, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ DELAYED_TOKENS = 8  # at 100 ms a hop each takes 0.4 s
 
 
 def fixed_length(tokens: int) -> dict[str, Any]:
-    """Return options for an answer of so many tokens, whatever the model says: end tokens are suppressed."""
+    """Return options for an answer of exactly this many tokens, which suppress end tokens."""
     return {"max_new_tokens": tokens, "model_kwargs": {"min_new_tokens": tokens}}
 
 
@@ -48,7 +49,7 @@ def at(delay: float) -> str:
 
 
 def streams(effort: Effort) -> Iterator[Comparison]:
-    """One stream, against petals' own client: `generate`, and below it the bare steps of a session."""
+    """Compare one stream with petals' own client: with `generate`, and with the bare steps of a session."""
     for delay in effort.delays:
         tokens = TOKENS // 8 if delay else TOKENS
         name = f"one stream of {tokens} tokens{at(delay)}"
@@ -80,7 +81,7 @@ def _petals_generate(bench: BenchSwarm, prompt: str, tokens: int) -> Callable[[]
 
 
 def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
-    model = bench.engine.client.model
+    model: Any = bench.engine.client.model  # petals' distributed one
     prompt = torch.randn(1, len(bench.engine.client.encode(PROMPT)), model.config.hidden_size)
     token = torch.randn(1, 1, model.config.hidden_size)
 
@@ -93,21 +94,17 @@ def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
 
 
 def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
-    engine = bench.engine
-    request = Request(engine.client.encode(PROMPT), TOKENS, Sampling(greedy=True, min_new_tokens=TOKENS))
-
-    def measure() -> float:
-        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
-        next(stream)
-        return seconds(lambda: list(stream)) * 1000 / (TOKENS - 1)
-
-    return measure
+    sampling = Sampling(greedy=True, min_new_tokens=TOKENS)
+    return step_time(bench.engine, Request(bench.engine.client.encode(PROMPT), TOKENS, sampling))
 
 
 def large_vocabulary(effort: Effort) -> Iterator[Comparison]:
-    """A model of two small blocks with random weights: its head costs more than the blocks."""
+    """Compare the first token of a model whose output layer costs more than its blocks."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - after petals' checks
+
+    tokenizer = AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny"))
     with tempfile.TemporaryDirectory() as folder:
-        _save_random_model(folder)
+        save_random_model(folder, tokenizer, intermediate_size=1024)
         with bench_swarm(folder) as bench:
             llm = bench.llm(max_new_tokens=1)
             taken = in_turn(
@@ -122,23 +119,8 @@ def large_vocabulary(effort: Effort) -> Iterator[Comparison]:
             yield bench.sessions_left(name)
 
 
-def _save_random_model(folder: str) -> None:
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - after petals' checks
-
-    config = LlamaConfig(
-        vocab_size=128_000,
-        hidden_size=1024,
-        intermediate_size=1024,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        max_position_embeddings=4096,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
-    AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny")).save_pretrained(folder)
-
-
 def batches(effort: Effort) -> Iterator[Comparison]:
-    """Many prompts at once, against one after the other, and against the class that ours replaces."""
+    """Compare many prompts at once with one after the other, and with langchain_community's class."""
     for delay in effort.delays:
         tokens = DELAYED_TOKENS if delay else BATCH_TOKENS
         name = f"{len(BATCH)} prompts, {tokens} tokens each{at(delay)}"
@@ -180,7 +162,7 @@ def _community_llm(bench: BenchSwarm, tokens: int) -> CommunityPetals:
 
 
 def conversations(effort: Effort) -> Iterator[Comparison]:
-    """Turn 10 of a conversation of 2,000 tokens, with the session of turn 9 and without it."""
+    """Compare turn 10 of a conversation of 2,000 tokens with and without the session of turn 9."""
     question = "Human: ".ljust(QUESTION_TOKENS - 4, "?") + "\nAI:"
     answer = "a" * (TURN_TOKENS - QUESTION_TOKENS - 1) + "\n"
     nine_turns = (question + answer) * 9
@@ -204,7 +186,7 @@ def conversations(effort: Effort) -> Iterator[Comparison]:
 
 
 def killed_servers(effort: Effort) -> Iterator[Comparison]:
-    """The servers that a stream uses die in the middle of it; others hold their blocks."""
+    """Kill the servers that a stream uses; other servers hold their blocks."""
     del effort
     with bench_swarm(replicas=2) as bench:
         llm = bench.llm(**fixed_length(TOKENS))
@@ -229,13 +211,13 @@ def killed_servers(effort: Effort) -> Iterator[Comparison]:
 
 
 def _server_in_use(bench: BenchSwarm, *, first_blocks: bool) -> LocalServer:
-    """Return the server that holds attention cache for the only session."""
+    """Return the server of the only session that holds the first, or the other, blocks."""
     held = bench.held_tokens()
     return next(server for server in held if held[server] and (server.blocks.start == 0) == first_blocks)
 
 
 def memory(effort: Effort) -> Iterator[Comparison]:
-    """What the client's process takes, early and late."""
+    """Compare the memory of the client's process after few and after many calls."""
     process = psutil.Process()
     early, late = effort.calls
     with bench_swarm() as bench:
@@ -254,7 +236,7 @@ def memory(effort: Effort) -> Iterator[Comparison]:
 
 
 def batch_window(effort: Effort) -> Iterator[Comparison]:
-    """What a request that comes alone pays for the wait for companions."""
+    """Measure how long the batch window delays a single request."""
     with bench_swarm() as bench:
         windowed, alone = bench.llm(max_new_tokens=1), bench.llm(max_new_tokens=1, batch_window=0)
         taken = in_turn(

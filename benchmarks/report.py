@@ -1,4 +1,4 @@
-"""The table on the terminal; the JSON, the plot and the table of the docs."""
+"""Writes the results: a table on the terminal, JSON, and plot and table of the docs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _number(value: float) -> str:
 
 
 def publish(lines: Sequence[Comparison]) -> list[Path]:
-    """Write the results where the docs take them from; return the files."""
+    """Write the results to the docs' files, and return their paths."""
     machine = _machine()
     document = {"machine": machine, "results": [asdict(line) for line in lines]}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -72,11 +72,11 @@ def _machine() -> dict[str, Any]:
 
 
 def _draw(lines: Sequence[Comparison]) -> None:
-    """Draw how many times faster ours is, where that was asked."""
-    import matplotlib as mpl  # noqa: PLC0415 - only a whole run draws
+    """Draw a bar for each line that compares seconds."""
+    import matplotlib as mpl  # noqa: PLC0415 - only a complete run draws
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "langchain-petals"  # the same picture for the same numbers
+    mpl.rcParams["svg.hashsalt"] = "langchain-petals"  # equal numbers give equal files
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     gains = [line for line in lines if line.unit == "s" and line.ratio is not None][::-1]
@@ -102,12 +102,12 @@ def _fill_page(lines: Sequence[Comparison], machine: dict[str, Any]) -> None:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as the docs write it."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows))
 
 
 def fill(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page."""
+    """Replace the text between the markers of a page."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

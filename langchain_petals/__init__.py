@@ -1,7 +1,7 @@
 """LangChain's language models over a Petals swarm.
 
-Importing this loads nothing: names are looked up on first use, since what they need takes a while (LangChain's
-language models 0.6 s, and torch and petals, when a model is first used, several seconds).
+Importing this package is fast: its names are imported on first use, since LangChain's language models take 0.6 s to
+import. Torch and petals, which take several seconds, are imported when a model is first used.
 """
 
 from __future__ import annotations

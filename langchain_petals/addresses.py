@@ -1,13 +1,14 @@
-"""How peers, swarms and adapters are named, checked before anything is sent to them.
+"""Checks of the names of peers, swarms and adapters, before they are used.
 
-hivemind could check addresses, too, but takes seconds to import, and its daemon reports a wrong one only when it does
-not start.
+hivemind takes seconds to import, and shows a wrong address only by a daemon that does not start. So addresses are
+checked here. Each check returns the name, or raises an `InvalidRequestError` with an example of a valid one.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,48 +17,51 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PEER_FORM = "/ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..."
+_PEER_EXAMPLE = "/ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..."
 _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,60}|ba[a-z2-7]{50,70}")  # base58 multihash, or CID in base32
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _ADAPTER = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DELIMITERS = ". "  # petals' UID_DELIMITER and CHAIN_DELIMITER: they join prefixes with block numbers
-_LAST_PORT = 65535
+_PORTS = range(2**16)
+
+_FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+_LAST = ("p2p", "ipfs")
+# The protocols that hivemind 1.1.12's daemon can dial. If a protocol has a value, it has a check: for a wrong value,
+# the check returns a false value or raises ValueError.
+_PROTOCOLS: dict[str, Callable[[str], object] | None] = {
+    "ip4": ipaddress.IPv4Address,
+    "ip6": ipaddress.IPv6Address,
+    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _HOST.fullmatch),
+    **dict.fromkeys(("tcp", "udp"), lambda port: port.isascii() and port.isdigit() and int(port) in _PORTS),
+    **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
+    "certhash": bool,
+    **dict.fromkeys(_LAST, _PEER_ID.fullmatch),  # ipfs is p2p's old name
+}
 
 
-def check_initial_peer(address: str) -> str:
-    """Return a multiaddress through which a swarm can be joined.
-
-    Raises:
-        InvalidRequestError: It is none; shows the right form.
-    """
-    problem = _problem(address)
-    if problem:
-        msg = f"initial_peers: {address!r} {problem}; the form is {_PEER_FORM}, or /dns/name/... instead of /ip4/..."
-        raise InvalidRequestError(msg)
-    return address
+def check_initial_peers(addresses: list[str]) -> list[str]:
+    """Check multiaddresses through which a swarm can be joined."""
+    for address in addresses:
+        if problem := _problem(address):
+            form = f"{_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
+            msg = f"initial_peers: {address!r} {problem}; the form is {form}"
+            raise InvalidRequestError(msg)
+    return addresses
 
 
 def check_peer_id(field: str, peer_id: str) -> str:
-    """Return a peer id, as `allowed_servers` and `blocked_servers` take it.
-
-    Raises:
-        InvalidRequestError: It is none; names the field and shows the right form.
-    """
+    """Check a peer id, as the fields `allowed_servers` and `blocked_servers` take it."""
     if not _PEER_ID.fullmatch(peer_id):
-        msg = f"{field}: {peer_id!r} is no peer id; the form is 12D3KooW... or Qm..., without the address before it"
+        msg = f"{field}: {peer_id!r} is not a peer id; the form is 12D3KooW... or Qm..., without the address before it"
         raise InvalidRequestError(msg)
     return peer_id
 
 
 def check_prefix(prefix: str) -> str:
-    """Return a `dht_prefix` without the characters that petals puts around it.
-
-    Raises:
-        InvalidRequestError: It is empty or holds one of them; shows the right form.
-    """
+    """Check a `dht_prefix`, which must not hold petals' delimiters."""
     if not prefix or not prefix.isprintable() or any(delimiter in prefix for delimiter in _DELIMITERS):
         msg = (
-            f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals puts around its names; for "
+            f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals uses as separators; for "
             "instance Llama-2-70b-hf"
         )
         raise InvalidRequestError(msg)
@@ -65,78 +69,33 @@ def check_prefix(prefix: str) -> str:
 
 
 def default_prefix(folder: str) -> str:
-    """Return the `dht_prefix` of a model in a folder, on the servers and here alike, when none is given: its name."""
+    """Return the default `dht_prefix` of a model in a folder, for servers and clients: the folder's name."""
     return re.sub(r"[^\w-]", "-", Path(folder).name)
 
 
 def check_adapter(name: str) -> str:
-    """Return the hub name of a LoRA adapter.
-
-    Raises:
-        InvalidRequestError: It is no such name; shows the right form.
-    """
+    """Check the hub name of a LoRA adapter."""
     if not _ADAPTER.fullmatch(name):
-        msg = f"active_adapter: {name!r} is no name on the hub; the form is artek0chumak/guanaco-65b"
+        msg = f"active_adapter: {name!r} is not a name on the hub; the form is artek0chumak/guanaco-65b"
         raise InvalidRequestError(msg)
     return name
 
 
 def _problem(address: str) -> str | None:
-    """Say what is wrong with a peer's multiaddress, in words that go on from it."""
+    """Return what is wrong with a multiaddress, as the end of a sentence about it; None if it is valid."""
     root, *parts = address.split("/")
     if root or not parts:
-        return "is no multiaddress"
-    protocols = []
-    while parts:
-        protocol = parts.pop(0)
-        if protocol not in _PROTOCOLS:
-            return f"has an unknown part {protocol!r}"
-        protocols.append(protocol)
-        check = _PROTOCOLS[protocol]
-        if check is None:
-            continue
-        value = parts.pop(0) if parts else ""
-        if not check(value):
-            return f"has {value!r} where a value for /{protocol} belongs"
-    if protocols[0] not in _FIRST:
-        return f"begins with /{protocols[0]}, not with where the peer is"
-    if protocols[-1] not in _LAST:
-        return "does not end with the peer's id (/p2p/...)"
-    return None
-
-
-def _is_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> Callable[[str], bool]:
-    def check(value: str) -> bool:
-        try:
-            kind(value)
-        except ValueError:
-            return False
-        return True
-
-    return check
-
-
-def _is_host(value: str) -> bool:
-    return _HOST.fullmatch(value) is not None
-
-
-def _is_port(value: str) -> bool:
-    return value.isascii() and value.isdigit() and int(value) <= _LAST_PORT
-
-
-def _is_peer_id(value: str) -> bool:
-    return _PEER_ID.fullmatch(value) is not None
-
-
-_FIRST = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
-_LAST = ("p2p", "ipfs")
-# What the peer daemon of hivemind 1.1.12 can dial: each part of an address with the check of its value, if it has one.
-_PROTOCOLS: dict[str, Callable[[str], bool] | None] = {
-    "ip4": _is_ip(ipaddress.IPv4Address),
-    "ip6": _is_ip(ipaddress.IPv6Address),
-    **dict.fromkeys(("dns", "dns4", "dns6", "dnsaddr", "sni"), _is_host),
-    **dict.fromkeys(("tcp", "udp"), _is_port),
-    **dict.fromkeys(("quic", "quic-v1", "ws", "wss", "tls", "noise", "webtransport", "p2p-circuit"), None),
-    "certhash": bool,
-    **dict.fromkeys(_LAST, _is_peer_id),  # ipfs is p2p's old name
-}
+        return "is not a multiaddress"
+    first, last, rest = parts[0], "", iter(parts)
+    for last in rest:
+        if last not in _PROTOCOLS:
+            return f"has an unknown part {last!r}"
+        if check := _PROTOCOLS[last]:
+            value = next(rest, "")
+            with suppress(ValueError):
+                if check(value):
+                    continue
+            return f"has {value!r}, which is not a value of /{last}"
+    if first not in _FIRST:
+        return f"begins with /{first}, not with the host (/ip4, /dns, ...)"
+    return None if last in _LAST else "does not end with the peer's id (/p2p/...)"

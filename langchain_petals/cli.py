@@ -1,6 +1,6 @@
 """The command `langchain-petals`.
 
-A command imports what it needs when it runs: `--help` must not wait for torch.
+Commands import what they need when they run, so that `--help` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +42,7 @@ with LocalSwarm() as swarm:
 
 @app.callback()
 def _commands() -> None:
-    """Keep `demo` a command of its own: typer would make the only one the program itself."""
+    """Keep `demo` a separate command: without this callback, typer makes a single command the program itself."""
 
 
 @app.command()
@@ -54,22 +53,22 @@ def demo(
     """Start a swarm on this machine and talk to a small model; needs no internet, account or GPU."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        _demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
+        _run_demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
     except PetalsError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
-def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
+def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals import Petals  # noqa: PLC0415
     from langchain_petals.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
     installed_petals_version()
-    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, as the servers' start does
+    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, so it runs while the servers start
     importing.start()
     with contextlib.ExitStack() as stack:
-        with _step(console, f"Starting a swarm of {_counted(servers)} on this machine"):
+        with _step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for server in swarm.servers:
             console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
@@ -77,31 +76,27 @@ def _demo(console: Console, questions: Sequence[str], servers: int) -> None:
             importing.join()
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
-    tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
-    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_counted(servers)}.")
-    console.print("The swarm is closed, and nothing of it is left. The same in Python:\n")
+    tokens, seconds = map(sum, zip(*answers, strict=True))
+    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
+    console.print("The swarm is closed, and all its processes have ended. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
 
 
 @contextlib.contextmanager
 def _step(console: Console, what: str) -> Iterator[None]:
-    """Show that something goes on, and in the end how long it took."""
-    started = time.monotonic()
-    if console.is_terminal:
-        with console.status(f"{what} ..."):
+    """Show the name of a step, and its seconds when it is done."""
+    started, outcome, name = time.monotonic(), "failed", f"{what} ... "
+    if not console.is_terminal:
+        console.print(name, end="")
+    try:
+        with console.status(name):  # shows nothing where there is no terminal
             yield
-        console.print(f"{what} ... ", end="")
-    else:
-        console.print(f"{what} ... ", end="")
-        try:
-            yield
-        except BaseException:
-            console.print("failed")
-            raise
-    console.print(f"{time.monotonic() - started:.1f} s")
+        outcome = f"{time.monotonic() - started:.1f} s"
+    finally:
+        console.print(name + outcome if console.is_terminal else outcome)
 
 
-def _counted(servers: int) -> str:
+def _number_of(servers: int) -> str:
     return "1 server" if servers == 1 else f"{servers} servers"
 
 
@@ -110,18 +105,12 @@ def _blocks(server: LocalServer) -> str:
     return f"block {first}" if first == last else f"blocks {first} to {last}"
 
 
-@dataclass(frozen=True)
-class _Answer:
-    tokens: int
-    seconds: float
-
-
-def _ask(console: Console, llm: Petals, question: str) -> _Answer:
-    """Show a question and, as it is generated, its answer."""
+def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
+    """Show a question, and its answer while it is generated; return the answer's tokens and seconds."""
     console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
     started, text = time.monotonic(), ""
     for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
         console.print(piece if text else piece.lstrip(), end="", markup=False)
         text += piece
     console.print()
-    return _Answer(llm.get_num_tokens(text), time.monotonic() - started)
+    return llm.get_num_tokens(text), time.monotonic() - started

@@ -1,30 +1,31 @@
-"""What can go wrong, and what to do about it.
+"""The exceptions of this package; each message says what to do.
 
-Every error of this package is a `PetalsError`; most are also one of LangChain's own types, so that retry and
-summarisation middleware treat them as it treats any other provider's:
+Every error of this package is a `PetalsError`. Most also have one of LangChain's own types, so that middleware for
+retries and summaries treats them like the errors of other providers:
 
     PetalsError
-    |- PetalsNotInstalledError   (ImportError)                petals missing or mismatched: what to install
-    |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be honoured
-    |  `- MissingChatTemplateError                          nothing says how the model's conversations are written
+    |- PetalsNotInstalledError   (ImportError)                petals is missing or does not fit
+    |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be used
+    |  `- MissingChatTemplateError                          the model has no chat template
     |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
     |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   petals has no code for this family
-    |- ModelLoadError            (OSError)                    a model's files could not be had
+    |- ModelLoadError            (OSError)                    a model's files could not be read
     |  |- ModelNotFoundError     (LangChain's)                no such model, or it is private
     |  |- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
     |  |  `- InvalidKeyError     (ModelAuthenticationError)   the hub does not know the key
     |  `- HubUnreachableError    (ModelConnectionError)       the hub does not answer; a retry may help
-    |- SwarmError                                             the swarm did not do its part; a retry may help
+    |- SwarmError                                             the swarm failed; a retry may help
     |  |- SwarmUnreachableError  (ModelConnectionError)       no initial peer, or no routes
     |  |- BlocksMissingError     (ModelConnectionError)       no server holds some blocks
     |  `- SpanFailedError        (ModelAPIError)              every attempt at a span of blocks failed
     |- DeadlineExceededError     (ModelTimeoutError, TimeoutError)        `timeout` has passed
-    |- OutputLimitError          (ModelError, ValueError)     the limit leaves no room for an answer of the asked form
+    |- OutputLimitError          (ModelError, ValueError)     the limit is too small for a valid answer
     `- LocalSwarmError                                        a server of a `LocalSwarm` did not start
 """
 
 from __future__ import annotations
 
+import copyreg
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,9 @@ __all__ = [
 ]
 
 
-# What hivemind puts in front of what its p2pd says, and what it calls that.
+# Patterns in the texts of hivemind and its p2pd, with their replacements.
 _STAMP = r"(\d{4}[/-]\d\d[/-]\d\d[ T]|[A-Z][a-z]{2} +\d+ )\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)? *"
-_PLAIN_WORDS = {
+_REPLACEMENTS = {
     _STAMP: "",
     r"^(p2pd |p2p )?daemon failed to start: *(None$)?|^failed to start p2pd daemon: *": "",
     r"^daemon failed to start in": "no answer within",
@@ -66,12 +67,12 @@ _PLAIN_WORDS = {
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error of hivemind, of a server or of the network says, in words for users.
+    """Return the text of an error of hivemind, a server or the network, for users.
 
-    Without time stamps, since whoever logs the text adds one, and without the program that hivemind starts.
+    Time stamps are removed, since logs add their own. hivemind's daemon is called p2pd.
     """
     name, text = type(error).__name__, str(error)
-    for pattern, words in _PLAIN_WORDS.items():
+    for pattern, words in _REPLACEMENTS.items():
         text = re.sub(pattern, words, text, flags=re.IGNORECASE).strip()
     return f"{name}: {text}" if "Daemon" not in name else text or "no connection"
 
@@ -80,19 +81,12 @@ class PetalsError(Exception):
     """Base of every error that this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let errors pass between processes, though their constructors do not take what `args` holds."""
-        return _restored, (type(self), self.args, vars(self))
-
-
-def _restored(kind: type[PetalsError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> PetalsError:
-    error = kind.__new__(kind)
-    error.args = arguments
-    vars(error).update(attributes)
-    return error
+        """Make errors picklable, although their constructors do not take `args`."""
+        return copyreg.__newobj__, (type(self),), {"args": self.args, **vars(self)}  # type: ignore[attr-defined]
 
 
 class PetalsNotInstalledError(PetalsError, ImportError):
-    """Petals, or a package it needs, is missing or has a version that does not fit the others."""
+    """Petals or a package that it needs is missing, or has a version that does not fit."""
 
 
 class InvalidRequestError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
@@ -112,8 +106,8 @@ class MissingChatTemplateError(InvalidRequestError):
         super().__init__(
             f"{model} ships no chat template, and none is built in for it. If you know how its conversations are "
             f"written, pass a built-in template by name, as in ChatPetals(model=..., chat_template={names[0]!r}) "
-            f"(there are {', '.join(names)}), or the text of a Jinja template. For a model that is not made for "
-            "conversations use the Petals class."
+            f"(there are {', '.join(names)}), or the text of a Jinja template. If the model is not made for "
+            "conversations, use the Petals class."
         )
 
 
@@ -122,7 +116,7 @@ class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError
 
     Attributes:
         prompt_tokens: Tokens of the prompt.
-        limit: Tokens that the context holds, the answer's included.
+        limit: Most tokens of the context, the answer's tokens included.
     """
 
     def __init__(self, prompt_tokens: int, limit: int) -> None:
@@ -142,11 +136,11 @@ class ModelLoadError(PetalsError, OSError):
 
 
 class ModelNotFoundError(ModelLoadError, langchain.ModelNotFoundError):
-    """The hub has no such model, or hides it from whoever asks without the right key."""
+    """The hub has no such model, or the key has no access to it."""
 
 
 class AccessDeniedError(ModelLoadError, langchain.ModelPermissionDeniedError):
-    """The hub refused the model: no key was sent, or one without access."""
+    """The hub refused access to the model: no key was sent, or a key without access."""
 
 
 class InvalidKeyError(AccessDeniedError, langchain.ModelAuthenticationError):
@@ -154,22 +148,22 @@ class InvalidKeyError(AccessDeniedError, langchain.ModelAuthenticationError):
 
 
 class HubUnreachableError(ModelLoadError, langchain.ModelConnectionError):
-    """The hub could not be reached, or did not work, and the cache does not hold the files."""
+    """The hub could not be reached or failed, and the cache does not hold the files."""
 
 
 class SwarmError(PetalsError):
-    """The swarm did not do its part."""
+    """The swarm failed."""
 
 
 class SwarmUnreachableError(SwarmError, langchain.ModelConnectionError):
-    """No initial peer answered, or none could say which servers there are."""
+    """No initial peer answered, or the servers could not be looked up."""
 
 
 class BlocksMissingError(SwarmError, langchain.ModelConnectionError):
     """No server is online for some blocks of the model.
 
     Attributes:
-        blocks: Indices of the blocks that nobody serves.
+        blocks: Indices of the blocks that no server holds.
     """
 
     def __init__(self, blocks: Sequence[int], dht_prefix: str) -> None:
@@ -186,8 +180,8 @@ class SpanFailedError(SwarmError, langchain.ModelAPIError):
 
     Attributes:
         start: First block of the span.
-        end: Block after the last one of the span.
-        attempts: How often it was tried.
+        end: First block after the span.
+        attempts: Number of attempts.
     """
 
     def __init__(self, start: int, end: int, attempts: int, reason: BaseException) -> None:
@@ -199,13 +193,13 @@ class SpanFailedError(SwarmError, langchain.ModelAPIError):
 
 
 class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutError):
-    """The time that the caller gave (`timeout`, in seconds) has passed."""
+    """The call's `timeout`, in seconds, has passed."""
 
     def __init__(self, timeout: float, generated: int) -> None:
         self.timeout, self.generated = timeout, generated
         super().__init__(
             f"The call's timeout of {timeout:g} s passed after {generated} generated token(s). Raise timeout, or lower "
-            "max_new_tokens; stream() hands over what there is up to then."
+            "max_new_tokens; stream() returns the text that was generated before the timeout."
         )
 
 
@@ -213,14 +207,14 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
     """The limit on new tokens is too small for an answer that a schema, a grammar or a tool call asks for.
 
     Attributes:
-        limit: How many new tokens there could be.
-        generated: Text that was generated until then; not valid, unless `ended_early`.
-        needed: Tokens of the shortest answer that was found; None when that is not known.
-        steered: Whether a way to end the answer was known; if not, it had to end by itself, which a larger limit may
-            not bring about.
-        ended_early: Whether there is an answer that fits its form, but which the limit made end before the model would
-            have: texts in it are cut, and what had to follow was not chosen by the model.
-        partial: That answer, as JSON has it; None if there is none.
+        limit: The limit on new tokens.
+        generated: The text generated up to the limit. It is not valid, unless `ended_early`.
+        needed: Tokens of the shortest valid answer that was found; None if unknown.
+        steered: Whether an ending of the answer was known. If not, only the model could end it, which a larger limit
+            may not change.
+        ended_early: Whether there is a valid answer, but the limit ended it before the model would have: its texts are
+            cut, and the model did not choose the rest.
+        partial: That answer as a JSON value; None if there is none.
     """
 
     def __init__(
@@ -237,7 +231,7 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
         self.ended_early, self.partial = ended_early, partial
         if ended_early:
             advice = (
-                f"was ended by the limit of {limit} new token(s) before the model came to its end. It fits its form, "
+                f"was ended by the limit of {limit} new token(s) before the model finished it. It fits its schema, "
                 "but a part of it is cut off or made up. Raise max_new_tokens, or ask for less"
             )
         elif steered:

@@ -1,12 +1,11 @@
 """`Petals`, LangChain's LLM interface to a Petals swarm.
 
-A call goes: prompt text -> token ids (the model's own tokenizer) -> the engine -> pieces of text. `invoke`, `batch`,
-`stream` and their async twins are thin adapters over `engine.submit`.
+The steps of a call: prompt text -> token ids (the model's own tokenizer) -> the engine -> pieces of text. `invoke`,
+`batch`, `stream` and their async versions are thin adapters over `Engine.submit`.
 """
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -17,7 +16,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, openai_logprobs, short_traceback
+from langchain_petals.calls import added_off_loop, begun_off_loop, cancel_answer, short_traceback, show_warnings
 from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -25,7 +24,7 @@ from langchain_petals.hub import KEY_FIELDS, hide_key
 from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -37,12 +36,10 @@ if TYPE_CHECKING:
     from langchain_petals.pieces import Piece
 
 
-# LangChain makes a cache's key of the object's own fields and leaves out what the call says. So a call says here whose
-# identity is which while it lasts.
+# LangChain makes the cache key from an object's `_identifying_params`, which do not depend on the call. So each call
+# stores the object and the call's parameters here until it returns. An attribute of the object cannot hold them, since
+# several threads and tasks call one object at the same time.
 _identity_of_call: ContextVar[tuple[Any, dict[str, Any]]] = ContextVar("identity_of_call")
-
-_OF_LANGCHAIN = frozenset({"callbacks", "tags", "metadata", "run_name", "run_id"})
-"""Arguments of `generate` that are no options of the answer."""
 
 
 class Petals(PetalsParameters, BaseLLM):
@@ -80,11 +77,6 @@ class Petals(PetalsParameters, BaseLLM):
         model, identity = _identity_of_call.get((None, {}))
         return dict(identity) if model is self else super()._identifying_params
 
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where `langchain_core.load.loads` finds the class."""
-        return ["langchain_petals", "llms"]
-
     def stream(
         self,
         input: LanguageModelInput,  # noqa: A002 - the base class's name
@@ -104,8 +96,8 @@ class Petals(PetalsParameters, BaseLLM):
         return super().astream(input, config, **self._as_used(kwargs))
 
     def _as_used(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a call's options as it uses them, each under one name: traces show them beside the object's own."""
-        kwargs = hide_key(dict(kwargs))  # it will be refused, but after tracers have seen it
+        """Return a call's options as traces show them: with the names and values that the call uses."""
+        kwargs = hide_key(dict(kwargs))  # the call refuses a key later, but tracers see the options first
         options = self._traced_options(None, kwargs)
         if options is None:
             return kwargs
@@ -114,11 +106,11 @@ class Petals(PetalsParameters, BaseLLM):
         return {**named, **used, "stop": list(options.stop)}
 
     def save(self, file_path: Path | str) -> None:
-        """Write all fields but the key down; see `BaseLLM.save`."""
+        """Write all fields but the key to a file; see `BaseLLM.save`."""
         with self._identified_by(self.model_dump(mode="json", exclude={*KEY_FIELDS, *BaseLLM.model_fields})):
             super().save(file_path)
 
-    # Errors leave `_generate` for callbacks, and from here for the caller.
+    # Callbacks get the errors of `_generate`, the caller those of `generate`. So both shorten the traceback.
 
     @short_traceback
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
@@ -147,11 +139,9 @@ class Petals(PetalsParameters, BaseLLM):
     def _stop_and_identity(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[list[str] | None, dict[str, Any]]:
-        """Return the stop sequences of a call, and what its answers depend on.
-
-        Of wrong options the call itself says what is wrong with them, so that callbacks hear of it.
-        """
-        options = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        """Return the stop sequences of a call, and its cache key; the call itself refuses wrong options."""
+        of_langchain = {"callbacks", "tags", "metadata", "run_name", "run_id"}
+        options = {name: value for name, value in kwargs.items() if name not in of_langchain}
         try:
             identity = self._identity(stop, options)
         except InvalidRequestError:
@@ -168,7 +158,7 @@ class Petals(PetalsParameters, BaseLLM):
     ) -> LLMResult:
         with self._expecting():
             answers = self._begin(prompts, stop, kwargs)
-        listener = run_manager if len(answers) == 1 else None  # tokens of several answers would mix
+        listener = run_manager if len(answers) == 1 else None  # the tokens of several answers would be mixed
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 for piece in answer.generation:
@@ -185,12 +175,12 @@ class Petals(PetalsParameters, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        answers = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), _cancel, self._expecting())
+        answers = await begun_off_loop(partial(self._begin, prompts, stop, kwargs), cancel_answer, self._expecting())
         listener = run_manager if len(answers) == 1 else None
         with cancelling(answer.generation for answer in answers):
             for answer in answers:
                 async for piece in answer.generation:
-                    chunk = await added_off_loop(answer, piece)
+                    chunk = await added_off_loop(answer.add, piece)
                     if listener and chunk.text:
                         await listener.on_llm_new_token(chunk.text, chunk=chunk)
         return self._result(answers, len(answers) // len(prompts) if prompts else 1)
@@ -207,7 +197,7 @@ class Petals(PetalsParameters, BaseLLM):
             [answer] = self._begin([prompt], stop, kwargs, streams=True)
         for piece in answer.generation:
             chunk = answer.add(piece)
-            _warn([answer])
+            show_warnings([answer])
             if chunk.text or chunk.generation_info:
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -222,11 +212,11 @@ class Petals(PetalsParameters, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         begin = partial(self._begin, [prompt], stop, kwargs, streams=True)
-        [answer] = await begun_off_loop(begin, _cancel, self._expecting())
-        with cancelling([answer.generation]):  # at once, where the loop would get round to it later
+        [answer] = await begun_off_loop(begin, cancel_answer, self._expecting())
+        with cancelling([answer.generation]):  # cancels at once; without it, only when the loop closes the generator
             async for piece in answer.generation:
-                chunk = await added_off_loop(answer, piece)
-                _warn([answer])
+                chunk = await added_off_loop(answer.add, piece)
+                show_warnings([answer])
                 if chunk.text or chunk.generation_info:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -238,15 +228,13 @@ class Petals(PetalsParameters, BaseLLM):
         """Submit prompts to the engine."""
         options = self._call_options(stop, kwargs, streams=streams)
         self._tell(options.warnings)
-        generations = self._submit(self._encoded(prompts), options)
+        # an empty prompt gets no tokens, even if the tokenizer adds a special token
+        encoded = [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
+        generations = self._submit(encoded, options)
         return [_Answer(generation, options, self._token_text) for generation in generations]
 
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the prompts' token ids; none for an empty one, though a tokenizer may put a special token first."""
-        return [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
-
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
-        _warn(answers)
+        show_warnings(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
         prompt_tokens = sum(each.generation.prompt_tokens for each in answers[::n])
         completion_tokens = sum(each.tokens for each in answers)
@@ -262,58 +250,33 @@ class Petals(PetalsParameters, BaseLLM):
         )
 
 
-def _cancel(answer: _Answer) -> None:
-    answer.generation.cancel()
-
-
-def _warn(answers: Iterable[_Answer]) -> None:
-    """Say once what is wrong with answers of a given form."""
-    for warning in dict.fromkeys(each for answer in answers for each in answer.warnings):
-        warnings.warn(warning, stacklevel=3)
-
-
 class _Answer:
-    """What has come of one answer.
+    """The text and the metadata of one answer, collected from its pieces.
 
-    Args:
-        generation: Where its pieces come from.
-        options: What was asked for.
-        token_text: Gives the text of a token id, for log-probabilities.
-
-    Attributes:
-        warnings: What is wrong with it, once it has ended.
+    `info` (LangChain's `generation_info`) and `warnings` are complete after the last piece.
     """
 
     def __init__(self, generation: Generation, options: GenerationOptions, token_text: Callable[[int], str]) -> None:
         self.generation, self._options, self._token_text = generation, options, token_text
-        self._problem: str | None = None
         self.warnings: list[str] = []
         self.texts: list[str] = []
         self.tokens = 0
-        self._logprobs: list[dict[str, Any]] = []
-        self._finish_reason: str | None = None
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What LangChain calls `generation_info`."""
-        info: dict[str, Any] = {"finish_reason": self._finish_reason}
-        if self._problem is not None:
-            info["schema_error"] = self._problem
-        return info | {"logprobs": {"content": self._logprobs}} if self._logprobs else info
+        self.info: dict[str, Any] = {}
 
     def add(self, piece: Piece) -> GenerationChunk:
         self.texts.append(piece.text)
         self.tokens = piece.generated
         info: dict[str, Any] = {}
         if piece.logprobs is not None:
-            self._logprobs.append(openai_logprobs(piece.logprobs, self._token_text))
-            info["logprobs"] = {"content": self._logprobs[-1:]}
+            info["logprobs"] = {"content": [piece.logprobs.openai_format(self._token_text)]}
+            self.info.setdefault("logprobs", {"content": []})["content"] += info["logprobs"]["content"]
         if piece.finish_reason is not None:
-            info["finish_reason"] = self._finish_reason = piece.finish_reason
-            self._problem = self._options.problem_of("".join(self.texts))
-            if self._problem is not None:
-                info["schema_error"] = self._problem
-                self.warnings.append(f"An answer breaks its json_schema: {self._problem}")
+            info["finish_reason"] = piece.finish_reason
+            problem = self._options.problem_of("".join(self.texts))
+            if problem is not None:
+                info["schema_error"] = problem
+                self.warnings.append(f"An answer breaks its json_schema: {problem}")
             if piece.finish_reason == "length" and self._options.constraint is not None:
                 self.warnings.append(CUT_SHORT)
+            self.info = info | self.info
         return GenerationChunk(text=piece.text, generation_info=info or None)

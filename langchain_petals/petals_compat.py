@@ -1,4 +1,4 @@
-"""The only module that imports petals; has each workaround, with its versions and its reason.
+"""The only module of the client that imports petals; each workaround names its versions and its reason.
 
 Two versions of petals are supported:
 
@@ -10,6 +10,7 @@ Importing this module is cheap; `load_petals` imports torch, transformers, hivem
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -17,6 +18,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -26,12 +28,7 @@ from urllib.parse import urlsplit
 
 from packaging.version import Version
 
-from langchain_petals.errors import (
-    PetalsNotInstalledError,
-    SwarmUnreachableError,
-    UnsupportedModelError,
-    reason_of,
-)
+from langchain_petals.errors import PetalsNotInstalledError, SwarmUnreachableError, UnsupportedModelError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +40,7 @@ _FITTING_TRANSFORMERS = {"2.2.0.post1": ("4.32.0", "4.35.0"), "2.3.0.dev2": ("4.
 
 _HOW_TO_INSTALL = (
     "Run `pip install langchain-petals` and then `pip install --no-deps petals==2.2.0.post1` "
-    "(--no-deps, since petals' own metadata cannot be satisfied beside LangChain 1.x)."
+    "(--no-deps, since the requirements in petals' metadata contradict those of LangChain 1.x)."
 )
 
 # Since 1.1.11, hivemind no longer re-exports these modules' names from its packages; petals 2.2.0.post1 and 2.3.0.dev2
@@ -68,16 +65,13 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 )
 
 _PARENT_CHECK_SECONDS = 1.0
+_LOOP_END_SECONDS = 5.0
 
-_loading = threading.Lock()  # of the process, as the imported modules are; held while `load_petals` runs
+_loading = threading.Lock()  # held while `load_petals` runs; one for the process, which imports petals once
 
 
 def installed_petals_version() -> str:
-    """Return the version of the installed petals, and check that it fits the installed transformers.
-
-    Raises:
-        PetalsNotInstalledError: Petals is missing, has an unknown version, or refuses the installed transformers.
-    """
+    """Return the version of the installed petals; raise PetalsNotInstalledError if it is missing or unusable."""
     try:
         version = importlib.metadata.version("petals")
     except importlib.metadata.PackageNotFoundError:
@@ -116,7 +110,7 @@ def _load_once() -> SimpleNamespace:
     version = installed_petals_version()
     # petals would put hivemind's coloured handler on the root logger, which belongs to the program
     os.environ.setdefault("PETALS_LOGGING", "False")
-    # avoids a warning about forks: the DHT is a forked process, but never tokenizes
+    # prevents a warning about forks: the DHT is a forked process, and never tokenizes
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with warnings.catch_warnings():
         # deprecations inside the pinned packages (pkg_resources, pynvml, ...), which users cannot change
@@ -125,7 +119,6 @@ def _load_once() -> SimpleNamespace:
             _restore_hivemind_names()
             petals = importlib.import_module("petals")
             handler = importlib.import_module("petals.server.handler")
-            manager = importlib.import_module("petals.client.routing.sequence_manager")
         except ImportError as error:
             msg = f"petals {version} could not be imported ({error}). {_HOW_TO_INSTALL}"
             raise PetalsNotInstalledError(msg) from error
@@ -143,7 +136,6 @@ def _load_once() -> SimpleNamespace:
         petals=petals,
         hivemind=hivemind,
         handler=handler.TransformerConnectionHandler,
-        missing_blocks_error=manager.MissingBlocksError,
         p2p=hivemind.P2P,
         worker=importlib.import_module("hivemind.moe.client.remote_expert_worker").RemoteExpertWorker,
         runtime_pb2=importlib.import_module("hivemind.proto.runtime_pb2"),
@@ -172,8 +164,8 @@ def _never_wait_when_collected(inference_session: Any) -> None:
     """Prevent a deadlock of petals 2.2.0.post1 and 2.3.0.dev2.
 
     `_ServerInferenceSession.__del__` calls `close()`, which waits for the network's event loop. If a stream breaks
-    while it is closed, the object is part of a reference cycle, and the garbage collector may run `__del__` *on* that
-    loop: each later call of the process hangs for ever. Dropping the stream is enough: the connection ends with it.
+    while it is closed, the object is part of a reference cycle. The garbage collector may then run `__del__` on
+    that loop, and all later calls hang for ever. Dropping the stream is enough, since that ends the connection.
     """
 
     def drop_stream(session: Any) -> None:
@@ -185,9 +177,9 @@ def _never_wait_when_collected(inference_session: Any) -> None:
 def _keep_key_on_one_host() -> None:
     """Let huggingface_hub 0.17 send the key when the hub redirects to another path of the same host.
 
-    The hub does so for small files and for renamed models. `hf_hub_download` treats each redirect as one to a CDN and
-    follows it without the key; a gated model answers that with 401. As in later versions, the key goes to its own host
-    only.
+    The hub redirects small files and renamed models. `hf_hub_download` treats each redirect as one to a CDN and follows
+    it without the key, and a gated model answers with 401. As in later versions, the key is sent only to the host of
+    the first request.
     """
     hub = importlib.import_module("huggingface_hub")
     if Version(hub.__version__) >= Version("0.20"):
@@ -209,21 +201,17 @@ def _keep_key_from_converter() -> None:
     """Prevent transformers 4.43 from sending the hub's key to another host.
 
     For a model without safetensors, its `auto_conversion` posts the model's name and the key to a converter (a "space",
-    safetensors-convert.hf.space) that would open a pull request; with huggingface_hub 0.30 it fails before that.
+    safetensors-convert.hf.space), which opens a pull request. With huggingface_hub 0.30 it fails before that.
     Versions 4.32-4.34 have no `auto_conversion`.
     """
     modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     if hasattr(modeling_utils, "auto_conversion"):
-        modeling_utils.auto_conversion = _convert_nothing
-
-
-def _convert_nothing(*_: Any, **__: Any) -> tuple[None, None, bool]:
-    """Return what transformers' `auto_conversion` returns when it has found nothing."""
-    return None, None, False
+        # the original returns this when it has found nothing
+        modeling_utils.auto_conversion = lambda *_, **__: (None, None, False)
 
 
 def _read_no_pickled_vocabulary() -> None:
-    """Fix CVE-2023-7018 of transformers 4.32-4.34: code that runs while a tokenizer is read.
+    """Fix CVE-2023-7018 of transformers 4.32-4.34: reading a tokenizer can run harmful code.
 
     The `tokenizer_config.json` of any model may name `TransfoXLTokenizer`, and that class unpickles its vocabulary.
     From 4.36 on it does so only if an environment variable allows it.
@@ -231,7 +219,7 @@ def _read_no_pickled_vocabulary() -> None:
     try:
         module: Any = importlib.import_module("transformers.models.transfo_xl.tokenization_transfo_xl")
     except ImportError:
-        return  # transformers 4.43 has moved it
+        return  # transformers 4.43 has moved the module
     tokenizer = module.TransfoXLTokenizer
     construct = tokenizer.__init__
 
@@ -248,8 +236,8 @@ def _read_no_pickled_vocabulary() -> None:
 def _cancel_on_the_right_loop() -> None:
     """Allow hivemind's connections to be garbage-collected on any thread.
 
-    In hivemind 1.1.12, `P2P.__del__` and similar methods cancel their tasks through the *current thread's* event loop.
-    That raises if the thread has no loop ("Exception ignored in ..."), and cancels from the wrong thread if it has one.
+    In hivemind 1.1.12, `P2P.__del__` and similar methods cancel their tasks through the current thread's event loop.
+    Without a loop, that raises ("Exception ignored in ..."). With one, it cancels from the wrong thread.
     """
 
     def cancel_if_running(task: Any) -> None:
@@ -262,13 +250,10 @@ def _cancel_on_the_right_loop() -> None:
 
 
 def end_with_parent(process_class: Any) -> None:
-    """Make processes of a class, and their child processes, end when their parent has ended.
+    """Make the processes of a class end, with their child processes, when their parent has ended.
 
     hivemind 1.1.12 and petals rely on the parent's exit handlers. After a SIGKILL of the parent, a `hivemind.DHT` with
     its p2pd and a server's connection handlers would run for ever.
-
-    Args:
-        process_class: A subclass of `multiprocessing.Process`.
     """
     run = process_class.run
 
@@ -283,8 +268,7 @@ def end_with_parent(process_class: Any) -> None:
 def watch_parent(parent: int) -> None:
     """Start a thread that ends this process and its children when `parent` is no longer its parent.
 
-    Args:
-        parent: Process id; read it early, so that a parent that dies before this call is noticed.
+    Read the parent's id early: a parent that dies before this call is then noticed, too.
     """
 
     def watch() -> None:
@@ -292,10 +276,8 @@ def watch_parent(parent: int) -> None:
             time.sleep(_PARENT_CHECK_SECONDS)
         psutil = importlib.import_module("psutil")
         for child in psutil.Process().children(recursive=True):
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
                 child.kill()
-            except psutil.NoSuchProcess:
-                continue  # it has ended since it was listed
         os._exit(1)
 
     threading.Thread(target=watch, name="langchain-petals-watch-parent", daemon=True).start()
@@ -327,15 +309,7 @@ def default_revision(model: str) -> str | None:
 
 
 def check_family(model: str, config: Any) -> None:
-    """Refuse a model that petals has no code for, before its weights are downloaded.
-
-    Args:
-        model: Folder or hub name.
-        config: The model's transformers config, which has the family as `model_type`.
-
-    Raises:
-        UnsupportedModelError: The installed petals has no code for the family.
-    """
+    """Raise UnsupportedModelError if petals has no code for a model's family, before its weights are downloaded."""
     api = load_petals()
     known = api.class_mapping.get(config.model_type)
     if known is None or known.model_for_causal_lm is None:
@@ -347,15 +321,7 @@ def check_family(model: str, config: Any) -> None:
 
 
 def load_distributed_model(model: str, **options: Any) -> Any:
-    """Load the embeddings, norm and head of a causal language model whose blocks are on a swarm.
-
-    Args:
-        model: Folder or hub name, of a family that petals has code for.
-        **options: Keyword arguments of petals' `from_pretrained`: transformers' own and those of
-            `petals.ClientConfig`.
-
-    Returns:
-        Petals' `Distributed...ForCausalLM`, connected to the swarm's DHT.
+    """Return petals' `Distributed...ForCausalLM`, loaded with the options of its `from_pretrained`.
 
     Raises:
         SwarmUnreachableError: No initial peer could be reached.
@@ -366,7 +332,7 @@ def load_distributed_model(model: str, **options: Any) -> Any:
         return api.petals.AutoDistributedModelForCausalLM.from_pretrained(model, **options)
     except daemon_error as error:
         peers = options.get("initial_peers")
-        which = ", ".join(peers) if peers else "the public swarm's"
+        which = ", ".join(peers) if peers else "those of the public swarm"
         msg = (
             f"Could not join the swarm through its initial peers ({which}): {reason_of(error)}. Check that they "
             "are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
@@ -381,3 +347,20 @@ def shut_down(model: Any) -> None:
     api = load_petals()
     api.worker.run_coroutine(manager.state.p2p.shutdown(), return_future=True)
     manager.dht.shutdown()
+
+
+@atexit.register  # at import: exit functions run in reverse order, and idle sessions must be closed before
+def _stop_event_loop() -> None:
+    """Stop the thread of hivemind's event loop when the program ends.
+
+    It is a daemon thread, and the program's end makes it busy with closing connections. The process aborts if a thread
+    is inside torch or uvloop when the interpreter ends.
+    """
+    module = sys.modules.get("hivemind.moe.client.remote_expert_worker")
+    worker = None if module is None else module.RemoteExpertWorker
+    if worker is None or worker._event_thread is None or worker._pid != os.getpid():  # noqa: SLF001 - no public way
+        return
+    loop = worker._event_loop_fut.result()  # noqa: SLF001 - as above
+    loop.call_soon_threadsafe(loop.stop)
+    worker._event_thread.join(_LOOP_END_SECONDS)  # noqa: SLF001 - as above
+    worker._event_thread = None  # noqa: SLF001 - else later calls would wait for the stopped loop

@@ -1,12 +1,12 @@
-"""Pieces of an answer: the types that the engine passes to chat and completion models."""
+"""Pieces of an answer: the types that the engine passes to the model classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 FinishReason = Literal["stop", "length"]
 
@@ -25,18 +25,23 @@ class TokenLogprobs:
     logprob: float
     top: tuple[tuple[int, float], ...]
 
+    def openai_format(self, token_text: Callable[[int], str]) -> dict[str, Any]:
+        """Return `token`, `logprob` and `top_logprobs`, as OpenAI has them; `token_text` returns a token's text."""
+        top = [{"token": token_text(token), "logprob": value} for token, value in self.top]
+        return {"token": token_text(self.token), "logprob": self.logprob, "top_logprobs": top}
+
 
 @dataclass(frozen=True)
 class Piece:
     """The result of one step of the token loop for one row.
 
     Attributes:
-        text: Text that is now certain; may be empty (half a character, the beginning of a stop sequence).
+        text: Text that is now certain. It is empty after half a character or the beginning of a stop sequence.
         generated: Tokens generated so far, an end token included.
         logprobs: The log-probability of the step's token, if it was requested.
         tokens: Tokens generated in this step, an end token included: one, except in the piece of a beam search.
-        cut: Whether, up to here, a grammar replaced a token of the model because the answer could not have ended within
-            the budget after it.
+        cut: Whether a grammar has replaced a token of the model, because after it the answer could not have ended
+            within the budget.
         finish_reason: On the last piece "stop" (end token or stop sequence) or "length" (the budget was reached, or a
             grammar ended the answer early because of it); else None.
     """
@@ -53,7 +58,7 @@ class Pieces(Protocol):
     """An answer while it is generated: an iterable and async iterable of pieces, to be used once.
 
     Attributes:
-        reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
+        reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
     """
 
     reused_tokens: int

@@ -1,16 +1,15 @@
-"""What the package asks of a tokenizer."""
+"""The interface of a tokenizer, as the package uses it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-@runtime_checkable
 class Tokenizer(Protocol):
-    """A tokenizer; every one of transformers fits, fast or slow.
+    """A tokenizer. All tokenizers of transformers fit, fast or slow; see their documentation.
 
     A `chat_template` attribute is optional. Constraints (`json_schema`, tools, ...) need one of transformers' classes.
     """
@@ -39,24 +38,12 @@ class Tokenizer(Protocol):
         """Return the size of the vocabulary, with added tokens."""
 
     def __call__(self, text: str, *, add_special_tokens: bool = True, verbose: bool = True) -> Mapping[str, list[int]]:
-        """Return the token ids of a text as `input_ids`.
-
-        Args:
-            text: The text.
-            add_special_tokens: Whether to add the special tokens of a prompt, such as the first one.
-            verbose: Whether to warn of texts that are too long for the model.
-        """
+        """Return the token ids of a text as `input_ids`."""
 
     def decode(
         self, token_ids: Sequence[int], *, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = True
     ) -> str:
-        """Return the text of token ids.
-
-        Args:
-            token_ids: The ids.
-            skip_special_tokens: Whether to leave special tokens out.
-            clean_up_tokenization_spaces: Whether to remove spaces in front of punctuation.
-        """
+        """Return the text of token ids."""
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         """Return the names of tokens as the vocabulary has them."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[..., Repository]:
-    """Return `hub.find` over an empty cache."""
+    """Return a function that locates a repository, with an empty cache."""
     from langchain_petals import hub  # noqa: PLC0415 - not every test needs it
 
     def find(name: str, key: str | None = None, **options: Any) -> Repository:
-        return hub.find(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
+        repository = hub.Repository(name, cache_dir=str(tmp_path / "cache"), key=key and SecretStr(key), **options)
+        return repository.located()
 
     return find

@@ -1,8 +1,7 @@
-"""Errors without the frames that they came through.
+"""Errors with short tracebacks.
 
-Most frames between a call and what went wrong are of the engine's threads, of pydantic, jinja2 or hivemind, and say
-nothing to whoever made the call. The text of each `PetalsError` says what happened. Errors of other types are faults of
-the program, and keep all they have.
+Most frames between a call and its error belong to the engine's threads, pydantic, jinja2 or hivemind, and do not help
+the caller. The text of each `PetalsError` says what happened. Errors of other types are bugs, and keep all frames.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ import copy
 import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_petals.errors import PetalsError, PetalsNotInstalledError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from typing_extensions import Self
 
 logger = logging.getLogger("langchain_petals.tracebacks")
 
@@ -26,10 +27,10 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 def without_frames(error: _Error) -> _Error:
-    """Return an error like another one, with neither frames nor causes; these are logged at level DEBUG.
+    """Return a copy of an error without frames and causes, which are logged at level DEBUG.
 
-    It is another object, since several calls may wait for the one that ended a session, each with frames of its own.
-    Only of a package that cannot be imported the cause is kept: its frames show which one is at fault.
+    It is a copy, since one session's error may end several calls, and each call adds its own frames. The cause of a
+    `PetalsNotInstalledError` is kept, since its frames show which package cannot be imported.
     """
     logger.debug("%s came from here:", type(error).__name__, exc_info=error)
     plain = copy.copy(error)
@@ -38,82 +39,53 @@ def without_frames(error: _Error) -> _Error:
     return plain
 
 
+class _Caught(list[PetalsError]):
+    """Context manager that catches a `PetalsError`, and holds it without frames."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, PetalsError):
+            return False
+        self.append(without_frames(error))
+        return True
+
+
 def short_traceback(function: _Function) -> _Function:
-    """Let a function, a generator or an async one of these raise each `PetalsError` from one frame only."""
-    if inspect.isasyncgenfunction(function):
-        wrapper: Any = _async_generator(function)
-    elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function)
-    elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function)
-    else:
-        wrapper = _plain(function)
-    functools.update_wrapper(wrapper, function)
-    shortened: _Function = wrapper
-    return shortened
+    """Decorate a function or generator, async or not: each `PetalsError` that it raises has one frame only."""
+    # Each wrapper raises the error after the `with` block: inside, Python would store the original as `__context__`. No
+    # variable holds the error then, since its traceback holds the frame, and both would form a reference cycle.
 
-
-# Each raises outside of its `except`, where Python would hang the long one on the short one as its context, and lets go
-# of it, since the frame that raises it is part of its traceback.
-
-
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _Caught() as caught:
             return function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        try:
-            raise short
-        finally:
-            del short
+        raise caught.pop()
 
-    return call
-
-
-def _coroutine(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        with _Caught() as caught:
             return await function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        try:
-            raise short
-        finally:
-            del short
+        raise caught.pop()
 
-    return call
-
-
-def _generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
+    def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with _Caught() as caught:
             yield from function(*args, **kwargs)
-        except PetalsError as error:
-            short = without_frames(error)
-        else:
-            return
-        try:
-            raise short
-        finally:
-            del short
+        if caught:
+            raise caught.pop()
 
-    return call
-
-
-def _async_generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        try:
+    async def agenerate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with _Caught() as caught:
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
                     yield item
-        except PetalsError as error:
-            short = without_frames(error)
-        else:
-            return
-        try:
-            raise short
-        finally:
-            del short
+        if caught:
+            raise caught.pop()
 
-    return call
+    wrappers: list[tuple[Callable[[Any], bool], Any]] = [
+        (inspect.isasyncgenfunction, agenerate),
+        (inspect.iscoroutinefunction, acall),
+        (inspect.isgeneratorfunction, generate),
+        (callable, call),
+    ]
+    wrapper = next(wrapper for is_kind, wrapper in wrappers if is_kind(function))
+    return cast("_Function", functools.update_wrapper(wrapper, function))

@@ -1,11 +1,10 @@
-"""Messages in, messages out: the half of the package that knows LangChain's messages, and neither torch nor petals."""
+"""Makes prompts from LangChain's messages, and messages from the engine's pieces; needs neither torch nor petals."""
 
-from langchain_petals.chat.messages import turns
 from langchain_petals.chat.prompt import Prompt, PromptBuilder
 from langchain_petals.chat.reasoning import ReasoningSplitter
 from langchain_petals.chat.response import ChatResponse
 from langchain_petals.chat.response_format import ResponseFormat
-from langchain_petals.chat.structured_output import Method, structured
+from langchain_petals.chat.structured_output import Method, structured_output_model
 from langchain_petals.chat.token_history import history_of
 
 __all__ = [
@@ -16,6 +15,5 @@ __all__ = [
     "ReasoningSplitter",
     "ResponseFormat",
     "history_of",
-    "structured",
-    "turns",
+    "structured_output_model",
 ]

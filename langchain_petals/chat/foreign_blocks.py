@@ -1,4 +1,4 @@
-"""Content blocks of other providers: what kind they are of, and what a model of text can read in them."""
+"""Reads content blocks of other providers: their kind, and the text in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Block = dict[str, Any]
 
-# What Bedrock and Google say by a key, and not by a type. With other keys beside it, a dictionary is a tool's data.
+# Bedrock and Google give the kind as the only key, not as a type. A dictionary with other keys is a tool's data.
 _KINDS_AS_KEYS = frozenset(
     [
         *("image", "video", "audio", "document", "inline_data", "file_data", "guard_content", "citations_content"),
@@ -35,7 +35,7 @@ _BY_MIME = {"image": _IMAGE, "audio": _AUDIO, "video": _VIDEO}
 _MIME_KEYS = ("mime_type", "mimeType", "media_type", "mediaType")
 _DATA_KEYS = frozenset(["data", "base64", "blob", "bytes"])
 
-# where blocks have blocks, or a text, inside
+# the key under which a block holds blocks or a text
 _CONTAINERS = {
     "citation": "cited_text",
     "citations_content": "content",
@@ -46,21 +46,19 @@ _CONTAINERS = {
     "search_result": "content",
 }
 
-# what stands under the key of this name is a text, or a value
+# kinds whose key holds a text or a value, not a dictionary with the content
 _NOT_WRAPPED = frozenset(["text", "refusal", "reasoning", "thinking", "json"])
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_NESTED = 16  # wrappers of wrappers
+_DEEPEST = 16  # wrappers in wrappers
 
 
 def opened(block: Block, *, typed: bool = False) -> tuple[str, Block]:
-    """Return the kind of a block, empty where it has none, and the dictionary that holds its content.
+    """Return the kind of a block (empty if it has none), and the dictionary with its content.
 
-    Args:
-        block: A block of any provider's, wrapped as `non_standard` or not.
-        typed: Whether only a type tells the kind.
+    The block may be wrapped as `non_standard`. With `typed`, only its `type` counts as its kind.
     """
-    for _ in range(_NESTED):
+    for _ in range(_DEEPEST):
         if block.get("type") != "non_standard":
             break
         value = block.get("value")
@@ -90,16 +88,16 @@ def _in_snake_case(name: str) -> str:
 
 
 def is_data(block: Any) -> bool:
-    """Return whether this is no block of a message's content, but a value that a tool returned."""
+    """Return whether this is a value that a tool returned, and not a content block."""
     if not isinstance(block, dict):
         return True
     kind, _ = opened(block)
     record = kind == "text" and "type" not in block and len(set(map(str, block)) - _BESIDE_KINDS) > 1
-    return not kind or record  # a text with a score beside it, say
+    return not kind or record  # for instance a text with a score
 
 
 def text_of(value: Any) -> str:
-    """Return the text in a value of any type: providers nest it in dictionaries and lists."""
+    """Return the text in a value, which may be nested in dictionaries and lists."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -110,7 +108,7 @@ def text_of(value: Any) -> str:
 
 
 def reasoning_of(content: Block) -> str:
-    """Return the text of a block of reasoning; none where the provider has encrypted it."""
+    """Return the text of a block of reasoning; empty if it is encrypted."""
     for key in ("reasoning", "thinking", "reasoning_content", "reasoning_text", "reasoningText", "text", "content"):
         if text := text_of(content.get(key)):
             return text
@@ -119,7 +117,7 @@ def reasoning_of(content: Block) -> str:
 
 
 def inside(kind: str, content: Block) -> list[Any]:
-    """Return the texts and blocks that a block has inside; none where it has nothing to be read."""
+    """Return the texts and blocks inside a block."""
     if _MEDIA.get(kind) in _BY_MIME.values():
         return []
     if kind == "document" and isinstance(source := content.get("source"), dict):
@@ -140,12 +138,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def as_json(value: Any, leave_out: Callable[[str], str]) -> str:
-    """Return a value of any type as JSON.
-
-    Args:
-        value: What a tool returned, say.
-        leave_out: Called for images and the like in it; returns what stands there instead.
-    """
+    """Return a value as JSON; `leave_out` gets the name of each image or file, and returns the text in its place."""
 
     def readable(value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -159,7 +152,7 @@ def as_json(value: Any, leave_out: Callable[[str], str]) -> str:
 
     try:
         return json.dumps(readable(value), ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):  # keys of other types, or a value that contains itself
+    except (TypeError, ValueError, RecursionError):  # a key of another type, or a value that contains itself
         return str(value)
 
 
@@ -169,14 +162,14 @@ def is_media(kind: str, content: Block) -> bool:
 
 
 def _holds_data(content: Block) -> bool:
-    """Return whether there are bytes in it, or a text that spells them."""
+    """Return whether a block holds bytes, perhaps encoded as text."""
     return not _DATA_KEYS.isdisjoint(content) or any(
         isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:")) for value in content.values()
     )
 
 
 def name_of(kind: str, content: Block) -> str:
-    """Return what to call a block that nobody reads, "an image" for instance."""
+    """Return a name for a block that is left out, for instance "an image"."""
     by_mime = _BY_MIME.get(_mime(content).partition("/")[0])
     if by_mime or kind in _MEDIA:
         return by_mime or _MEDIA[kind]
@@ -188,27 +181,23 @@ def _mime(content: Block) -> str:
 
 
 class LeftOut:
-    """What was left out of a conversation; there is one warning for all of it."""
+    """Collects names of blocks that are left out of a conversation, for one warning."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
 
     def add(self, role: str, name: str) -> str:
-        """Take notice of something, called by its name, in a message of this role; return a line that says so."""
+        """Record a block by its name and the role of its message; return a line that replaces it."""
         self._names.setdefault(role, set()).add(name)
         return f"[{name[0].upper()}{name[1:]} was left out: this model reads text only.]"
 
     def warn(self) -> None:
-        """Warn of it, if there was anything.
-
-        The text does not say how often or where, so that a conversation that goes on does not bring a new warning with
-        each turn: Python shows the same one once.
-        """
+        """Warn if a block was left out. The text is the same for each turn of a conversation: Python shows it once."""
         if not self._names:
             return
         places = {"assistant": "AI messages", "tool": "tools' results"}
         parts = [f"{', '.join(sorted(names))} in {places[role]}" for role, names in sorted(self._names.items())]
         warnings.warn(
             f"Petals serves models of text only. The prompt leaves out {'; '.join(parts)}.",
-            stacklevel=3,  # whoever asked for the turns: the message's author is far away, and the same in each turn
+            stacklevel=3,  # the caller of `turns_from_messages`, the same in each turn
         )

@@ -1,24 +1,22 @@
-"""LangChain's messages as the dictionaries that chat templates take.
-
-What goes in, and what comes of it:
+"""Converts LangChain's messages to the dictionaries that chat templates take.
 
     SystemMessage, HumanMessage      {"role": "system" | "user", "content": ...}
     AIMessage                        {"role": "assistant", "content": ..., "tool_calls": ..., "reasoning_content": ...}
     ToolMessage, FunctionMessage     {"role": "tool", "content": ..., "tool_call_id": ..., "name": ...}
-    ChatMessage(role=...)            {"role": role, "content": ...}; "human", "ai" and "developer" are other words for
-                                     "user", "assistant" and "system"
+    ChatMessage(role=...)            {"role": role, "content": ...}; "human", "ai" and "developer" mean "user",
+                                     "assistant" and "system"
 
 Content may be a string or a list of blocks: OpenAI's (`function_call`, `refusal`), Anthropic's (`tool_use`,
-`tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), as conversations with other
-models leave them. Texts are joined as they are. A tool that another provider ran itself (`server_tool_call` and
-`server_tool_result`, in one message) is a call and a result like any other.
+`tool_result`, `thinking`) and LangChain's own (`text`, `tool_call`, `reasoning`, ...), since a conversation may have
+begun with another model. Texts are joined without separators. A call that another provider executed itself
+(`server_tool_call` and `server_tool_result`, in one message) is a call and a result like any other.
 
-Petals serves models of text only. What becomes of other blocks depends on who could take them out (see `blocks`):
+Petals serves models of text only. Other blocks are treated by the kind of message (see `foreign_blocks`):
 
-    people's messages    images, audio, video, files and blocks of unknown types raise
+    people's messages    images, audio, video, files and blocks of unknown types raise: the author can remove them
     AI messages          text stays, however the provider wraps it; all else is left out, with one warning
-    tools' results       text stays; images and the like become lines that say so, with one warning; values, such as a
-                         list of plain strings, are shown as JSON
+    tools' results       text stays; a line replaces each image or file, with one warning; values, such as a list of
+                         plain strings, are shown as JSON
 """
 
 from __future__ import annotations
@@ -51,12 +49,12 @@ from langchain_petals.chat.tools import written_in
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Turn = dict[str, Any]
-"""A message as a chat template takes it."""
+"""A message as chat templates take it."""
 
-# where blocks have what they hold
+# the types of blocks, and the keys of their parts
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "text-plain": "text", "refusal": "refusal"}
 _REASONING = ("reasoning", "thinking", "thought", "reasoning_content")
 _ARGUMENTS = {
@@ -71,10 +69,8 @@ _RESULTS = {
     "server_tool_result": ("tool_call_id", "output"),
     "function_response": ("id", "response"),
 }
-# What becomes of the chunks is in `tool_calls` of the message, and in `invalid_tool_calls`. The others are notes of a
-# provider to itself.
+# Chunks repeat the message's `tool_calls` and `invalid_tool_calls`. The other kinds are for their provider only.
 _IGNORED = ("server_tool_call_chunk", "tool_call_chunk", "redacted_thinking", "cache_point", "function_call_signature")
-_LENIENT = ("assistant", "tool")
 _FROM_PEOPLE = frozenset(
     [
         *(*_TEXTS, "json", "tool_result", "server_tool_result", "tool_use", "tool_call", "server_tool_call"),
@@ -85,69 +81,58 @@ _FROM_PEOPLE = frozenset(
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system"}
 
 
-def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Return messages as chat templates take them.
-
-    Args:
-        messages: A conversation; at least one message.
-
-    Raises:
-        InvalidRequestError: There is none, or one holds something other than text.
-    """
+def turns_from_messages(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """Return messages as chat templates take them; raises `InvalidRequestError` for one that cannot be shown."""
     if not messages:
         msg = "There is no message to answer; give at least one."
         raise InvalidRequestError(msg)
     left_out = LeftOut()
-    found = [turn for message in messages for turn in _turns_of(message, left_out)]
+    turns = [turn for message in messages for turn in _turns_from(message, left_out)]
     left_out.warn()
-    return found
+    return turns
 
 
-def _turns_of(message: BaseMessage, left_out: LeftOut) -> Iterator[Turn]:
+def _turns_from(message: BaseMessage, left_out: LeftOut) -> list[Turn]:
+    turns: list[Turn] = []
     parts = _Parts(_role(message), left_out)
     for block in parts.blocks_of(message.content):
         kind, content = parts.opened(block)
         if kind in _RESULTS:
-            yield from parts.take(message)
-            yield _tool_result(kind, content, left_out)
+            turns += [parts.turn(message)] if parts else []
+            turns.append(_tool_result(kind, content, left_out))
+            parts = _Parts(_role(message), left_out)
         else:
             parts.add(block)
-    yield from parts.take(message, last=True)
+    calls = isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls)
+    return [*turns, parts.turn(message, last=True)] if parts or calls or not turns else turns
 
 
 class _Parts:
-    """What has been found in a message's content so far.
-
-    What a person wrote has to be read as a whole, or the person hears of it. What models and tools of other makers left
-    in a conversation nobody can edit: as much of it is read as a model of text can.
-
-    Args:
-        role: Whose message it is.
-        left_out: Takes notice of what is not read.
-    """
+    """Collects the parts of a message's content, up to a tool's result or to the end of the content."""
 
     def __init__(self, role: str, left_out: LeftOut) -> None:
         self._role, self._left_out = role, left_out
-        self._strict = role not in _LENIENT
+        self._strict = role not in ("assistant", "tool")
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[Turn] = []
         self._broken_calls: list[tuple[Any, str]] = []
-        self._any_turn = self._in_line = False
+        self._in_line = False
 
-    def blocks_of(self, content: Any) -> list[Any]:
+    def __bool__(self) -> bool:
+        return bool(self._texts or self._calls or self._broken_calls or self._reasoning)
+
+    def blocks_of(self, content: Any) -> Sequence[Any]:
         """Return the blocks of a message's content.
 
-        What a tool returned are blocks or values. Values become JSON: LangChain takes lists of strings for a message's
-        content, and joined they would be one text in which nothing shows where one ends.
+        A tool's result holds blocks or values. Values become JSON: a joined list of strings would not show where each
+        string ends.
         """
-        if self._role == "tool" and not isinstance(content, str):
-            values = all(map(is_data, content)) if isinstance(content, list | tuple) else is_data(content)
-            content = self.shown(content) if values else content
-        return list(content) if isinstance(content, list | tuple) else [content]
+        blocks = content if isinstance(content, list | tuple) else [content]
+        return [self.shown(content)] if self._role == "tool" and all(map(is_data, blocks)) else blocks
 
     def opened(self, block: Any) -> tuple[str, Turn]:
-        """Return a block's kind and what holds its content; see `blocks.opened`."""
+        """Return a block's kind and the dictionary with its content; see `foreign_blocks.opened`."""
         if not isinstance(block, dict):
             return "", {}
         kind, content = opened(block, typed=self._strict)
@@ -189,14 +174,11 @@ class _Parts:
         within = inside(kind, content)
         for block in within:
             self.add(block)
-        if within:
-            return
-        if self._role == "tool" and not is_media(kind, content):
-            self._add_line(self.shown(content))
-            return
-        line = self._leave_out(name_of(kind, content))
-        if self._role == "tool":
-            self._add_line(line)
+        if not within:
+            shows = self._role == "tool" and not is_media(kind, content)
+            line = self.shown(content) if shows else self._leave_out(name_of(kind, content))
+            if self._role == "tool":
+                self._add_line(line)
 
     def _leave_out(self, name: str) -> str:
         return self._left_out.add(self._role, name)
@@ -211,7 +193,7 @@ class _Parts:
             self._in_line = False
 
     def _add_line(self, line: str) -> None:
-        """Add a text that stands apart from what comes before and after it."""
+        """Add a text on lines of its own."""
         self._in_line = self._in_line or bool(self._texts and not self._texts[-1].endswith("\n"))
         self._add_text(line)
         self._in_line = True
@@ -222,7 +204,7 @@ class _Parts:
         given = content.get(key, content.get("args")) or {}
         arguments = _parsed(given) if isinstance(given, str) else given
         if kind == "custom_tool_call":
-            arguments = {"__arg1": text_of(given)}  # as LangChain calls the text that such a tool takes
+            arguments = {"__arg1": text_of(given)}  # LangChain's name for the text that such a tool takes
         if not isinstance(arguments, dict):
             self._broken_calls.append((identifier, self.shown(given)))
         elif isinstance(name := content.get("name"), str):
@@ -230,30 +212,21 @@ class _Parts:
         elif not self._strict:
             self._leave_out("a call without a name")
 
-    def take(self, message: BaseMessage, *, last: bool = False) -> Iterator[Turn]:
-        """Return what has come together as a turn of `message`, if there is anything, and forget it."""
-        calls = isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
-        found = self._texts or self._calls or self._broken_calls or self._reasoning
-        if found or (last and (calls or not self._any_turn)):
-            yield self._turn(message, last=last)
-        self._any_turn = True
-        self._texts, self._reasoning, self._calls, self._broken_calls = [], [], [], []
-        self._in_line = False
-
-    def _turn(self, message: BaseMessage, *, last: bool) -> Turn:
+    def turn(self, message: BaseMessage, *, last: bool = False) -> Turn:
+        """Return the collected parts as a turn of `message`; the last turn also holds the message's own calls."""
         turn: Turn = {"role": _role(message), "content": "".join(self._texts)}
         if message.name:
             turn["name"] = message.name
         if isinstance(message, ToolMessage):
             turn["tool_call_id"] = message.tool_call_id
         if turn["role"] == "assistant":
-            own = message if isinstance(message, AIMessage) else AIMessage("")  # a ChatMessage has blocks alone
+            own = message if isinstance(message, AIMessage) else AIMessage("")  # a ChatMessage has only blocks
             reasoning = "".join(self._reasoning)
             if last and not reasoning:
                 reasoning = text_of(message.additional_kwargs.get("reasoning_content"))
             if reasoning:
                 turn["reasoning_content"] = reasoning
-            # blocks repeat what is in `tool_calls` and `invalid_tool_calls`, which come after all results
+            # blocks repeat `tool_calls` and `invalid_tool_calls`; these go into the last turn, after all results
             known = [call["id"] for call in (*own.tool_calls, *own.invalid_tool_calls)]
             nameless = [_call(call["name"], call["args"], None) for call in own.tool_calls]
             calls = [call for call in self._calls if call.get("id") not in known and call not in nameless]
@@ -263,7 +236,7 @@ class _Parts:
                 broken[:0] = [written_in(call) for call in own.invalid_tool_calls]
             if calls:
                 turn["tool_calls"] = calls
-            # what the model wrote and could not be parsed is still what the model wrote
+            # a call that could not be parsed stays in the text that the model wrote
             turn["content"] += "".join(broken)
         return turn
 
@@ -271,11 +244,11 @@ class _Parts:
 def _role(message: BaseMessage) -> str:
     if isinstance(message, ChatMessage):
         return _ROLES.get(message.role, message.role)
-    if isinstance(message, ToolMessage | FunctionMessage):
-        return "tool"
     for kind, role in ((SystemMessage, "system"), (HumanMessage, "user"), (AIMessage, "assistant")):
         if isinstance(message, kind):
             return role
+    if isinstance(message, ToolMessage | FunctionMessage):
+        return "tool"
     msg = (
         f"{type(message).__name__} has no role in a conversation; give SystemMessage, HumanMessage, AIMessage, "
         "ToolMessage or ChatMessage."
@@ -296,16 +269,16 @@ def _parsed(written: str) -> Any:
 
 
 def _tool_result(kind: str, content: Turn, left_out: LeftOut) -> Turn:
-    """Return a result that comes inside another message as a turn of its own."""
+    """Return a tool's result inside another message as a turn of its own."""
     id_key, key = _RESULTS[kind]
     identifier = text_of(content.get(id_key, content.get("toolUseId")))
     result = "" if content.get(key) is None else content[key]
     parts = _Parts("tool", left_out)
     if kind != "tool_result":
-        result = parts.shown(result)  # a value of any kind, and not blocks
+        result = parts.shown(result)  # a value, not blocks
     for block in parts.blocks_of(result):
         parts.add(block)
-    return next(parts.take(ToolMessage("", tool_call_id=identifier), last=True))
+    return parts.turn(ToolMessage("", tool_call_id=identifier))
 
 
 def _refusal(block: Turn) -> str:

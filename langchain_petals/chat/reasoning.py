@@ -1,4 +1,4 @@
-"""`<think>...</think>` at the beginning of an answer: the reasoning of models that think aloud first."""
+"""Splits the reasoning `<think>...</think>` at the beginning of an answer from the rest."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ if TYPE_CHECKING:
 
 START, END = "<think>", "</think>"
 
-_SPACE = string.whitespace  # and no other of Unicode's, since the engine's guide sees bytes and has to agree
+_SPACE = string.whitespace  # ASCII only: the engine's guide reads bytes, and must skip the same
 
 
 class ReasoningSplitter:
-    """Tells reasoning from the answer while both are being written.
+    """Splits a growing text into reasoning and answer.
 
-    Reasoning is what stands between `<think>` and `</think>` at the very beginning; the same words further on are part
-    of the answer. White space around the markers belongs to neither.
+    Reasoning is the text between `<think>` and `</think>` at the very beginning; later markers are part of the answer.
+    White space around the markers belongs to neither.
 
     Args:
-        started: The prompt ended with `<think>`, so the model begins inside.
-        ends: What ends the reasoning beside `</think>`, and is part of the answer: the marker of a tool call, since a
-            model that begins one has thought enough.
+        started: Whether the prompt ended with `<think>`, so that the model begins inside its reasoning.
+        ends: Texts that end the reasoning like `</think>`, but are part of the answer: the markers of tool calls.
     """
 
     def __init__(self, *, started: bool = False, ends: Sequence[str] = ()) -> None:
@@ -33,17 +32,17 @@ class ReasoningSplitter:
 
     @property
     def inside(self) -> bool:
-        """Whether what comes next is reasoning."""
+        """Whether the next text is reasoning."""
         return self._state == "reasoning"
 
     def add(self, text: str) -> tuple[str, str]:
-        """Take more text; return what is certain by now: reasoning, and answer."""
+        """Take more text; return the reasoning and the answer in it, as far as they are certain."""
         self._held += text
         reasoning = ""
         if self._state == "start":
             begun = self._held.lstrip(_SPACE)
             if START.startswith(begun[: len(START)]) and len(begun) < len(START):
-                return "", ""  # it may still become the marker
+                return "", ""  # it may become the marker
             if begun.startswith(START):
                 self._state, self._held = "reasoning", begun[len(START) :]
             else:
@@ -52,8 +51,11 @@ class ReasoningSplitter:
             self._skip_space()
             found = [at for end in self._ends if (at := self._held.find(end)) >= 0]
             if not found:
-                keep = self._tail()
-                reasoning, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                # the end of the text may belong to a marker, or be the space in front of one
+                beginnings = (end[:length] for end in self._ends for length in range(len(end) - 1, 0, -1))
+                marker = max(filter(self._held.endswith, beginnings), key=len, default="")
+                certain = len(self._held.removesuffix(marker).rstrip(_SPACE))
+                reasoning, self._held = self._held[:certain], self._held[certain:]
                 return reasoning, ""
             at = min(found)
             reasoning, rest = self._held[:at].rstrip(_SPACE), self._held[at:]
@@ -68,14 +70,6 @@ class ReasoningSplitter:
             self._fresh = not self._held
 
     def flush(self) -> tuple[str, str]:
-        """Return what was held back when the text ended."""
+        """Return the reasoning and the answer that were held back; call it at the end of the text."""
         text, self._held = self._held, ""
         return (text.rstrip(_SPACE), "") if self._state == "reasoning" else ("", text)
-
-    def _tail(self) -> int:
-        """Return how many characters at the end may belong to a marker or the space in front of it."""
-        held = self._held
-        begun = [length for end in self._ends for length in range(1, len(end)) if held.endswith(end[:length])]
-        marker = max(begun, default=0)
-        rest = held[: len(held) - marker]
-        return marker + len(rest) - len(rest.rstrip(_SPACE))

@@ -1,9 +1,9 @@
-"""What the engine says, as LangChain's messages: chunk by chunk, and whole."""
+"""Makes LangChain's messages from the engine's pieces: chunks for a stream, and whole messages."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
@@ -11,7 +11,6 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-from langchain_petals.calls import openai_logprobs
 from langchain_petals.chat.tools import BEYOND_REPAIR, BrokenCall, CallPart, TextPart
 from langchain_petals.pieces import CUT_SHORT
 
@@ -24,12 +23,10 @@ if TYPE_CHECKING:
     from langchain_petals.chat.tools import Part, ToolCallParser
     from langchain_petals.pieces import Piece, Pieces
 
-PROVIDER = "petals"
-
 
 @dataclass
-class _News:
-    """What one piece, or all of them together, bring to a message."""
+class _Content:
+    """The content that one piece, or all pieces together, add to a message."""
 
     text: str = ""
     reasoning: str = ""
@@ -51,7 +48,7 @@ class _News:
             arguments = call.arguments + part.arguments
             self.calls[part.index] = CallPart(part.index, call.id, call.name or part.name, arguments)
 
-    def extend(self, other: _News) -> None:
+    def extend(self, other: _Content) -> None:
         self.text += other.text
         self.reasoning += other.reasoning
         self.logprobs += other.logprobs
@@ -67,22 +64,22 @@ class _News:
     def metadata(self) -> dict[str, Any]:
         return {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
 
-    def call_chunks(self, number: Callable[[int], int], told: Container[int]) -> list[ToolCallChunk]:
-        """Return the calls' parts; what follows on a broken one lets LangChain find that it does not parse.
+    def call_chunks(self, begun: Container[int], *, negative: bool = False) -> list[ToolCallChunk]:
+        """Return the chunks of calls; `begun` holds the indices of calls that already have chunks.
 
-        Args:
-            number: Gives the number of a call in the stream.
-            told: The calls of which there are parts, here or before.
+        `negative` makes the indices negative. A broken call gets an end that LangChain cannot parse either.
         """
         parts = dict(self.calls)
         for each in self.broken:
             part = parts.get(each.index, CallPart(each.index))
-            rest = BEYOND_REPAIR if each.index in told else each.text
+            rest = BEYOND_REPAIR if each.index in begun else each.text
             if each.readable:
                 rest += f" {each.error}"
             parts[each.index] = replace(part, arguments=part.arguments + rest)
         return [
-            tool_call_chunk(name=part.name, args=part.arguments, id=part.id, index=number(part.index))
+            tool_call_chunk(
+                name=part.name, args=part.arguments, id=part.id, index=-1 - part.index if negative else part.index
+            )
             for part in parts.values()
         ]
 
@@ -97,7 +94,7 @@ class _News:
 
     @property
     def broken_calls(self) -> list[InvalidToolCall]:
-        """The broken calls; what is wrong with them, and what can be read of them, only a whole message can say."""
+        """The broken calls of a whole message, each with its error, and with its arguments if they are readable."""
         found = {part.index: part for part in self.broken}
         return [
             invalid_tool_call(
@@ -106,112 +103,104 @@ class _News:
                 id=chunk["id"],
                 error=part.error,
             )
-            for chunk in self.call_chunks(int, self.calls)
+            for chunk in self.call_chunks(self.calls)
             if (part := found.get(chunk["index"] or 0)) is not None
         ]
 
 
+@dataclass(eq=False)
 class ChatResponse:
-    """Makes messages of one generation's pieces.
+    """Makes messages from the pieces of one generation.
 
     Args:
-        generation: Where the pieces come from.
+        generation: The source of the pieces.
         model_name: The model's name, for the response's metadata.
-        splitter: Tells reasoning from the answer; None where a grammar leaves no room for reasoning.
-        parser: Tells tool calls from the text; None if none can be called.
-        token_text: Gives the text of a token id, for log-probabilities.
-        counts_prompt: Whether the prompt's tokens are part of this answer's usage; of several answers to one prompt,
-            they are of the first.
-        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. A call's
-            number must then be none of these, or it would be taken for more of the text.
-        remember: Called with all that the model wrote, its tokens and the whole message, before the last chunk is out.
-        problem_of: Tells what is wrong with the text of an answer that calls nothing; None if nothing is.
-        is_raw: Whether that text has to be of some form, and nobody makes an object of it and finds what is wrong.
+        splitter: Separates reasoning from the answer; None where a grammar leaves no room for reasoning.
+        parser: Separates tool calls from the text; None if no tool can be called.
+        token_text: Returns the text of a token id, for log-probabilities.
+        counts_prompt: Whether the usage includes the prompt's tokens; of several answers, only the first one's does.
+        numbers_blocks: Whether LangChain numbers the blocks of the stream (`output_version="v1"`), from 0 on. Calls
+            get negative numbers then, or LangChain would join them with the text.
+        remember: Called before the last chunk with the model's whole text, its tokens and the whole message.
+        problem_of: Returns how the text of an answer without calls breaks its schema; None if it does not.
+        reports_problem: Whether the message and a warning report a problem of the text; False if a parser reports it.
 
     Attributes:
-        finish_reason: Why the answer ended; None until it has.
-        problem: What is wrong with its text.
+        finish_reason: Why the answer ended; None before the end.
+        problem: How the answer's text breaks its schema; None if no problem is known.
     """
 
-    def __init__(
-        self,
-        generation: Pieces,
-        *,
-        model_name: str,
-        splitter: ReasoningSplitter | None,
-        parser: ToolCallParser | None,
-        token_text: Callable[[int], str],
-        counts_prompt: bool,
-        numbers_blocks: bool,
-        remember: Callable[[str, Sequence[int], AIMessage], object],
-        problem_of: Callable[[str], str | None] = lambda _: None,
-        is_raw: bool = False,
-    ) -> None:
-        self.generation = generation
-        self._problem_of, self._is_raw = problem_of, is_raw
+    generation: Pieces
+    _: KW_ONLY
+    model_name: str
+    splitter: ReasoningSplitter | None
+    parser: ToolCallParser | None
+    token_text: Callable[[int], str]
+    counts_prompt: bool
+    numbers_blocks: bool
+    remember: Callable[[str, Sequence[int], AIMessage], object]
+    problem_of: Callable[[str], str | None] = lambda _: None
+    reports_problem: bool = False
+
+    def __post_init__(self) -> None:
         self.problem: str | None = None
-        self._model_name, self._splitter, self._token_text = model_name, splitter, token_text
-        self._parser, self._counts_prompt, self._remember = parser, counts_prompt, remember
-        self._number_of_call: Callable[[int], int] = (lambda index: -1 - index) if numbers_blocks else int
-        self._whole = _News()
+        self.finish_reason: str | None = None
+        self._whole = _Content()
         self._written: list[str] = []
         self._tokens: list[int] = []
         self._reasoning_tokens = 0
-        self.finish_reason: str | None = None
 
     def add(self, piece: Piece) -> ChatGenerationChunk | None:
-        """Take a piece; return what it adds to the message, if anything."""
+        """Take a piece; return the chunk that it adds to the message, if any."""
         self._written.append(piece.text)
         self._tokens += piece.tokens
-        news = self._news(piece)
-        self._whole.extend(news)
+        content = self._content(piece)
+        self._whole.extend(content)
         if piece.finish_reason is None:
-            return self._chunk(news) if news else None
-        # a call that the budget cut short is as valid as any: nothing else would tell
+            return self._chunk(content, last=False) if content else None
+        # "length" stays even if there are calls: a call that the token limit cut short is valid JSON, too
         called = piece.finish_reason == "stop" and self._whole.whole_calls
         self.finish_reason = "tool_calls" if called else piece.finish_reason
-        if self._is_raw and not self.calls:
-            self.problem = self._problem_of(self._whole.text)
-        self._remember("".join(self._written), self._tokens, self._message())
-        return self._chunk(news, self._metadata, self.usage)
+        if self.reports_problem and not self.calls:
+            self.problem = self.problem_of(self._whole.text)
+        self.remember("".join(self._written), self._tokens, self._message())
+        return self._chunk(content, last=True)
 
-    def _news(self, piece: Piece) -> _News:
+    def _content(self, piece: Piece) -> _Content:
         over = piece.finish_reason is not None
-        news, text = _News(), piece.text
-        if self._splitter is not None:
-            was_inside = self._splitter.inside
-            news.reasoning, text = self._splitter.add(piece.text)
-            if was_inside or self._splitter.inside:
+        content, text = _Content(), piece.text
+        if self.splitter is not None:
+            was_inside = self.splitter.inside
+            content.reasoning, text = self.splitter.add(piece.text)
+            if was_inside or self.splitter.inside:
                 self._reasoning_tokens += len(piece.tokens)
             if over:
-                reasoning, rest = self._splitter.flush()
-                news.reasoning, text = news.reasoning + reasoning, text + rest
-        if self._parser is None:
-            news.text = text
+                reasoning, rest = self.splitter.flush()
+                content.reasoning, text = content.reasoning + reasoning, text + rest
+        if self.parser is None:
+            content.text = text
         else:
-            for part in (*self._parser.feed(text, cut=piece.cut), *(self._parser.close() if over else ())):
-                news.add(part)
+            for part in (*self.parser.feed(text, cut=piece.cut), *(self.parser.close() if over else ())):
+                content.add(part)
         if piece.logprobs is not None:
-            news.logprobs = [openai_logprobs(piece.logprobs, self._token_text)]
-        return news
+            content.logprobs = [piece.logprobs.openai_format(self.token_text)]
+        return content
 
-    def _chunk(
-        self, news: _News, metadata: dict[str, Any] | None = None, usage: UsageMetadata | None = None
-    ) -> ChatGenerationChunk:
+    def _chunk(self, content: _Content, *, last: bool) -> ChatGenerationChunk:
         message = AIMessageChunk(
-            content=news.text,
-            additional_kwargs=news.additional_kwargs,
-            tool_call_chunks=news.call_chunks(self._number_of_call, self._whole.calls),
-            response_metadata=news.metadata | (metadata or {}),
-            usage_metadata=usage,
-            chunk_position="last" if usage else None,
+            content=content.text,
+            additional_kwargs=content.additional_kwargs,
+            tool_call_chunks=content.call_chunks(self._whole.calls, negative=self.numbers_blocks),
+            response_metadata=content.metadata | (self._metadata if last else {}),
+            usage_metadata=self.usage if last else None,
+            chunk_position="last" if last else None,
         )
         return ChatGenerationChunk(message=message)
 
     @property
     def usage(self) -> UsageMetadata:
-        """Tokens read, written, and reused from an idle session."""
-        read = self.generation.prompt_tokens if self._counts_prompt else 0
+        """Numbers of tokens read, written, and reused from an idle session."""
+        read = self.generation.prompt_tokens if self.counts_prompt else 0
         thought = self._reasoning_tokens
         return {
             "input_tokens": read,
@@ -223,13 +212,13 @@ class ChatResponse:
 
     @property
     def calls(self) -> bool:
-        """Whether it calls tools, or tried to."""
+        """Whether the answer contains tool calls, valid or broken."""
         return bool(self._whole.calls or self._whole.broken)
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with a text of some form, once it has ended."""
-        if not self._is_raw or self.calls or self.finish_reason is None:
+        """The problems of a constrained text; none before its end."""
+        if not self.reports_problem or self.calls or self.finish_reason is None:
             return []
         broken = [] if self.problem is None else [f"An answer breaks its schema: {self.problem}"]
         return [*broken, CUT_SHORT] if self.finish_reason == "length" else broken
@@ -238,8 +227,8 @@ class ChatResponse:
     def _metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "finish_reason": self.finish_reason,
-            "model_name": self._model_name,
-            "model_provider": PROVIDER,
+            "model_name": self.model_name,
+            "model_provider": "petals",
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}
 

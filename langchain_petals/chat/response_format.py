@@ -1,4 +1,4 @@
-"""What a call asks an answer to be: free text, tool calls, JSON that fits a schema, or a choice of these."""
+"""The format of an answer: free text, tool calls, JSON that fits a schema, or a choice of these."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.reasoning import END, START
-from langchain_petals.chat.tools import chosen_tools, expressed_arguments, is_for_one_call, openai_tools
+from langchain_petals.chat.templates import with_system_section
+from langchain_petals.chat.tools import arguments_rule, chosen_tools, is_for_one_call, openai_tools
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import Constraint, check_of, express, json_grammar
+from langchain_petals.grammars import Constraint, json_grammar, schema_check, schema_rule
 from langchain_petals.schemas import ObjectSchema, closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
@@ -18,25 +19,24 @@ if TYPE_CHECKING:
     from langchain_petals.chat.messages import Turn
     from langchain_petals.chat.tools import Mode, Tool, ToolCallParser, ToolFormat
 
-_ANY_OBJECT = {"type": "object"}
 
 PARSED = "parsed"
-"""Key of a `response_format` whose answer is made an object of: what is wrong with it is an error there."""
+"""Key of a `response_format` whose answer will be parsed to an object; the parser raises if it breaks the schema."""
 
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """The form of one call's answer.
+    """The format of one call's answer.
 
     Attributes:
-        tools: What the model is told that it may call, in OpenAI's form.
-        allowed: What it may call; one, if the call names it.
-        mode: Whether it decides by itself to call something, may not, or must.
-        parallel: Whether one answer may hold several calls.
-        schema: JSON schema of an answer that is no tool call; None for free text.
-        describes_schema: Whether the model is told the schema.
-        strict: Whether a schema is refused of which something cannot be guaranteed while decoding.
-        is_parsed: Whether somebody makes an object of the answer, and tells what is wrong with it.
+        tools: The tools that the prompt describes, in OpenAI's format.
+        allowed: The tools that may be called; one, if `tool_choice` names it.
+        mode: Whether the model may, must not or must call tools.
+        parallel: Whether one answer may contain several calls.
+        schema: JSON schema of an answer without tool calls; None for free text.
+        describes_schema: Whether the prompt describes the schema.
+        strict: Whether to refuse a schema that the grammar cannot enforce completely.
+        is_parsed: Whether a parser makes an object of the answer, and raises if the answer breaks the schema.
     """
 
     tools: Sequence[Tool] = ()
@@ -49,14 +49,14 @@ class ResponseFormat:
     is_parsed: bool = False
 
     @classmethod
-    def of_call(cls, kwargs: dict[str, Any]) -> ResponseFormat:
-        """Take what is about the answer's form out of a call's keyword arguments.
+    def from_call(cls, kwargs: dict[str, Any]) -> ResponseFormat:
+        """Take the format of the answer out of a call's keyword arguments.
 
         Args:
             kwargs: `tools`, `tool_choice`, `parallel_tool_calls`, `strict` and `response_format` are removed from it.
 
         Raises:
-            InvalidRequestError: One of them means nothing; says what would.
+            InvalidRequestError: One of them is invalid.
         """
         strict = kwargs.pop("strict", None)
         tools = openai_tools(kwargs.pop("tools", None) or (), strict=strict)
@@ -66,112 +66,86 @@ class ResponseFormat:
         if parallel is None:
             parallel = not is_for_one_call(choice)
         response_format = kwargs.pop("response_format", None)
-        form, described = _form(response_format)
-        schema = None if form is None else closed_schema_of(form, strict=strict)
-        is_strict = form is not None and (strict if form.strict is None else form.strict) is True
+        found, described = _schema_from(response_format)
+        schema = None if found is None else closed_schema_of(found, strict=strict)
+        is_strict = found is not None and (strict if found.strict is None else found.strict) is True
         is_parsed = isinstance(response_format, dict) and PARSED in response_format
         return cls(tools, allowed, mode, parallel, schema, described, is_strict, is_parsed)
 
     def constraint(self, tool_format: ToolFormat, *, thinking: bool = False) -> Constraint | None:
-        """Return what every token has to keep to; None for free text.
+        """Return the constraint of the answer's tokens; None for free text.
 
         Args:
             tool_format: How the model writes tool calls.
             thinking: Whether the prompt ends inside the model's reasoning.
 
         Raises:
-            InvalidRequestError: A grammar cannot express a schema; says which and what of it.
+            InvalidRequestError: A grammar cannot express a schema; names its keyword and path.
         """
         schema = None if self.schema is None else json_grammar(self.schema, strict=self.strict)
         if self.tools and (self.mode != "none" or schema is None):
-            wire = self.wire(tool_format)
-            tools = self.allowed or self.tools  # where nothing may be called, none of these
-            constraint = wire.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
+            call_format = self.call_format(tool_format)
+            tools = self.allowed or self.tools  # in mode "none", the tools whose calls are forbidden
+            constraint = call_format.constraint(tools, self.mode, parallel=self.parallel, otherwise=schema)
             return replace(constraint, reasoning=(START, END), reasoning_begun=thinking)
         return None if schema is None else Constraint(schema)
 
     @property
     def warnings(self) -> Iterator[str]:
-        """What a user has to know of the schemas: what the grammar does not keep to, one sentence for each."""
+        """One sentence for each schema that the grammar does not enforce completely."""
         for tool in self.allowed:
             function = tool["function"]
-            warning = expressed_arguments(function).warning
+            warning = arguments_rule(function).warning
             if warning is not None:
                 yield f"In the schema of tool {function['name']!r}, {warning}; a call that breaks it is an invalid one."
         if self.schema is not None:
-            warning = express(self.schema, "json_schema", strict=self.strict).warning
+            warning = schema_rule(self.schema, "json_schema", strict=self.strict).warning
             if warning is not None:
                 yield f"In the schema of the answer, {warning}."
 
     def problem_of(self, text: str) -> str | None:
-        """Return what is wrong with an answer that a grammar could not see to; None if nothing is.
-
-        Args:
-            text: Of an answer that calls nothing.
-        """
-        if self.schema is None or not express(self.schema, "json_schema", strict=self.strict).left_out:
+        """Return how an answer without calls breaks keywords that the grammar does not enforce, or None."""
+        if self.schema is None or not schema_rule(self.schema, "json_schema", strict=self.strict).left_out:
             return None
-        return check_of(self.schema).problem(json.loads(text))
+        return schema_check(self.schema).problem(json.loads(text))
 
-    def wire(self, tool_format: ToolFormat) -> ToolFormat:
-        """Return how calls are written here: where an object may be the answer, it is a call only if a marker says so.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
+    def call_format(self, tool_format: ToolFormat) -> ToolFormat:
+        """Return the model's tool format for this answer: calls need markers where an object may be the answer."""
         return tool_format if self.schema is None or self.mode == "any" else tool_format.marked
 
     def parser(self, tool_format: ToolFormat) -> ToolCallParser | None:
-        """Return what takes an answer apart; None where nothing in it can be a call.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
-        return self.wire(tool_format).parser(self.allowed) if self._may_call else None
+        """Return a parser that separates calls in the model's format from text; None where no tool can be called."""
+        return self.call_format(tool_format).parser(self.allowed) if self._may_call else None
 
     def markers(self, tool_format: ToolFormat) -> tuple[str, ...]:
-        """Return what begins a call, wherever it comes; nothing where nothing can be called.
-
-        Args:
-            tool_format: How the model writes tool calls.
-        """
-        return tool_format.markers if self._may_call else ()
+        """Return the markers of calls in the model's format; none where no tool can be called."""
+        return tool_format.delimiters.starts if self._may_call else ()
 
     @property
     def _may_call(self) -> bool:
         return bool(self.allowed) and self.mode != "none"
 
-    def introduced(self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool) -> list[Turn]:
-        """Return a conversation whose system message tells of the schema, and of calls that are not the template's way.
+    def with_instructions(
+        self, turns: Sequence[Turn], tool_format: ToolFormat, *, template_takes_tools: bool
+    ) -> list[Turn]:
+        """Return a conversation whose system message describes the schema, and a tool format new to the template.
 
         Args:
             turns: The conversation.
             tool_format: How the model writes tool calls.
-            template_takes_tools: Whether the chat template presents tools; otherwise it is told to, with instructions.
+            template_takes_tools: Whether the chat template presents tools; if not, `ToolFormat.system_prompt` does.
         """
-        sections = []
-        wire = self.wire(tool_format)
-        if template_takes_tools and self._may_call and wire.instructions != tool_format.instructions:
-            sections.append(wire.instructions)
+        call_format = self.call_format(tool_format)
+        if template_takes_tools and self._may_call and call_format.instructions != tool_format.instructions:
+            turns = with_system_section(turns, call_format.instructions)
         if self.describes_schema and self.schema is not None:
-            sections.append(f"Answer with a JSON object that fits this schema:\n{_one_line(self.schema)}")
-        if not sections:
-            return list(turns)
-        first, rest = ([turns[0]], turns[1:]) if turns and turns[0]["role"] == "system" else ([], turns)
-        content = "\n\n".join([*(turn["content"] for turn in first), *sections])
-        return [{"role": "system", "content": content}, *rest]
+            schema = json.dumps(self.schema, ensure_ascii=False)
+            turns = with_system_section(turns, f"Answer with a JSON object that fits this schema:\n{schema}")
+        return list(turns)
 
 
-def _one_line(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False)
-
-
-def _form(response_format: Any) -> tuple[ObjectSchema | None, bool]:
-    """Return the form that a `response_format` stands for, and whether the model shall be told of it.
-
-    Args:
-        response_format: A class, or a dictionary in OpenAI's form.
-    """
+def _schema_from(response_format: Any) -> tuple[ObjectSchema | None, bool]:
+    """Return the schema of a `response_format`, and whether the prompt describes it."""
     if response_format is None:
         return None, False
     if not isinstance(response_format, dict):
@@ -180,13 +154,13 @@ def _form(response_format: Any) -> tuple[ObjectSchema | None, bool]:
     if kind == "text":
         return None, False
     if kind == "json_object" and "schema" not in response_format:
-        return ObjectSchema(_ANY_OBJECT), False
+        return ObjectSchema({"type": "object"}), False
     described = response_format.get("schema" if kind == "json_object" else "json_schema")
     if kind in ("json_object", "json_schema") and isinstance(described, dict):
         return object_schema_of(described), True
     msg = (
         f"response_format={response_format!r} is none of a pydantic class, a dataclass, a TypedDict, "
-        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (a "schema" may '
-        'stand beside it) and {"type": "text"}'
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, {"type": "json_object"} (also '
+        'with "schema": ...) and {"type": "text"}'
     )
     raise InvalidRequestError(msg)

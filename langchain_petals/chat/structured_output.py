@@ -1,10 +1,10 @@
-"""The three ways to structured output: a schema for the answer, a tool that must be called, any JSON object."""
+"""The methods of structured output: an answer that fits a schema, a call of a tool, or any JSON object."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
@@ -14,19 +14,12 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableLambda, RunnableMap
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import SkipValidation
-from typing_extensions import is_typeddict
 
 from langchain_petals.chat.response_format import PARSED, ResponseFormat
 from langchain_petals.chat.tools import arguments_of, openai_tool, problem_of
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import json_grammar
-from langchain_petals.schemas import (
-    class_of_typed_dict,
-    instance_of,
-    is_instance_class,
-    is_schema_class,
-    object_schema_of,
-)
+from langchain_petals.schemas import instance_of, is_instance_class, is_schema_class, object_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,42 +28,39 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - of a base class; pydantic's mypy plugin looks here
 
-    from langchain_petals.chat.tools import Tool
     from langchain_petals.schemas import ObjectSchema
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
-_NAME = "answer"  # of a form that has none
-_ANY_JSON = {"type": "json_object"}
 
-
-def structured(
+def structured_output_model(
     model: BaseChatModel,
     schema: Any,
     *,
     method: Method,
     include_raw: bool,
     strict: bool | None,
-    tell: Callable[[Iterable[str]], object],
+    warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
 ) -> Runnable[Any, Any]:
     """Return a model whose answers are objects; see `ChatPetals.with_structured_output`."""
     if strict is not None and method == "json_mode":
-        msg = 'strict does nothing with method="json_mode", which keeps to no schema; leave it out'
+        msg = 'strict does nothing with method="json_mode", which uses no schema; leave it out'
         raise InvalidRequestError(msg)
     if schema is None and method != "json_mode":
         msg = f'method={method!r} needs a schema; give one, or method="json_mode" for any JSON object'
         raise InvalidRequestError(msg)
-    form = None if schema is None else object_schema_of(schema)
-    if form is not None:  # for tracing
-        kwargs["ls_structured_output_format"] = {
+    object_schema = None if schema is None else object_schema_of(schema)
+    if object_schema is not None:
+        kwargs["ls_structured_output_format"] = {  # for tracing
             "kwargs": {"method": method, "strict": strict},
-            "schema": _traced(class_of_typed_dict(schema) if is_typeddict(schema) else schema, form),
+            "schema": _traced(schema, object_schema),
         }
-    if method == "function_calling" and form is not None:
-        bound, parser = _by_call(model, schema, form, strict=strict, **kwargs)
+        strict = object_schema.strict if strict is None else strict
+    if method == "function_calling" and object_schema is not None:
+        bound, parser = _by_call(model, schema, object_schema, strict=strict, **kwargs)
     elif method in ("json_schema", "json_mode"):
-        bound, parser = _by_answer(model, schema, form, method=method, strict=strict, tell=tell, **kwargs)
+        bound, parser = _by_answer(model, schema, object_schema, method=method, strict=strict, warn=warn, **kwargs)
     else:
         msg = f'method={method!r} is none of "json_schema", "function_calling" and "json_mode"'
         raise InvalidRequestError(msg)
@@ -83,73 +73,69 @@ def structured(
         except (OutputParserException, OutputLimitError) as error:
             return answer | {"parsed": None, "parsing_error": error}
 
-    # not by fallbacks, which a stream leaves behind with its first chunk
+    # without LangChain's fallbacks, which do not catch an error after the first chunk of a stream
     return RunnableMap(raw=bound) | RunnableLambda(parsed)
 
 
-_Bound: TypeAlias = "tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]"
-
-
-def _by_call(model: BaseChatModel, schema: Any, form: ObjectSchema, *, strict: bool | None, **kwargs: Any) -> _Bound:
-    """Return a model that has to call a tool which takes the object, and what makes the object of the call."""
+def _by_call(
+    model: BaseChatModel, schema: Any, object_schema: ObjectSchema, *, strict: bool | None, **kwargs: Any
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
+    """Return a model that has to call a tool whose arguments are the object, and the parser of the call."""
     _refuse(kwargs, ("tools", "tool_choice", "parallel_tool_calls", "response_format"), "function_calling")
-    tool = openai_tool(schema) if is_schema_class(schema) else _tool(form)
+    if is_schema_class(schema):
+        tool = openai_tool(schema)
+    else:
+        parameters = {key: value for key, value in object_schema.schema.items() if key not in ("title", "description")}
+        tool = {"type": "function", "function": _named(object_schema) | {"parameters": parameters}}
     name = tool["function"]["name"]
-    if form.schema.get("type", "object") != "object":
-        msg = f'{name!r} is no object, which arguments of a tool have to be; use method="json_schema"'
+    if object_schema.schema.get("type", "object") != "object":
+        msg = f'{name!r} is no object, but the arguments of a tool have to be one; use method="json_schema"'
         raise InvalidRequestError(msg)
-    strict = form.strict if strict is None else strict
     choice: Any = {"type": "function", "function": {"name": name}}  # not the name alone, which may be "auto"
     bound = model.bind_tools([tool], tool_choice=choice, parallel_tool_calls=False, strict=strict, **kwargs)
-    return bound, _CallParser(key_name=name, first_tool_only=True, kind=_kind(schema))
+    return bound, _CallParser(key_name=name, first_tool_only=True, kind=schema)
 
 
 def _by_answer(
     model: BaseChatModel,
     schema: Any,
-    form: ObjectSchema | None,
+    object_schema: ObjectSchema | None,
     *,
     method: Method,
     strict: bool | None,
-    tell: Callable[[Iterable[str]], object],
+    warn: Callable[[Iterable[str]], object],
     **kwargs: Any,
-) -> _Bound:
-    """Return a model whose answers have to be the object, and what makes the object of their text."""
+) -> tuple[Runnable[Any, AIMessage], Runnable[AIMessage, Any]]:
+    """Return a model whose answers have to be the object, and the parser of the answers."""
     _refuse(kwargs, ("response_format",), method)
-    if method == "json_mode" and form is not None and form.schema.get("type", "object") != "object":
+    is_object = object_schema is None or object_schema.schema.get("type", "object") == "object"
+    if method == "json_mode" and not is_object:
         msg = 'method="json_mode" answers with objects only; use method="json_schema"'
         raise InvalidRequestError(msg)
-    response_format = _response_format(form, strict=strict) if method == "json_schema" and form else _ANY_JSON
-    response_format = {**response_format, PARSED: True}
-    asked = ResponseFormat.of_call({"response_format": response_format})
+    response_format: dict[str, Any] = {"type": "json_object", PARSED: True}
+    if method == "json_schema" and object_schema is not None:
+        described = _named(object_schema) | {"schema": object_schema.schema}
+        described |= {} if strict is None else {"strict": strict}
+        response_format |= {"type": "json_schema", "json_schema": described}
+    asked = ResponseFormat.from_call({"response_format": response_format})
     if asked.schema is not None:
-        json_grammar(asked.schema, strict=asked.strict)  # raises now
-        tell(asked.warnings)
+        json_grammar(asked.schema, strict=asked.strict)  # raises for a wrong schema
+        warn(asked.warnings)
     bound = model.bind(response_format=response_format, **kwargs)
-    return bound, _AnswerParser(kind=_kind(schema), problem_of=asked.problem_of)
-
-
-def _kind(schema: Any) -> Any:
-    """Return the class that answers are made instances of, if they are."""
-    return schema if is_instance_class(schema) else None
+    return bound, _AnswerParser(kind=schema, problem_of=asked.problem_of)
 
 
 class _AnswerParser(JsonOutputParser):
-    """Makes an object of an answer's text; nothing of an answer that calls tools instead.
+    """Parses an answer's text to an object of the schema `kind`; the result is None if the answer calls tools.
 
-    An answer that the token limit ended early fits its form, too, and is an error all the same.
+    An answer that the token limit ended early raises `OutputLimitError`, although it fits its schema.
     """
 
     kind: Annotated[Any, SkipValidation()] = None
     problem_of: Annotated[Any, SkipValidation()]
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse an answer, or as much as there is of it.
-
-        Raises:
-            OutputLimitError: The token limit ended it early.
-            OutputParserException: It does not fit, or breaks what could not be guaranteed while it was decoded.
-        """
+        """Parse an answer, or its beginning."""
         message, text = _message_of(result), result[0].text
         if message is not None and message.tool_calls:
             return None
@@ -161,21 +147,16 @@ class _AnswerParser(JsonOutputParser):
             if problem is not None:
                 msg = f"The answer breaks its schema: {problem}. It is {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return value if self.kind is None or value is None else _made(self.kind, value, partial=partial)
+        return _made(self.kind, value, partial=partial)
 
 
 class _CallParser(JsonOutputKeyToolsParser):
-    """Makes an object of a call's arguments, once all that it needs is there."""
+    """Parses the arguments of a call to an object of the schema `kind`; see `_AnswerParser`."""
 
     kind: Annotated[Any, SkipValidation()] = None
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the arguments; None where there is no call, or not enough of it.
-
-        Raises:
-            OutputLimitError: The token limit ended the call early.
-            OutputParserException: The arguments do not fit.
-        """
+        """Parse the arguments; return None if there is no call, or only its beginning."""
         arguments = super().parse_result(result, partial=partial)
         message = _message_of(result)
         if arguments is None and message is not None and message.invalid_tool_calls and not message.tool_calls:
@@ -187,7 +168,7 @@ class _CallParser(JsonOutputKeyToolsParser):
             if "finish_reason" in message.response_metadata:
                 msg = f"The model's call of {call['name']!r} is invalid: {problem}. Its arguments are {text}"
                 raise OutputParserException(msg, llm_output=text)
-        return arguments if self.kind is None or arguments is None else _made(self.kind, arguments, partial=partial)
+        return _made(self.kind, arguments, partial=partial)
 
 
 def _message_of(result: Sequence[Generation]) -> AIMessage | None:
@@ -206,10 +187,12 @@ def _ended_early(message: AIMessage | None, text: str, partial: Any) -> OutputLi
 
 
 def _made(kind: Any, value: Any, *, partial: bool) -> Any:
-    """Return an instance of a class; None where a part of one is not enough for it."""
+    """Return an instance of `kind`, or the value if `kind` has no instances; None if it refuses a partial value."""
+    if value is None or not is_instance_class(kind):
+        return value
     try:
         return instance_of(kind, value)
-    except ValueError as error:  # what pydantic 2 and 1 raise
+    except ValueError as error:  # from pydantic 2 or 1
         if partial:
             return None
         text = json.dumps(value, ensure_ascii=False)
@@ -221,29 +204,20 @@ def _refuse(kwargs: Mapping[str, Any], names: Iterable[str], method: Method) -> 
     given = [name for name in names if name in kwargs]
     if given:
         msg = (
-            f"{', '.join(given)} cannot be given beside method={method!r}, which sets it; for tools beside a "
-            'structured answer use method="json_schema" with tools='
+            f"{', '.join(given)} cannot be given beside method={method!r}, which sets it; to combine tools "
+            'with a structured answer, use method="json_schema" with tools='
         )
         raise InvalidRequestError(msg)
 
 
-def _traced(schema: Any, form: ObjectSchema) -> dict[str, Any]:
-    """Return the schema as LangChain's tools for tracing expect it."""
-    if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # which LangChain takes for functions
-        return convert_to_json_schema(schema)
-    described = {} if form.description is None else {"description": form.description}
-    return {**form.schema, "title": form.name or _NAME, **described}
+def _traced(schema: Any, object_schema: ObjectSchema) -> dict[str, Any]:
+    """Return the schema in the format of LangChain's traces."""
+    if is_schema_class(schema) and not dataclasses.is_dataclass(schema):  # LangChain treats these as functions
+        return convert_to_json_schema(schema if is_instance_class(schema) else openai_tool(schema))
+    named = _named(object_schema)
+    return {**object_schema.schema, "title": named.pop("name"), **named}
 
 
-def _tool(form: ObjectSchema) -> Tool:
-    described = {} if form.description is None else {"description": form.description}
-    parameters = {key: value for key, value in form.schema.items() if key not in ("title", "description")}
-    return {"type": "function", "function": {"name": form.name or _NAME, **described, "parameters": parameters}}
-
-
-def _response_format(form: ObjectSchema, *, strict: bool | None) -> dict[str, Any]:
-    strict = form.strict if strict is None else strict
-    described = {"name": form.name or _NAME, "schema": form.schema} | ({} if strict is None else {"strict": strict})
-    if form.description is not None:
-        described["description"] = form.description
-    return {"type": "json_schema", "json_schema": described}
+def _named(object_schema: ObjectSchema) -> dict[str, Any]:
+    description = {} if object_schema.description is None else {"description": object_schema.description}
+    return {"name": object_schema.name or "answer", **description}

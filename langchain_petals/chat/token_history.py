@@ -1,10 +1,9 @@
-"""What was said in which tokens, so that a conversation's next prompt begins with exactly what is on the servers.
+"""Remembers the tokens of answers, so that the next prompt of a conversation begins with the tokens on the servers.
 
-A model's answer need not consist of the tokens that its text would be encoded to, and a template may strip the
-answer's white space. A prompt that is encoded anew then parts from the servers' session in the middle of the last
-answer, and the session is of no use. So the tokens of recent answers are remembered, and a prompt that goes on after
-one is encoded from there on only. That holds for an answer that the template tells in other words, too: tool calls are
-parsed and written down again, with 12.50 as 12.5, or with an identifier that the model did not write.
+The tokens of a model's answer may differ from those of its encoded text, and a template may strip the answer's white
+space. A prompt that is encoded anew would then differ from the servers' session in the middle of the last answer, and
+the session could not be reused. So the tokens of recent answers are kept, and a prompt that continues one is encoded
+from there on only. Tool calls may differ, too: they are parsed and written again, with 12.50 as 12.5, for instance.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.chat.templates import Segment, encode, join_segments
@@ -22,24 +20,13 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-_MOST = 64
-
-
-@dataclass(frozen=True)
-class _Spoken:
-    spellings: tuple[str, ...]
-    ids: tuple[int, ...]  # prompt and answer
-
 
 class TokenHistory:
-    """The tokens of recent answers; what was not used for longest is forgotten.
+    """The tokens of recent answers; the oldest answers are forgotten first."""
 
-    Args:
-        most: How many answers to remember.
-    """
-
-    def __init__(self, most: int = _MOST) -> None:
-        self._spoken: OrderedDict[tuple[Segment, ...], _Spoken] = OrderedDict()
+    def __init__(self, most: int = 64) -> None:
+        # by prompt: the spellings of its answer, and the tokens of prompt and answer
+        self._answers: OrderedDict[tuple[Segment, ...], tuple[tuple[str, ...], tuple[int, ...]]] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
@@ -50,83 +37,62 @@ class TokenHistory:
         answer: str,
         answer_ids: Sequence[int],
         *,
-        retold: str = "",
+        respelled: str = "",
     ) -> None:
-        """Remember an answer.
-
-        Args:
-            prompt: The rendered prompt.
-            prompt_ids: Its tokens.
-            answer: What the model wrote, reasoning and tool calls included.
-            answer_ids: Its tokens, without the one that ended it.
-            retold: How the template writes the same answer; empty if that is not known.
-        """
-        spellings = (answer, retold) if retold.strip() else (answer,)
+        """Remember an answer: its text, its tokens without an end token, its text in later prompts (`respelled`)."""
+        spellings = (answer, respelled) if respelled.strip() else (answer,)
         with self._lock:
             key = tuple(join_segments(prompt))
-            self._spoken[key] = _Spoken(spellings, (*prompt_ids, *answer_ids))
-            self._spoken.move_to_end(key)
-            while len(self._spoken) > self._most:
-                self._spoken.popitem(last=False)
+            self._answers[key] = spellings, (*prompt_ids, *answer_ids)
+            self._answers.move_to_end(key)
+            if len(self._answers) > self._most:
+                self._answers.popitem(last=False)
 
     def encode(self, prompt: Sequence[Segment], tokenizer: Tokenizer) -> list[int]:
-        """Return a prompt's tokens, as many as possible of them remembered.
-
-        Args:
-            prompt: The rendered prompt.
-            tokenizer: A transformers tokenizer, fast or slow.
-        """
-        segments = tuple(join_segments(prompt))
+        """Return a prompt's tokens; they begin with as many remembered tokens as possible."""
+        segments = join_segments(prompt)
+        known: tuple[int, ...] = ()
+        rest = segments
         with self._lock:
-            best: tuple[_Spoken, tuple[Segment, ...]] | None = None
-            for spoken_prompt, spoken in self._spoken.items():
-                behind = after_prompt(segments, spoken_prompt)
-                rests = (_after_answer(behind, spelling) for spelling in spoken.spellings)
-                rest = next(filter(None, rests), ()) if behind else ()
-                if rest and (best is None or len(spoken.ids) > len(best[0].ids)):
-                    best = spoken, rest
-        if best is None:
-            return encode(segments, tokenizer)
-        spoken, rest = best
-        return [*spoken.ids, *encode(rest, tokenizer, continued=True)]
+            for answered, (spellings, ids) in self._answers.items():
+                later = after_prompt(segments, answered)
+                rests = (_after_answer(later, spelling) for spelling in spellings)
+                if len(ids) > len(known) and later and (after := next(filter(None, rests), None)):
+                    known, rest = ids, after
+        return [*known, *encode(rest, tokenizer, continued=bool(known))]
 
 
 _histories: weakref.WeakKeyDictionary[Any, TokenHistory] = weakref.WeakKeyDictionary()
-"""Kept here and not in the engine, which knows nothing of conversations; a history ends with its engine."""
+"""Not an attribute of the engine, which knows nothing of conversations. A history ends with its engine."""
 _lock = threading.Lock()
 
 
 def history_of(engine: Any) -> TokenHistory:
-    """Return the history of an engine: all objects that share its sessions share it, too."""
+    """Return the history of an engine, which is shared like the engine's sessions."""
     with _lock:
         return _histories.setdefault(engine, TokenHistory())
 
 
-def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return what follows on an earlier prompt, nothing if they differ; neighbours of one kind are joined in both."""
+def after_prompt(segments: Sequence[Segment], prompt: Sequence[Segment]) -> list[Segment]:
+    """Return the segments after an earlier prompt; none if they do not begin with it. Both must be joined segments."""
     *whole, last = prompt
-    if len(segments) < len(prompt) or list(segments[: len(whole)]) != whole:
-        return ()
-    here, *rest = segments[len(whole) :]
-    if here.trusted != last.trusted or not here.text.startswith(last.text):
-        return ()
-    cut = here.text[len(last.text) :]
-    return (*((Segment(cut, trusted=here.trusted),) if cut else ()), *rest)
+    here = segments[len(whole)] if len(segments) >= len(prompt) else None
+    if here is None or here.trusted != last.trusted or not here.text.startswith(last.text):
+        return []
+    return _after(len(last.text), segments[len(whole) :]) if list(segments[: len(whole)]) == whole else []
 
 
-def _after_answer(segments: tuple[Segment, ...], answer: str) -> tuple[Segment, ...]:
-    """Return what follows on an answer, white space around it apart; nothing if this is another answer."""
-    wanted = answer.strip()
-    first = True
-    for index, segment in enumerate(segments):
-        text = segment.text.lstrip() if first else segment.text
-        first = first and not text
-        if len(text) >= len(wanted):
-            if not text.startswith(wanted):
-                return ()
-            rest = text[len(wanted) :]
-            return (*((Segment(rest, trusted=segment.trusted),) if rest else ()), *segments[index + 1 :])
-        if not wanted.startswith(text):
-            return ()
-        wanted = wanted[len(text) :]
-    return ()
+def _after_answer(segments: Sequence[Segment], answer: str) -> list[Segment]:
+    """Return the segments after an answer; none if they do not begin with it. White space around it is ignored."""
+    text = "".join(segment.text for segment in segments)
+    start, wanted = len(text) - len(text.lstrip()), answer.strip()
+    return _after(start + len(wanted), segments) if text.startswith(wanted, start) else []
+
+
+def _after(characters: int, segments: Sequence[Segment]) -> list[Segment]:
+    """Return segments without this number of characters at the beginning."""
+    rest = []
+    for segment in segments:
+        rest.append(Segment(segment.text[characters:], trusted=segment.trusted))
+        characters = max(0, characters - len(segment.text))
+    return join_segments(rest)

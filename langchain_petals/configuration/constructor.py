@@ -1,4 +1,4 @@
-"""How the arguments of a constructor are taken: by which names, what None means, and what is said of wrong ones."""
+"""How constructors take arguments: their names, the meaning of None, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -6,66 +6,61 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 
+from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from langchain_petals.calls import without_frames
-from langchain_petals.configuration.argument_errors import explained, misplaced, unknown
-from langchain_petals.configuration.key_holder import HubKeyHolder
+from langchain_petals.configuration.argument_errors import positional_message, suggestion, validation_message
 from langchain_petals.configuration.options import NAMES
 from langchain_petals.errors import InvalidRequestError, PetalsError
 from langchain_petals.hub import KEY_FIELDS, check_names, with_hidden_key
 
 
-class ArgumentChecks(HubKeyHolder):
-    """A class whose constructor raises `PetalsError`s, which name what is wrong and hold no key."""
+class ArgumentChecks(Serializable):
+    """Base of classes whose constructors raise `PetalsError`s that name the wrong argument and hold no key."""
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     _of_calls: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of a call that are no options of a generation."""
+    """Arguments of a call that are not generation options."""
 
     def __init__(self, *arguments: Any, **fields: Any) -> None:
-        """Make an object; nothing is loaded before it is used, unless `preload` says so.
+        """Make an object, which loads its model on first use, or now with `preload=True`.
 
         Raises:
             InvalidRequestError: An argument is unknown, of a wrong type or out of range, or contradicts another one.
-            PetalsError: With `preload=True`, whatever keeps the model from being loaded.
+            PetalsError: With `preload=True`, the model cannot be loaded.
         """
-        fields = with_hidden_key(fields)  # from here on, no frame holds it in the open
+        fields = with_hidden_key(fields)  # from here on, no frame holds the key as plain text
         if arguments:
-            told = misplaced(type(self).__name__, arguments[0])
+            message = positional_message(type(self).__name__, arguments[0])
             del arguments  # the key may be in it
-            raise InvalidRequestError(told)
+            raise InvalidRequestError(message)
+        problems: list[PetalsError] = []
         try:
             super().__init__(**fields)
             self._complete()
-        except ValidationError as error:  # which holds all arguments
-            problem: PetalsError = InvalidRequestError(
-                explained(error, name_unknown=self._no_field, secrets=KEY_FIELDS)
-            )
+        except ValidationError as error:  # the error holds all arguments, and so the key
+            message = validation_message(error, unknown_name=self._unknown_argument, secrets=KEY_FIELDS)
+            problems.append(InvalidRequestError(message))
         except PetalsError as error:
-            problem = without_frames(error)
-        else:
-            return
-        try:
-            raise problem
-        finally:
-            del problem  # the frame is part of its traceback
+            problems.append(without_frames(error))
+        if problems:
+            raise problems.pop()  # its traceback holds this frame, so no variable may hold the error
 
     def _complete(self) -> None:
-        """Do what remains to be done when all arguments are right."""
+        """Do the work that must wait until all arguments are checked."""
 
     @model_validator(mode="before")
     @classmethod
     def _collect_extra(cls, values: Any) -> Any:
-        """Leave out what is None and cannot be, and move options that are no fields to `model_kwargs`."""
+        """Drop None where a field does not allow it, and move options that are not fields to `model_kwargs`."""
         if not isinstance(values, dict):
             return values
         check_names(values)
-        aliases = {field.alias: name for name, field in cls.model_fields.items() if field.alias}
-        for alias, name in aliases.items():
+        for alias, name in cls._aliases().items():
             if values.get(alias) is not None and values.get(name) is not None:
-                msg = f"{alias} and {name} are given, which are two names of one argument; give it once"
+                msg = f"{alias} and {name} are both given, but are two names of one argument; give it once"
                 raise InvalidRequestError(msg)
         known = cls._argument_names()
         values = {name: value for name, value in values.items() if value is not None or cls._can_be_none(name)}
@@ -73,10 +68,10 @@ class ArgumentChecks(HubKeyHolder):
         if not others:
             return values
         if wrong := others.keys() - NAMES:
-            raise InvalidRequestError("; ".join(map(cls._no_field, sorted(wrong))))
+            raise InvalidRequestError("; ".join(map(cls._unknown_argument, sorted(wrong))))
         own = {name: value for name, value in values.items() if name in known}
         more = own.get("model_kwargs", {})
-        if not isinstance(more, Mapping):  # pydantic says what is wrong with it
+        if not isinstance(more, Mapping):  # pydantic reports it
             return own
         if twice := [name for name in others if more.get(name) is not None]:
             msg = f"{', '.join(sorted(twice))} given twice, as an argument and in model_kwargs; give it once"
@@ -89,21 +84,23 @@ class ArgumentChecks(HubKeyHolder):
         return {**own, "model_kwargs": {**more, **others}}
 
     @classmethod
+    def _aliases(cls) -> dict[str, str]:
+        return {field.alias: name for name, field in cls.model_fields.items() if field.alias}
+
+    @classmethod
     def _argument_names(cls) -> set[str]:
-        return {*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)}
+        return {*cls.model_fields, *cls._aliases()}
 
     @classmethod
     def _can_be_none(cls, argument: str) -> bool:
-        names = {field.alias: name for name, field in cls.model_fields.items()}
-        field = cls.model_fields.get(names.get(argument, argument))
+        field = cls.model_fields.get(cls._aliases().get(argument, argument))
         if field is None:
             return argument not in NAMES
         return field.annotation is Any or type(None) in get_args(field.annotation)
 
     @classmethod
-    def _no_field(cls, name: str) -> str:
-        """Return what is wrong with the name of an argument that there is not."""
+    def _unknown_argument(cls, name: str) -> str:
         if name in cls._of_calls:
             return f"{name} is given with a call, or by bind, and not to the constructor of {cls.__name__}"
         names, rest = cls._argument_names() | NAMES, f"help({cls.__name__}) shows its arguments"
-        return f"{name!r} is no argument of {cls.__name__}{unknown(name, names, rest)}"
+        return f"{name!r} is no argument of {cls.__name__}{suggestion(name, names, rest)}"

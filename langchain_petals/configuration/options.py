@@ -1,4 +1,4 @@
-"""What can be said about one generation, and how constructor, `model_kwargs` and call arguments add up to it."""
+"""The options of one call, merged from the constructor, `model_kwargs` and the call's arguments."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
-from langchain_petals.configuration.argument_errors import explained, unknown
+from langchain_petals.configuration.argument_errors import suggestion, validation_message
 from langchain_petals.engine.request import Sampling
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError
-from langchain_petals.grammars import Constraint, check_of, express, json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars import Constraint, json_grammar, lark_grammar, regex_grammar, schema_check, schema_rule
 from langchain_petals.schemas import closed_schema_of, object_schema_of
 
 if TYPE_CHECKING:
@@ -21,63 +21,66 @@ if TYPE_CHECKING:
 DEFAULT_MAX_NEW_TOKENS = 256
 
 OTHER_NAMES = {"max_tokens": "max_new_tokens"}
-"""Further names of options that LangChain's users know."""
+"""Further names of options, which users of LangChain know."""
 
 CONSTRAINT_OPTIONS = ("json_schema", "regex", "grammar")
-"""Options that say what an answer looks like; a generation has one of them."""
+"""Options that constrain the text of an answer; a call can have one of them."""
 
 
 def stop_sequences(value: Any) -> Any:
-    """Return a string as a list of one, an empty one or None as an empty list, and whatever else as it is."""
+    """Return a list for a string (empty for an empty one) or None, and other values unchanged."""
     if value is None or isinstance(value, str):
         return [value] if value else []
     return value
 
 
-# Beyond these, logits overflow in single precision.
-_COLDEST, _HOTTEST, _STRONGEST = 1e-5, 1e6, 1e3
+# Beyond these limits, logits overflow in single precision.
+_MIN_TEMPERATURE, _MAX_TEMPERATURE, _MAX_PENALTY = 1e-5, 1e6, 1e3
 
-# Each answer is a row and each beam a copy of the logits: more than these is a slip, and would take all memory.
-_MOST_ANSWERS, _MOST_BEAMS = 10_000, 256
+# Each answer is a row, and each beam copies the logits. Larger numbers are mistakes, and would fill the memory.
+_MAX_ANSWERS, _MAX_BEAMS = 10_000, 256
 
-LONGEST_WAIT = 10**9  # seconds; ten times as many would be more than locks can wait
+LONGEST_WAIT = 10**9  # seconds; Python's locks do not accept ten times as much
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT, allow_inf_nan=False)]
-"""A time that can be waited for."""
+"""A time limit in seconds."""
 
 
-def _schema_of(form: Any) -> dict[str, Any]:
-    found = object_schema_of(form)
+def _schema_of(source: Any) -> dict[str, Any]:
+    found = object_schema_of(source)
     schema = closed_schema_of(found)
     if found.strict:
-        json_grammar(schema)  # refuses what it cannot keep to
+        json_grammar(schema)  # raises for what it cannot enforce
     return schema
 
 
 JsonSchema = Annotated[dict[str, Any], BeforeValidator(_schema_of)]
-"""A JSON schema, whose objects have no other properties than it names unless it says so; from whatever has one."""
+"""A JSON schema, or a class or tool that has one; its objects are closed unless it allows further properties."""
 
 
 class GenerationOptions(BaseModel):
-    """All that can be said about one generation; the sum of constructor, `model_kwargs` and call arguments."""
+    """The options of one call, merged from the constructor (`PetalsParameters`), `model_kwargs` and the call.
+
+    Each prompt becomes `n` `Request`s with these options, one for each row.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    temperature: float = Field(default=0.7, ge=0, le=_HOTTEST)
+    temperature: float = Field(default=0.7, ge=0, le=_MAX_TEMPERATURE)
     top_p: float | None = Field(default=0.9, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     min_p: float | None = Field(default=None, gt=0, le=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, ge=1 / _STRONGEST, le=_STRONGEST)
+    repetition_penalty: float | None = Field(default=None, ge=1 / _MAX_PENALTY, le=_MAX_PENALTY)
     no_repeat_ngram_size: int = Field(default=0, ge=0)
     bad_words_ids: tuple[Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)], ...] | None = None
     min_new_tokens: int = Field(default=0, ge=0)
     do_sample: bool = True
     max_new_tokens: int | None = Field(default=None, ge=1)
     max_length: int | None = Field(default=None, ge=1)
-    n: int = Field(default=1, ge=1, le=_MOST_ANSWERS)
+    n: int = Field(default=1, ge=1, le=_MAX_ANSWERS)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    num_beams: int = Field(default=1, ge=1, le=_MOST_BEAMS)
+    num_beams: int = Field(default=1, ge=1, le=_MAX_BEAMS)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0)
     stop: Annotated[tuple[str, ...], BeforeValidator(stop_sequences)] = ()
@@ -107,10 +110,10 @@ class GenerationOptions(BaseModel):
 
     @property
     def constraint(self) -> Constraint | None:
-        """What the answer has to look like.
+        """The constraint on the text of an answer; None for free text.
 
         Raises:
-            InvalidRequestError: It is said in more than one way, or cannot be expressed as a grammar.
+            InvalidRequestError: More than one is given, or it cannot be expressed as a grammar.
         """
         if sum(getattr(self, name) is not None for name in CONSTRAINT_OPTIONS) > 1:
             msg = "json_schema, regex and grammar are different ways to say what an answer looks like; set one of them"
@@ -123,20 +126,20 @@ class GenerationOptions(BaseModel):
 
     @property
     def warnings(self) -> Iterator[str]:
-        """What a user has to know of the schema: what the grammar does not keep to."""
+        """Warnings about keywords of the schema that the grammar does not enforce."""
         if self.json_schema is not None:
-            warning = express(self.json_schema, "json_schema", strict=False).warning
+            warning = schema_rule(self.json_schema, "json_schema", strict=False).warning
             if warning is not None:
                 yield f"In json_schema, {warning}; an answer that breaks it comes with a warning and a schema_error."
 
     def problem_of(self, text: str) -> str | None:
-        """Return what is wrong with an answer that a grammar could not see to; None if nothing is."""
-        if self.json_schema is None or not express(self.json_schema, "json_schema", strict=False).left_out:
+        """Return how an answer breaks keywords of the schema that the grammar does not enforce, or None."""
+        if self.json_schema is None or not schema_rule(self.json_schema, "json_schema", strict=False).left_out:
             return None
-        return check_of(self.json_schema).problem(json.loads(text))
+        return schema_check(self.json_schema).problem(json.loads(text))
 
     def sampling(self, row: int) -> Sampling:
-        """Return how to choose the tokens of answer `row` (of `n`) to a prompt."""
+        """Return the sampling options of answer `row` (of `n`) to a prompt."""
         return Sampling(
             temperature=self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
@@ -147,19 +150,15 @@ class GenerationOptions(BaseModel):
             no_repeat_ngram_size=self.no_repeat_ngram_size,
             bad_words_ids=self.bad_words_ids or (),
             min_new_tokens=self.min_new_tokens,
-            greedy=not self.do_sample or self.temperature < _COLDEST,
+            greedy=not self.do_sample or self.temperature < _MIN_TEMPERATURE,
             seed=None if self.seed is None else self.seed + row,
         )
 
     def budget(self, prompt_tokens: int, context_length: int | None) -> int:
-        """Return how many new tokens there may be after a prompt.
-
-        Args:
-            prompt_tokens: Tokens of the prompt.
-            context_length: Tokens that the model can hold, None for no limit.
+        """Return the maximum number of new tokens after a prompt; a `context_length` of None is no limit.
 
         Raises:
-            PromptTooLongError: There is room for none.
+            PromptTooLongError: There is no room for a new token.
         """
         limits = [limit for limit in (self.max_length, context_length) if limit is not None]
         room = min(limits) - prompt_tokens if limits else None
@@ -171,23 +170,22 @@ class GenerationOptions(BaseModel):
 
 OPTION_NAMES = frozenset(GenerationOptions.model_fields)
 NAMES = OPTION_NAMES | set(OTHER_NAMES)
-"""All names under which options are given."""
+"""All names of options."""
 
 _NEVER_NONE = frozenset(
     name for name, field in GenerationOptions.model_fields.items() if type(None) not in get_args(field.annotation)
 )
 
 
-def name_unknown(name: str) -> str:
-    """Return what is wrong with the name of an option that there is not."""
-    return f"{name!r} is no generation option{unknown(name, NAMES)}"
+def _unknown_option(name: str) -> str:
+    return f"{name!r} is no generation option{suggestion(name, NAMES)}"
 
 
 def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Add up options, each layer overriding the ones before it; what is None in a layer is not set there.
+    """Merge option layers. A later layer overrides an earlier one, and None in a layer means not set.
 
-    Of the two limits on the length, `max_new_tokens` and `max_length`, the one in the later layer counts; likewise of
-    `json_schema`, `regex` and `grammar`.
+    `max_new_tokens` and `max_length` replace each other: only the one in the later layer is kept. So do `json_schema`,
+    `regex` and `grammar`.
     """
     chosen: dict[str, Any] = {}
     for layer in layers:
@@ -204,12 +202,10 @@ def added_up(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None or name not in _NEVER_NONE}
 
 
-def resolve_options(*layers: Mapping[str, Any], name_unknown: Callable[[str], str] = name_unknown) -> GenerationOptions:
-    """Return what options come to; see `added_up`.
-
-    Args:
-        layers: Options by name.
-        name_unknown: Says what is wrong with a name that there is not.
+def resolve_options(
+    *layers: Mapping[str, Any], unknown_name: Callable[[str], str] = _unknown_option
+) -> GenerationOptions:
+    """Merge and check option layers; see `added_up`.
 
     Raises:
         InvalidRequestError: An option is unknown, out of range or contradicts another; names it.
@@ -218,5 +214,5 @@ def resolve_options(*layers: Mapping[str, Any], name_unknown: Callable[[str], st
         return GenerationOptions(**added_up(*layers))
     except ValidationError as error:
         given = {OTHER_NAMES[name]: name for layer in layers for name in layer if name in OTHER_NAMES}
-        message = explained(error, name_unknown=name_unknown, given=given)
+        message = validation_message(error, unknown_name=unknown_name, given=given)
     raise InvalidRequestError(message)

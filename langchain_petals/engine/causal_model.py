@@ -1,16 +1,13 @@
-"""What the engine asks of a model in this process."""
+"""The interface of a model in this process, as the engine uses it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import torch
 
 
-@runtime_checkable
 class CausalModel(Protocol):
     """A causal language model of transformers, or petals' distributed one.
 
@@ -23,38 +20,21 @@ class CausalModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs have to be."""
+        """The device that its inputs must be on."""
 
     def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, use_cache: bool) -> Any:
         """Return an output with `logits`, shape (rows, tokens, vocabulary), and `past_key_values`."""
 
     def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return `inputs`, shape (1, tokens), with what the model adds, shape (1, more tokens)."""
-
-
-class _Blocks(Protocol):
-    @property
-    def sequence_manager(self) -> Any:
-        """Petals' `RemoteSequenceManager`."""
-
-    def use_session(self, session: Any) -> AbstractContextManager[Any]:
-        """Send the steps of the block through a session."""
-
-
-class _Transformer(Protocol):
-    @property
-    def h(self) -> _Blocks: ...
-
-    def __call__(self, input_ids: torch.Tensor) -> Any:
-        """Return an output with `last_hidden_state`, shape (rows, tokens, hidden size)."""
+        """Return `inputs`, shape (1, tokens), and the model's new tokens after them, shape (1, more tokens)."""
 
 
 class DistributedModel(CausalModel, Protocol):
     """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""
 
     @property
-    def transformer(self) -> _Transformer:
-        """All but the head."""
+    def transformer(self) -> Any:
+        """All but the head; its `h` has `sequence_manager` and `use_session`."""
 
     def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (rows, vocabulary), for hidden states, shape (rows, hidden size)."""

@@ -1,4 +1,4 @@
-"""`Engine.submit`: the one way from LangChain's interfaces to the swarm."""
+"""`Engine.submit`: all calls of LangChain's interfaces reach the swarm through it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.loading import Client
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
 
 
@@ -33,38 +33,31 @@ class Engine:
             `shut_down` shuts it down.
 
     Attributes:
+        client: The same. Callers may read its properties, but not open sessions.
         pool: Idle sessions.
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
 
-    @property
-    def client(self) -> Client:
-        """The model and its tokenizer; callers read their properties and open no sessions."""
-        return self._client
-
     def shut_down(self) -> None:
         """Close the idle sessions and leave the swarm."""
         self.pool.close()
-        self._client.shut_down()
+        self.client.shut_down()
 
     def expecting(self) -> AbstractContextManager[None]:
-        """Return a context manager; inside it, waiting requests also wait for the one that is being prepared."""
+        """Return a context manager; inside it, waiting requests also wait for one that is being prepared."""
         return self._scheduler.expecting()
 
     def submit(self, requests: Sequence[Request], settings: Settings) -> list[Generation]:
-        """Start requests.
+        """Start requests; return a handle for each of them, in the same order.
 
         Args:
             requests: What to generate.
             settings: Batching, sessions, time limits and retries.
-
-        Returns:
-            A handle for each request, in the same order.
         """
         generations = [Generation(request) for request in requests]
         waiting = []
@@ -95,15 +88,15 @@ class Engine:
         return True
 
     def _search(self, generation: Generation) -> None:
-        client = self._client
         with failing([generation]):
-            search(client.model, client.tokenizer, client.end_tokens, generation)
+            search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
 
-    def _run(
-        self, generations: Sequence[Generation], settings: Settings, session: ReusableSession | None = None
-    ) -> None:
-        """Run a group in one session; whoever waits for a result gets its error."""
-        rows = [row for row in map(self._row, generations) if row is not None]
+    def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
+        """Run a group in one session; an error is raised to the callers that await the results."""
+        rows: list[Row] = []
+        for generation in generations:
+            with failing([generation]):  # a request that cannot run; the others go on
+                rows.append(self._row(generation))
         try:
             if session is not None and not rows:
                 session.close()
@@ -118,49 +111,27 @@ class Engine:
             for row in rows:
                 row.fail(error)
 
-    def _row(self, generation: Generation) -> Row | None:
-        """Return the request's row; None for a request that cannot run, which gets the error while the others go on."""
-        try:
-            constraint, end_tokens = generation.request.constraint, self._client.end_tokens
-            guide = None
-            if constraint is not None:
-                guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
-            return Row(generation, self._client.tokenizer, end_tokens, guide)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
-            generation.put(error)
-            return None
+    def _row(self, generation: Generation) -> Row:
+        constraint, end_tokens = generation.request.constraint, self.client.end_tokens
+        guide = None
+        if constraint is not None:
+            guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
+        return Row(generation, self.client.tokenizer, end_tokens, guide)
 
-    def _decode(self, rows: Sequence[Row], settings: Settings, session: ReusableSession | None) -> None:
-        if session is None:
-            needed = max(row.longest for row in rows)
-            session = self._client.open_session(len(rows), needed, settings, self.pool.clear)
-        guard = _SessionGuard(session, self.pool, settings if len(rows) == 1 and settings.session_cache else None)
+    def _decode(self, rows: Sequence[Row], settings: Settings, idle: Session | None) -> None:
+        needed = max(row.longest for row in rows)
+        session = idle or self.client.open_session(len(rows), needed, settings, self.pool.clear)
+        parked = False
+
+        def park() -> None:
+            nonlocal parked
+            if not parked and len(rows) == 1 and settings.session_cache and session.position:
+                parked = True
+                self.pool.park(session, settings)
+
         try:
-            decode(session, rows, settings.prefill_chunk_tokens, guard.park)
-            guard.park()  # a row that was cancelled between two steps has delivered no final piece
+            decode(session, rows, settings.prefill_chunk_tokens, park)
+            park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
-            guard.close_unless_parked()
-
-
-class _SessionGuard:
-    """Ensures that a session is either parked or closed.
-
-    Args:
-        session: The session.
-        pool: Where to park it.
-        settings: Limits of the pool; None if the session must not be parked.
-    """
-
-    def __init__(self, session: ReusableSession, pool: SessionPool, settings: Settings | None) -> None:
-        self._session: ReusableSession | None = session
-        self._pool, self._settings = pool, settings
-
-    def park(self) -> None:
-        session = self._session
-        if session is not None and self._settings is not None and session.position:
-            self._session = None
-            self._pool.park(session, self._settings)
-
-    def close_unless_parked(self) -> None:
-        if self._session is not None:
-            self._session.close()
+            if not parked:
+                session.close()

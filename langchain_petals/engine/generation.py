@@ -29,7 +29,7 @@ class Generation:
         request: The request.
 
     Attributes:
-        reused_tokens: Tokens of the prompt that an idle session held already; known from the first piece on.
+        reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
     """
 
     def __init__(self, request: Request) -> None:
@@ -83,7 +83,7 @@ class Generation:
         return event
 
     def __iter__(self) -> Iterator[Piece]:
-        """Yield the pieces as they come; the last one carries the finish reason.
+        """Yield each piece when it is ready; the last one has the finish reason.
 
         Raises:
             DeadlineExceededError: The request's timeout passed first.

@@ -22,7 +22,7 @@ class Engines:
     """Engines by their connections, or by the model that was given to them.
 
     An engine with a connection lives until its swarm is released or the process ends: loading takes seconds, and the
-    next object should find it loaded. An engine over a given model lives as long as an object uses it.
+    next object should find it loaded. An engine over a given model lives while an object uses it.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,7 @@ class Engines:
         self._lock = threading.Lock()
 
     def connect(self, connection: Connection) -> Engine:
-        """Return the engine of a connection; the first call loads it, calls at the same time wait for it.
-
-        Raises:
-            PetalsError: See `load_client`.
-        """
+        """Return the engine of a connection; the first call loads it, see `load_client`, others wait for it."""
         return self._connected.get(connection, lambda: Engine(load_client(connection)))
 
     def over(self, model: CausalModel, tokenizer: Tokenizer) -> Engine:
@@ -48,19 +44,12 @@ class Engines:
             return engine
 
     def release(self, initial_peers: Sequence[str], model: str | None = None) -> None:
-        """Shut down the engines of a swarm and forget them.
-
-        Args:
-            initial_peers: The peers through which the swarm was joined.
-            model: Only engines of this model; None for all models.
-        """
+        """Shut down and forget the engines that joined a swarm through these peers: all, or those of one model."""
         peers = tuple(initial_peers)
-        for engine in self._connected.take_out(
-            lambda each: each.initial_peers == peers and model in (None, each.model)
-        ):
+        for engine in self._connected.take_out(lambda at: at.initial_peers == peers and model in (None, at.model)):
             engine.shut_down()
 
 
 engines = Engines()
-"""One for the whole process: a swarm is joined once, and a conversation finds its idle session whichever object asks.
+"""The only instance in a process, so each swarm is joined once, and all objects find the same idle sessions.
 An engine ends with `Engines.release` (`LocalSwarm` calls it), with its last user, or with the process."""

@@ -1,4 +1,4 @@
-"""What the engine is asked for: a request is a row of token ids to be continued."""
+"""Requests to the engine: token ids of a prompt, and how to continue them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How logits become a token; the steps have transformers' order.
+    """How logits become a token; processors run in the order of transformers.
 
     Attributes:
         temperature: Divides the logits; unused when greedy.
@@ -28,7 +28,7 @@ class Sampling:
         bad_words_ids: Sequences of token ids that must not occur.
         min_new_tokens: No end token before this many new tokens.
         greedy: Take the likeliest token instead of drawing one.
-        seed: Seed of this row alone, so other rows change nothing; None for a different one each time.
+        seed: Seed of this row, which other rows do not affect; None for a new seed each time.
     """
 
     temperature: float = 1.0
@@ -46,17 +46,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One row to be continued: a prompt and its `GenerationOptions`, in token ids. `Settings` says how it is run.
+    """A prompt and the options of its continuation, in token ids; `Settings` define how the engine runs it.
 
     Attributes:
         prompt_ids: Token ids of the prompt; at least one.
         max_new_tokens: Stop after this many new tokens; at least one.
         sampling: How to choose tokens.
         stop: Strings that end the generation and are not part of the output.
-        end_tokens: Ids that end the generation beside the model's own.
+        end_tokens: Ids that end the generation, in addition to the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
         top_logprobs: Report the log-probabilities of each token and of this many of the likeliest; None for no report.
-        num_beams: If more than one, the model's own beam search instead of the token loop; excludes a constraint.
+        num_beams: If more than one, use the model's own beam search, not the token loop; needs `constraint=None`.
         constraint: The grammars that the answer must follow.
         on_prefill: Called after each step that sent tokens of the prompt, on the engine's thread, with the numbers of
             prompt tokens sent so far and in all.
@@ -85,5 +85,5 @@ class Request:
             msg = f"max_new_tokens is {self.max_new_tokens}; ask for at least one"
             raise InvalidRequestError(msg)
         if self.num_beams > 1 and self.constraint is not None:
-            msg = "beam search knows no grammars; set num_beams=1, or leave out json_schema, regex, grammar and tools"
+            msg = "beam search cannot apply a grammar; set num_beams=1, or remove json_schema, regex, grammar and tools"
             raise InvalidRequestError(msg)

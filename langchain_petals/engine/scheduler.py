@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Group = list["Generation"]
 
-# A prompt that is longer than the shortest of its session costs a step, so a round trip, for each further token; alone
-# it would be sent in one message. It may be longer by a quarter of `max_new_tokens`, and by this many tokens at most,
-# since answers are often shorter than their limit. See docs/engine.md for the measurements.
+# If a prompt is longer than the shortest of its session, each further token costs a step, so a round trip. Alone, the
+# prompt would be sent in one message. So it may be longer by a quarter of `max_new_tokens`, but by this many tokens at
+# most, since answers are often shorter than their limit. See docs/engine.md for the measurements.
 LENGTH_SPREAD = 32
 _SHARE_OF_STEPS = 4
 
@@ -32,10 +32,8 @@ _LONGEST_BURST = 20
 class Scheduler:
     """Collects requests for the batch window, and runs those that fit together as a group.
 
-    If a group cannot be started, or its run raises, only its own requests get the error.
-
-    Args:
-        run: Runs one group to its end; called on a new thread.
+    `run` runs one group to its end, on a new thread. If it raises or cannot be started, only the requests of its
+    group get the error.
     """
 
     def __init__(self, run: Callable[[Group, Settings], None]) -> None:
@@ -60,13 +58,11 @@ class Scheduler:
     def put(self, generations: Sequence[Generation], settings: Settings) -> None:
         """Queue requests; they start when the batch window ends or a batch is full.
 
-        Raises:
-            RuntimeError: No thread can be started; nothing was queued.
-            MemoryError: There is no memory for a thread; nothing was queued.
+        Raises RuntimeError or MemoryError if no thread can be started; nothing is queued then.
         """
         with self._arrived:
             if not self._collecting:
-                # first, so that nothing is left in the queue if no thread can be started
+                # before requests are queued, since starting a thread may fail
                 start_thread(self._collect, settings.batch_window / 1000, settings.max_batch_size)
                 self._collecting = True
             self._waiting += [(generation, settings) for generation in generations]
@@ -92,9 +88,7 @@ class Scheduler:
     def _await_company(self, window: float, full: int) -> None:
         latest = time.monotonic() + _LONGEST_BURST * window
         seen = 0
-        while (seen < len(self._waiting) or self._coming) and len(self._waiting) < full:
-            if time.monotonic() >= latest:
-                break
+        while (seen < len(self._waiting) or self._coming) and len(self._waiting) < full and time.monotonic() < latest:
             seen = len(self._waiting)
             self._arrived.wait_for(lambda: len(self._waiting) > seen, window)  # noqa: B023 - called at once
 
@@ -105,21 +99,14 @@ class Scheduler:
 
 def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:
     """Group requests that have equal settings and prompts of similar length."""
-    by_settings: dict[Settings, Group] = {}
-    for generation, settings in waiting:
-        by_settings.setdefault(settings, []).append(generation)
     groups: list[tuple[Settings, Group]] = []
-    for settings, generations in by_settings.items():
-        groups += [(settings, group) for group in _similar(generations, settings.max_batch_size)]
-    return groups
-
-
-def _similar(generations: Sequence[Generation], most: int) -> list[Group]:
-    groups: list[Group] = []
-    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
-        if not groups or len(groups[-1]) == most or not _fits(generation.request, groups[-1][0].request):
-            groups.append([])
-        groups[-1].append(generation)
+    latest: dict[Settings, Group] = {}
+    for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
+        group = latest.get(settings, [])
+        if not group or len(group) == settings.max_batch_size or not _fits(generation.request, group[0].request):
+            group = latest[settings] = []
+            groups.append((settings, group))
+        group.append(generation)
     return groups
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """How the engine works on a `Request`: made from `PetalsParameters`, the same for all calls of an object.
+    """How the engine runs a `Request`; made from `PetalsParameters`, and equal for all calls of an object.
 
     Requests with equal settings may share a session.
 
@@ -18,7 +18,7 @@ class Settings:
         session_cache: Most idle sessions to keep, for prompts that continue them; 0 keeps none.
         session_cache_tokens: Most tokens that all idle sessions together may reserve on each server.
         session_idle_timeout: Seconds after which an idle session is closed. Servers close one after 300.
-        connect_timeout: Seconds to connect to a server, and to learn the routes.
+        connect_timeout: Seconds to connect to a server, and to get the routes from the DHT.
         step_timeout: Seconds for a step on one server; see `step_bound`.
         seconds_per_token: Seconds added for each token of a step.
         max_retries: Further attempts after a failed step; the count starts again after each step that worked.

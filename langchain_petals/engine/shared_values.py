@@ -18,10 +18,8 @@ class SharedValues(Generic[Key, Value]):
     """A thread-safe cache of values by keys.
 
     The first thread that asks for a value makes it. Threads that ask for the same value wait, others do not. An error
-    is raised in all threads that waited; the next one that asks tries again.
-
-    Args:
-        kept: Most values to keep, the least recently used are dropped; None keeps all.
+    is raised in all threads that waited; the next thread that asks tries again. Only the `kept` values that were used
+    last are kept; None keeps all.
     """
 
     def __init__(self, kept: int | None = None) -> None:
@@ -35,12 +33,7 @@ class SharedValues(Generic[Key, Value]):
         return len(self._done)
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of a key; one that does not exist is made, here or by another thread.
-
-        Args:
-            key: The key.
-            make: Makes the value; must not ask for the same key.
-        """
+        """Return the value of a key; `make` makes it, here or in another thread, and must not ask for the same key."""
         with self._lock:
             if key in self._done:
                 self._done.move_to_end(key)

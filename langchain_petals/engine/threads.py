@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
-# Of the whole process, since the interpreter's exit is: a thread leaves the set when it ends, the event is set once.
+# One of each per process, for the interpreter's exit. A thread leaves the set when it is garbage-collected.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _ending = threading.Event()
 
@@ -22,8 +22,7 @@ _ending = threading.Event()
 def start_thread(target: Callable[..., None], *args: object) -> None:
     """Run a function on a new thread; the program's end waits for its current step only.
 
-    Raises:
-        RuntimeError: The system has no more threads; the function will not run.
+    Raises RuntimeError if the system has no more threads; the function will not run then.
     """
     thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
     _register_end()
@@ -33,7 +32,7 @@ def start_thread(target: Callable[..., None], *args: object) -> None:
 
 @functools.cache
 def _register_end() -> None:
-    """Register `_end_threads`, once, after the modules that the threads use: exit functions run in reverse order."""
+    """Register `_end_threads` once, after the exit functions of modules that threads use; it runs before them."""
     atexit.register(_end_threads)
 
 
@@ -43,10 +42,7 @@ def program_ends() -> bool:
 
 
 def _end_threads() -> None:
-    """Wait until the running generations have stopped.
-
-    A thread that is inside torch when the interpreter ends would abort the process.
-    """
+    """Wait until the running generations have stopped: a thread inside torch would abort the ending process."""
     _ending.set()
     latest = time.monotonic() + _LONGEST_END
     for thread in list(_threads):

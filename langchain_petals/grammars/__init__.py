@@ -1,28 +1,26 @@
-"""Schemas, regular expressions and Lark rules as grammars, and what else an answer has to look like."""
+"""Constraints on answers: grammars of schemas, regular expressions and Lark rules, and their triggers."""
 
-from langchain_petals.grammars.constraint import Constraint, Trigger
-from langchain_petals.grammars.writing import (
+from langchain_petals.grammars.builders import (
     ITEM_SEPARATOR,
-    Expressed,
-    check_of,
-    checked,
-    express,
+    SchemaRule,
     json_grammar,
     lark_grammar,
-    literal,
+    lark_string,
     regex_grammar,
+    schema_check,
+    schema_rule,
 )
+from langchain_petals.grammars.constraint import Constraint, Trigger
 
 __all__ = [
     "ITEM_SEPARATOR",
     "Constraint",
-    "Expressed",
+    "SchemaRule",
     "Trigger",
-    "check_of",
-    "checked",
-    "express",
     "json_grammar",
     "lark_grammar",
-    "literal",
+    "lark_string",
     "regex_grammar",
+    "schema_check",
+    "schema_rule",
 ]

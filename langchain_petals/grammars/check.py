@@ -1,7 +1,7 @@
-"""Whether a value fits a JSON schema, for what a grammar cannot see to.
+"""Checks of values against JSON schemas after generation, for keywords that grammars cannot enforce.
 
-Schemas come from strangers: nothing is fetched that they refer to, and no check may take for ever. Whatever draft they
-name, all keywords of all drafts count, since the warning that they will be checked does not depend on it either.
+Schemas may come from strangers: no reference is fetched, and every check has a bound. The keywords of all drafts apply,
+whatever draft a schema names, because the warning that announces the check does not depend on the draft either.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import copy
 import functools
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -21,43 +22,42 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from langchain_petals.schemas import path_of, subschemas
+from langchain_petals.schemas import Path, path_of, subschemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from langchain_petals.schemas import Path
-
 _PATTERN_SECONDS = 2.0
-"""How long patterns may look through one value: some take exponential time."""
+"""Time limit for all patterns in the check of one value: some take exponential time."""
 
 _MOST_REFERENCES = 20_000
-"""How many references are followed for one value: where branches of `oneOf` overlap, they multiply with its depth."""
+"""Limit of references followed for one value: with overlapping `oneOf` branches, they grow exponentially with depth."""
 
-_LONGEST = 300  # characters of a reason; jsonschema's show the whole value
+_LONGEST = 300  # characters of a reason; those of jsonschema contain the whole value
 
 _FORMATS = FormatChecker(formats=("email", "ipv4", "ipv6", "uuid"))
-"""Formats that the grammar enforces by itself, so that `oneOf` can tell them apart; the others are patterns by then."""
+"""Formats that grammars enforce, so that `oneOf` can distinguish them; all others were replaced with patterns."""
 
 
 class _TooLongError(Exception):
-    """A check has been given up."""
+    """A check took too long."""
 
 
+@dataclass
 class _Effort:
-    """What one check has cost so far."""
+    """The cost of one check so far."""
 
-    def __init__(self) -> None:
-        self.ends = time.monotonic() + _PATTERN_SECONDS
-        self.references = 0
+    ends: float  # the monotonic time until which patterns may run
+    references: int = 0
 
 
 _effort: ContextVar[_Effort] = ContextVar("effort")
+"""The cost of the current check; jsonschema calls functions of keywords without any argument for it."""
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
-    """Return a pattern of JavaScript's as Python has it; None if it cannot be read."""
+    """Return a JavaScript pattern, compiled; None if that is not possible."""
     try:
         return regex.compile(_EMPTY_CLASS.sub(r"[\\s\\S]", _NAMED_REFERENCE.sub(r"(?P=\1)", pattern)))
     except (regex.error, OverflowError):
@@ -69,7 +69,7 @@ _NAMED_REFERENCE, _EMPTY_CLASS = regex.compile(r"\\k<(\w+)>"), regex.compile(r"\
 
 def _is_found(pattern: str, text: str) -> bool:
     compiled = _compiled(pattern)
-    if compiled is None:  # `checkable` has told of it
+    if compiled is None:  # `checkable_schema` reported it
         return True
     left = _effort.get().ends - time.monotonic()
     try:
@@ -88,7 +88,7 @@ def _reference(validator: Any, reference: str, instance: Any, schema: Mapping[st
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, _: Mapping[str, Any]) -> Iterator[ValidationError]:
-    """Compare numbers as they are written: in binary ones 19.99 is no multiple of 0.01."""
+    """Compare decimal numbers: in binary, 19.99 is no multiple of 0.01."""
     if validator.is_type(instance, "number") and Fraction(str(instance)) % Fraction(str(factor)):
         yield ValidationError(f"{instance!r} is not a multiple of {factor}")
 
@@ -118,7 +118,7 @@ def _additional_properties(
         if key in named or any(_is_found(pattern, key) for pattern in patterns):
             continue
         if others is False:
-            yield ValidationError(f"there is no property {key!r}")
+            yield ValidationError(f"the property {key!r} is not allowed")
         else:
             yield from validator.descend(value, others, path=key)
 
@@ -137,27 +137,18 @@ _Validator = validators.extend(
 
 
 class SchemaCheck:
-    """Checks values after they were generated.
-
-    Args:
-        schema: JSON schema, a valid one; see `checkable`.
-    """
+    """Checks values after they were generated against a valid schema; see `checkable_schema`."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = _Validator(schema, registry=Registry(), format_checker=_FORMATS)
 
     def problem(self, value: Any) -> str | None:
-        """Return why a value does not fit; None if it does.
-
-        Example:
-            >>> SchemaCheck({"properties": {"x": {"not": {"const": 1}}}}).problem({"x": 1})
-            "keyword 'not' at $.x: 1 should not be valid under {'const': 1}"
-        """
-        token = _effort.set(_Effort())
+        """Return why a value does not fit the schema, as in `keyword 'minimum' at $.x: ...`; None if it fits."""
+        token = _effort.set(_Effort(time.monotonic() + _PATTERN_SECONDS))
         try:
             error = best_match(self._validator.iter_errors(value))
         except (Unresolvable, UnknownType, RecursionError, _TooLongError) as failure:
-            return f"it cannot be compared with its schema: {_shortened(str(failure) or type(failure).__name__)}"
+            return f"it cannot be checked: {_shortened(str(failure) or type(failure).__name__)}"
         finally:
             _effort.reset(token)
         if error is None:
@@ -165,37 +156,31 @@ class SchemaCheck:
         return f"keyword {error.validator!r} at {error.json_path}: {_shortened(error.message)}"
 
 
-def checkable(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
-    """Return a schema without what means nothing, so that values can be compared with it.
-
-    Args:
-        schema: JSON schema, perhaps not a valid one.
-
-    Returns:
-        A copy, and why keywords are not in it, by the place of the schema and the keyword.
-    """
+def checkable_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[Path, str], str]]:
+    """Return a copy of a schema without invalid keywords; and by path and name, why each of these was removed."""
     copied = _modern(schema)
     parts = dict(subschemas(copied))
     ignored: dict[tuple[Path, str], str] = {}
     for error in Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(copied):
-        place = _keyword_at(tuple(map(str, error.absolute_path)), parts)
-        if place is not None:
-            ignored[place] = f"it is no valid JSON schema: {_shortened(error.message)}"
+        path = tuple(map(str, error.absolute_path))  # never empty, since no error is about a dictionary itself
+        innermost = next(length for length in reversed(range(len(path))) if path[:length] in parts)
+        place = path[:innermost], path[innermost]
+        ignored[place] = f"it is no valid JSON schema: {_shortened(error.message)}"
     for path, keyword in ignored:
         parts[path].pop(keyword, None)
     for path, part in parts.items():
         reference = part.get("$ref")
-        if isinstance(reference, str) and not _leads_somewhere(reference, path, parts):
+        if isinstance(reference, str) and not _has_target(reference, path, parts):
             ignored[path, "$ref"] = f"{reference!r} is not in the schema"
         if isinstance(part.get("pattern"), str) and _compiled(part["pattern"]) is None:
-            ignored[path, "pattern"] = "it is no regular expression that Python knows"
+            ignored[path, "pattern"] = "it is no regular expression that Python supports"
     for path, keyword in ignored:
         parts[path].pop(keyword, None)
     return copied, ignored
 
 
 def _modern(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema as draft 2020-12 says it, with a keyword where it has `false`, for errors to name."""
+    """Return a schema in draft 2020-12, with `{"not": {}}` instead of `false`, since errors must name a keyword."""
     copied: dict[str, Any] = copy.deepcopy(dict(schema))
     for _, part in subschemas(copied):
         part.pop("$schema", None)
@@ -208,14 +193,7 @@ def _modern(schema: Mapping[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def _keyword_at(path: Path, parts: Mapping[Path, Any]) -> tuple[Path, str] | None:
-    """Return the innermost schema that a place is in, and the keyword of it."""
-    lengths = (length for length in reversed(range(len(path))) if path[:length] in parts)
-    length = next(lengths, None)
-    return None if length is None else (path[:length], path[length])
-
-
-def _leads_somewhere(reference: str, path: Path, parts: Mapping[Path, Any]) -> bool:
+def _has_target(reference: str, path: Path, parts: Mapping[Path, Any]) -> bool:
     if reference == "#" or reference.startswith("#/"):
         return path_of(reference) in parts
     base = ""

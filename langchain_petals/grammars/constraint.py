@@ -1,4 +1,4 @@
-"""What an answer has to look like: what is asked of the engine, in words that it shares with whoever asks."""
+"""Constraints on an answer, as the engine takes them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from langchain_petals.errors import InvalidRequestError
 
 @dataclass(frozen=True)
 class Trigger:
-    """What makes a grammar hold in the middle of free text.
+    """A marker in free text after which a grammar applies.
 
     Attributes:
-        marker: Text or special token after which the grammar holds; it is part of the answer.
-        grammar: What must come after it, to its last character; see `Constraint.grammar`. None when the marker must not
-            be written at all. A marker of one token is then not chosen. A model that has written the beginning of a
-            longer one, or of one for which there is no room any more, cannot take that back, and would write the rest
-            of the call: its answer ends there, without that beginning.
-        at_start: Whether the marker counts only where nothing but white space and reasoning comes before it.
+        marker: Text or special token; it is part of the answer.
+        grammar: Grammar of the text that must follow the marker; see `Constraint.grammar`. None forbids the marker:
+            if it is one token, that token is never chosen. If it is longer, the answer ends before the part of it that
+            the model wrote. So does an answer for which too few tokens are left after its marker began.
+        at_start: Whether the marker counts only if nothing but white space and reasoning comes before it.
     """
 
     marker: str
@@ -27,23 +26,23 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What an answer has to look like: as a whole (`grammar`), or from a marker on (`triggers`).
+    """A constraint on an answer: on the whole answer (`grammar`), or on the text after a marker (`triggers`).
 
-    Free text is sampled, stopped and cut off at the limit as ever. Where a grammar holds, stop sequences are not looked
-    for, the end tokens are allowed where the text may end, and what a grammar requires goes before `bad_words_ids`,
-    `no_repeat_ngram_size` and `min_new_tokens` if those would forbid everything that it allows.
+    Free text is sampled and stopped as without a constraint. Where a grammar applies, stop sequences are ignored, and
+    end tokens are allowed where the text may end. If `bad_words_ids`, `no_repeat_ngram_size` and `min_new_tokens`
+    forbid all tokens that the grammar allows, the grammar takes precedence.
 
     Attributes:
-        grammar: Lark grammar, or whatever else `llguidance.LLMatcher` takes, of the whole answer; this package has
-            functions that write and check it.
-        triggers: The answer is free text until one of these; from there its grammar holds until nothing can follow.
-        repeat: Whether the text is free again then, and may hold further markers. Otherwise the answer ends there.
-        markers: Names of rules that the grammars use without defining them, and the text of each; it is matched as a
-            special token where the model has one of this text. Special tokens among these and the triggers' markers
-            show in the answer's text.
-        reasoning: What stands before and after the reasoning that an answer of free text may begin with; markers count
-            in it, but those that count only at the start do after it.
-        reasoning_begun: Whether the prompt ends inside of it.
+        grammar: Grammar of the whole answer: Lark, or anything else that `llguidance.LLMatcher` takes. The functions
+            of this package build valid ones.
+        triggers: The answer is free text up to one of these markers. After a marker its grammar applies.
+        repeat: Whether free text and further markers may follow the grammar's text. Otherwise the answer ends there.
+        markers: Names of rules that the grammars use but do not define, and the text of each. The text is matched as a
+            special token if the model has such a token. The answer's text contains the special tokens of these rules
+            and of the triggers' markers.
+        reasoning: The texts before and after the reasoning at the beginning of a free text. Markers in reasoning count;
+            those with `at_start` count only after it.
+        reasoning_begun: Whether the prompt ends inside of the reasoning.
 
     Raises:
         InvalidRequestError: Both `grammar` and `triggers` are given, or neither.
@@ -57,10 +56,10 @@ class Constraint:
     reasoning_begun: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what would mean two things, or none."""
+        """Refuse a constraint with both a grammar and triggers, or neither, or with an empty marker."""
         if (self.grammar is None) == (not self.triggers):
             msg = "a constraint is either a grammar or triggers; give one of them"
             raise InvalidRequestError(msg)
         if any(not trigger.marker for trigger in self.triggers):
-            msg = "a trigger's marker is empty; use the constraint's grammar for what holds from the start"
+            msg = "a trigger's marker is empty; use the constraint's grammar to constrain the whole answer"
             raise InvalidRequestError(msg)

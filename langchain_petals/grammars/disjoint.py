@@ -1,4 +1,4 @@
-"""Whether two JSON schemas can both allow one value: where they cannot, `oneOf` says no more than `anyOf`."""
+"""Finds out whether schemas are disjoint: with disjoint branches, `oneOf` means the same as `anyOf`."""
 
 from __future__ import annotations
 
@@ -6,30 +6,23 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.schemas import resolved
+from langchain_petals.schemas import Path, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from langchain_petals.schemas import Path
-
 _DEEPEST = 8
-"""Objects inside one another that are looked into: a class may contain itself."""
+"""Maximum depth of compared objects, since a class may contain itself."""
 
 _CLOSED_OBJECT_KEYWORDS = frozenset({"patternProperties", "allOf", "anyOf", "oneOf", "$ref"})
 _PLAIN = frozenset({"type", "const", "enum", "minLength", "maxLength", "minimum", "maximum", "pattern"})
 
 
 def are_disjoint(branches: Any, parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Whether no two of several schemas allow the same value, as far as that can be told.
-
-    Args:
-        branches: The schemas.
-        parts: All schemas of the document, for references.
-    """
-    if not isinstance(branches, list):
-        return False
-    return all(_differ(one, other, parts) for one, other in itertools.combinations(branches, 2))
+    """Whether it is certain that no value fits two of the branches; `parts` are all schemas of the document."""
+    return isinstance(branches, list) and all(
+        _differ(one, other, parts) for one, other in itertools.combinations(branches, 2)
+    )
 
 
 def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: int = 0) -> bool:
@@ -45,13 +38,13 @@ def _differ(one: Any, other: Any, parts: Mapping[Path, dict[str, Any]], depth: i
     types = _types(one), _types(other)
     if None not in types and not types[0] & types[1]:  # type: ignore[operator]
         return True
-    if _never_meet(_values(one), other) or _never_meet(_values(other), one):
+    if _never_meet(listed_values(one), other) or _never_meet(listed_values(other), one):
         return True
     return types == ({"object"}, {"object"}) and _differ_in_a_property(one, other, parts, depth)
 
 
 def _types(schema: Mapping[str, Any]) -> set[str] | None:
-    """Return the types that values may have, None for any."""
+    """Return the types of values; None if any type is allowed."""
     types = schema.get("type")
     if types is None:
         return None
@@ -59,13 +52,8 @@ def _types(schema: Mapping[str, Any]) -> set[str] | None:
     return found | {"integer"} if "number" in found else found
 
 
-def _values(schema: Mapping[str, Any]) -> Sequence[Any] | None:
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    return values if isinstance(values, list) else None
-
-
 def _never_meet(values: Sequence[Any] | None, schema: Mapping[str, Any]) -> bool:
-    """Whether none of a few values fits a schema, by what it says of plain values."""
+    """Whether no value of an enumeration fits the simple keywords of a schema."""
     if values is None:
         return False
     plain = SchemaCheck({key: value for key, value in schema.items() if key in _PLAIN})
@@ -77,14 +65,11 @@ def _differ_in_a_property(
 ) -> bool:
     for this, that in ((one, other), (other, one)):
         named = that.get("properties") or {}
+        is_closed = that.get("additionalProperties") is False and _CLOSED_OBJECT_KEYWORDS.isdisjoint(that)
         for key in this.get("required") or ():
-            if key not in named and _is_closed(that):
+            if key not in named and is_closed:
                 return True
             mine = (this.get("properties") or {}).get(key, True)
             if key in (that.get("required") or ()) and _differ(mine, named.get(key, True), parts, depth + 1):
                 return True
     return False
-
-
-def _is_closed(schema: Mapping[str, Any]) -> bool:
-    return schema.get("additionalProperties") is False and _CLOSED_OBJECT_KEYWORDS.isdisjoint(schema)

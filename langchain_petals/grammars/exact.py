@@ -1,4 +1,4 @@
-"""JSON schemas said in keywords that llguidance keeps to exactly, where it would keep to them too loosely."""
+"""Replaces keywords of JSON schemas for which llguidance is too permissive by keywords that it enforces exactly."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jsonschema.validators import validator_for
 from llguidance import LLMatcher
 
-from langchain_petals.schemas import path_of, subschemas
+from langchain_petals.schemas import Path, subschemas, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_petals.schemas import Path
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _DAY_OF_YEAR = (
@@ -42,80 +40,67 @@ PATTERNS = {
         for version in range(1, 9)
     },
 }
-"""Formats that llguidance does not know, or knows too loosely.
+"""Patterns of formats that llguidance does not know, or for which it is too permissive.
 
-Dates, times and durations (RFC 3339) are those that there are in Python, too: none has the year 0 or a 60th second, and
-no duration has more than four digits of anything. OpenAPI's `byte` is `base64`; pydantic has the UUIDs by version.
+Dates, times and durations (RFC 3339) are valid in Python, too: none has the year 0 or second 60, and no number in a
+duration has more than four digits. OpenAPI's `byte` is `base64`; pydantic has UUIDs by version.
 """
 _SIZES = frozenset({"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"})
-_ANY_TEXT = frozenset({"path", "file-path", "directory-path", "binary", "password"})  # formats that every text has
+_ANY_TEXT = frozenset({"path", "file-path", "directory-path", "binary", "password"})  # allow all strings
 
 
 def make_exact(schema: dict[str, Any]) -> None:
-    """Change a JSON schema so that what llguidance allows fits it, and is read as it was meant.
+    """Rewrite a JSON schema in place so that all values that llguidance allows fit the original schema.
 
-    A format that neither llguidance nor this module knows is taken out: JSON schema has formats as annotations.
-
-    Args:
-        schema: JSON schema.
+    Formats that neither llguidance nor this module knows are removed: in JSON schema they are annotations.
     """
     parts = dict(subschemas(schema))
     for part in parts.values():
         if validator_for(part, default=None) is None:
-            part.pop("$schema", None)  # llguidance would look for it elsewhere
-        _write_sizes_as_integers(part)
-        spell_format_out(part)
+            part.pop("$schema", None)  # llguidance would try to load it
+        for key in _SIZES & part.keys():  # llguidance allows 3, but not 3.0
+            if isinstance(part[key], float) and part[key].is_integer():
+                part[key] = int(part[key])
+        format_to_pattern(part)
         _close_bounds(part)
-        if decided_by_discriminator(part):
+        if has_discriminator(part):
             _require(part["discriminator"]["propertyName"], part, parts)
-            take_any_of(part)
+            relax_one_of(part)
 
 
-def _write_sizes_as_integers(part: dict[str, Any]) -> None:
-    """Say 3 for 3.0, which JSON schema allows and llguidance refuses."""
-    for key in _SIZES & part.keys():
-        if isinstance(part[key], float) and part[key].is_integer():
-            part[key] = int(part[key])
-
-
-def spell_format_out(part: dict[str, Any]) -> None:
-    """Say a format as a pattern where this module knows it better than llguidance, and drop one that nobody knows."""
-    form = part.get("format")
-    if isinstance(form, str) and form in PATTERNS and "pattern" not in part:
+def format_to_pattern(part: dict[str, Any]) -> None:
+    """Replace a format with its pattern if this module has one; remove a format that llguidance does not know."""
+    name = part.get("format")
+    if isinstance(name, str) and name in PATTERNS and "pattern" not in part:
         del part["format"]
-        part["pattern"] = f"^{PATTERNS[form]}$"
-    elif "format" in part and not (isinstance(form, str) and form not in _ANY_TEXT and _is_known(form)):
+        part["pattern"] = f"^{PATTERNS[name]}$"
+    elif "format" in part and not (isinstance(name, str) and name not in _ANY_TEXT and is_supported("format", name)):
         del part["format"]
 
 
 @functools.lru_cache(maxsize=256)
-def _is_known(form: str) -> bool:
-    return refusal({"type": "string", "format": form}) is None
+def is_supported(keyword: str, value: str) -> bool:
+    """Whether llguidance supports a `format` or `pattern` of strings; it has no look-around, for instance."""
+    return schema_error({"type": "string", keyword: value}) is None
 
 
-@functools.lru_cache(maxsize=256)
-def is_writable(pattern: str) -> bool:
-    """Whether llguidance can make a grammar of a regular expression: it knows no look-around, for instance."""
-    return refusal({"type": "string", "pattern": pattern}) is None
+def schema_error(schema: Mapping[str, Any]) -> str | None:
+    """Return why llguidance refuses a schema; None if it does not."""
+    return grammar_error(f"start: %json {json.dumps(schema)}")
 
 
-def refusal(schema: Mapping[str, Any]) -> str | None:
-    """Return why llguidance cannot make a grammar of a schema; None if it can."""
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {json.dumps(schema)}")
-    return reason_of(messages[0]) if is_error else None
-
-
-def reason_of(message: str) -> str:
-    """Return what a message of llguidance's says, without the grammar that follows: nobody else wrote that."""
-    reason = message.partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip()
-    return reason.removeprefix("failed to compile JSON schema: ")
+def grammar_error(grammar: str) -> str | None:
+    """Return why llguidance refuses a grammar, without the grammar that follows in its message; None if it does not."""
+    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    reason = messages[0].partition("\n   1 | ")[0].removeprefix("at 1(8): ").strip() if is_error else None
+    return reason and reason.removeprefix("failed to compile JSON schema: ")
 
 
 def _close_bounds(part: dict[str, Any]) -> None:
-    """Say an open bound as a closed one a little further in, where llguidance would let the bound itself pass.
+    """Replace an exclusive bound with an inclusive one next to it, where llguidance would allow the bound itself.
 
-    It does for a whole number with the other bound less than 1 further away from 0: for 0 in what is to be above 0 and
-    at most 0.5.
+    Llguidance has this fault for an integer bound if the other bound is farther from 0, by less than 1. For numbers
+    above 0 and up to 0.5, for instance, it allows 0.
     """
     low, high = _bound(part, "exclusiveMinimum"), _bound(part, "exclusiveMaximum")
     least, most = _bound(part, "minimum"), _bound(part, "maximum")
@@ -135,14 +120,14 @@ def _bound(part: Mapping[str, Any], key: str) -> float | None:
 
 
 def _next_to(bound: float, other: float) -> float:
-    """Return a number that is close to a bound, on the side of the other bound."""
+    """Return a number next to a bound, between both bounds."""
     step = min(1e-9, abs(other - bound) / 1024)
     near = bound + math.copysign(step, other - bound)
     return math.nextafter(bound, other) if near == bound else near
 
 
-def take_any_of(part: dict[str, Any]) -> None:
-    """Say `anyOf` for `oneOf`, if there is any."""
+def relax_one_of(part: dict[str, Any]) -> None:
+    """Replace `oneOf` with `anyOf`, if there is any."""
     if part.get("oneOf"):
         branches = part.pop("oneOf")
         if "anyOf" in part:
@@ -151,29 +136,23 @@ def take_any_of(part: dict[str, Any]) -> None:
             part["anyOf"] = branches
 
 
-def decided_by_discriminator(part: Mapping[str, Any]) -> bool:
-    """Whether OpenAPI's `discriminator` tells which branch of `oneOf` a value is of, though it may fit others too."""
+def has_discriminator(part: Mapping[str, Any]) -> bool:
+    """Whether OpenAPI's `discriminator` selects the branch of `oneOf`, even if a value fits several branches."""
     discriminator = part.get("discriminator")
     return isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str)
 
 
 def _require(key: str, part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> None:
-    """Require a property of all objects that a schema stands for: it tells which of several classes an object is of.
+    """Require the property of a `discriminator` in all branches of a schema.
 
-    OpenAPI's `discriminator` has to be there. Pydantic does not list it among the required ones if it has a default.
+    OpenAPI requires it always, but pydantic does not list it in `required` if it has a default.
     """
-    coming: list[dict[str, Any]] = [part]
-    seen: list[dict[str, Any]] = []
-    while coming:
-        each = coming.pop()
-        if any(each is other for other in seen):
-            continue
-        seen.append(each)
+    reached = [part]
+    for each in reached:  # the list grows during the loop
         if isinstance(each.get("properties"), dict) and key in each["properties"]:
             each["required"] = list(dict.fromkeys([*each.get("required", ()), key]))
-        for composed in ("anyOf", "oneOf", "allOf"):
-            inner = each.get(composed)
-            coming += [member for member in inner if isinstance(member, dict)] if isinstance(inner, list) else []
-        reference = each.get("$ref")
-        if isinstance(reference, str) and path_of(reference) in parts:
-            coming.append(parts[path_of(reference)])
+        composed = (each.get(keyword) for keyword in ("anyOf", "oneOf", "allOf"))
+        inner = [member for members in composed if isinstance(members, list) for member in members]
+        if (target := target_of(each, parts)) is not None:
+            inner.append(parts[target])
+        reached += [one for one in inner if isinstance(one, dict) and not any(one is other for other in reached)]

@@ -1,4 +1,4 @@
-"""Keys of maps (`propertyNames`), which llguidance does not know, said in keywords that it does know."""
+"""Rewrites `propertyNames`, which llguidance does not know, as `properties` or `patternProperties`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.grammars.check import SchemaCheck
-from langchain_petals.grammars.exact import is_writable
-from langchain_petals.schemas import ANNOTATIONS, resolved
+from langchain_petals.grammars.exact import is_supported
+from langchain_petals.schemas import ANNOTATIONS, Path, listed_values, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from langchain_petals.schemas import Path
 
 _HEX = "[0-9a-fA-F]"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -26,47 +24,40 @@ _FORMATS = {
     "email": rf"[a-zA-Z0-9_+-]+(?:\.[a-zA-Z0-9_+-]+){{0,3}}@{_LABEL}(?:\.{_LABEL}){{1,3}}",
     "uri": rf"[a-z][a-z0-9+.-]{{0,15}}://{_HOST}(?::\d{{1,4}})?(?:/[a-zA-Z0-9._~%-]*)*",
 }
-"""The formats that llguidance knows by itself, for keys. Of addresses there are more than these."""
+"""Patterns of keys in the formats that llguidance knows by itself; for addresses they allow only common forms."""
 
 _WHOLE = re.compile(r"\^(.*)(?<!\\)\$", re.DOTALL)
 _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|.", re.DOTALL)
 
 _MOST_NAMED = 50
-"""How many keys are written as properties, of which llguidance looks at all at each step; more are a pattern."""
+"""Up to this number, keys become properties; more become a pattern, as llguidance examines all properties each step."""
 
-_OF_TEXTS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
+_NO_STRING: dict[str, Any] = {"enum": []}
+_STRING_KEYWORDS = frozenset({"type", "enum", "const", "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"})
 
 
-def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
-    """Say `propertyNames` as `properties` or `patternProperties`, and take it out.
-
-    Args:
-        part: A schema, changed in place.
-        parts: All schemas of the document.
-
-    Returns:
-        Whether that says all that `propertyNames` said.
-    """
+def rewrite_property_names(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -> bool:
+    """Replace `propertyNames` in a part of a document; return whether the replacement restricts keys as much."""
     names = part.pop("propertyNames", True)
     others = part.get("additionalProperties", True)
     named = part.get("properties") or {}
-    keys = _Keys.of(names, parts)
-    if keys.pattern is not None and not is_writable(keys.pattern):
+    keys = _Keys(names, parts)
+    if keys.pattern is not None and not is_supported("pattern", keys.pattern):
         return False
-    if keys.are_free or not isinstance(named, dict):
+    if keys.are_unrestricted or not isinstance(named, dict):
         return keys.is_exact and isinstance(named, dict)
     if "patternProperties" in part:
         return False
     texts, pattern = keys.texts, keys.pattern
     if texts is not None and len(texts) > _MOST_NAMED:
         texts, pattern = None, _pattern_of(keys)
-    allowed = {key: each if keys.may_be(key) else False for key, each in named.items()}
+    allowed = {key: each if keys.allows(key) else False for key, each in named.items()}
     if others is not False and texts is not None:
         allowed |= {key: others for key in texts if key not in named}
         others = False
     elif others is not False and pattern is not None:
         if others is not True and any(each is not False for each in allowed.values()):
-            return False  # a named property may match the pattern too, and would have to be both
+            return False  # a named property may match the pattern too, and its value would have to fit both schemas
         part["patternProperties"] = {pattern: others}
         others = False
     if allowed:
@@ -76,73 +67,48 @@ def spell_keys_out(part: dict[str, Any], parts: Mapping[Path, dict[str, Any]]) -
 
 
 class _Keys:
-    """What keys may be.
+    """The keys that a schema allows: a list of all (`texts`), or a `pattern` that matches somewhere in each key.
 
-    Args:
-        names: The schema of the keys.
-        texts: All of them; None if there is no end of them.
-        pattern: A regular expression that finds something in each; None if there is none.
-        is_exact: Whether `texts` or `pattern` say all that the schema does.
+    `is_exact` tells whether `texts` or `pattern` restricts keys as much as the schema does.
     """
 
-    def __init__(
-        self, names: Any, *, texts: Sequence[str] | None = None, pattern: str | None = None, is_exact: bool = True
-    ) -> None:
-        self._check = SchemaCheck({"not": {}} if names is False else names if isinstance(names, dict) else {})
-        self.texts = None if texts is None else [text for text in texts if self.may_be(text)]
-        self.pattern, self.is_exact = pattern, is_exact
-
-    @classmethod
-    def of(cls, names: Any, parts: Mapping[Path, dict[str, Any]]) -> _Keys:
-        """Return what keys may be that fit a schema."""
-        if names is False:
-            return cls(names, texts=())
-        names = resolved(names, parts)
-        if not isinstance(names, dict):
-            return cls(names)
-        said = names.keys() - ANNOTATIONS
+    def __init__(self, names: Any, parts: Mapping[Path, dict[str, Any]]) -> None:
+        names = _NO_STRING if names is False else resolved(names, parts) if isinstance(names, dict) else {}
         types = names.get("type", "string")
         if types != "string" and "string" not in types:
-            return cls(names, texts=())
+            names = _NO_STRING
         for key in ("anyOf", "oneOf"):
             if isinstance(names.get(key), list):
                 names = {**names, key: [resolved(each, parts) for each in names[key]]}
-        finite = names.get("enum", [names["const"]] if "const" in names else None)
-        is_known = said <= _OF_TEXTS
-        if isinstance(finite, list):
-            return cls(names, texts=[text for text in finite if isinstance(text, str)], is_exact=is_known)
-        wanted = _wanted(names, parts)
-        # of several only one can be said
-        return cls(names, pattern=wanted[0] if wanted else None, is_exact=is_known and len(wanted) <= 1)
+        self._check = SchemaCheck(names)
+        listed = listed_values(names)
+        patterns = _patterns(names, parts) if listed is None else []
+        self.texts = None if listed is None else [key for key in listed if isinstance(key, str) and self.allows(key)]
+        self.pattern = patterns[0] if patterns else None  # keys can have one pattern only
+        self.are_unrestricted = listed is None and not patterns
+        self.is_exact = names.keys() - ANNOTATIONS <= _STRING_KEYWORDS and len(patterns) <= 1
 
-    @property
-    def are_free(self) -> bool:
-        """Whether nothing is known of them."""
-        return self.texts is None and self.pattern is None
-
-    def may_be(self, key: str) -> bool:
-        """Whether this may be a key."""
+    def allows(self, key: str) -> bool:
         return self._check.problem(key) is None
 
 
-def _wanted(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) -> list[str]:
-    """Return regular expressions that all have to find something in a key."""
-    wanted = []
+def _patterns(names: Mapping[str, Any], parts: Mapping[Path, dict[str, Any]]) -> list[str]:
+    """Return regular expressions that must all match somewhere in a key."""
+    patterns = []
     if isinstance(names.get("pattern"), str):
-        wanted.append(names["pattern"])
-    form = names.get("format")
-    if isinstance(form, str) and form in _FORMATS:
-        wanted.append(f"^{_FORMATS[form]}$")
+        patterns.append(names["pattern"])
+    if isinstance(names.get("format"), str) and names["format"] in _FORMATS:
+        patterns.append(f"^{_FORMATS[names['format']]}$")
     for key in ("anyOf", "oneOf"):
         if isinstance(names.get(key), list):
-            found = [_Keys.of(each, parts) for each in names[key]]
-            if any(each.are_free and each.is_exact for each in found):
-                continue  # any text will do
-            wanted.append(_any_of([_pattern_of(each) for each in found]))
+            found = [_Keys(each, parts) for each in names[key]]
+            if any(each.are_unrestricted and each.is_exact for each in found):
+                continue  # any string fits
+            patterns.append(_any_of([_pattern_of(each) for each in found]))
     least, most = names.get("minLength", 0), names.get("maxLength", "")
     if least or most != "":
-        wanted.append(rf"^[\s\S]{{{least},{most}}}$")
-    return wanted
+        patterns.append(rf"^[\s\S]{{{least},{most}}}$")
+    return patterns
 
 
 def _pattern_of(keys: _Keys) -> str:
@@ -152,7 +118,7 @@ def _pattern_of(keys: _Keys) -> str:
 
 
 def _any_of(patterns: Sequence[str]) -> str:
-    """Return one pattern for several; llguidance does not take anchors inside of alternatives."""
+    """Return one pattern for several; llguidance does not allow anchors inside of alternatives."""
     distinct = list(dict.fromkeys(patterns))
     whole = [_WHOLE.fullmatch(pattern) for pattern in distinct]
     if all(whole) and not any(_has_alternatives(each[1]) for each in whole if each):
@@ -161,7 +127,7 @@ def _any_of(patterns: Sequence[str]) -> str:
 
 
 def _has_alternatives(pattern: str) -> bool:
-    """Whether a pattern has alternatives outside of groups: its anchors then belong to the first and the last one."""
+    """Whether a pattern has alternatives outside of groups: anchors then belong to the first and last of them only."""
     depth = 0
     for part in _PARTS.findall(pattern):
         depth += (part == "(") - (part == ")")

@@ -1,4 +1,4 @@
-"""The model hub: its key, a model's files, and what it means when they cannot be had.
+"""The model hub: its key, a model's files, and the errors when they cannot be read.
 
 Nothing here knows LangChain or torch; `huggingface_hub` and `transformers` are imported on first use.
 """
@@ -15,7 +15,7 @@ from langchain_petals.hub.key import (
     key_from_environment,
     with_hidden_key,
 )
-from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, find
+from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository
 
 __all__ = [
     "KEY_FIELD",
@@ -27,7 +27,6 @@ __all__ = [
     "Repository",
     "check_names",
     "checked_key",
-    "find",
     "hide_key",
     "is_key",
     "key_from_environment",

@@ -1,9 +1,10 @@
-"""What it means when a model's files cannot be had, in the words of `errors.py`, and never with the key in them."""
+"""The place of a model's files, and the errors when these cannot be read; no error text holds the key."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,40 @@ from langchain_petals.errors import (
 from langchain_petals.hub.key import KEY_VARIABLES, KEYS_PAGE
 
 if TYPE_CHECKING:
-    from langchain_petals.hub.source import Source
+    from pydantic import SecretStr
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
-def translated(error: Exception, source: Source) -> PetalsError | None:
-    """Return the error that tells the user what to do about one of transformers' or huggingface_hub's.
+@dataclass(frozen=True)
+class Source:
+    """The place of one model's files: a folder, or a repository of the hub.
 
-    None if it does not tell whether the hub had to do with it.
+    Attributes:
+        name: Folder or hub name.
+        revision: Commit, branch or tag; None for the main branch.
+        cache_dir: Folder for downloaded files; None for transformers' own.
+        local_files_only: Whether to read the cache and send no request.
+        trust_remote_code: Whether code from the repository may run in this process.
+        key: The hub's key, for gated and private repositories; None for the one that huggingface_hub has stored.
     """
+
+    name: str
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    key: SecretStr | None = field(default=None, repr=False)
+
+    def censored(self, text: str) -> str:
+        """Return a text with the key replaced by asterisks."""
+        return text.replace(self.key.get_secret_value(), "**********") if self.key else text
+
+
+def translated(error: Exception, source: Source) -> PetalsError | None:
+    """Return an error that tells the user what to do; None if it is unknown whether the hub caused the original."""
     case = _Case(error, source)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return case.misfit()
@@ -40,67 +63,69 @@ def translated(error: Exception, source: Source) -> PetalsError | None:
 
 
 def unexplained(error: Exception, source: Source) -> PetalsError:
-    """Return the error for one that the hub has nothing to do with."""
+    """Return the error to raise for an error that the hub did not cause."""
     return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
 
 
-def stems_from(error: BaseException, *names: str) -> bool:
-    """Tell whether an error or one of its causes is of a class, or a subclass of one, with one of these names.
+def _stems_from(error: BaseException, *names: str) -> bool:
+    """Return whether an error or one of its causes is an instance of a class with one of these names.
 
-    By name, as huggingface_hub has moved these classes around.
+    Classes are compared by name, since huggingface_hub has moved them between modules.
     """
     return any(each.__name__ in names for link in chain(error) for each in type(link).__mro__)
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return an error, its cause and context, those of these, and so on."""
+    """Return an error with all its direct and indirect causes and contexts."""
     found = [error]
-    for link in found:  # which grows
+    for link in found:  # the list grows in the loop
         found += [each for each in (link.__cause__, link.__context__) if each is not None and each not in found]
     return list(dict.fromkeys(found))
 
 
 class _Case:
-    """One failure of one source."""
+    """A failure to read a source; returns the error for each kind of reason."""
 
     def __init__(self, error: Exception, source: Source) -> None:
         self._error, self._source, self._name = error, source, source.name
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
         self.said = _without_advice(source.censored(str(error)))
+        self._page = f"{_endpoint()}/{source.name}"
+        self._request = f"Access is requested on the model's page, {self._page}."
 
     def misfit(self) -> PetalsError:
-        """Explain files, or a name, that do not fit the arguments."""
+        """Return the error for files or a name that do not fit the arguments."""
         name = self._name
-        if stems_from(self._error, "HFValidationError"):
+        if _stems_from(self._error, "HFValidationError"):
             return InvalidRequestError(
-                f"{name!r} is no folder, and no name of a model on the hub; the form is owner/name"
+                f"{name!r} is neither a folder nor a name of a model on the hub; the form is owner/name"
             )
         if "trust_remote_code" in self.said:
             return InvalidRequestError(
-                f"{name!r} brings code of its own, which would run in this process. Read it, and set "
+                f"{name!r} has its own code, which would run in this process. Read it, and set "
                 "trust_remote_code=True if you trust it."
             )
         return InvalidRequestError(f"Could not load {name!r}: {self.said}")
 
     def refusal(self) -> PetalsError | None:
-        """Explain an answer of the hub, if there was one."""
+        """Return the error for the hub's answer; None if the hub gave no answer, or had a failure."""
         name, key = self._name, self._source.key
-        if stems_from(self._error, "GatedRepoError"):
+        if _stems_from(self._error, "GatedRepoError"):
             return self._without_access()
         if self._response is not None and self._response.status_code == _UNAUTHORIZED and key is not None:
             return InvalidKeyError(
                 f"The hub does not know the key that was sent for {name!r}, {self._origin()}. Check it, or {_SET_KEY} "
-                f"one from {KEYS_PAGE}. {self._request()}"
+                f"one from {KEYS_PAGE}. {self._request}"
             )
-        if stems_from(self._error, "RepositoryNotFoundError"):
+        if _stems_from(self._error, "RepositoryNotFoundError"):
             return ModelNotFoundError(
                 f"There is no folder {name!r}, and the hub has no such model, or hides it. Check its name. If it is "
                 f"private, {_SET_KEY} a key that may read it, from {KEYS_PAGE}."
             )
-        if stems_from(self._error, "RevisionNotFoundError"):
+        if _stems_from(self._error, "RevisionNotFoundError"):
             return ModelNotFoundError(
-                f"{name!r} has no revision {self._source.revision!r}. {self._page()}/tree/main lists its branches "
+                f"{name!r} has no revision {self._source.revision!r}. {self._page}/tree/main lists its branches "
                 "and tags."
             )
         if self._response is not None and self._response.status_code < _SERVER_ERROR:
@@ -108,14 +133,14 @@ class _Case:
         return None
 
     def absence(self) -> PetalsError | None:
-        """Explain files that neither the cache nor the hub gave."""
+        """Return the error for files that were read neither from the cache nor from the hub; None for other reasons."""
         name, cache = self._name, self._source.cache_dir
         if self._source.local_files_only:
             return ModelLoadError(
-                f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids to "
-                f"download them: {self.said}"
+                f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids "
+                f"downloads: {self.said}"
             )
-        if self._response is not None or stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
+        if self._response is not None or _stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
             last = self._source.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
                 f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
@@ -126,33 +151,27 @@ class _Case:
     def _without_access(self) -> AccessDeniedError:
         if self._source.key is None:
             return AccessDeniedError(
-                f"{self._name!r} is gated, and no key was given. {self._request()} Then {_SET_KEY} a key of your "
+                f"{self._name!r} is gated, and no key was given. {self._request} Then {_SET_KEY} a key of your "
                 f"account, from {KEYS_PAGE}."
             )
         said = "" if self._response is None else self._response.headers.get("X-Error-Message", "")
         return AccessDeniedError(
             f"{self._name!r} is gated, and the key that was sent, {self._origin()}, has no access to it. "
-            f"{self._request()} Or {_SET_KEY} a key that has access."
+            f"{self._request} Or {_SET_KEY} a key that has access."
             + (f" The hub said: {self._source.censored(said)}" if said else "")
         )
 
     def _origin(self) -> str:
-        """Say where the key came from, in words that go on from "the key that was sent"."""
+        """Return where the key came from, for a text after "the key that was sent"."""
         key = self._source.key
         for name in KEY_VARIABLES:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
                 return f"the one in {name}"
         return "the one given as huggingface_api_key, or stored by huggingface-cli login"
 
-    def _request(self) -> str:
-        return f"Access is requested on the model's page, {self._page()}."
-
-    def _page(self) -> str:
-        return f"{_endpoint()}/{self._name}"
-
 
 def _without_advice(text: str) -> str:
-    """Leave out the sentences in which transformers names an address on the hub: it does so for a folder, too."""
+    """Drop the sentences of transformers with addresses on the hub, since it writes them even for a folder."""
     sentences = _SENTENCE_ENDS.split(text.strip())
     return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
 

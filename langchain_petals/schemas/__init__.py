@@ -1,22 +1,26 @@
-"""JSON schemas of whatever describes an object: pydantic classes, dataclasses, TypedDicts, dictionaries."""
+"""JSON schemas of pydantic classes, dataclasses, TypedDicts and dictionaries, and access to their parts."""
 
-from langchain_petals.schemas.classes import (
+from langchain_petals.schemas.closing import closed
+from langchain_petals.schemas.json_schema import (
+    ANNOTATIONS,
     DEFINITIONS,
+    Path,
+    listed_values,
+    path_of,
+    resolved,
+    subschemas,
+    target_of,
+)
+from langchain_petals.schemas.object_schema import (
     PARAMETERS,
     ObjectSchema,
-    closed,
     closed_schema_of,
-    contains_itself,
     instance_of,
     is_instance_class,
     is_schema_class,
-    json_schema_of,
     object_schema_of,
     schema_of_class,
-    untitled,
 )
-from langchain_petals.schemas.json_schema import ANNOTATIONS, Path, path_of, pointer_of, resolved, subschemas
-from langchain_petals.schemas.typed_dicts import class_of_typed_dict
 
 __all__ = [
     "ANNOTATIONS",
@@ -24,19 +28,16 @@ __all__ = [
     "PARAMETERS",
     "ObjectSchema",
     "Path",
-    "class_of_typed_dict",
     "closed",
     "closed_schema_of",
-    "contains_itself",
     "instance_of",
     "is_instance_class",
     "is_schema_class",
-    "json_schema_of",
+    "listed_values",
     "object_schema_of",
     "path_of",
-    "pointer_of",
     "resolved",
     "schema_of_class",
     "subschemas",
-    "untitled",
+    "target_of",
 ]

@@ -1,4 +1,4 @@
-"""JSON schemas as trees: their parts, and what refers to what."""
+"""JSON schemas as trees: their parts, the paths to them, and the references between them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Path = tuple[str, ...]
-"""Where a part of a schema is: the keys that lead there."""
+"""The keys that lead to a part of a schema."""
 
-# keywords whose values are data, not schemas
-_DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired", "discriminator"})
-# the keys of their values are names, not keywords
-_NAMED = ("$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies")
+DEFINITIONS = ("$defs", "definitions")
+"""Keywords for schemas that others refer to."""
 
 ANNOTATIONS = frozenset(
     {"title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly", "$comment"}
 )
-"""Keywords that say nothing about a value."""
+"""Keywords that do not restrict values."""
+
+# keywords whose values are data, not schemas
+_DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired", "discriminator"})
+# keywords whose values are schemas by name: the keys in them are no keywords
+_NAMED = (*DEFINITIONS, "properties", "patternProperties", "dependentSchemas", "dependencies")
 
 
 def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield each schema in a JSON schema, itself included, and where it is."""
+    """Yield all schemas in a JSON schema, itself included, with their paths."""
     if isinstance(schema, list):
         for index, each in enumerate(schema):
             yield from subschemas(each, (*path, str(index)))
@@ -37,34 +40,29 @@ def subschemas(schema: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, A
                 yield from subschemas(inner, (*path, key))
 
 
-def pointer_of(path: Path) -> str:
-    """Return the JSON pointer (RFC 6901), as a URI's fragment, to a place in a schema.
-
-    Example:
-        >>> pointer_of(("properties", "a/b"))
-        '#/properties/a~1b'
-    """
-    return "#" + "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in path)
-
-
 def path_of(reference: str) -> Path:
-    """Return where a JSON pointer (RFC 6901) in a URI's fragment points to."""
+    """Return the path of a JSON pointer (RFC 6901) in a URI's fragment."""
     tokens = unquote(reference[1:]).split("/")[1:]
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
 
 
-def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
-    """Return what a schema stands for: the target of its reference, as long as it is nothing but one.
+def listed_values(schema: Mapping[str, Any]) -> list[Any] | None:
+    """Return the values that `enum` or `const` allows; None if a schema has neither."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    return values if isinstance(values, list) else None
 
-    Args:
-        part: A schema, or whatever stands in place of one.
-        parts: All schemas of the document, as `subschemas` gives them.
-    """
-    seen: list[str] = []
-    while isinstance(part, dict) and isinstance(reference := part.get("$ref"), str) and reference not in seen:
-        target = parts.get(path_of(reference)) if reference.startswith("#") else None
-        if target is None:
-            break
-        seen.append(reference)
-        part = {**target, **{key: value for key, value in part.items() if key != "$ref"}}
+
+def target_of(part: Mapping[str, Any], parts: Mapping[Path, Any]) -> Path | None:
+    """Return the path that a schema's `$ref` points to; None if it is not one of the document's `parts`."""
+    reference = part.get("$ref")
+    path = path_of(reference) if isinstance(reference, str) and reference.startswith("#") else None
+    return path if path in parts else None
+
+
+def resolved(part: Any, parts: Mapping[Path, dict[str, Any]]) -> Any:
+    """Return a schema with its own `$ref` replaced by the target in `parts`; return other values unchanged."""
+    seen: set[Path] = set()
+    while isinstance(part, dict) and (target := target_of(part, parts)) is not None and target not in seen:
+        seen.add(target)
+        part = {**parts[target], **{key: value for key, value in part.items() if key != "$ref"}}
     return part

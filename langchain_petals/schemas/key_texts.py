@@ -1,24 +1,18 @@
-"""The texts that stand for the keys of a Python map in JSON."""
+"""Keys of maps in JSON: strings that pydantic converts to the keys of a Python dictionary."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.schemas.json_schema import ANNOTATIONS
+from langchain_petals.schemas.json_schema import ANNOTATIONS, listed_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of the texts that stand for keys of a map in Python: JSON knows no others.
-
-    Args:
-        keys: JSON schema of the keys, as pydantic writes it for values.
-
-    Returns:
-        A schema of texts that pydantic reads as such keys; empty where any text is one.
+    """Return the schema of strings that pydantic converts to such keys; empty if it converts any string.
 
     Example:
         >>> key_texts({"type": "boolean"})
@@ -28,10 +22,10 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(keys.get(key), list):
             branches = [key_texts(each) for each in keys[key] if each.get("type") != "null"]
             return {} if {} in branches else {"anyOf": branches} if len(branches) > 1 else branches[0]
-    if "const" in keys or "enum" in keys:
-        values = keys.get("enum", [keys.get("const")])
+    values = listed_values(keys)
+    if values is not None:
         texts = [each for each in values if isinstance(each, str)]
-        # of an enumeration of whole numbers pydantic reads these, but of a mixed one its texts only
+        # pydantic converts strings to an enumeration's integers, but not if the enumeration has strings, too
         return {"enum": texts or [json.dumps(each) for each in values if isinstance(each, int)]}
     kind = keys.get("type")
     if kind == "boolean":
@@ -42,7 +36,7 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$"
-"""Pattern of numbers that are written as texts."""
+"""Pattern of numbers that are written as strings."""
 
 _MOST_LISTED = 1024
 
@@ -57,10 +51,9 @@ def _numbers(keys: Mapping[str, Any]) -> dict[str, Any]:
     if low is not None and high is not None and 0 <= high - low < _MOST_LISTED:
         step = keys.get("multipleOf", 1)
         return {"enum": [str(number) for number in range(int(low), int(high) + 1) if number % step == 0]}
-    for (lowest, highest), pattern in _SIGNS.items():
-        if (low, high) == (lowest, highest) and "multipleOf" not in keys:
-            return {"pattern": pattern}
-    # texts have no bounds; that they are there tells that something was lost
+    if (low, high) in _SIGNS and "multipleOf" not in keys:
+        return {"pattern": _SIGNS[low, high]}
+    # bounds have no effect on strings: the caller finds these keywords, and reports that they are not enforced
     return {"pattern": _SIGNS[None, None], **bounds}
 
 
@@ -71,4 +64,4 @@ _SIGNS: dict[tuple[int | None, int | None], str] = {
     (None, 0): r"^(?:0|-[1-9]\d{0,17})$",
     (None, -1): r"^-[1-9]\d{0,17}$",
 }
-"""Patterns of whole numbers by their least and most."""
+"""Patterns of integers by their minimum and maximum."""

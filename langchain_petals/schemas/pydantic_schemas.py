@@ -1,4 +1,4 @@
-"""How pydantic writes JSON schemas of classes, where that says less than pydantic takes."""
+"""Generators of JSON schemas that are as exact as pydantic's validation; pydantic's own generator is less exact."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class WhatJsonHolds(GenerateJsonSchema):
-    """Writes JSON schemas as pydantic does, and says what texts the keys of maps and decimal numbers are."""
+class ExactJsonSchema(GenerateJsonSchema):
+    """Generates schemas that restrict the keys of maps, and the strings of decimal numbers."""
 
     def generate(self, schema: Any, mode: Any = "validation") -> dict[str, Any]:
-        """Return the schema; references of keys can be followed only when all of it is there."""
+        """Return the schema of a class; references in `propertyNames` are resolved when all definitions exist."""
         generated = super().generate(schema, mode)
         parts = dict(subschemas(generated))
         for part in parts.values():
@@ -29,7 +29,7 @@ class WhatJsonHolds(GenerateJsonSchema):
         """Return the schema of a map."""
         values = self.generate_inner(schema["values_schema"]) if "values_schema" in schema else {}
         keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
-        if schema.get("keys_schema", {}).get("type") == "literal":  # pydantic reads no text as the number of a literal
+        if schema.get("keys_schema", {}).get("type") == "literal":  # pydantic converts no string to its numbers
             keys = {"enum": [each for each in schema["keys_schema"]["expected"] if isinstance(each, (str, bool))]}
         described: dict[str, Any] = {"type": "object", "additionalProperties": values or True}
         if names := keys if "$ref" in keys else key_texts(keys):
@@ -38,7 +38,7 @@ class WhatJsonHolds(GenerateJsonSchema):
         return described
 
     def decimal_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a decimal number, of which pydantic says that any text may be one."""
+        """Return the schema of a decimal number, for which pydantic's own schema allows any string."""
         described = super().decimal_schema(schema)
         for branch in described.get("anyOf", ()):
             if branch.get("type") == "string":
@@ -46,26 +46,24 @@ class WhatJsonHolds(GenerateJsonSchema):
         return described
 
 
-class WhatPydanticReads(WhatJsonHolds):
-    """Writes JSON schemas of what pydantic makes an object of."""
+class InputJsonSchema(ExactJsonSchema):
+    """Generates schemas of all values that pydantic validates."""
 
     def set_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a set: pydantic takes duplicates out."""
+        """Return the schema of a set; pydantic removes duplicates."""
         return {key: value for key, value in super().set_schema(schema).items() if key != "uniqueItems"}
 
-    def frozenset_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a frozen set."""
-        return {key: value for key, value in super().frozenset_schema(schema).items() if key != "uniqueItems"}
+    frozenset_schema = set_schema
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a union; where a function tells its classes apart, more than one of them may fit."""
+        """Return the schema of a union; if a function is the discriminator, more than one branch may fit."""
         described = super().tagged_union_schema(schema)
         if callable(schema["discriminator"]) and "oneOf" in described:
             described["anyOf"] = described.pop("oneOf")
         return described
 
     def model_fields_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of a class's fields; a field that is read from inside another value is written there."""
+        """Return the schema of a class's fields; a field with an alias path is inside of another value."""
         described = super().model_fields_schema(schema)
         for name, field in schema["fields"].items():
             path = _alias_path(field.get("validation_alias"))
@@ -78,13 +76,13 @@ class WhatPydanticReads(WhatJsonHolds):
 
 
 def _alias_path(alias: Any) -> list[str | int]:
-    """Return where a field is read from, if that is inside another value; nothing if it has a name of its own."""
+    """Return the path of a field inside of another value; empty if the field is not inside of one."""
     paths = alias if isinstance(alias, list) and alias and isinstance(alias[0], list) else [alias]
     return paths[0] if all(isinstance(path, list) and len(path) > 1 for path in paths) else []
 
 
 def _put(schema: dict[str, Any], path: Sequence[str | int], value: dict[str, Any], *, required: bool) -> None:
-    """Put the schema of a value into that of the object or array around it."""
+    """Put the schema of a value into the schema of the object or array around it."""
     step, *rest = path
     if isinstance(step, int):
         schema["type"] = "array"

@@ -1,7 +1,9 @@
-"""TypedDicts as pydantic classes: both describe an object, and pydantic knows how to write that as a JSON schema.
+"""Converts TypedDicts to a form that pydantic describes completely.
 
-`pydantic.TypeAdapter` knows TypedDicts too, but not `typing.TypedDict` before Python 3.12, and not LangChain's way to
-say more of a key: `Annotated[type, default, "description"]`, with `...` where there is no default.
+LangChain's own conversion requires every key, does not convert a TypedDict that contains itself, and refuses keys that
+pydantic classes use as attributes. Pydantic does all of that, but before Python 3.12 it refuses `typing.TypedDict`, and
+it ignores LangChain's descriptions of keys: `Annotated[type, default, "description"]`, with `...` where there is no
+default, and the descriptions in the docstring.
 """
 
 from __future__ import annotations
@@ -10,104 +12,76 @@ import inspect
 import re
 import textwrap
 import types
-from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, create_model
-from pydantic.errors import PydanticUserError
-from typing_extensions import NotRequired, ReadOnly, Required, get_type_hints, is_typeddict
-
-from langchain_petals.errors import InvalidRequestError
+from pydantic import Field
+from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, get_type_hints, is_typeddict
 
 _ARGUMENTS = re.compile(r"^(?:Args|Attributes):\n((?:[ \t].*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n(?:[ \t].*|$))*)", re.MULTILINE)
 
 
-def class_of_typed_dict(typed_dict: Any) -> type[BaseModel]:
-    """Return a pydantic class whose JSON schema is that of a TypedDict.
-
-    Args:
-        typed_dict: It may contain others, and itself.
+def described_typed_dict(typed_dict: Any) -> Any:
+    """Return a copy of a TypedDict, and of those in it, whose keys have descriptions and defaults as pydantic fields.
 
     Raises:
-        InvalidRequestError: One of its keys has a type that pydantic cannot describe.
+        NameError: A type in it cannot be found by its name.
+        TypeError: Something in it is no type.
     """
-    rebuilding = _Rebuilding()
-    try:
-        root = rebuilding.name(typed_dict)
-        for model in rebuilding.models.values():
-            model.model_rebuild(_types_namespace=rebuilding.models)
-    except (PydanticUserError, NameError, TypeError) as error:
-        msg = f"no JSON schema can be made of {typed_dict.__name__}: {error}"
-        raise InvalidRequestError(msg) from error
-    return rebuilding.models[root]
+    return _copy_type(typed_dict, {})
 
 
-class _Rebuilding:
-    """The classes for a TypedDict and all that it refers to, by their names."""
+def _copy_type(hint: Any, copies: dict[Any, Any]) -> Any:
+    """Return a type with copies of the TypedDicts in it; `copies` holds those made so far."""
+    if is_typeddict(hint):
+        if hint not in copies:
+            copies[hint] = TypedDict(hint.__name__, {})  # type: ignore[operator]
+            _copy_keys(hint, copies)  # now, since a key may lead back to this TypedDict
+        return copies[hint]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        parts = (_copy_type(hint.__origin__, copies), *hint.__metadata__)
+        return Annotated[parts]
+    if not arguments or origin is Literal:
+        return hint
+    copied = tuple(_copy_type(each, copies) for each in arguments)
+    return Union[copied] if origin in (Union, types.UnionType) else origin[copied]  # noqa: UP007 - any number of types
 
-    def __init__(self) -> None:
-        self._names: dict[Any, str] = {}
-        self.models: dict[str, type[BaseModel]] = {}
 
-    def name(self, typed_dict: Any) -> str:
-        """Return the name of the class for a TypedDict, building it at first."""
-        if typed_dict not in self._names:
-            taken = sum(each.__name__ == typed_dict.__name__ for each in self._names)
-            name = self._names[typed_dict] = typed_dict.__name__ + (f"_{taken + 1}" if taken else "")
-            keys = get_type_hints(typed_dict, include_extras=True).items()
-            documentation, said = _documentation(typed_dict)
-            # names of its own, since a key may be called what a pydantic class has already
-            fields: Any = {
-                f"field_{index}": self._field(key, hint, said.get(key), required=key in typed_dict.__required_keys__)
-                for index, (key, hint) in enumerate(keys)
-            }
-            self.models[name] = create_model(name, __doc__=documentation, **fields)
-        return self._names[typed_dict]
-
-    def _field(self, key: str, hint: Any, description: str | None, *, required: bool) -> tuple[Any, Any]:
-        """Return the type of a key's value, and what else pydantic has to know of it."""
+def _copy_keys(typed_dict: Any, copies: dict[Any, Any]) -> None:
+    copy = copies[typed_dict]
+    copy.__module__, copy.__qualname__ = typed_dict.__module__, typed_dict.__qualname__
+    copy.__doc__, descriptions = _documentation(typed_dict)
+    required_keys = set()
+    for key, annotation in get_type_hints(typed_dict, include_extras=True).items():
+        hint: Any = annotation
+        required = key in typed_dict.__required_keys__
         while get_origin(hint) in (Required, NotRequired, ReadOnly):
             required = required if get_origin(hint) is ReadOnly else get_origin(hint) is Required
             (hint,) = get_args(hint)
         default: Any = ...
+        description = descriptions.get(key)
         if get_origin(hint) is Annotated and _is_langchains(hint.__metadata__):
             default, description = (*hint.__metadata__, description)[:2]
             hint = hint.__origin__
-        absent: dict[str, Any] = {}
-        if default is not ...:
-            absent["default"] = default
-        elif not required:
-            absent["default_factory"] = lambda: None  # unlike a default, it is not in the schema
-        return self._rebuilt(hint), Field(alias=key, description=description, **absent)
-
-    def _rebuilt(self, hint: Any) -> Any:
-        """Return a type in which classes stand for TypedDicts."""
-        if is_typeddict(hint):
-            return ForwardRef(self.name(hint))
-        origin, arguments = get_origin(hint), get_args(hint)
-        if origin is Annotated:
-            parts = (self._rebuilt(hint.__origin__), *hint.__metadata__)
-            return Annotated[parts]
-        if not arguments or origin is Literal:
-            return hint
-        rebuilt = tuple(self._rebuilt(each) for each in arguments)
-        return Union[rebuilt] if origin in (Union, types.UnionType) else origin[rebuilt]  # noqa: UP007 - of any number
+        copy.__annotations__[key] = Annotated[_copy_type(hint, copies), Field(default, description=description)]
+        if required and default is ...:
+            required_keys.add(key)
+    copy.__required_keys__ = frozenset(required_keys)
 
 
 def _documentation(typed_dict: Any) -> tuple[str | None, dict[str, str]]:
-    """Return what a TypedDict's docstring (in Google's style) says of it, and of its keys."""
-    if not typed_dict.__doc__:
-        return None, {}
-    documentation = inspect.cleandoc(typed_dict.__doc__)
+    """Return the description of a TypedDict, and of its keys, in its docstring (Google style)."""
+    documentation = inspect.cleandoc(typed_dict.__doc__ or "")
     section = _ARGUMENTS.search(documentation)
     if section is None:
-        return documentation, {}
-    said = {key: " ".join(text.split()) for key, text in _ARGUMENT.findall(textwrap.dedent(section[1]))}
-    return documentation[: section.start()].strip(), said
+        return documentation or None, {}
+    descriptions = {key: " ".join(text.split()) for key, text in _ARGUMENT.findall(textwrap.dedent(section[1]))}
+    return documentation[: section.start()].strip(), descriptions
 
 
 def _is_langchains(metadata: tuple[Any, ...]) -> bool:
-    """Whether `Annotated` has LangChain's default and description, or what pydantic understands."""
+    """Whether the metadata of an `Annotated` are LangChain's default and description, not pydantic's."""
     default, *description = metadata
     is_default = default is ... or default is None or isinstance(default, (str, int, float, bool, list, dict))
     return is_default and (not description or [type(each) for each in description] == [str])

@@ -1,9 +1,8 @@
-"""A TCP proxy that holds everything up for a while, so that a swarm on one machine feels like one on many."""
+"""A TCP proxy that delays all data, so that a swarm on one machine behaves like a swarm on many machines."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import socket
 import threading
@@ -12,31 +11,24 @@ _CHUNK = 2**16
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that is not in use now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def start_delaying_proxy(target: int, delay: float) -> int:
-    """Forward connections to another port of this machine, on a thread that ends with the process.
+    """Return a port that forwards connections to `target`, on a thread that ends with the process.
 
-    Args:
-        target: Port to forward to.
-        delay: Seconds by which data is held up, in both directions. Throughput is not limited.
-
-    Returns:
-        The port to connect to.
+    Data is delayed by `delay` seconds in each direction. Throughput is not limited.
     """
-    port: concurrent.futures.Future[int] = concurrent.futures.Future()
+    listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(
-        target=lambda: asyncio.run(_serve(target, delay, port)), name="petals-delaying-proxy", daemon=True
+        target=lambda: asyncio.run(_serve(listener, target, delay)), name="petals-delaying-proxy", daemon=True
     ).start()
-    return port.result()
+    return int(listener.getsockname()[1])
 
 
-async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]) -> None:
+async def _serve(listener: socket.socket, target: int, delay: float) -> None:
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             onward = await asyncio.open_connection("127.0.0.1", target)
@@ -45,31 +37,14 @@ async def _serve(target: int, delay: float, port: concurrent.futures.Future[int]
             return
         await asyncio.gather(_pump(reader, onward[1], delay), _pump(onward[0], writer, delay))
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    port.set_result(server.sockets[0].getsockname()[1])
+    server = await asyncio.start_server(connect, sock=listener)
     await server.serve_forever()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-    """Copy one direction; what is on its way does not keep later data from setting out."""
+    """Copy one direction; data that is being delayed does not block later data."""
     loop = asyncio.get_running_loop()
-    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def arrive() -> None:
-        while True:
-            due, data = await on_the_way.get()
-            await asyncio.sleep(due - loop.time())
-            if not data:
-                return
-            writer.write(data)
-            await writer.drain()
-
-    arriving = asyncio.create_task(arrive())
     with contextlib.suppress(ConnectionError):
-        data = b"-"
-        while data:
-            data = await reader.read(_CHUNK)
-            on_the_way.put_nowait((loop.time() + delay, data))
-        await arriving
-    arriving.cancel()
-    writer.close()
+        while data := await reader.read(_CHUNK):
+            loop.call_later(delay, writer.write, data)
+    loop.call_later(delay, writer.close)

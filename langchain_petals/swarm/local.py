@@ -1,4 +1,4 @@
-"""LocalSwarm: a whole Petals swarm in processes on this machine."""
+"""LocalSwarm: a complete Petals swarm in processes on this machine."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals import hub
-from langchain_petals.addresses import check_initial_peer, check_prefix, default_prefix
+from langchain_petals import hub, petals_compat
+from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
-from langchain_petals.hub import key_from_environment
-from langchain_petals.petals_compat import (
-    default_revision,
-    installed_petals_version,
-    load_petals,
-    original_repository,
-)
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
 
     from pydantic import SecretStr
     from typing_extensions import Self
@@ -35,7 +27,7 @@ _BUNDLED_MODEL = Path(__file__).with_name("tiny")
 _WEIGHTS = (*hub.SAFETENSORS, *hub.PICKLES)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
-_FULL_SESSIONS = 16  # a server has attention cache for this many sessions of that length
+_FULL_SESSIONS = 16  # a server's attention cache holds this many sessions of `_LONGEST_SESSION` tokens
 _BOOTSTRAP = "bootstrap"
 
 
@@ -44,9 +36,9 @@ class LocalServer:
 
     Attributes:
         pid: Process id; also the id of the process group that holds all of the server's processes.
-        peer_id: The name by which the swarm knows the server, for `allowed_servers` and the like.
-        blocks: Which of the model's blocks it holds.
-        log_path: Where its log goes.
+        peer_id: The server's name in the swarm, for `allowed_servers` and `blocked_servers`.
+        blocks: Indices of the model's blocks that it holds.
+        log_path: File of its log.
     """
 
     def __init__(self, name: str, blocks: range, peer_id: str, supervisor: SupervisorLink) -> None:
@@ -60,10 +52,10 @@ class LocalServer:
         return not self._supervisor.is_gone(self._name)
 
     def kill(self) -> None:
-        """End the server as a power cut would, and return when all of its processes are gone.
+        """End the server at once, without notice to the swarm; return when all of its processes are gone.
 
-        Nobody is told: the swarm's directory lists the server for up to two more minutes, and a client finds
-        out by failing. Killing a dead server does nothing.
+        The DHT lists the server for up to two more minutes. Clients notice its end when their requests fail. Killing a
+        dead server does nothing.
 
         Raises:
             LocalSwarmError: The server is still there after 5 s.
@@ -76,11 +68,11 @@ class LocalServer:
 
 
 class LocalSwarm:
-    r"""A Petals swarm in processes on this machine, gone without a trace when it is closed.
+    r"""A Petals swarm in processes on this machine.
 
-    The servers are petals' own, on the CPU, reachable from this machine only. They start in the constructor,
-    which returns when every block can be found and used. Nothing survives `close()`, the end of the `with`
-    block, Ctrl-C, or the end of this process, however it ends.
+    The servers are petals' own. They run on the CPU, and only this machine can reach them. The constructor starts them,
+    and returns when every block can be found and used. All processes and temporary files are removed by `close()`, the
+    end of the `with` block, Ctrl-C, or any end of this process.
 
     Example:
         .. code-block:: python
@@ -94,31 +86,30 @@ class LocalSwarm:
 
     Args:
         model: A folder with `config.json` and weights, or a name on the Hugging Face hub (the key for a gated
-            model is read from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN). Defaults to a small
-            model that comes with this package.
-        servers: How many servers to spread the model's blocks over, as evenly as possible.
-        replicas: How many servers shall hold each span of blocks; `servers * replicas` are started.
+            model is read from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN). Defaults to the small
+            model that this package contains.
+        servers: Number of servers over which the model's blocks are spread as evenly as possible.
+        replicas: Number of servers that hold each span of blocks; `servers * replicas` are started.
         dht_prefix: The name under which the blocks are announced; without "." and " ". Defaults to the last
             part of the model's name.
-        initial_peers: Addresses of a swarm to join, which may hold other models; by default this is a swarm of its
-            own.
-        startup_timeout: Seconds that starting the swarm may take; as many again for each `add_server`.
-        log_dir: Folder for the processes' logs, which stays. By default a temporary one that `close` removes.
-        hop_delay: Seconds by which each message to a server, and each from it, is held up, to see how a program
-            behaves over a real network.
+        initial_peers: Addresses of a swarm to join, which may hold other models; by default a new swarm is made.
+        startup_timeout: Seconds that starting the swarm may take, and also the limit of each `add_server`.
+        log_dir: Folder for the processes' logs, which is kept. By default a temporary one that `close` removes.
+        hop_delay: Seconds by which each message to and from a server is delayed, as in a real network, to test a
+            program's speed.
 
     Attributes:
         model: The model's folder or hub name.
-        dht_prefix: The name under which its blocks are announced.
-        initial_peers: Addresses through which to join the swarm.
-        servers: Its servers in the order of their start, dead ones included: first those that hold the model
-            once, by block, then their replicas.
+        dht_prefix: The name under which the blocks are announced.
+        initial_peers: Addresses through which clients join the swarm.
+        servers: All servers in the order of their start, dead ones included: first one copy of the model in the
+            order of the blocks, then the replicas.
 
     Raises:
-        InvalidRequestError: An argument cannot be honoured.
+        InvalidRequestError: An argument cannot be used.
         ModelLoadError: The model's config could not be read.
-        PetalsNotInstalledError: Petals is missing or mismatched.
-        LocalSwarmError: A process ended while starting, or was not ready in time; with the end of its log.
+        PetalsNotInstalledError: Petals is missing or has the wrong version.
+        LocalSwarmError: A process ended while starting, or was not ready in time. The error has the end of its log.
     """
 
     def __init__(
@@ -133,30 +124,26 @@ class LocalSwarm:
         log_dir: str | os.PathLike[str] | None = None,
         hop_delay: float = 0,
     ) -> None:
-        _check_count("servers", servers)
-        _check_count("replicas", replicas)
-        if not startup_timeout > 0:
-            msg = f"startup_timeout={startup_timeout!r} is no time in seconds; give a number above 0."
-            raise InvalidRequestError(msg)
-        if not hop_delay >= 0:
-            msg = f"hop_delay={hop_delay!r} is no time in seconds; give 0 or more."
-            raise InvalidRequestError(msg)
+        for name, value in {"servers": servers, "replicas": replicas}.items():
+            is_count = type(value) is int and value > 0  # True is not a count
+            _require(is_count, f"{name}={value!r} is not a number of servers; give 1 or more.")
+        _require(startup_timeout > 0, f"startup_timeout={startup_timeout!r} must be a number of seconds above 0.")
+        _require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
-        installed_petals_version()
-        self._key = None if Path(self.model).is_dir() else key_from_environment()
-        config = _read_config(self.model, self._key)
-        self._blocks = range(config["blocks"])
-        if servers > len(self._blocks):
-            msg = (
-                f"servers={servers} is more than the {len(self._blocks)} blocks that they would hold; give "
-                f"1 to {len(self._blocks)}, and replicas for more servers per block."
-            )
-            raise InvalidRequestError(msg)
-        self._longest_session = min(config["context"] or _LONGEST_SESSION, _LONGEST_SESSION)
+        petals_compat.installed_petals_version()
+        self._key = None if Path(self.model).is_dir() else hub.key_from_environment()
+        blocks, context = _blocks_and_context(self.model, self._key)
+        _require(
+            servers <= blocks,
+            f"servers={servers} is more than the model's {blocks} blocks; give 1 to {blocks}, and use replicas "
+            "for more servers per block.",
+        )
+        self._blocks = blocks
+        self._longest_session = min(context or _LONGEST_SESSION, _LONGEST_SESSION)
         self._startup_timeout, self._hop_delay = startup_timeout, hop_delay
 
-        self.initial_peers: list[str] = [check_initial_peer(peer) for peer in initial_peers or ()]
+        self.initial_peers: list[str] = check_initial_peers(list(initial_peers or ()))
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
@@ -166,9 +153,10 @@ class LocalSwarm:
             deadline = time.monotonic() + startup_timeout
             if not self._joined:
                 self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-                reports = self._wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline)
+                reports = self._supervisor.wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline, startup_timeout)
                 self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
-            self._start_servers(_split(self._blocks, servers) * replicas, deadline)
+            borders = [blocks * part // servers for part in range(servers + 1)]
+            self._start_servers([range(start, end) for start, end in pairwise(borders)] * replicas, deadline)
         except BaseException:
             self.close()
             raise
@@ -182,13 +170,13 @@ class LocalSwarm:
         """Start one more server, and return it when its blocks can be found and used.
 
         Args:
-            blocks: The span that it shall hold: `range(2, 4)`, `(2, 4)` or "2:4" for blocks 2 and 3.
+            blocks: The span to hold: `range(2, 4)`, `(2, 4)` or "2:4" for blocks 2 and 3.
 
         Raises:
             InvalidRequestError: The model has no such span.
             LocalSwarmError: The server ended while starting, was not ready in time, or the swarm is closed.
         """
-        span = _parse_blocks(blocks, len(self._blocks))
+        span = _parse_blocks(blocks, self._blocks)
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
@@ -211,9 +199,7 @@ class LocalSwarm:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -233,77 +219,66 @@ class LocalSwarm:
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
                 hop_delay=self._hop_delay,
-                # over the socket: command lines and environments can be read by others
+                # sent over the socket, since other users can read command lines and environments
                 token=self._key.get_secret_value() if self._key else None,
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
-        reports = self._wait_ready(roles, deadline)
-        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
-        self.servers += new
-        return new
-
-    def _wait_ready(self, roles: dict[str, str], deadline: float) -> dict[str, Any]:
-        """Return what the named processes report when they are ready; on a failure, end them."""
         try:
-            return self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
+            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)
             raise
+        new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
+        self.servers += new
+        return new
 
 
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{name}={value!r} is no number of servers; give 1 or more."
-        raise InvalidRequestError(msg)
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise InvalidRequestError(message)
 
 
 def _resolve_model(model: str | os.PathLike[str]) -> str:
     path = Path(model).expanduser()
     if path.is_dir():
-        folder = path.absolute()
-        if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
-            needed = f"config.json and one of {', '.join(_WEIGHTS)}"
-            msg = f"The folder {str(model)!r} holds no model that petals can serve; it needs {needed}."
-            raise InvalidRequestError(msg)
-        return str(folder)
-    if not isinstance(model, str) or not _HUB_NAME.fullmatch(model) or model.startswith("."):
-        msg = f"model={str(model)!r} is no folder, and no name on the hub, such as 'bigscience/bloom-560m'."
+        _require(
+            (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS),
+            f"The folder {str(model)!r} does not hold a model that petals can serve; it needs config.json and one of "
+            f"{', '.join(_WEIGHTS)}.",
+        )
+        return str(path.absolute())
+    _require(
+        isinstance(model, str) and _HUB_NAME.fullmatch(model) and not model.startswith("."),
+        f"model={str(model)!r} is neither a folder nor a name on the hub, such as 'bigscience/bloom-560m'.",
+    )
+    return str(model)
+
+
+def _blocks_and_context(model: str, key: SecretStr | None) -> tuple[int, int | None]:
+    """Return the number of the model's blocks, and the number of tokens in its context (None if unlimited)."""
+    config = _read_config(model, key)
+    blocks = config.get("num_hidden_layers") or config.get("n_layer")
+    if not isinstance(blocks, int):
+        msg = f"The config of {model!r} does not have the number of blocks (num_hidden_layers or n_layer)."
         raise InvalidRequestError(msg)
-    return model
+    return blocks, config.get("max_position_embeddings")
 
 
 def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
-    """Return how many blocks the model has, and how many tokens its context (None if that is unlimited)."""
-    config = _config_in(Path(model)) if Path(model).is_dir() else _config_on_hub(model, key)
-    blocks = config.get("num_hidden_layers") or config.get("n_layer")
-    if not isinstance(blocks, int):
-        msg = f"The config of {model!r} does not tell the number of blocks (num_hidden_layers or n_layer)."
-        raise InvalidRequestError(msg)
-    return {"blocks": blocks, "context": config.get("max_position_embeddings")}
-
-
-def _config_in(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
-        msg = f"Could not read the config of {str(folder)!r}: {error}"
-        raise ModelLoadError(msg) from error
-
-
-def _config_on_hub(model: str, key: SecretStr | None) -> dict[str, Any]:
-    load_petals()
+    if Path(model).is_dir():
+        try:
+            return dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            msg = f"Could not read the config of {model!r}: {error}"
+            raise ModelLoadError(msg) from error
+    petals_compat.load_petals()
     from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
 
-    name = original_repository(model)
-    config = hub.find(name, revision=default_revision(name), key=key).read(AutoConfig.from_pretrained)
+    name = petals_compat.original_repository(model)
+    repository = hub.Repository(name, revision=petals_compat.default_revision(name), key=key).located()
+    config = repository.read(AutoConfig.from_pretrained)
     return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
-
-
-def _split(blocks: range, parts: int) -> list[range]:
-    """Cut into contiguous parts whose lengths differ by one at most."""
-    borders = [len(blocks) * part // parts for part in range(parts + 1)]
-    return [blocks[start:end] for start, end in pairwise(borders)]
 
 
 def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
@@ -315,12 +290,11 @@ def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
             span = range(int(start), int(end))
     except (TypeError, ValueError):
         span = range(0)
-    if not span or span.step != 1 or span.start < 0 or span.stop > total:
-        msg = (
-            f"blocks={blocks!r} is no span of this model's {total} blocks; give range(start, end), "
-            f"(start, end) or 'start:end' with 0 <= start < end <= {total}."
-        )
-        raise InvalidRequestError(msg)
+    _require(
+        span and span.step == 1 and span.start >= 0 and span.stop <= total,
+        f"blocks={blocks!r} is not a span of this model's {total} blocks; give range(start, end), (start, end) or "
+        f"'start:end' with 0 <= start < end <= {total}.",
+    )
     return span
 
 

@@ -1,4 +1,4 @@
-"""The program's end of the supervisor, the process that starts and ends all others of a local swarm; see `server`."""
+"""The program's connection to the supervisor of its local swarm."""
 
 from __future__ import annotations
 
@@ -15,32 +15,25 @@ import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from langchain_petals.errors import LocalSwarmError
 from langchain_petals.hub import KEY_VARIABLES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 logger = logging.getLogger(__name__)
 
 _KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
 _LOG_LINES = 20
 _GRACE_SECONDS = 5.0
-_LONGEST_SOCKET_FOLDER = 60  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
+_LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
 
 class SupervisorLink:
-    """This process's end of the supervisor, the process that starts and ends all others; see `swarm.server`.
+    """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
 
-    Args:
-        log_dir: Folder for logs that shall stay, or None.
-
-    Attributes:
-        pids: Process ids of the children by name.
+    `log_dir` is a folder for logs that are kept; without it, logs are temporary. `pids` maps names to process ids.
     """
 
     def __init__(self, log_dir: Path | None) -> None:
@@ -56,18 +49,18 @@ class SupervisorLink:
         self.pids: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._codes: dict[str, int] = {}
-        self._stopped: str | None = None  # why there is nobody to take orders
+        self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
         with theirs, self.log_path("supervisor").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "langchain_petals.swarm.server"],
+                [sys.executable, "-m", "langchain_petals.swarm.supervisor"],
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,
                 env=_environment() | {"TMPDIR": self._work_dir},
-                cwd=self._work_dir,  # from which -m imports first: the program's folder may hold anything
-                start_new_session=True,  # Ctrl-C in the terminal is for the program, which ends the swarm
+                cwd=self._work_dir,  # -m imports from here first; the program's folder may hold any modules
+                start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
             )
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
@@ -75,25 +68,23 @@ class SupervisorLink:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process started the supervisor, and is no fork of the one that did."""
+        """Whether this process started the supervisor; False in a fork of that process."""
         return os.getpid() == self._owner
 
     def log_path(self, name: str) -> Path:
-        """Return where a process's log goes."""
+        """Return the path of a process's log."""
         return self._log_dir / f"{name}.log"
 
     def start(self, name: str, **order: Any) -> None:
-        """Order a new process; `wait_ready` tells how it went."""
+        """Order a new process; `wait_ready` waits for its report."""
         self.log_path(name).unlink(missing_ok=True)
         self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
 
     def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
         """Return the reports of all named processes.
 
-        Args:
-            roles: The processes' names, and what to call them in an error.
-            deadline: When to give up, by `time.monotonic()`.
-            timeout: Seconds that led to the deadline, for the error.
+        `roles` maps the names to descriptions for errors. `deadline` is a time of `time.monotonic()`. `timeout`, in
+        seconds, is a text for the error.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
@@ -110,32 +101,31 @@ class SupervisorLink:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
                 if name not in self._reports:
-                    late = f"{role} was not ready within startup_timeout={timeout:g} s; allow it more."
+                    late = f"{role} was not ready within startup_timeout={timeout:g} s; raise startup_timeout."
                     raise LocalSwarmError(self._describe(name if name in self.pids else "supervisor", late))
             return {name: self._reports[name] for name in roles}
 
     def is_gone(self, name: str) -> bool:
-        """Tell whether a process that was ready has ended."""
-        if name in self._codes:
-            return True
-        return self._stopped is not None and not _is_running(self.pids[name])
+        """Return whether a process that was ready has ended."""
+        if name in self._codes or self._stopped is None:
+            return name in self._codes
+        return all(process.status() == psutil.STATUS_ZOMBIE for process in _existing({self.pids[name]}))
 
     def kill(self, name: str) -> None:
         """End a process and its children; return when they are gone.
 
         Raises:
-            LocalSwarmError: They are still there after 5 s.
+            LocalSwarmError: They still run after 5 s.
         """
         self._send({"order": "end", "name": name})
         with self._changed:
-            self._changed.wait_for(
+            gone = self._changed.wait_for(
                 lambda: self._stopped or name in self._codes or name not in self.pids, _GRACE_SECONDS
             )
-            stopped, gone = self._stopped, name in self._codes or name not in self.pids
-        if stopped:
+        if self._stopped:
             self._end_survivors()
         elif not gone:
-            msg = f"{name} (process {self.pids[name]}) is still there {_GRACE_SECONDS:g} s after it was killed."
+            msg = f"{name} (process {self.pids[name]}) still runs {_GRACE_SECONDS:g} s after it was killed."
             raise LocalSwarmError(msg)
 
     def end(self) -> None:
@@ -147,11 +137,10 @@ class SupervisorLink:
             self._changed.notify_all()
         try:
             self._process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()  # does nothing if it has ended
+            self._process.wait()
             self._end_survivors()
         finally:
             self._listener.join(_GRACE_SECONDS)
@@ -159,19 +148,19 @@ class SupervisorLink:
             shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def _end_survivors(self) -> None:
-        """End the children of a supervisor that was killed; they do so by themselves, but not at once."""
-        survivors = _existing(pid for name, pid in self.pids.items() if name not in self._codes)
+        """End the children of a supervisor that was killed; they would end by themselves, but later."""
+        survivors = _existing({pid for name, pid in self.pids.items() if name not in self._codes})
         for survivor in survivors:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(survivor.pid, signal.SIGKILL)
         psutil.wait_procs(survivors, _GRACE_SECONDS)
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._changed, suppress(OSError):  # the listener finds out, and why
+        with self._changed, suppress(OSError):  # the listener notices the end, and records its reason
             self._connection.send(message)
 
     def _listen(self) -> None:
-        """Note what the supervisor tells, until it ends."""
+        """Record the supervisor's events until it ends."""
         with suppress(EOFError, OSError):
             while True:
                 event = self._connection.recv()
@@ -187,11 +176,11 @@ class SupervisorLink:
                     self._changed.notify_all()
         code = self._process.wait()
         with self._changed:
-            self._stopped = self._stopped or f"The process that keeps the servers {_ending(code)}."
+            self._stopped = self._stopped or f"The supervisor of the servers {_ending(code)}."
             self._changed.notify_all()
 
     def _describe(self, name: str, problem: str) -> str:
-        """Add the end of a process's log to what is wrong with the process."""
+        """Return a description of a process's problem with the end of its log."""
         path, lines = self.log_path(name), []
         with suppress(FileNotFoundError):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
@@ -205,28 +194,20 @@ def _ending(code: int) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _existing(pids: Iterable[int]) -> list[psutil.Process]:
-    found = []
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    return any(process.status() != psutil.STATUS_ZOMBIE for process in _existing([pid]))
+def _existing(pids: set[int]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if process.pid in pids]
 
 
 def _environment() -> dict[str, str]:
     """Return the supervisor's environment variables."""
     environment = {
-        # Others can list it: the key goes over the socket to the servers that need it.
+        # Other users can read the environment, so servers get the key over the socket.
         **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
         "TOKENIZERS_PARALLELISM": "false",
     }
-    # This package may have been found elsewhere than in site-packages; the supervisor must find it, too.
+    # The supervisor must find this package, which may be outside of site-packages.
     folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     root = str(Path(__file__).parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

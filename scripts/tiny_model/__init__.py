@@ -1,1 +1,1 @@
-"""The bundled model: its training data, its training, and what is measured of it."""
+"""The bundled model: its training data, training and evaluation."""

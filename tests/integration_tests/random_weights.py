@@ -1,4 +1,4 @@
-"""A model that has learned nothing, with the bundled model's tokenizer and chat template."""
+"""A model with random weights, and with the bundled model's tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def write_random_model(tiny_folder: Path, folder: Path) -> LlamaForCausalLM:
     """Write the model into a folder, and return it.
 
-    Its weights are large, so that it has strong opinions: which token is the most likely does not depend on rounding.
+    Its weights are large, so that the likeliest token does not depend on rounding.
     """
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     config = LlamaConfig(
@@ -37,9 +37,9 @@ def write_random_model(tiny_folder: Path, folder: Path) -> LlamaForCausalLM:
 
 
 def all_but_a_few(folder: Path) -> list[list[int]]:
-    """Return the tokens of a model's folder that it does not need: what it says in the others comes to ends.
+    """Return tokens to forbid, so that the model soon chooses one that ends a string or an object.
 
-    With all of its tokens, it would hardly ever say the one that ends a string.
+    With all of its tokens, it would hardly ever choose that one.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = [tokenizer.decode([token]) for token in range(len(tokenizer))]

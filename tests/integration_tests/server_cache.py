@@ -1,7 +1,7 @@
-"""What the servers themselves say about their attention caches.
+"""Attention caches as the servers report them.
 
-A session that its client has closed, or has lost, takes up cache until its servers have noticed. So who looks at the
-caches of a swarm that is shared begins with `free_caches`, and what a session gives back is waited for.
+A session that its client has closed or lost occupies cache until its servers have noticed. So a test that measures the
+caches of a shared swarm begins with `free_caches`, and waits until closed sessions have freed their caches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def tokens_in_use(llm: Petals, swarm: LocalSwarm) -> list[int]:
-    """Return how many tokens of attention cache sessions take up on each living server, over all its blocks."""
+    """Return how many tokens of attention cache are in use on each living server, over all its blocks."""
     routes = Routes(llm._get_engine().client.model)
     of_a_block = swarm._longest_session * local._FULL_SESSIONS
     return [
@@ -29,13 +29,13 @@ def tokens_in_use(llm: Petals, swarm: LocalSwarm) -> list[int]:
 
 
 def wait_until_free(llm: Petals, swarm: LocalSwarm) -> None:
-    """Wait until no session takes up cache; the suite's own time limit ends a wait in vain."""
+    """Wait until no cache is in use; the suite's time limit ends an endless wait."""
     while any(tokens_in_use(llm, swarm)):
         pass
 
 
 def free_caches(llm: Petals, swarm: LocalSwarm) -> None:
-    """Close the idle sessions of all clients of this process, and wait until all cache of a swarm is free."""
+    """Close all idle sessions of this process, and wait until all cache of a swarm is free."""
     for pool in list(session_pool._pools):
         pool.clear()
     wait_until_free(llm, swarm)

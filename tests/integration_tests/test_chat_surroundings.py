@@ -37,7 +37,7 @@ def chat(swarm: LocalSwarm) -> ChatPetals:
     return ChatPetals(**swarm.connection, temperature=0, max_tokens=48)
 
 
-def test_chains_of_prompt_model_and_parser(chat: ChatPetals) -> None:
+def test_chains_of_prompt_model_and_parser_run(chat: ChatPetals) -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "You are a friendly assistant."), ("human", "{question}")])
     chain = {"question": RunnablePassthrough()} | prompt | chat | StrOutputParser() | RunnableLambda(str.upper)
     expected = chat.invoke([SystemMessage("You are a friendly assistant."), HumanMessage("Who are you?")]).text
@@ -63,9 +63,7 @@ def test_message_history_reuses_the_session(chat: ChatPetals) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda _: InMemoryCache(), lambda path: SQLiteCache(str(path / "answers.db"))])
-def test_caches_answer_the_same_question_once(
-    swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCache]
-) -> None:
+def test_caches_answer_repeated_questions(swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCache]) -> None:
     cache = make(tmp_path)
     options = {**swarm.connection, "temperature": 3, "max_tokens": 24, "cache": cache}
     first = ChatPetals(**options).invoke("Tell me something.")
@@ -76,7 +74,7 @@ def test_caches_answer_the_same_question_once(
     assert set(other) != {first.text}, "another seed is another question"
 
 
-def test_fallback_to_a_second_swarm_when_the_first_is_gone(chat: ChatPetals) -> None:
+def test_a_fallback_answers_when_the_first_swarm_is_gone(chat: ChatPetals) -> None:
     with LocalSwarm(servers=1) as doomed:
         first = ChatPetals(**doomed.connection, temperature=0, max_tokens=48, max_retries=0)
         expected = first.invoke("Who are you?").text
@@ -84,7 +82,7 @@ def test_fallback_to_a_second_swarm_when_the_first_is_gone(chat: ChatPetals) -> 
         assert first.with_fallbacks([chat]).invoke("Who are you?").text == expected
 
 
-def test_rate_limiter_is_asked(swarm: LocalSwarm) -> None:
+def test_the_rate_limiter_is_asked_before_each_call(swarm: LocalSwarm) -> None:
     class Counting(InMemoryRateLimiter):
         asked = 0
 
@@ -115,7 +113,7 @@ def test_tracing_sees_the_run(chat: ChatPetals) -> None:
 
 
 @pytest.mark.parametrize("ask", ["stream", "invoke"])
-def test_callbacks_hear_each_token(swarm: LocalSwarm, ask: str) -> None:
+def test_callbacks_get_each_token(swarm: LocalSwarm, ask: str) -> None:
     class Listening(BaseCallbackHandler):
         def __init__(self) -> None:
             self.heard: list[str] = []
@@ -150,7 +148,7 @@ def test_trimming_counts_with_the_models_own_tokenizer(chat: ChatPetals) -> None
     assert answer.usage_metadata["input_tokens"] == chat.get_num_tokens_from_messages(trimmed) <= limit
 
 
-def test_an_overflow_is_summarised_away(chat: ChatPetals) -> None:
+def test_summarisation_middleware_shortens_a_conversation_that_overflows(chat: ChatPetals) -> None:
     messages: list[BaseMessage] = []
     for number in range(60):
         messages += [HumanMessage(f"Please remember that number {number} is fine."), AIMessage("I will remember it.")]

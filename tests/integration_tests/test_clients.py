@@ -1,4 +1,4 @@
-"""Models and tokenizers are loaded once, shared, and kept apart."""
+"""Each model is loaded once and shared; different models are separate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from random_weights import write_random_model
 from transformers import AutoTokenizer
 
 from langchain_petals import Petals
+from langchain_petals.engine.causal_model import CausalModel, DistributedModel, is_distributed
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -27,7 +28,16 @@ def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
     assert Petals(**swarm.connection, preload=True)._engine is not None
 
 
-def test_two_models_in_one_process(swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> None:
+def test_distributed_model_has_all_members_that_the_engine_uses(swarm: LocalSwarm) -> None:
+    client = Petals(**swarm.connection)._get_engine().client
+    members = {name for protocol in (CausalModel, DistributedModel) for name in vars(protocol) if name[0] != "_"}
+    assert [name for name in members if not hasattr(client.model, name)] == []
+    assert is_distributed(client.model)
+
+
+def test_two_models_in_one_process_answer_as_each_does_alone(
+    swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path
+) -> None:
     other = write_random_model(tiny_folder, tmp_path / "other")
     with LocalSwarm(model=str(tmp_path / "other"), servers=1) as second:
         one = Petals(**swarm.connection, temperature=0, max_new_tokens=12)
@@ -51,6 +61,6 @@ def test_two_models_on_one_swarm(swarm: LocalSwarm, second_swarm: LocalSwarm) ->
     assert len(answers) == 1  # the weights are the same
 
 
-def test_folder_tells_the_prefix(swarm: LocalSwarm) -> None:
+def test_prefix_comes_from_the_folder(swarm: LocalSwarm) -> None:
     connection = {**swarm.connection, "dht_prefix": None}
     assert Petals(**connection, temperature=0, max_new_tokens=2).invoke("Hello") != ""

@@ -1,4 +1,4 @@
-"""Grammars on a real swarm: alone, together, and when servers die in the middle."""
+"""Grammars on a real swarm: alone, together, and when servers die during an answer."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def llm_on(swarm: LocalSwarm, **options: Any) -> Petals:
     return Petals(**swarm.connection, temperature=0, max_new_tokens=60, **options)
 
 
-def test_answers_of_several_forms_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
+def test_constrained_answers_are_the_same_alone_and_together(swarm: LocalSwarm) -> None:
     llm = llm_on(swarm)
-    alone = [llm.invoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS]
+    alone = [llm.invoke(PROMPT, **options) for options in CONSTRAINT_OPTIONS]
     jsonschema.validate(json.loads(alone[0]), PEOPLE)
 
     async def together() -> list[str]:
-        return await asyncio.gather(*(llm.ainvoke(PROMPT, **form) for form in CONSTRAINT_OPTIONS))
+        return await asyncio.gather(*(llm.ainvoke(PROMPT, **options) for options in CONSTRAINT_OPTIONS))
 
     assert asyncio.run(together()) == alone
 
 
-def test_answer_goes_on_in_its_form_when_its_servers_die() -> None:
+def test_constrained_answer_continues_when_its_servers_die() -> None:
     with LocalSwarm(replicas=2) as swarm:
         llm = llm_on(swarm, json_schema=PEOPLE)
         calm = llm.invoke(PROMPT)

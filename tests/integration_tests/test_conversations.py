@@ -1,4 +1,4 @@
-"""Sessions that live on: a conversation sends only what is new, and gets the same answers."""
+"""Idle sessions: a conversation sends only new tokens, and gets the same answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
     return turns
 
 
-def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> None:
+def test_each_turn_sends_only_new_tokens(llm: Petals, swarm: LocalSwarm) -> None:
     turns = _converse(llm)
     without = _converse(Petals(**swarm.connection, temperature=0, max_new_tokens=40, session_cache=0))
     assert [answer for answer, _ in turns] == [answer for answer, _ in without]
@@ -50,7 +50,7 @@ def test_each_turn_sends_only_what_is_new(llm: Petals, swarm: LocalSwarm) -> Non
         assert now["cached_tokens"] == before["prompt_tokens"] + before["completion_tokens"] - 1
 
 
-def test_servers_get_their_caches_back_when_idle_sessions_close(llm: Petals, swarm: LocalSwarm) -> None:
+def test_closing_idle_sessions_frees_the_servers_caches(llm: Petals, swarm: LocalSwarm) -> None:
     free_caches(llm, swarm)
     _converse(llm)
     assert all(tokens_in_use(llm, swarm))
@@ -75,13 +75,13 @@ def test_an_idle_session_closes_on_time(llm: Petals, swarm: LocalSwarm) -> None:
     assert len(llm._get_engine().pool) == 0
 
 
-def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Petals, swarm: LocalSwarm) -> None:
+def test_idle_session_that_servers_dropped_is_replaced_silently(llm: Petals, swarm: LocalSwarm) -> None:
     calm = [answer for answer, _ in _converse(llm)]
     llm._get_engine().pool.clear()
     prompt, answers, broken = "", [], []
     for question in QUESTIONS:
         prompt += f"Human: {question}\nAI:"
-        idle = [each.session for each in llm._get_engine().pool._idle]
+        idle = list(llm._get_engine().pool._idle)
         broken.append(sum(map(_break_connections, idle)))
         answers.append(llm.invoke(prompt))
         prompt += f"{answers[-1]}\n"
@@ -91,7 +91,7 @@ def test_a_session_that_the_servers_dropped_is_replaced_without_a_word(llm: Peta
 
 
 def _break_connections(session: Any) -> int:
-    """Close the streams of a session behind its back, as a server does that tidies up; return how many there were."""
+    """Close the streams of a session as a server does after an idle time; return how many there were."""
     for stream in session._chain._streams:
         session._chain._wait_for(stream.close(), 10)
         stream._writer = _Broken()
@@ -99,7 +99,7 @@ def _break_connections(session: Any) -> int:
 
 
 class _Broken:
-    """A connection that is gone."""
+    """A closed connection."""
 
     def write(self, _: bytes) -> None:
         raise ConnectionResetError

@@ -1,4 +1,4 @@
-"""What comes out of the swarm is, token for token, what transformers makes of the same weights."""
+"""A swarm gives the same tokens as transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_invoke_equals_transformers(llm: Petals, expected: list[str]) -> None:
     assert [llm.invoke(prompt) for prompt in PROMPTS] == expected
 
 
-def test_pieces_of_a_stream_join_to_what_transformers_gives(llm: Petals, expected: list[str]) -> None:
+def test_joined_pieces_of_a_stream_equal_transformers(llm: Petals, expected: list[str]) -> None:
     for prompt, text in zip(PROMPTS, expected, strict=True):
         pieces = list(llm.stream(prompt))
         assert "".join(pieces) == text
@@ -83,12 +83,12 @@ async def test_gathered_calls_equal_transformers(llm: Petals, expected: list[str
     assert await asyncio.gather(*(llm.ainvoke(prompt) for prompt in PROMPTS)) == expected
 
 
-def test_several_answers_are_each_the_greedy_one(llm: Petals, expected: list[str]) -> None:
+def test_each_of_several_answers_is_the_greedy_one(llm: Petals, expected: list[str]) -> None:
     answers = llm.generate(PROMPTS[:2], n=3).generations
     assert [[answer.text for answer in row] for row in answers] == [[text] * 3 for text in expected[:2]]
 
 
-def test_sixteen_threads_at_once(llm: Petals, expected: list[str]) -> None:
+def test_calls_of_sixteen_threads_equal_transformers(llm: Petals, expected: list[str]) -> None:
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(llm.invoke, [PROMPTS[i % len(PROMPTS)] for i in range(16)]))
     assert answers == [expected[i % len(PROMPTS)] for i in range(16)]
@@ -129,8 +129,8 @@ def test_a_long_prompt_in_chunks_equals_transformers(swarm: LocalSwarm, local_mo
 
 
 @pytest.mark.parametrize("cut", ["s", "a tiny", "language model", "y lan", " ", "\nI am", "🌍", "世", "👩‍👧"])
-def test_a_stop_sequence_ends_the_text_where_it_begins(llm: Petals, expected: list[str], cut: str) -> None:
-    """Each token is a byte, so that every stop sequence spans tokens, and CJK and emoji begin inside characters."""
+def test_text_ends_in_front_of_the_stop_sequence(llm: Petals, expected: list[str], cut: str) -> None:
+    """Each token is a byte, so each stop sequence spans tokens, and some begin inside a character."""
     stop = [cut, "never there"]
     wanted = [whole.split(cut)[0] for whole in expected]
     answers = [row[0] for row in llm.generate(PROMPTS, stop=stop).generations]
@@ -142,7 +142,7 @@ def test_a_stop_sequence_ends_the_text_where_it_begins(llm: Petals, expected: li
     assert "".join(llm.stream(PROMPTS[streamed], stop=stop)) == wanted[streamed]
 
 
-def test_the_work_ends_with_the_stop_sequence(llm: Petals) -> None:
+def test_generation_ends_with_the_stop_sequence(llm: Petals) -> None:
     result = llm.generate(["Human: Count from 1 to 20.\nAI:"], stop=["3"])
     assert result.llm_output is not None
     assert result.llm_output["token_usage"]["completion_tokens"] < NEW_TOKENS / 2

@@ -1,4 +1,4 @@
-"""Servers die, streams are dropped, time runs out: nothing is lost, nothing stays open, nobody waits for ever."""
+"""After dead servers, dropped streams and time-outs no token is lost, and no session stays open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROMPT = "Human: Count from 1 to 20.\nAI:"
 
 @pytest.fixture
 def pair() -> Iterator[LocalSwarm]:
-    """A swarm to break: two servers for each half of the blocks."""
+    """A swarm with two servers for each half of the blocks."""
     with LocalSwarm(replicas=2) as swarm:
         yield swarm
 
@@ -40,7 +40,7 @@ def _greedy(swarm: LocalSwarm, **options: Any) -> Petals:
     return Petals(**swarm.connection, **({"temperature": 0, "max_new_tokens": 60, "session_cache": 0} | options))
 
 
-def test_a_server_killed_in_mid_stream_costs_no_token(pair: LocalSwarm) -> None:
+def test_server_killed_during_a_stream_costs_no_token(pair: LocalSwarm) -> None:
     llm = _greedy(pair)
     calm = llm.invoke(PROMPT)
 
@@ -69,7 +69,7 @@ def test_a_batch_survives_a_killed_server(pair: LocalSwarm) -> None:
         assert llm.batch(prompts) == calm
 
 
-def test_when_the_last_server_of_a_span_dies_the_error_says_so(pair: LocalSwarm) -> None:
+def test_error_names_the_span_whose_last_server_died(pair: LocalSwarm) -> None:
     llm = _greedy(pair, max_retries=1)
 
     def kill_the_second_half(_: SwarmSession) -> None:
@@ -83,7 +83,7 @@ def test_when_the_last_server_of_a_span_dies_the_error_says_so(pair: LocalSwarm)
     assert failure.value.is_retryable
 
 
-def test_blocks_that_nobody_serves_are_named(tiny_folder: Path) -> None:
+def test_error_names_blocks_without_a_server(tiny_folder: Path) -> None:
     with LocalSwarm(servers=1) as swarm:
         only = swarm.servers[0]
         llm = Petals(**swarm.connection, blocked_servers=[only.peer_id], max_retries=0)
@@ -92,7 +92,7 @@ def test_blocks_that_nobody_serves_are_named(tiny_folder: Path) -> None:
         assert failure.value.blocks == (0, 1, 2, 3)
 
 
-def test_a_swarm_that_is_not_there_is_an_error_at_once(tiny_folder: Path) -> None:
+def test_missing_swarm_is_an_error_at_once(tiny_folder: Path) -> None:
     nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWSDgQVRjfjoUBSkSMD8oMwoDYdMLKPB6kQnLNbiTnJsvB"
     llm = Petals(model=str(tiny_folder), initial_peers=[nobody], dht_prefix="nobody")
     with pytest.raises(SwarmUnreachableError, match="initial_peers"):
@@ -103,7 +103,7 @@ def test_a_dropped_stream_closes_its_session(swarm: LocalSwarm) -> None:
     llm = _greedy(swarm)
     free_caches(llm, swarm)
     with held_before_step(5) as wait_until_held:
-        stream = llm.stream(PROMPT)
+        stream: Any = llm.stream(PROMPT)
         next(stream)
         wait_until_held()
         assert all(tokens_in_use(llm, swarm))
@@ -133,7 +133,7 @@ def test_a_deadline_ends_the_call_and_closes_its_session(swarm: LocalSwarm, monk
     llm = _greedy(swarm, timeout=1000)
     free_caches(llm, swarm)
     with held_before_step(5) as wait_until_held:
-        stream = llm.stream(PROMPT)
+        stream: Any = llm.stream(PROMPT)
         next(stream)
         wait_until_held()
         assert all(tokens_in_use(llm, swarm))
@@ -143,12 +143,14 @@ def test_a_deadline_ends_the_call_and_closes_its_session(swarm: LocalSwarm, monk
     wait_until_free(llm, swarm)
 
 
-def test_a_row_that_is_cancelled_does_not_touch_its_companions(swarm: LocalSwarm) -> None:
+def test_cancelled_row_does_not_disturb_other_rows(swarm: LocalSwarm) -> None:
     llm = _greedy(swarm)
     expected = llm.invoke(PROMPT)
     options = llm._call_options(None, {})
     with held_before_step(5) as wait_until_held:
-        first, second = llm._submit(llm._encoded([PROMPT, "Human: Count from 3 to 20.\nAI:"]), options)
+        first, second = llm._submit(
+            [llm.get_token_ids(text) for text in (PROMPT, "Human: Count from 3 to 20.\nAI:")], options
+        )
         pieces = iter(second)
         next(pieces)
         wait_until_held()

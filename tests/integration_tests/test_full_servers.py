@@ -1,4 +1,4 @@
-"""Servers whose attention cache is full: idle sessions make room, and that of others is waited for."""
+"""Servers whose attention cache is full: idle sessions are closed, and other clients' sessions are waited for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPT = "Human: Who are you?\nAI:"
 
 @pytest.fixture
 def hoarder(swarm: LocalSwarm) -> Iterator[Callable[..., Petals]]:
-    """Return a function that makes a model which keeps its sessions, each as long as servers allow."""
+    """Return a function that makes a model with idle sessions as long as the servers allow."""
     made: list[Petals] = []
 
     def make(**options: Any) -> Petals:
@@ -43,7 +43,9 @@ def _fill(llm: Petals, swarm: LocalSwarm) -> None:
     assert tokens_in_use(llm, swarm) == every_token
 
 
-def test_idle_sessions_make_room(hoarder: Callable[..., Petals], swarm: LocalSwarm) -> None:
+def test_idle_sessions_are_closed_for_a_session_that_needs_room(
+    hoarder: Callable[..., Petals], swarm: LocalSwarm
+) -> None:
     llm = hoarder(max_retries=0)
     expected = llm.invoke(PROMPT)
     _fill(llm, swarm)
@@ -51,7 +53,7 @@ def test_idle_sessions_make_room(hoarder: Callable[..., Petals], swarm: LocalSwa
     assert len(llm._get_engine().pool) == 1
 
 
-def test_room_that_others_take_up_is_waited_for(
+def test_session_waits_for_room_that_other_clients_take(
     hoarder: Callable[..., Petals], swarm: LocalSwarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm = hoarder(max_retries=0)

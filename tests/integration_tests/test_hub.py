@@ -72,7 +72,7 @@ def test_an_open_model_needs_no_key(hub: LocalHub, llm: Callable[..., Petals], s
     assert {request.key for request in hub.requests} == {None}
 
 
-def test_every_file_of_a_gated_model_is_asked_for_with_the_key(
+def test_every_file_of_a_gated_model_is_requested_with_the_key(
     hub: LocalHub, llm: Callable[..., Petals], swarm: LocalSwarm
 ) -> None:
     expected = Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(PROMPT)
@@ -101,7 +101,7 @@ def test_a_revision_is_read_and_then_found_in_the_cache(
     assert hub.requests == []
 
 
-def test_pickles_are_warned_of_once(
+def test_weights_in_pickles_cause_one_warning(
     hub: LocalHub, llm: Callable[..., Petals], tiny_folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     hub.add("acme/pickled", pickled(tiny_folder, tmp_path))
@@ -111,7 +111,7 @@ def test_pickles_are_warned_of_once(
 
 
 def test_the_key_is_not_kept_in_the_model(llm: Callable[..., Petals]) -> None:
-    model = llm("acme/gated", huggingface_api_key=READER)._get_engine().client.model
+    model: Any = llm("acme/gated", huggingface_api_key=READER)._get_engine().client.model
     for kept in (model.config, model.generation_config, model.transformer.h.sequence_manager.config):
         assert READER not in f"{vars(kept)} {kept}"
 
@@ -129,9 +129,7 @@ def test_a_refused_key_does_not_spoil_the_connection(llm: Callable[..., Petals])
     assert llm("acme/gated")._get_engine() is loaded._get_engine()
 
 
-def test_servers_get_the_key_but_show_it_to_nobody(
-    hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_servers_get_the_key_but_do_not_show_it(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
     with LocalSwarm("acme/gated", servers=1, log_dir=tmp_path / "logs") as swarm:
         hub.requests.clear()
@@ -152,9 +150,7 @@ def test_a_swarm_of_a_gated_model_needs_the_key() -> None:
         LocalSwarm("acme/gated")
 
 
-def test_the_environment_says_where_the_hub_is_and_what_the_key(
-    hub: LocalHub, swarm: LocalSwarm, tmp_path: Path
-) -> None:
+def test_the_environment_gives_the_hubs_address_and_the_key(hub: LocalHub, swarm: LocalSwarm, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(exist_ok=True)
     (tmp_path / "home" / "token").write_text(READER)
     program = """
@@ -176,7 +172,7 @@ print(Petals(**json.loads(sys.argv[1]), temperature=0, max_tokens=12).invoke(sys
     assert READER not in run.stderr
 
 
-def test_without_a_hub_the_cache_is_read(hub: LocalHub, find: Callable[..., Repository]) -> None:
+def test_the_cache_is_read_when_the_hub_is_down(hub: LocalHub, find: Callable[..., Repository]) -> None:
     online = find("acme/gated", READER)
     online.read(AutoTokenizer.from_pretrained)
     online.read(LlamaForCausalLM.from_pretrained, **online.weights_format())
@@ -196,7 +192,7 @@ def test_without_a_hub_the_cache_is_read(hub: LocalHub, find: Callable[..., Repo
         find("acme/unknown")
 
 
-def test_a_download_goes_on_where_it_broke_off(hub: LocalHub, find: Callable[..., Repository]) -> None:
+def test_an_interrupted_download_is_resumed(hub: LocalHub, find: Callable[..., Repository]) -> None:
     weights = bytes(24 * MEGABYTE)  # huggingface_hub writes 10 at a time
     hub.add("acme/large", {"config.json": b"{}", "model.safetensors": weights}, gated=True, readers={READER})
     repository = find("acme/large", READER)
@@ -211,7 +207,7 @@ def test_a_download_goes_on_where_it_broke_off(hub: LocalHub, find: Callable[...
     assert cached.read_bytes() == weights
 
 
-def test_weights_in_pickles_are_asked_for_at_the_hub_only(
+def test_weights_in_pickles_are_requested_from_the_hub_only(
     hub: LocalHub, find: Callable[..., Repository], tiny_folder: Path, tmp_path: Path
 ) -> None:
     hub.add("acme/pickled", pickled(tiny_folder, tmp_path), gated=True, readers={READER})

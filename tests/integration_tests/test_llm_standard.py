@@ -34,7 +34,7 @@ def llm(swarm: LocalSwarm) -> Petals:
     return Petals(**swarm.connection, temperature=0, max_new_tokens=48)
 
 
-def test_invoke(llm: Petals) -> None:
+def test_invoke_continues_a_prompt(llm: Petals) -> None:
     answer = llm.invoke(PROMPT)
     assert isinstance(answer, str)
     assert answer
@@ -60,11 +60,11 @@ def test_all_ways_to_ask_agree(llm: Petals) -> None:
     assert asyncio.run(ask()) == [expected] * 5
 
 
-def test_conversation_from_messages(llm: Petals) -> None:
+def test_messages_are_accepted_as_a_prompt(llm: Petals) -> None:
     assert llm.invoke([("human", "Who are you?")])
 
 
-def test_usage(llm: Petals) -> None:
+def test_usage_counts_tokens(llm: Petals) -> None:
     result = llm.generate([PROMPT])
     assert result.llm_output is not None
     usage = result.llm_output["token_usage"]
@@ -73,7 +73,7 @@ def test_usage(llm: Petals) -> None:
     assert result.llm_output["model_name"] == llm.model_name
 
 
-def test_stop_sequence(llm: Petals, swarm: LocalSwarm) -> None:
+def test_a_stop_sequence_ends_an_answer(llm: Petals, swarm: LocalSwarm) -> None:
     whole = llm.invoke(PROMPT)
     stop = whole[6:9]
     expected = whole.partition(stop)[0]
@@ -81,21 +81,21 @@ def test_stop_sequence(llm: Petals, swarm: LocalSwarm) -> None:
     assert Petals(**swarm.connection, temperature=0, max_new_tokens=48, stop=[stop]).invoke(PROMPT) == expected
 
 
-def test_finish_reasons(llm: Petals) -> None:
+def test_finish_reasons_are_stop_and_length(llm: Petals) -> None:
     reasons = [
-        llm.generate([PROMPT], **options).generations[0][0].generation_info["finish_reason"]  # type: ignore[index]
+        llm.generate([PROMPT], **options).generations[0][0].generation_info["finish_reason"]
         for options in ({"max_new_tokens": 2}, {"stop": [" "], "max_new_tokens": 40})
     ]
     assert reasons == ["length", "stop"]
 
 
-def test_chain(llm: Petals) -> None:
+def test_a_chain_gives_the_answer_of_its_model(llm: Petals) -> None:
     chain = PromptTemplate.from_template("Human: {question}\nAI:") | llm | StrOutputParser()
     assert chain.invoke({"question": "Who are you?"}) == llm.invoke(PROMPT)
 
 
 @pytest.mark.parametrize("make", [lambda _: InMemoryCache(), lambda path: SQLiteCache(str(path / "answers.db"))])
-def test_caches(swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCache]) -> None:
+def test_caches_answer_repeated_prompts(swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCache]) -> None:
     cache = make(tmp_path)
     options: dict[str, Any] = {**swarm.connection, "temperature": 3, "max_new_tokens": 24, "cache": cache}
     first = Petals(**options).invoke(PROMPT)
@@ -104,7 +104,7 @@ def test_caches(swarm: LocalSwarm, tmp_path: Path, make: Callable[[Path], BaseCa
     assert set(others) != {first}
 
 
-def test_fallback(llm: Petals) -> None:
+def test_a_fallback_answers_when_a_server_is_gone(llm: Petals) -> None:
     expected = llm.invoke(PROMPT)
     with LocalSwarm(servers=1) as doomed:
         first = Petals(**doomed.connection, temperature=0, max_new_tokens=48, max_retries=0)
@@ -113,7 +113,7 @@ def test_fallback(llm: Petals) -> None:
         assert first.with_fallbacks([llm]).invoke(PROMPT) == expected
 
 
-def test_tracing(llm: Petals) -> None:
+def test_tracing_sees_the_run(llm: Petals) -> None:
     collector = RunCollectorCallbackHandler()
     answer = llm.invoke(PROMPT, {"callbacks": [collector]})
     (run,) = collector.traced_runs
@@ -123,7 +123,7 @@ def test_tracing(llm: Petals) -> None:
     assert run.extra["metadata"]["ls_provider"] == "petals"
 
 
-def test_callbacks(llm: Petals) -> None:
+def test_callbacks_get_each_token(llm: Petals) -> None:
     class Listening(BaseCallbackHandler):
         def __init__(self) -> None:
             self.heard: list[str] = []
@@ -143,12 +143,12 @@ def test_callbacks(llm: Petals) -> None:
         assert listener.result.generations[0][0].text == answer
 
 
-def test_overflow(llm: Petals) -> None:
+def test_an_overflow_is_a_context_overflow_error(llm: Petals) -> None:
     with pytest.raises(ContextOverflowError, match="tokens, but the context holds"):
         llm.invoke("word " * 2000)
 
 
-def test_serialisation(llm: Petals) -> None:
+def test_a_deserialised_model_gives_the_same_answer(llm: Petals) -> None:
     copy = loads(dumps(llm), allowed_objects=[Petals], valid_namespaces=["langchain_petals"])
     assert isinstance(copy, Petals)
     assert copy.invoke(PROMPT) == llm.invoke(PROMPT)

@@ -138,7 +138,7 @@ def test_by_default_two_servers_hold_half_of_the_bundled_model_each(swarm: Local
     assert all(server.alive for server in swarm.servers)
 
 
-def test_a_client_finds_its_way_at_once(swarm: LocalSwarm) -> None:
+def test_a_client_can_use_a_new_swarm_at_once(swarm: LocalSwarm) -> None:
     llm = Petals(**swarm.connection, temperature=0, max_new_tokens=8, max_retries=0)
     assert llm.invoke("Human: Hello!\nAI:")
 
@@ -153,7 +153,7 @@ def test_every_server_is_a_process_group_with_a_log_and_a_name_of_its_own(four: 
 
 def test_no_argument_is_on_a_command_line(four: LocalSwarm) -> None:
     for server in four.servers:
-        assert psutil.Process(server.pid).cmdline()[1:] == ["-m", "langchain_petals.swarm.server"]
+        assert psutil.Process(server.pid).cmdline()[1:] == ["-m", "langchain_petals.swarm.supervisor"]
 
 
 def test_a_killed_server_is_gone_with_all_its_processes_and_the_others_stay(four: LocalSwarm) -> None:
@@ -193,11 +193,11 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path, tin
     assert psutil.Process().children(recursive=True) == before
 
 
-def test_what_takes_too_long_is_ended() -> None:
+def test_a_swarm_that_starts_too_slowly_is_ended() -> None:
     before = psutil.Process().children(recursive=True)
     with pytest.raises(
         LocalSwarmError,
-        match=r"bootstrap peer was not ready within startup_timeout=0\.1 s; allow it more",
+        match=r"bootstrap peer was not ready within startup_timeout=0\.1 s; raise startup_timeout",
     ):
         LocalSwarm(startup_timeout=0.1)
     assert psutil.Process().children(recursive=True) == before

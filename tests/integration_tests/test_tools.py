@@ -67,7 +67,9 @@ def held_back(case: int, others: int = 0) -> tuple[list[dict[str, Any]], str, st
 
 
 @pytest.mark.parametrize("choice", ["any", None], ids=["forced", "decided"])
-async def test_tools_that_were_never_seen_are_called_right(chat_for_many: ChatPetals, choice: str | None) -> None:
+async def test_tools_outside_of_the_training_data_are_called_right(
+    chat_for_many: ChatPetals, choice: str | None
+) -> None:
     cases = [held_back(case) for case in range(CASES)]
     answers = await asyncio.gather(
         *(bound(chat_for_many, tools, tool_choice=choice).ainvoke(question) for tools, question, _, _ in cases)
@@ -86,7 +88,7 @@ async def test_the_right_one_of_three_tools_is_called(chat_for_many: ChatPetals)
     assert sum(chosen) >= 0.7 * CASES
 
 
-async def test_questions_of_people_are_answered(chat_for_many: ChatPetals) -> None:
+async def test_handwritten_questions_are_answered_with_the_right_calls(chat_for_many: ChatPetals) -> None:
     answers = await asyncio.gather(
         *(bound(chat_for_many, asked.tools).ainvoke(asked.question) for asked in HANDWRITTEN)
     )
@@ -108,7 +110,7 @@ async def test_questions_of_people_are_answered(chat_for_many: ChatPetals) -> No
         ("Error: No such city.", "The tool failed: No such city."),
     ],
 )
-def test_results_are_answered_from(chat: ChatPetals, result: str, answer: str) -> None:
+def test_answers_use_the_results_of_tools(chat: ChatPetals, result: str, answer: str) -> None:
     tool = {
         "name": "look_up_town",
         "description": "Look up a town.",
@@ -137,7 +139,7 @@ def test_an_agent_takes_two_steps_in_one_session(chat: ChatPetals) -> None:
     agent = create_agent(chat, [add, multiply])
     question = "Add 12 and 30. Then multiply 2 with the result."
     streamed: dict[str, AIMessageChunk] = {}
-    final: list[AIMessage] = []
+    final: Any = []
     modes: Any = ["messages", "values"]
     for mode, part in agent.stream({"messages": [HumanMessage(question)]}, stream_mode=modes):
         if mode == "values":
@@ -182,7 +184,7 @@ ADA = Person(name="Ada", age=36)
     ],
     ids=["class", "schema", "provider-strategy", "tool-strategy"],
 )
-def test_an_agent_answers_in_the_form_that_was_asked_for(chat: ChatPetals, form: Any, expected: Any) -> None:
+def test_an_agent_answers_in_the_requested_response_format(chat: ChatPetals, form: Any, expected: Any) -> None:
     agent = create_agent(chat, [add], response_format=form)
     asked: Any = {"messages": [HumanMessage("The name is Ada and the age is 36.")]}
     assert agent.invoke(asked)["structured_response"] == expected

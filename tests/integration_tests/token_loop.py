@@ -1,6 +1,6 @@
-"""Times at which things happen to a generation: between two steps of its token loop.
+"""Actions between two steps of a token loop.
 
-The loop does not wait for those who read what it wrote, so a reader that takes its time may find it at its end.
+A test cannot act at a certain step by reading pieces: the loop does not wait for its readers, and may be at its end.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def before_step(actions: dict[int, Callable[[SwarmSession], object]]) -> Iterator[None]:
-    """Do things before steps of the sessions that run in this context, on the thread of the token loop.
+    """Act before some steps of the sessions that run inside the block, on the thread of the token loop.
 
     Args:
-        actions: What to do with the session, by the number of the step: the prompt is number 0. All of it has to be
-            done when the context is left.
+        actions: Functions of the session by the number of the step; the prompt is number 0. All of them must have been
+            called when the block ends.
     """
     extend, steps, left = SwarmSession.extend, itertools.count(), dict(actions)
 
@@ -45,7 +45,7 @@ def before_step(actions: dict[int, Callable[[SwarmSession], object]]) -> Iterato
 
 @contextmanager
 def held_before_step(number: int) -> Iterator[Callable[[], object]]:
-    """Hold the token loop before a step until the context is left; what is returned waits until it is there."""
+    """Hold the token loop before a step until the block ends; yield a function that waits until it is held."""
     there, released = threading.Event(), threading.Event()
 
     def hold(_: SwarmSession) -> None:
@@ -62,8 +62,7 @@ def held_before_step(number: int) -> Iterator[Callable[[], object]]:
 def servers_of(session: SwarmSession, swarm: LocalSwarm) -> list[LocalServer]:
     """Return the servers that a session runs on, in the order of their blocks.
 
-    The servers cannot tell: they hold cache for the session of an earlier call until it is closed, and its caller has
-    the answer before that.
+    The servers' caches do not tell: an earlier session may still be open there when its caller has the answer.
     """
     servers = {server.peer_id: server for server in swarm.servers}
     assert session._chain is not None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
 
-# Repeatable, so that what fails is the change at hand; HYPOTHESIS_PROFILE=search looks further.
+# Repeatable, so that a failure comes from the change at hand; HYPOTHESIS_PROFILE=search tries more examples.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=80)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
@@ -39,30 +39,29 @@ CORPUS = (
 )
 
 
-# The models are so small that threads would wait for one another most of the time.
+# The models are so small that more threads would mostly wait for each other.
 torch.set_num_threads(1)
 
 
-# What third parties bring on themselves; every other warning is an error.
+# Warnings that third parties cause; all others are errors.
 THIRD_PARTY_WARNINGS = (
-    # transformers 4.34 registers its outputs the way that torch has outgrown
+    # transformers 4.34 registers its outputs in a way that torch deprecated
     "ignore:`?torch.utils._pytree._register_pytree_node`? is deprecated:FutureWarning",
-    # its AutoConfig hands the hub's key on under the old name
+    # its AutoConfig passes the hub's key under the old name
     "ignore:The `use_auth_token` argument is deprecated:FutureWarning",
-    # hivemind 1.1.12 finds its p2pd the way that Python 3.11 deprecated
+    # hivemind 1.1.12 finds its p2pd in a way that Python 3.11 deprecated
     "ignore:path is deprecated. Use files:DeprecationWarning",
     # LangChain's `loads` has been in beta since 2023
     "ignore:The function `loads` is in beta",
 )
 
 
-# Whether an answer comes to an end within its limit depends on a model's weights, or on a draw; what tests say of this
-# warning they say with pytest.warns.
-OF_CHANCE = "ignore:The token limit ended an answer"
+# Whether an answer ends within its limit depends on weights and random numbers. Tests of this warning use pytest.warns.
+RANDOM_WARNING = "ignore:The token limit ended an answer"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for line in ("error", *THIRD_PARTY_WARNINGS, OF_CHANCE):
+    for line in ("error", *THIRD_PARTY_WARNINGS, RANDOM_WARNING):
         config.addinivalue_line("filterwarnings", line)
 
 
@@ -78,7 +77,7 @@ def _no_keys_in_the_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> LlamaForCausalLM:
-    """Return the bundled model. It is trained anew now and then: no test may depend on what it says."""
+    """Return the bundled model. It is trained again now and then, so no test may depend on its answers."""
     return LlamaForCausalLM.from_pretrained(str(TINY))
 
 
@@ -90,7 +89,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer whose tokens are the bytes, and three special ones: lengths are easy to tell with it."""
+    """Return a tokenizer of bytes and three special tokens, which makes lengths easy to see."""
     vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -112,7 +111,7 @@ def endless_tokenizer(tiny_tokenizer: PreTrainedTokenizerFast) -> PreTrainedToke
 
 
 def random_llama(seed: int, **config: Any) -> LlamaForCausalLM:
-    """Return a small model of random weights that are large enough for strong opinions."""
+    """Return a small model with random weights that are large enough for confident predictions."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
     with torch.random.fork_rng():
@@ -122,7 +121,7 @@ def random_llama(seed: int, **config: Any) -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def babbler() -> LlamaForCausalLM:
-    """Return a model of random weights: it has strong opinions, but never the same for long."""
+    """Return a model with random weights, whose predictions are confident and change quickly."""
     return random_llama(seed=20, vocab_size=96, max_position_embeddings=256)
 
 
@@ -144,7 +143,7 @@ def merging_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def llama_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer built like Llama 2's: words begin with a mark, unknown characters become bytes."""
+    """Return a tokenizer like Llama 2's: words begin with a mark, unknown characters become bytes."""
     learner = Tokenizer(models.BPE(unk_token="<unk>"))
     learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     learner.pre_tokenizer = pre_tokenizers.Split(Regex("▁"), "merged_with_next")
@@ -166,7 +165,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def unigram_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer built like XLM-R's or T5's: a unigram model behind SentencePiece's marks."""
+    """Return a tokenizer like XLM-R's or T5's: a unigram model with SentencePiece's marks."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
     words = {piece for line in CORPUS[:2] for word in line.split() for piece in (word, f"▁{word}", *word)}
     pieces += sorted(words - set(pieces))
@@ -180,7 +179,7 @@ def unigram_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def random_model(merging_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return a model that says tokens as no tokenizer would cut them."""
+    """Return a model whose token sequences a tokenizer would not produce."""
     vocabulary, bos = len(merging_tokenizer) + 8, merging_tokenizer.bos_token_id
     return random_llama(seed=8, vocab_size=vocabulary, max_position_embeddings=4096, bos_token_id=bos)
 
@@ -205,7 +204,7 @@ def petals_llm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizer
 
 @pytest.fixture(scope="session")
 def recorded_hub(record_mode: str) -> Iterator[LocalHub | None]:
-    """Return a hub on loopback when its traffic is to be recorded; see `cassettes`."""
+    """Return a hub on loopback if its traffic is recorded; see `cassettes`."""
     if record_mode == "none":
         yield None
     else:
@@ -215,13 +214,13 @@ def recorded_hub(record_mode: str) -> Iterator[LocalHub | None]:
 
 @pytest.fixture(scope="session")
 def vcr_config(recorded_hub: LocalHub | None) -> dict[str, Any]:
-    """Return how to record and replay: without keys, cookies and ports."""
+    """Return VCR's configuration, which drops keys, cookies and ports."""
     return vcr_settings({recorded_hub.url: HUB, recorded_hub.cdn_url: CDN} if recorded_hub else {})
 
 
 @pytest.fixture
 def hub(recorded_hub: LocalHub | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub | None:
-    """Let the hub be the one that is recorded, or the one in the cassettes; return the former."""
+    """Use the recorded hub, or the one in the cassettes; return the former."""
     point_at(monkeypatch, recorded_hub.url if recorded_hub else HUB, tmp_path)
     if recorded_hub:
         recorded_hub.clear()

@@ -1,4 +1,4 @@
-"""What a model wrote is written the same way in the next prompt: calls are understood, and servers go on from them."""
+"""An answer has the same tokens in the next prompt, so that sessions continue also after tool calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MISTRAL_CALL = '[TOOL_CALLS] [{"name": "note", "arguments": {"text": "a"}}]'
 
 CALL = '{"name": "note", "parameters": {"text": "a"}}'
 LLAMAS = "llama-3.1-instruct"
-# as the one that Llama 3.1 ships: a call, or what was said
+# like the one of Llama 3.1: an answer is a call or a text
 CALLS_ALONE = (
     "{{ tools | tojson }}\n{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if 'tool_calls' in m %}{{ '{\"name\": \"' + m.tool_calls[0].function.name + '\", \"parameters\": ' }}"
@@ -62,21 +62,21 @@ def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Any]:
 
 
 def asked_and_told(chat: Any) -> tuple[AIMessage, int]:
-    """Return an answer that calls a tool, and how many of its tokens the next prompt cannot go on from."""
+    """Return an answer with a call, and the number of its tokens that the next prompt does not begin with."""
     answer = chat.invoke("go")
     results = [ToolMessage("ok", tool_call_id=call["id"], name=call["name"]) for call in answer.tool_calls]
     return answer, lost_in(chat, answer, [HumanMessage("go"), answer, *results])
 
 
 def lost_in(chat: Any, answer: AIMessage, conversation: list[Any]) -> int:
-    """Return how many tokens of an answer and its prompt a conversation cannot go on from."""
+    """Return the number of tokens of an answer and its prompt that the next prompt does not begin with."""
     assert answer.usage_metadata is not None
     seen = answer.usage_metadata["input_tokens"] + answer.usage_metadata["output_tokens"]
     reused: int = chat.invoke(conversation).usage_metadata["input_token_details"]["cache_read"]
     return seen - reused
 
 
-def test_the_template_for_tools_tells_how_calls_are_written(saying: Callable[..., Any]) -> None:
+def test_the_template_for_tools_determines_the_tool_format(saying: Callable[..., Any]) -> None:
     answer, lost = asked_and_told(saying(MISTRAL_CALL, own_template={"default": PLAIN, "tool_use": MISTRALS}))
     assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("note", {"text": "a"})]
     assert lost <= 2, "the end token and the one before it were chosen, but never sent"
@@ -106,7 +106,7 @@ def test_the_next_prompt_goes_on_from_a_call(saying: Callable[..., Any], said: s
     assert lost <= 2
 
 
-def test_the_next_prompt_goes_on_from_a_call_that_a_marker_tells_from_an_object(saying: Callable[..., Any]) -> None:
+def test_the_next_prompt_goes_on_from_a_call_with_a_marker_beside_a_schema(saying: Callable[..., Any]) -> None:
     chat = saying(f"<|python_tag|>{CALL}", chat_template=LLAMAS, response_format={"type": "json_object"})
     answer, lost = asked_and_told(chat)
     assert len(answer.tool_calls) == 1
@@ -136,7 +136,7 @@ def test_the_next_prompt_goes_on_from_a_number_as_it_was_written(saying: Callabl
         ({"amount": "12.50"}, False),
     ],
 )
-def test_what_was_changed_in_an_answer_counts(saying: Callable[..., Any], arguments: Any, *, same: bool) -> None:
+def test_a_prompt_contains_changed_arguments(saying: Callable[..., Any], arguments: Any, *, same: bool) -> None:
     chat = saying(pays("12.50"), chat_template="chatml")
     answer = chat.invoke("go")
     call = answer.tool_calls[0] | {"args": arguments}
@@ -147,7 +147,7 @@ def test_what_was_changed_in_an_answer_counts(saying: Callable[..., Any], argume
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_streamed_or_stored_answer_is_as_good(saying: Callable[..., Any], *, stored: bool) -> None:
+def test_the_next_prompt_goes_on_from_a_streamed_or_stored_answer(saying: Callable[..., Any], *, stored: bool) -> None:
     chat = saying(pays("12.50"), chat_template="chatml")
     first, *chunks = chat.stream("go")
     whole: AIMessage = sum(chunks, first)
@@ -167,7 +167,7 @@ def test_a_streamed_or_stored_answer_is_as_good(saying: Callable[..., Any], *, s
         (f"Hm. {MISTRAL_CALL}", mistral_template.SOURCE),
     ],
 )
-def test_the_next_prompt_goes_on_from_a_call_that_the_template_spells_otherwise(
+def test_the_next_prompt_goes_on_from_a_call_that_the_template_spells_differently(
     saying: Callable[..., Any], said: str, template: str
 ) -> None:
     answer, lost = asked_and_told(saying(said, chat_template=template))
@@ -204,7 +204,7 @@ KEEPS_REASONING = (
 )
 
 
-def test_reasoning_comes_back_only_where_the_template_shows_it(saying: Callable[..., Any]) -> None:
+def test_reasoning_is_in_later_prompts_only_where_the_template_shows_it(saying: Callable[..., Any]) -> None:
     said = f"<think>\namount\n</think>\n\n{pays('12.50')}"  # what it thinks is in the call, too
     answer, lost = asked_and_told(saying(said, chat_template=KEEPS_REASONING))
     assert answer.additional_kwargs["reasoning_content"].strip() == "amount"
@@ -213,7 +213,7 @@ def test_reasoning_comes_back_only_where_the_template_shows_it(saying: Callable[
     assert asked_and_told(chat)[1] > 40
 
 
-# ---- what other providers left in it
+# ---- blocks of other providers
 
 PICTURE = {"type": "image", "base64": "AA==", "mime_type": "image/png"}
 

@@ -1,4 +1,4 @@
-"""LangChain's standard suite for chat models: what needs no swarm."""
+"""LangChain's standard suite for chat models: the tests that need no swarm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TestChatPetals(ChatModelUnitTests):
-    """The suite, with what this model can do; everything that is not named is on."""
+    """The suite; the abilities that it does not name are on."""
 
     @pytest.fixture(autouse=True)
     def _listed_as_loadable(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def say(text: str) -> str:
     ("text", "missing", "reason"),
     [(LONG, 0, "tool_calls"), (LONG, 6, "length"), (f"{LONG}\nThat is what I would do.", 0, "length")],
 )
-def test_what_the_budget_cut_is_told_from_what_the_model_ended(  # noqa: PLR0917 - pytest passes them by name
+def test_a_call_that_the_token_limit_cut_is_invalid_and_a_complete_call_is_valid(  # noqa: PLR0917 - pytest passes them by name
     saying: Callable[..., ChatPetals],
     tiny_tokenizer: PreTrainedTokenizerFast,
     choice: str,
@@ -102,7 +102,7 @@ def test_what_the_budget_cut_is_told_from_what_the_model_ended(  # noqa: PLR0917
     missing: int,
     reason: str,
 ) -> None:
-    """An agent must not run what the model did not come to the end of."""
+    """An agent must not run a call that the model did not complete."""
     room = len(tiny_tokenizer(LONG, add_special_tokens=False)["input_ids"]) + 3 - missing
     chat = saying(text, max_tokens=room).bind_tools([say], tool_choice=choice)
     first, *rest = chat.stream("hi")

@@ -1,4 +1,4 @@
-"""Tools and structured output: whatever the model, what is returned parses and fits its schema."""
+"""Tool calls and structured output parse and fit their schemas, whatever the model."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def test_a_forced_call_fits_its_schema(make_chat: Callable[..., ChatPetals], too
     assert answer.tool_calls
     assert answer.response_metadata["finish_reason"] in ("tool_calls", "length")  # some never stop calling
     for call in answer.tool_calls:
-        schema = {"add": RunnableLambda(add), "paint": paint}[call["name"]].get_input_jsonschema()
+        tools: dict[str, Any] = {"add": RunnableLambda(add), "paint": paint}
+        schema = tools[call["name"]].get_input_jsonschema()
         if call["name"] == "add":
             assert set(call["args"]) == {"a", "b"}
             assert all(isinstance(value, int) for value in call["args"].values())
@@ -100,10 +101,10 @@ def test_a_named_tool_is_called(make_chat: Callable[..., ChatPetals], choice: An
 def test_streamed_parts_make_the_same_calls(make_chat: Callable[..., ChatPetals], tool_format: str) -> None:
     chat = make_chat(tool_format=tool_format, temperature=0).bind_tools([add, paint], tool_choice="any")
     whole = chat.invoke(QUESTION)
-    chunks = list(chat.stream(QUESTION))
+    chunks: list[Any] = list(chat.stream(QUESTION))
     assert max(len(chunk.tool_call_chunks) for chunk in chunks) == 1
     assert len([chunk for chunk in chunks if chunk.tool_call_chunks]) > 2, "arguments come as they are decoded"
-    joined = chunks[0]
+    joined: Any = chunks[0]
     for chunk in chunks[1:]:
         joined += chunk
     calls = [[(call["name"], call["args"]) for call in message.tool_calls] for message in (joined, whole)]
@@ -117,13 +118,13 @@ def test_streamed_parts_make_the_same_calls(make_chat: Callable[..., ChatPetals]
     assert len(asyncio.run(streamed())) == len(chunks)
 
 
-def test_none_calls_nothing(make_chat: Callable[..., ChatPetals]) -> None:
+def test_tool_choice_none_forbids_calls(make_chat: Callable[..., ChatPetals]) -> None:
     answer = make_chat().bind_tools([add], tool_choice="none").invoke(QUESTION)
     assert not answer.tool_calls
     assert answer.content
 
 
-def test_a_model_that_does_not_call_just_talks(make_chat: Callable[..., ChatPetals]) -> None:
+def test_an_answer_without_calls_is_text(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(temperature=0)
     answer = chat.bind_tools([add]).invoke(QUESTION)
     assert not answer.tool_calls
@@ -150,14 +151,14 @@ def test_a_model_that_does_not_call_just_talks(make_chat: Callable[..., ChatPeta
         ),
     ],
 )
-def test_what_cannot_be_kept_is_refused_at_bind_time(
+def test_a_schema_that_cannot_be_guaranteed_is_refused_by_bind_tools(
     make_chat: Callable[..., ChatPetals], tools: Any, choice: Any, reason: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
         make_chat().bind_tools(tools, tool_choice=choice)
 
 
-def test_too_small_a_limit_is_an_error_with_what_there_was(make_chat: Callable[..., ChatPetals]) -> None:
+def test_too_small_a_token_limit_raises_an_error_with_the_partial_text(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(max_tokens=5).bind_tools([add], tool_choice="any")
     with pytest.raises(OutputLimitError, match="cannot be completed within 5 new token"):
         chat.invoke(QUESTION)
@@ -182,7 +183,7 @@ def test_an_agent_loop_goes_on_from_the_same_tokens(make_chat: Callable[..., Cha
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 @pytest.mark.parametrize("schema", [Person, PersonV1, PersonDict, Person.model_json_schema()])
-def test_structured_output_fits(make_chat: Callable[..., ChatPetals], method: Any, schema: Any) -> None:
+def test_structured_output_fits_its_schema(make_chat: Callable[..., ChatPetals], method: Any, schema: Any) -> None:
     model = make_chat().with_structured_output(schema, method=method)
     parsed = model.invoke(QUESTION)
     if isinstance(schema, type) and issubclass(schema, (BaseModel, BaseModelV1)):
@@ -198,14 +199,14 @@ def test_json_mode_gives_an_object(make_chat: Callable[..., ChatPetals]) -> None
     assert isinstance(parsed, dict)
 
 
-def test_raw_output(make_chat: Callable[..., ChatPetals]) -> None:
+def test_include_raw_returns_message_and_object(make_chat: Callable[..., ChatPetals]) -> None:
     result = make_chat().with_structured_output(Person, include_raw=True).invoke(QUESTION)
     assert isinstance(result["raw"], AIMessage)
     assert result["parsed"] == Person.model_validate_json(result["raw"].text)
     assert result["parsing_error"] is None
 
 
-def test_the_model_is_told_the_schema_and_the_tools(make_chat: Callable[..., ChatPetals]) -> None:
+def test_the_prompt_describes_the_schema_and_the_tools(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat()
     plain = chat.get_num_tokens_from_messages([HumanMessage(QUESTION)])
     assert chat.get_num_tokens_from_messages([HumanMessage(QUESTION)], tools=[add]) > plain + 50
@@ -213,7 +214,7 @@ def test_the_model_is_told_the_schema_and_the_tools(make_chat: Callable[..., Cha
     assert raw.usage_metadata["input_tokens"] > plain + 50
 
 
-def test_response_format_beside_tools(make_chat: Callable[..., ChatPetals]) -> None:
+def test_a_response_format_may_stand_beside_tools(make_chat: Callable[..., ChatPetals]) -> None:
     schema = Person.model_json_schema()
     response_format = {"type": "json_schema", "json_schema": {"name": "Person", "schema": schema}}
     for seed in range(8):
@@ -234,6 +235,6 @@ def test_streamed_objects_grow(make_chat: Callable[..., ChatPetals]) -> None:
     assert objects[-1] == model.invoke(QUESTION)
 
 
-def test_strict_json_of_any_kind_is_refused(make_chat: Callable[..., ChatPetals]) -> None:
+def test_strict_is_refused_with_json_mode(make_chat: Callable[..., ChatPetals]) -> None:
     with pytest.raises(InvalidRequestError, match="strict does nothing with method"):
         make_chat().with_structured_output(method="json_mode", strict=True)

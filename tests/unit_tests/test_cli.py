@@ -90,7 +90,7 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
         "\n"
         "\n"
         "5 tokens at #; each went through 2 servers.\n"
-        "The swarm is closed, and nothing of it is left. The same in Python:\n"
+        "The swarm is closed, and all its processes have ended. The same in Python:\n"
         "\n"
         "from langchain_petals import Petals\n"
         "from langchain_petals.swarm import LocalSwarm\n"
@@ -103,7 +103,7 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
     assert FakeSwarm.open == 0
 
 
-def test_one_server_is_one_server() -> None:
+def test_the_demo_can_run_on_one_server() -> None:
     assert "swarm of 1 server on" in run("demo", "--servers", "1").output
 
 
@@ -118,7 +118,7 @@ def test_without_a_prompt_prepared_questions_are_asked() -> None:
     ]
 
 
-def test_no_line_is_broken_or_coloured_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_to_a_file_is_neither_wrapped_nor_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     output = run("demo", "--prompt", "word " * 40).output
     assert "\x1b" not in output
@@ -150,7 +150,7 @@ def test_an_error_in_the_middle_closes_the_swarm(monkeypatch: pytest.MonkeyPatch
     assert FakeSwarm.open == 0
 
 
-def test_missing_petals_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_petals_is_reported_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         msg = "petals is not installed"
         raise PetalsNotInstalledError(msg)

@@ -1,4 +1,4 @@
-"""`Petals` with json_schema, regex and grammar: every way to call it, and what is refused at once."""
+"""`Petals` with json_schema, regex and grammar: its calls, and the constraints that it refuses at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from langchain_petals import Petals
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
-from langchain_petals.schemas.classes import closed, closed_schema_of
+from langchain_petals.schemas import closed, closed_schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +63,8 @@ async def test_answer_fits_in_async_calls_too(petals_llm: Callable[..., Petals])
     assert "".join([piece async for piece in llm.astream(PROMPT)]) == answer
 
 
-def test_several_answers_all_fit(petals_llm: Callable[..., Petals]) -> None:
-    """Also where the limit ended some of them, of which one warning tells."""
+def test_several_answers_all_fit_their_schema(petals_llm: Callable[..., Petals]) -> None:
+    """Also if the token limit ended some of them; one warning says so."""
     llm = petals_llm(temperature=2, seed=1, n=4, max_new_tokens=40)
     with pytest.warns(UserWarning, match="token limit ended an answer") as told:
         [generations] = llm.generate([PROMPT], json_schema=Place).generations
@@ -82,7 +82,9 @@ def test_several_answers_all_fit(petals_llm: Callable[..., Petals]) -> None:
         ({"json_schema": {"enum": [1, 22, 333]}}, "^(1|22|333)$"),
     ],
 )
-def test_form_of_one_call_or_of_all(petals_llm: Callable[..., Petals], form: dict[str, Any], pattern: str) -> None:
+def test_constraint_of_call_or_object_applies(
+    petals_llm: Callable[..., Petals], form: dict[str, Any], pattern: str
+) -> None:
     for answer in (
         petals_llm(**form, max_new_tokens=9).invoke(PROMPT),
         petals_llm(max_new_tokens=9).invoke(PROMPT, **form),
@@ -104,7 +106,7 @@ async def test_cache_tells_classes_of_one_name_apart(petals_llm: Callable[..., P
             assert type(json.loads(answer)["a"]) is kind
 
 
-def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Petals]) -> None:
+def test_constraint_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(json_schema=Person, max_new_tokens=40)
     assert set(llm.invoke(PROMPT, regex="a{3}")) == {"a"}
 
@@ -120,7 +122,7 @@ def test_form_of_a_call_replaces_that_of_the_object(petals_llm: Callable[..., Pe
         ({"regex": "a", "model_kwargs": {"num_beams": 2}}, "num_beams=1"),
     ],
 )
-def test_form_that_cannot_be_kept_is_refused_at_once(
+def test_constraint_that_cannot_be_guaranteed_is_refused_at_once(
     petals_llm: Callable[..., Petals], form: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
@@ -132,7 +134,7 @@ def test_form_that_cannot_be_kept_is_refused_at_once(
 
 
 @pytest.mark.parametrize(("budget", "reason"), [(99, "stop"), (18, "length")])
-def test_answer_that_the_limit_made_end_says_so(
+def test_answer_that_the_token_limit_ended_warns(
     petals_llm: Callable[..., Petals], tiny_tokenizer: PreTrainedTokenizerFast, budget: int, reason: str
 ) -> None:
     wanted = '{"name": "Ada Lovelace, of London, who wrote programs"}'
@@ -147,12 +149,12 @@ def test_answer_that_the_limit_made_end_says_so(
     assert (json.loads(generation.text) == json.loads(wanted)) == (reason == "stop")
 
 
-def test_limit_that_is_too_small_says_so(petals_llm: Callable[..., Petals]) -> None:
+def test_token_limit_that_is_too_small_raises(petals_llm: Callable[..., Petals]) -> None:
     with pytest.raises(OutputLimitError, match=r"within 1 new token\(s\) \(the shortest found has 2\)"):
         petals_llm(json_schema=Person, max_new_tokens=1).invoke(PROMPT)
 
 
-def test_form_is_part_of_the_identity_and_survives_serialisation() -> None:
+def test_constraint_is_part_of_the_cache_key_and_survives_serialisation() -> None:
     llm = Petals(model="no/where", json_schema=Person)
     assert llm._identifying_params["json_schema"] == closed_schema_of(Person)
     again = loads(

@@ -1,4 +1,4 @@
-"""Answers of a form that the token limit ended early: they fit, and are not what the model had to say."""
+"""Constrained answers that the token limit ended early: they fit their schema, but are not complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PERSON = {"name": "Ada Lovelace", "age": 36, "bio": "wrote the first program, and a great many letters and notes"}
-CUT = r"ended by the limit of \d+ new token\(s\) before the model came to its end"
+CUT = r"ended by the limit of \d+ new token\(s\) before the model finished it"
 
 
 class Person(BaseModel):
@@ -83,12 +83,12 @@ def test_structured_answer_that_was_cut_raises(
             read()
         assert cut.value.ended_early
         assert {**cut.value.partial, "bio": ""} == {**PERSON, "bio": ""}
-        assert PERSON["bio"].startswith(cut.value.partial["bio"])
+        assert str(PERSON["bio"]).startswith(cut.value.partial["bio"])
         assert json.loads(cut.value.generated) == cut.value.partial
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_what_was_cut_is_a_parsing_error_beside_the_raw_answer(saying: Callable[..., ChatPetals], method: Any) -> None:
+def test_a_cut_answer_is_a_parsing_error_beside_the_raw_answer(saying: Callable[..., ChatPetals], method: Any) -> None:
     said = written(method)
     chat = saying(said, max_tokens=len(said) - 9)
     model = chat.with_structured_output(Person, method=method, include_raw=True)
@@ -140,7 +140,7 @@ def test_calls_before_the_one_that_was_cut_stay_valid(saying: Callable[..., Chat
     assert answer.response_metadata["finish_reason"] == "length"
 
 
-def test_an_agent_does_not_run_what_was_cut(saying: Callable[..., ChatPetals]) -> None:
+def test_an_agent_does_not_run_a_cut_call(saying: Callable[..., ChatPetals]) -> None:
     ran: list[str] = []
 
     def delete(path: str) -> str:

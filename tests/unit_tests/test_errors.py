@@ -53,23 +53,23 @@ def test_public_names_are_sorted_and_complete() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds(name: str) -> None:
+def test_each_error_has_its_documented_base_classes(name: str) -> None:
     error = getattr(errors, name)
     assert issubclass(error, errors.PetalsError)
     assert all(issubclass(error, kind) for kind in KINDS[name])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_may_be_retried(name: str) -> None:
+def test_the_errors_of_network_and_time_may_be_retried(name: str) -> None:
     assert getattr(getattr(errors, name), "is_retryable", False) == (name in RETRYABLE)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_says_what_it_means(name: str) -> None:
+def test_each_error_has_a_docstring(name: str) -> None:
     assert getattr(errors, name).__doc__
 
 
-def test_tree_in_the_docstring_is_the_tree() -> None:
+def test_the_tree_in_the_docstring_matches_the_classes() -> None:
     assert errors.__doc__ is not None
     parents: dict[str, str] = {}
     path: list[str] = []

@@ -45,7 +45,7 @@ def test_importing_the_package_loads_not_even_langchain() -> None:
     assert "langchain_core" not in modules_after("import langchain_petals")
 
 
-def test_public_names_are_sorted_and_there() -> None:
+def test_public_names_are_sorted_and_can_be_imported() -> None:
     assert langchain_petals.__all__ == sorted(langchain_petals.__all__)
     for name in langchain_petals.__all__:
         assert getattr(langchain_petals, name) is not None
@@ -58,9 +58,9 @@ def test_version_is_that_of_the_installed_package() -> None:
 
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'langchain_petals' has no attribute 'Petal'"):
-        _ = langchain_petals.Petal  # type: ignore[attr-defined]
+        _ = langchain_petals.Petal
     with pytest.raises(ImportError):
-        from langchain_petals import Petal  # type: ignore[attr-defined]  # noqa: F401, PLC0415
+        from langchain_petals import Petal  # noqa: F401, PLC0415
 
 
 # ---- petals missing, or beside the wrong companions
@@ -89,7 +89,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("2.3.0.dev2", "4.43.4"),
     ],
 )
-def test_versions_that_fit(versions: dict[str, str], petals: str, transformers: str) -> None:
+def test_versions_that_fit_are_accepted(versions: dict[str, str], petals: str, transformers: str) -> None:
     versions.update(petals=petals, transformers=transformers)
     assert installed_petals_version() == petals
 
@@ -118,7 +118,7 @@ def test_versions_that_fit(versions: dict[str, str], petals: str, transformers: 
         ),
     ],
 )
-def test_what_does_not_fit_is_said_with_what_to_run(
+def test_versions_that_do_not_fit_are_refused_with_the_install_command(
     versions: dict[str, str], installed: dict[str, str], message: str
 ) -> None:
     versions.clear()

@@ -64,7 +64,7 @@ class Listener(BaseCallbackHandler):
         self.results: list[LLMResult] = []
         self.errors: list[BaseException] = []
 
-    def on_llm_new_token(self, token: str, *, chunk: GenerationChunk, **_: Any) -> None:
+    def on_llm_new_token(self, token: str, *, chunk: GenerationChunk, **_: Any) -> None:  # type: ignore[override]
         self.tokens.append(token)
         self.chunks.append(chunk)
 
@@ -81,48 +81,48 @@ class AsyncListener(AsyncCallbackHandler):
     def __init__(self) -> None:
         self.tokens: list[str] = []
 
-    async def on_llm_new_token(self, token: str, **_: Any) -> None:
+    async def on_llm_new_token(self, token: str, **_: Any) -> None:  # type: ignore[override]
         self.tokens.append(token)
 
 
-# ---- every way to ask gives the same answer
+# ---- every method gives the same answer
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_invoke(llm: Petals, expected: dict[str, str], prompt: str) -> None:
+def test_invoke_returns_the_answer(llm: Petals, expected: dict[str, str], prompt: str) -> None:
     assert llm.invoke(prompt) == expected[prompt]
 
 
-async def test_ainvoke(llm: Petals, expected: dict[str, str]) -> None:
+async def test_ainvoke_returns_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     assert await llm.ainvoke(PROMPTS[0]) == expected[PROMPTS[0]]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_stream(llm: Petals, expected: dict[str, str], prompt: str) -> None:
+def test_the_pieces_of_stream_join_to_the_answer(llm: Petals, expected: dict[str, str], prompt: str) -> None:
     pieces = list(llm.stream(prompt))
     assert "".join(pieces) == expected[prompt]
     assert len([piece for piece in pieces if piece]) > NEW // 4
 
 
-async def test_astream(llm: Petals, expected: dict[str, str]) -> None:
+async def test_the_pieces_of_astream_join_to_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     pieces = [piece async for piece in llm.astream(PROMPTS[0])]
     assert pieces == list(llm.stream(PROMPTS[0]))
     assert "".join(pieces) == expected[PROMPTS[0]]
 
 
-def test_batch(llm: Petals, expected: dict[str, str]) -> None:
+def test_batch_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     assert llm.batch(PROMPTS) == list(expected.values())
 
 
-async def test_abatch(llm: Petals, expected: dict[str, str]) -> None:
+async def test_abatch_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     assert await llm.abatch(PROMPTS) == list(expected.values())
 
 
-def test_batch_as_completed(llm: Petals, expected: dict[str, str]) -> None:
+def test_batch_as_completed_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     assert dict(llm.batch_as_completed(PROMPTS)) == dict(enumerate(expected.values()))
 
 
-async def test_abatch_as_completed(llm: Petals, expected: dict[str, str]) -> None:
+async def test_abatch_as_completed_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     answers = [answer async for answer in llm.abatch_as_completed(PROMPTS)]
     assert dict(answers) == dict(enumerate(expected.values()))
 
@@ -130,7 +130,7 @@ async def test_abatch_as_completed(llm: Petals, expected: dict[str, str]) -> Non
 def test_batches_as_completed_run_together(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(session_cache=0, batch_window=60_000, max_batch_size=16, max_new_tokens=1)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
 
     async def ask(runnable: Any) -> list[tuple[int, str]]:
         return [each async for each in runnable.abatch_as_completed(["ab"] * 16)]
@@ -142,11 +142,11 @@ def test_batches_as_completed_run_together(petals_llm: Callable[..., Petals]) ->
         assert [rows for rows, _ in engine.opened] == [16, 16]
 
 
-async def test_gather(llm: Petals, expected: dict[str, str]) -> None:
+async def test_concurrent_tasks_get_their_answers(llm: Petals, expected: dict[str, str]) -> None:
     assert await asyncio.gather(*map(llm.ainvoke, PROMPTS)) == list(expected.values())
 
 
-def test_threads(llm: Petals, expected: dict[str, str]) -> None:
+def test_concurrent_threads_get_their_answers(llm: Petals, expected: dict[str, str]) -> None:
     answers: dict[str, str] = {}
     threads = [threading.Thread(target=lambda each=each: answers.update({each: llm.invoke(each)})) for each in PROMPTS]
     for thread in threads:
@@ -156,30 +156,30 @@ def test_threads(llm: Petals, expected: dict[str, str]) -> None:
     assert answers == expected
 
 
-def test_generate(llm: Petals, expected: dict[str, str]) -> None:
+def test_generate_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     result = llm.generate(PROMPTS)
     assert [[each.text for each in answers] for answers in result.generations] == [[each] for each in expected.values()]
 
 
-async def test_nothing_is_answered_with_nothing(llm: Petals) -> None:
+async def test_no_prompts_give_no_answers(llm: Petals) -> None:
     assert llm.generate([]).generations == (await llm.agenerate([])).generations == []
     assert llm.batch([]) == await llm.abatch([]) == list(llm.batch_as_completed([])) == []
 
 
-async def test_agenerate(llm: Petals, expected: dict[str, str]) -> None:
+async def test_agenerate_returns_the_answers(llm: Petals, expected: dict[str, str]) -> None:
     result = await llm.agenerate(PROMPTS)
     assert [answers[0].text for answers in result.generations] == list(expected.values())
 
 
-def test_transform(llm: Petals, expected: dict[str, str]) -> None:
+def test_transform_returns_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     halves = [PROMPTS[0][:5], PROMPTS[0][5:]]
     assert "".join(llm.transform(iter(halves))) == expected[PROMPTS[0]]
 
 
 @pytest.mark.filterwarnings("ignore:astream_log is deprecated")
-async def test_astream_log(llm: Petals, expected: dict[str, str]) -> None:
+async def test_astream_log_contains_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     patches = [patch async for patch in llm.astream_log(PROMPTS[0])]
-    final = patches[0]
+    final: Any = patches[0]
     for patch in patches[1:]:
         final += patch
     assert final.state["final_output"] == expected[PROMPTS[0]]
@@ -188,22 +188,22 @@ async def test_astream_log(llm: Petals, expected: dict[str, str]) -> None:
 
 @pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated")
 @pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_astream_events(llm: Petals, expected: dict[str, str], version: Any) -> None:
+async def test_astream_events_contain_the_answer(llm: Petals, expected: dict[str, str], version: Any) -> None:
     events = [event async for event in llm.astream_events(PROMPTS[0], version=version)]
     chunks = [event["data"]["chunk"] for event in events if event["event"] == "on_llm_stream"]
     assert "".join(chunk if isinstance(chunk, str) else chunk.text for chunk in chunks) == expected[PROMPTS[0]]
 
 
-def test_chain(llm: Petals, expected: dict[str, str]) -> None:
+def test_a_chain_returns_the_answer(llm: Petals, expected: dict[str, str]) -> None:
     chain = PromptTemplate.from_template("Human: {question}\nAI:") | llm | StrOutputParser()
     assert chain.invoke({"question": "Hello!"}) == expected[PROMPTS[0]]
     assert "".join(chain.stream({"question": "Hello!"})) == expected[PROMPTS[0]]
 
 
-# ---- what LangChain wraps around it
+# ---- wrappers of LangChain
 
 
-def test_bind(llm: Petals, expected: dict[str, str]) -> None:
+def test_bound_options_apply(llm: Petals, expected: dict[str, str]) -> None:
     stop = expected[PROMPTS[0]][3:5]
     assert llm.bind(stop=[stop]).invoke(PROMPTS[0]) == expected[PROMPTS[0]].partition(stop)[0]
     assert len(llm.bind(max_new_tokens=3, min_new_tokens=0).invoke(PROMPTS[0]).encode()) <= 3
@@ -220,22 +220,22 @@ def failing(petals_llm: Callable[..., Petals], failures: int) -> Petals:
             raise SwarmUnreachableError(msg)
         return ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows)
 
-    llm._engine = ScriptedEngine(llm.tokenizer, open_session)  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, open_session)
     return llm
 
 
-def test_with_retry(petals_llm: Callable[..., Petals]) -> None:
+def test_with_retry_calls_again(petals_llm: Callable[..., Petals]) -> None:
     retrying = failing(petals_llm, failures=2).with_retry(
         retry_if_exception_type=(SwarmUnreachableError,), wait_exponential_jitter=False, stop_after_attempt=3
     )
     assert retrying.invoke("Hi") == "yo"
 
 
-def test_with_fallbacks(petals_llm: Callable[..., Petals], llm: Petals, expected: dict[str, str]) -> None:
+def test_with_fallbacks_falls_back(petals_llm: Callable[..., Petals], llm: Petals, expected: dict[str, str]) -> None:
     assert failing(petals_llm, failures=1).with_fallbacks([llm]).invoke(PROMPTS[0]) == expected[PROMPTS[0]]
 
 
-def test_with_listeners(llm: Petals, expected: dict[str, str]) -> None:
+def test_listeners_are_called(llm: Petals, expected: dict[str, str]) -> None:
     runs: list[tuple[str, Run]] = []
     heard = llm.with_listeners(
         on_start=lambda run: runs.append(("start", run)), on_end=lambda run: runs.append(("end", run))
@@ -244,7 +244,7 @@ def test_with_listeners(llm: Petals, expected: dict[str, str]) -> None:
     assert [name for name, _ in runs] == ["start", "end"]
 
 
-def test_configurable_fields(llm: Petals, expected: dict[str, str]) -> None:
+def test_configurable_fields_apply(llm: Petals, expected: dict[str, str]) -> None:
     tunable = llm.configurable_fields(stop=ConfigurableField(id="stop"))
     stop = expected[PROMPTS[0]][3:5]
     assert tunable.invoke(PROMPTS[0]) == expected[PROMPTS[0]]
@@ -252,14 +252,16 @@ def test_configurable_fields(llm: Petals, expected: dict[str, str]) -> None:
     assert cut == expected[PROMPTS[0]].partition(stop)[0]
 
 
-def test_configurable_alternatives(petals_llm: Callable[..., Petals], llm: Petals, expected: dict[str, str]) -> None:
+def test_configurable_alternative_applies(
+    petals_llm: Callable[..., Petals], llm: Petals, expected: dict[str, str]
+) -> None:
     other = failing(petals_llm, failures=0)
     either = llm.configurable_alternatives(ConfigurableField(id="model"), default_key="tiny", other=other)
     assert either.invoke(PROMPTS[0]) == expected[PROMPTS[0]]
     assert either.with_config(configurable={"model": "other"}).invoke("Hi") == "yo"
 
 
-def test_save(llm: Petals, tmp_path: Path) -> None:
+def test_save_writes_the_fields(llm: Petals, tmp_path: Path) -> None:
     llm.huggingface_api_key = None
     llm.save(tmp_path / "llm.json")
     text = (tmp_path / "llm.json").read_text()
@@ -273,7 +275,7 @@ def test_tokens_are_counted_with_the_models_own_tokenizer(llm: Petals) -> None:
     assert llm.get_num_tokens(text) == len(llm.tokenizer(text)["input_ids"])
 
 
-# ---- what comes with an answer
+# ---- metadata of answers
 
 
 def test_llm_output_counts_tokens_and_names_the_model(petals_llm: Callable[..., Petals]) -> None:
@@ -299,7 +301,7 @@ def test_prompt_of_several_answers_counts_once(petals_llm: Callable[..., Petals]
     assert output["token_usage"]["completion_tokens"] == 3 * NEW
 
 
-def test_conversation_reuses_what_the_model_has_seen(llm: Petals, expected: dict[str, str]) -> None:
+def test_conversation_reuses_tokens_that_the_servers_have_seen(llm: Petals, expected: dict[str, str]) -> None:
     first = llm.generate(PROMPTS[:1])
     again = llm.generate([f"{PROMPTS[0]}{first.generations[0][0].text}\nHuman: And?\nAI:"])
     assert first.llm_output is not None
@@ -309,7 +311,7 @@ def test_conversation_reuses_what_the_model_has_seen(llm: Petals, expected: dict
 
 
 @pytest.mark.parametrize(("stop", "reason"), [(None, "length"), (2, "stop")])
-def test_finish_reason(llm: Petals, expected: dict[str, str], stop: int | None, reason: str) -> None:
+def test_finish_reason_is_in_the_info(llm: Petals, expected: dict[str, str], stop: int | None, reason: str) -> None:
     stops = None if stop is None else [expected[PROMPTS[0]][stop : stop + 2]]
     [[answer]] = llm.generate(PROMPTS[:1], stop=stops).generations
     assert answer.generation_info == {"finish_reason": reason}
@@ -318,7 +320,7 @@ def test_finish_reason(llm: Petals, expected: dict[str, str], stop: int | None, 
     assert listener.results[0].generations[0][0].generation_info == {"finish_reason": reason}
 
 
-def test_logprobs(petals_llm: Callable[..., Petals], expected: dict[str, str]) -> None:
+def test_logprobs_are_in_generation_info(petals_llm: Callable[..., Petals], expected: dict[str, str]) -> None:
     [[answer]] = (
         petals_llm(model_kwargs={"min_new_tokens": NEW, "logprobs": True, "top_logprobs": 2})
         .generate(PROMPTS[:1])
@@ -391,7 +393,7 @@ class Gate:
         self.session = ScriptedSession(
             [[*b"Hi"]], [[*b"abcdefghij"]], before_step=lambda _: self._open.acquire(timeout=30)
         )
-        llm._engine = ScriptedEngine(llm.tokenizer, lambda _: self.session)  # type: ignore[assignment]
+        llm._engine = ScriptedEngine(llm.tokenizer, lambda _: self.session)
 
     def let(self, steps: int) -> None:
         self._open.release(steps)
@@ -443,7 +445,7 @@ async def test_dropped_async_stream_stops_within_a_step(petals_llm: Callable[...
     assert len(gate.session.steps) <= 3
 
 
-def test_timeout(petals_llm: Callable[..., Petals], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_ends_after_its_timeout(petals_llm: Callable[..., Petals], monkeypatch: pytest.MonkeyPatch) -> None:
     llm = petals_llm(session_cache=0, max_new_tokens=10, timeout=1000)
     gate = Gate(llm)
     stream = llm.stream("Hi")
@@ -486,7 +488,7 @@ def test_fields_and_defaults_are_those_of_the_class_that_it_replaces(community: 
             )
 
 
-def test_it_is_of_the_same_type(community: Any) -> None:
+def test_the_type_is_that_of_the_class_that_it_replaces(community: Any) -> None:
     assert Petals()._llm_type == community.model_construct()._llm_type
     assert set(community.model_construct()._identifying_params) <= set(Petals()._identifying_params)
 
@@ -497,7 +499,7 @@ def test_it_is_of_the_same_type(community: Any) -> None:
 def test_cached_answer_is_not_generated_again(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(cache=InMemoryCache(), max_new_tokens=2)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"Hi"]] * rows, [[*b"yo"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
     assert [llm.invoke("Hi"), llm.invoke("Hi"), llm.invoke("Hi", stop=["o"])] == ["yo", "yo", "y"]
     assert len(engine.opened) == 2
 
@@ -509,7 +511,7 @@ async def test_cached_answer_is_for_calls_with_the_same_options(petals_llm: Call
     assert llm.invoke("Hi") != llm.invoke("Hi", regex="a{3}", max_tokens=9) == "aaa"
 
 
-def test_cache_key_has_what_an_answer_depends_on_and_no_secret() -> None:
+def test_cache_key_has_all_that_an_answer_depends_on_and_no_secret() -> None:
     def key(**fields: Any) -> str:
         return str(Petals(**fields).asdict())
 

@@ -61,7 +61,7 @@ def test_an_empty_variable_hides_no_other(model_class: type[Petals], monkeypatch
 
 
 @both
-def test_ways_to_give_a_key(model_class: type[Petals]) -> None:
+def test_a_key_may_be_a_string_or_a_secret_under_either_name(model_class: type[Petals]) -> None:
     assert model_class(model="m", huggingface_api_key=f" {CANARY}\n").huggingface_api_key == SecretStr(CANARY)
     assert model_class(model="m", huggingface_api_key="").huggingface_api_key is None
     assert model_class(model="m", api_key=CANARY).huggingface_api_key == SecretStr(CANARY)
@@ -193,12 +193,12 @@ def test_dumps_and_loads_are_a_round_trip(model_class: type[Petals], fields: dic
 
 
 @both
-def test_a_reconfigured_model_can_be_written_down(model_class: type[Petals]) -> None:
+def test_a_reconfigured_model_can_be_serialised(model_class: type[Petals]) -> None:
     from langchain_core.runnables import ConfigurableField  # noqa: PLC0415
 
     base = model_class(**FIELDS | {"model_kwargs": {"max_new_tokens": 5}})
     runnable = base.configurable_fields(temperature=ConfigurableField(id="heat"))
-    model, _ = runnable._prepare({"configurable": {"heat": 0.25}})
+    model, _ = runnable._prepare({"configurable": {"heat": 0.25}})  # type: ignore[attr-defined]
     assert model.temperature == 0.25
     text = dumps(model)
     assert not sings(text)
@@ -217,7 +217,7 @@ def test_serialisation_names_the_variable_of_the_key(model_class: type[Petals]) 
     assert model.to_json()["kwargs"]["huggingface_api_key"] == {"lc": 1, "type": "secret", "id": ["HF_TOKEN"]}
 
 
-def test_what_is_written_down() -> None:
+def test_serialisation_writes_the_given_arguments_only() -> None:
     assert dumpd(Petals(**FIELDS)) == {
         "lc": 1,
         "type": "constructor",
@@ -252,7 +252,7 @@ def test_a_model_that_was_used_can_be_pickled(
 
 
 @both
-def test_a_pickle_takes_the_key_from_where_it_is_opened(
+def test_an_unpickled_model_takes_the_key_from_its_environment(
     model_class: type[Petals], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_class(**FIELDS)
@@ -267,7 +267,7 @@ def test_a_pickle_takes_the_key_from_where_it_is_opened(
 
 @both
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda model: model.model_copy(deep=True)])
-def test_copies_have_the_key_and_share_what_is_loaded(
+def test_copies_have_the_key_and_share_the_loaded_model(
     model_class: type[Petals], copied: Any, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = model_class(**FIELDS, client=tiny_model, tokenizer=tiny_tokenizer)

@@ -1,4 +1,4 @@
-"""What tracers hear of a call: what it used, whoever has said so."""
+"""Traces contain the options that a call used, from whichever source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("model_class", [Petals, ChatPetals])
 
 
 class Tracer(BaseCallbackHandler):
-    """Remembers what is told of the beginning of calls.
+    """Records the parameters of calls that begin.
 
     Attributes:
         metadata: What LangSmith shows.
@@ -95,7 +95,7 @@ SAID = {"ls_provider": "petals", "ls_model_name": "tiny"}
     ],
     ids=str,
 )
-def test_traces_say_what_a_call_used(
+def test_traces_contain_the_options_that_a_call_used(
     model_class: type[Petals],
     way: Callable[..., object],
     loaded: dict[str, Any],
@@ -128,7 +128,7 @@ def test_all_options_of_a_call_are_traced(
 
 @pytest.mark.parametrize("name", ["model", "model_name"])
 @by_all_ways
-def test_traces_say_which_model_a_call_used(
+def test_traces_contain_the_model_that_a_call_used(
     way: Callable[..., object],
     name: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,7 +158,7 @@ def test_a_call_with_wrong_options_is_traced_too(
 
 
 @both
-def test_an_object_that_is_asked_inside_a_call_is_not_taken_for_the_other(
+def test_a_call_inside_a_call_of_another_object_has_its_own_options(
     model_class: type[Petals], loaded: dict[str, Any]
 ) -> None:
     inner = model_class(**loaded, temperature=0.25)

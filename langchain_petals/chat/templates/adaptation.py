@@ -1,18 +1,18 @@
-"""Conversations reshaped to what a template can render.
+"""Reshapes conversations to what a template can render.
 
-Many templates know less than LangChain's conversations: no system messages, no tools, no names, users and answers in
-strict turns only. What a template does not know is written in the words of what it does know, so that nothing is lost:
+Many templates support only a part of LangChain's conversations: no system messages, no tools, no names, or only users
+and answers in strict alternation. Other parts are written in a form that the template supports, so nothing is lost:
 
-    names of users               `Alice: text`, in the content. Names of other roles say nothing about who speaks.
-    tool calls                   in the assistant's content, as the model writes them (see `tool_calls`); also where a
-                                 template shows calls, but not the text beside them (or see `text_before_calls`)
+    names of users               `Alice: text`, in the content. Names of other roles do not say who speaks.
+    tool calls                   in the assistant's content, as the model writes them (see `chat.tools`); also where a
+                                 template shows calls, but not the text beside them (but see `TextsBeforeCalls`)
     ids of calls                 nine letters or digits, where the template takes no others
     several calls at once        one call after the other, each followed by its result
     results of tools             a user's message, `Tool result (name): text`
     tools                        described at the end of the system message
-    system messages, not known   put in front of the next user message, with an empty line in between; also where they
-                                 would be gone once a tool was called
-    system messages further on   the same, where the template takes one at the beginning only
+    system messages if refused   put in front of the next user message, with an empty line in between; also where the
+                                 template drops them once a tool was called
+    later system messages        the same, where the template takes one at the beginning only
     neighbours of one role       one message, with an empty line in between
     an answer at the beginning   after an empty message of the user
 """
@@ -20,6 +20,7 @@ strict turns only. What a template does not know is written in the words of what
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,15 +28,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Turn = dict[str, Any]
-WriteCalls = Callable[[Sequence[Any], str], str]
+    from langchain_petals.chat.messages import Turn
 
-_BETWEEN = "\n\n"
-_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+WriteCalls = Callable[[Sequence[Any], str], str]
+"""Returns the text of an answer: its content, and after it its calls (`name` and `args` of each)."""
 
 
 def with_names(turns: Iterable[Turn]) -> list[Turn]:
-    """Write the names of users into their messages."""
+    """Return the conversation with the names of users in their messages."""
     return [
         turn | {"content": f"{turn['name']}: {turn['content']}"}
         if turn["role"] == "user" and turn.get("name")
@@ -47,22 +47,16 @@ def with_names(turns: Iterable[Turn]) -> list[Turn]:
 def with_written_calls(
     turns: Iterable[Turn], write: WriteCalls, *, where: Callable[[Turn], bool], results_of_users: bool
 ) -> list[Turn]:
-    """Write tool calls into the content of the message that makes them.
+    """Return the conversation with tool calls in the content of each message for which `where` returns true.
 
-    Args:
-        turns: The conversation.
-        write: Gives the text of an answer's calls (`name` and `args` of each), after its content.
-        where: Whether to do so with the calls of a certain message.
-        results_of_users: Let the user give their results.
+    With `results_of_users`, the results of these calls become messages of the user.
     """
     result = []
     written = False
     for turn in turns:
         if turn["role"] == "tool":
-            result.append(_result_of_user(turn) if written and results_of_users else turn)
-            continue
-        written = where(turn)
-        if written:
+            result.append(result_of_user(turn) if written and results_of_users else turn)
+        elif written := where(turn):
             functions = [call.get("function", call) for call in turn["tool_calls"]]
             calls = [{"name": each["name"], "args": each.get("arguments") or {}} for each in functions]
             others = {key: value for key, value in turn.items() if key != "tool_calls"}
@@ -73,7 +67,7 @@ def with_written_calls(
 
 
 def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
-    """Name the tool that a result comes from, where the result does not say it."""
+    """Return the conversation with the name of the tool in each result, where the result lacks it."""
     names = {
         call.get("id"): call.get("function", call).get("name")
         for turn in turns
@@ -88,36 +82,35 @@ def with_named_results(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_short_ids(turns: Iterable[Turn]) -> list[Turn]:
-    """Give calls and their results ids of nine letters or digits, the same ones at every render."""
+    """Return the conversation with ids of nine letters or digits for calls and results, the same at every render."""
     result = []
     for number, turn in enumerate(turns):
         changed = dict(turn)
         if turn.get("tool_calls"):
             changed["tool_calls"] = [
-                call | {"id": _short(call.get("id") or f"call {index} of message {number}")}
+                call | {"id": _short_id(call.get("id") or f"call {index} of message {number}")}
                 for index, call in enumerate(turn["tool_calls"])
             ]
         if turn.get("tool_call_id"):
-            changed["tool_call_id"] = _short(turn["tool_call_id"])
+            changed["tool_call_id"] = _short_id(turn["tool_call_id"])
         result.append(changed)
     return result
 
 
-def _short(identifier: str) -> str:
-    if _SHORT_ID.fullmatch(identifier):
-        return identifier
-    return hashlib.sha256(identifier.encode()).hexdigest()[:9]
+def _short_id(identifier: str) -> str:
+    is_short = re.fullmatch(r"[A-Za-z0-9]{9}", identifier)
+    return identifier if is_short else hashlib.sha256(identifier.encode()).hexdigest()[:9]
 
 
 def with_system_section(turns: Sequence[Turn], section: str) -> list[Turn]:
-    """Let the system message end with a section; it is the system message if there is none at the beginning."""
+    """Return the conversation with a section at the end of its first system message, which is added if missing."""
     if turns and turns[0]["role"] == "system":
         return [turns[0] | {"content": _joined([turns[0]["content"], section])}, *turns[1:]]
     return [{"role": "system", "content": section}, *turns]
 
 
 def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
-    """Let one call follow the other, each with its result behind it."""
+    """Return the conversation with one call in each answer, followed by its result."""
     result: list[Turn] = []
     waiting = list(turns)
     while waiting:
@@ -136,49 +129,36 @@ def with_single_calls(turns: Sequence[Turn]) -> list[Turn]:
     return result
 
 
-def with_results_of_users(turns: Iterable[Turn]) -> list[Turn]:
-    """Give the results of tools as messages of the user."""
-    return [_result_of_user(turn) if turn["role"] == "tool" else turn for turn in turns]
-
-
-def _result_of_user(turn: Turn) -> Turn:
+def result_of_user(turn: Turn) -> Turn:
+    """Return a tool's result as a message of the user."""
     label = f"Tool result ({turn['name']})" if turn.get("name") else "Tool result"
     return {"role": "user", "content": f"{label}: {turn['content']}"}
 
 
 def with_folded_system(turns: Sequence[Turn], *, keep_first: bool) -> list[Turn]:
-    """Put system messages in front of the user message that comes next.
+    """Return the conversation with system messages as the beginning of the next user message.
 
-    Args:
-        turns: The conversation.
-        keep_first: The template takes one system message at the beginning: those there become one.
+    With `keep_first`, the system messages at the beginning are joined to one that stays.
     """
     result: list[Turn] = []
+    first = list(itertools.takewhile(lambda turn: turn["role"] == "system", turns)) if keep_first else []
+    if first:
+        result.append({"role": "system", "content": _joined(turn["content"] for turn in first)})
     waiting: list[str] = []
-    turns = list(turns)
-    if keep_first:
-        first = next((index for index, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
-        if first:
-            result.append({"role": "system", "content": _joined(turn["content"] for turn in turns[:first])})
-            turns = turns[first:]
-    for turn in turns:
+    for turn in turns[len(first) :]:
         if turn["role"] == "system":
             waiting.append(turn["content"])
-        elif waiting and turn["role"] == "user":
+            continue
+        if waiting and turn["role"] == "user":
             result.append(turn | {"content": _joined([*waiting, turn["content"]])})
-            waiting = []
-        elif waiting:
-            result += [{"role": "user", "content": _joined(waiting)}, turn]
-            waiting = []
         else:
-            result.append(turn)
-    if waiting:
-        result.append({"role": "user", "content": _joined(waiting)})
-    return result
+            result += [{"role": "user", "content": _joined(waiting)}, turn] if waiting else [turn]
+        waiting = []
+    return [*result, {"role": "user", "content": _joined(waiting)}] if waiting else result
 
 
 def alternating(turns: Iterable[Turn]) -> list[Turn]:
-    """Join neighbours of one role, and begin with the user (after the system message)."""
+    """Return the conversation with neighbours of one role joined; the first after the system message is a user's."""
     result: list[Turn] = []
     for turn in turns:
         last = result[-1] if result else None
@@ -194,5 +174,41 @@ def alternating(turns: Iterable[Turn]) -> list[Turn]:
     return result
 
 
+class TextsBeforeCalls:
+    """Keeps the text before calls if a template writes the calls of an answer but drops its text, as Mistral's do.
+
+    The calls cannot go into the content instead, since their results would have to become messages of the user. So the
+    template renders the calls without the text, and with a placeholder before the first call's name. Afterwards the
+    text is inserted. `beginning` is the text with which the template begins a call, up to the call's name.
+    """
+
+    def __init__(self, write: WriteCalls, beginning: str, placeholders: Iterable[str]) -> None:
+        self._write, self._beginning, self._placeholders = write, beginning, iter(placeholders)
+        self._texts: dict[str, str] = {}
+
+    def take(self, turns: Iterable[Turn]) -> list[Turn]:
+        """Return the conversation without texts beside calls; a placeholder precedes the first call's name instead."""
+        return [
+            self._without_text(turn) if turn.get("tool_calls") and turn["content"].strip() else turn for turn in turns
+        ]
+
+    def _without_text(self, turn: Turn) -> Turn:
+        placeholder = next(self._placeholders)
+        self._texts[placeholder] = turn["content"]
+        first, *others = turn["tool_calls"]
+        function = first.get("function", first)
+        marked = function | {"name": placeholder + function["name"]}
+        first = first | {"function": marked} if "function" in first else marked
+        return turn | {"content": "", "tool_calls": [first, *others]}
+
+    def put_back(self, rendered: str) -> str:
+        """Return the rendered conversation with the texts in it."""
+        for placeholder, text in self._texts.items():
+            call = [{"name": placeholder, "args": {}}]
+            between = self._write(call, text).removeprefix(text).removesuffix(self._write(call, ""))
+            rendered = rendered.replace(self._beginning + placeholder, text + between + self._beginning.lstrip())
+        return rendered
+
+
 def _joined(texts: Iterable[str]) -> str:
-    return _BETWEEN.join(text for text in texts if text)
+    return "\n\n".join(text for text in texts if text)

@@ -1,35 +1,38 @@
 """The Jinja environment of chat templates: transformers' variables and filters, each of them metered.
 
-A chat template comes with a model from the hub, so it is somebody else's program. Jinja's sandbox keeps it away from
+A chat template comes with a model from the hub, so it cannot be trusted. Jinja's sandbox keeps it away from
 Python's internals, but not from the processor and the memory: two nested loops over `range(99999)` run for hours, and
 `'a' * 10**10` fills the machine. Here every operation that can loop or grow is counted, in the same process:
 
-- the syntax tree is rewritten once, so that each round of a loop, each output, container, comparison and slice passes
-  through a `Meter`; so does each call, filter and operator, by Jinja's own hooks;
-- whatever could be large is measured before it is made (`'a' * n`, `replace`, widths in format strings);
-- only the attributes and filters that chat templates have a use for exist.
-
-So no single step is long, and after each the meter may end the render.
+- The syntax tree is rewritten once, so that each round of a loop, each output, container, comparison and slice passes
+  through a `Meter`. Jinja's own hooks do the same for each call, filter and operator.
+- The inputs and results of operations are measured. An operation that could make a large value from small ones
+  (`'a' * n`, `replace`, widths) is measured before it runs.
+- A few filters and methods are removed: these limits cannot bound them, and no prompt needs them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import json
 import re
 from functools import lru_cache
+from string import Formatter
 from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
+from jinja2.filters import do_sum
 from jinja2.runtime import LoopContext, Macro, TemplateReference
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace, pass_context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 from jinja2.visitor import NodeTransformer
+from markupsafe import soft_str
 
-from langchain_petals.chat.templates.meter import Meter, TemplateLimitError
+from langchain_petals.chat.templates.meter import Meter, refuse_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,106 +42,40 @@ if TYPE_CHECKING:
 
 # The longest published chat templates have some 25,000 characters.
 LONGEST_SOURCE = 40_000
-# Characters that one render may produce on the way, for each character of the input and beside it.
-CHARACTERS_PER_INPUT_CHARACTER = 64
-CHARACTERS_BESIDE_INPUT = 16_000_000
 
-_LONGEST_NEEDLE = 256  # of methods that take time in proportion to text x needle
-_LONGEST_RANGE = 100_000  # Jinja's own limit
+# `random` would make prompts that differ from call to call. The others take quadratic time, and no prompt needs them.
+_LEFT_OUT_FILTERS = ("random", "pprint", "striptags", "urlize", "wordwrap")
+# Two of these make bytes, which have other methods and operators; `translate` can make a long text of one character.
+_LEFT_OUT_METHODS = ("encode", "to_bytes", "translate")
+# Objects of other types (functions, classes, generators) have no attribute that a prompt needs.
+_DATA = (str, int, float, list, tuple, dict)
+_JINJA_OBJECTS = (Cycler, Joiner, LoopContext, Macro, Namespace, TemplateReference)
+# These pass their arguments to filters and tests.
+_APPLYING = ("map", "reject", "rejectattr", "select", "selectattr")
+# These only pass on or return their arguments.
+_HANDING_ON = frozenset(["d", "default", "get", *_APPLYING])
+# These run Python code for each item.
+_ITERATING = frozenset(["groupby", "join", "max", "min", "sort", "unique", *_APPLYING])
+
+_MOST_ITEMS = _LARGEST_ARGUMENT = 100_000  # Jinja's own limit for the length of a range
+_LARGEST_IN_RANGE = 2**53  # larger numbers can be chosen so that their hashes collide
+_LARGEST_WORK = 10**8  # characters of a text times those of an argument; the time of `strip` and `rfind`
+_LARGEST_WIDTH = 999
+_LONGEST_ATTRIBUTE = 256  # a filter looks up each part between dots and commas, in each item
+_LONGEST_INDENT = 256
 _LONGEST_TIME_FORMAT = 100
 
-_STRING_METHODS = frozenset(
-    [
-        "capitalize",
-        "casefold",
-        "count",
-        "endswith",
-        "find",
-        "format",
-        "index",
-        "isalnum",
-        "isalpha",
-        "isascii",
-        "isdecimal",
-        "isdigit",
-        "islower",
-        "isnumeric",
-        "isspace",
-        "istitle",
-        "isupper",
-        "join",
-        "lower",
-        "lstrip",
-        "partition",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "rfind",
-        "rindex",
-        "rpartition",
-        "rsplit",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "swapcase",
-        "title",
-        "upper",
-    ]
-)
-_CONTAINER_METHODS = frozenset(["copy", "count", "get", "index", "items", "keys", "values"])
-_SLOW_NEEDLES = frozenset(["rfind", "rindex", "rpartition", "rsplit", "strip", "lstrip", "rstrip", "trim"])
-_FILTERS = [
-    "abs",
-    "attr",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "safe",
-    "select",
-    "selectattr",
-    "sort",
-    "string",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-    "wordcount",
-]
-# A width of four digits, or one that comes from an argument.
-_WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(\d{4}|\*)")
-_WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
-_WIDE_TIME = re.compile(r"%[-_0^#]*\d{3}")
-# Placeholders of untrusted text come from here (see untrusted.py); JSON must not escape them.
+# A width of more than three digits or one from an argument; or a key with parentheses inside, which may hide a width.
+_WIDE_PERCENT = re.compile(r"%(?:\([^()]*\))?[^a-zA-Z%(]*(?:\d{4}|\*)|%\((?![^()]*\))")
+_WIDE_BRACES = re.compile(r"\d{4}|\{")
+_WIDE_TIME = re.compile(r"%[^a-zA-Z%]*\d{3}")
+_TOO_WIDE = "formats with too large or a computed width"
+# Placeholders of untrusted text come from this range (see `sanitizing`); JSON must not escape them.
 _ESCAPED_IN_ASCII = re.compile(r"[^\x00-\x7f\U000f0000-\U000ffffd]")
 
 
 class _OpaqueNamespace(Namespace):
-    """A namespace that does not write out what it holds, which may hold it."""
+    """A namespace whose text does not show its values, since it may contain itself."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
@@ -155,17 +92,20 @@ class _GenerationBlock(Extension):
 
 
 class _Metering(NodeTransformer):
-    """Sends what can loop or grow through the filters that count."""
+    """Wraps all expressions that can loop or grow in the metering filters."""
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         super().generic_visit(node, *args, **kwargs)
         if isinstance(node, nodes.For):
             node.iter = _through("metered rounds", cast("nodes.Expr", node.iter))
         elif isinstance(node, nodes.Output):
-            node.nodes = [_through("metered output", _expression(child)) for child in node.nodes]
+            parts = (
+                nodes.Const(part.data, lineno=part.lineno) if isinstance(part, nodes.TemplateData) else part
+                for part in node.nodes
+            )
+            node.nodes = [_through("metered output", part) for part in parts]
         elif isinstance(node, nodes.Concat):
-            parts = [_through("string", part) for part in node.nodes]
-            return _sum_of(parts)
+            return _through("join", _through("metered value", nodes.List(node.nodes, lineno=node.lineno)))
         elif (
             isinstance(node, (nodes.List, nodes.Dict, nodes.Compare, nodes.Test))
             or (isinstance(node, nodes.Tuple) and node.ctx == "load")
@@ -179,22 +119,8 @@ def _through(name: str, node: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _expression(node: nodes.Node) -> nodes.Expr:
-    """Return what an output statement writes; plain text is a constant."""
-    if isinstance(node, nodes.TemplateData):
-        return nodes.Const(node.data, lineno=node.lineno)
-    return cast("nodes.Expr", node)
-
-
-def _sum_of(parts: list[nodes.Filter]) -> nodes.Expr:
-    total: nodes.Expr = parts[0]
-    for part in parts[1:]:
-        total = nodes.Add(total, part, lineno=part.lineno)
-    return total
-
-
 def _meter(context: Context) -> Meter:
-    # Not a template variable: names with a space cannot be written in a template.
+    # No template can use this variable, since its name contains a space.
     meter: Meter = context.parent["the meter"]
     return meter
 
@@ -207,8 +133,7 @@ def _metered(context: Context, value: Any) -> Any:
 @pass_context
 def _metered_output(context: Context, value: Any) -> str:
     meter = _meter(context)
-    if isinstance(value, (list, tuple, dict)):
-        meter.size(value)
+    meter.size(value)
     text = str(value)
     meter.spend(len(text))
     return text
@@ -216,112 +141,119 @@ def _metered_output(context: Context, value: Any) -> str:
 
 @pass_context
 def _metered_rounds(context: Context, iterable: Iterable[Any]) -> Iterator[Any]:
-    meter = _meter(context)
-    for item in iterable:
-        meter.spend()
-        yield item
+    return _meter(context).rounds(iterable)
 
 
 def _metered_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that measures before and after; it takes the context, so that it is not run while compiling."""
-    passes = getattr(function, "jinja_pass_arg", None)
+    """Return a filter that measures its input and result; it takes the context, so compiling does not run it."""
+    passed = getattr(function, "jinja_pass_arg", None)  # what Jinja passes to the filter before the value
+    names = list(inspect.signature(function).parameters)[1 if passed is None else 2 :]
 
     @pass_context
     def wrapper(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         meter = _meter(context)
-        _check_arguments(meter, name, value, args, kwargs)
-        first: dict[str | None, list[Any]] = {
-            None: [],
-            "context": [context],
-            "eval_context": [context.eval_ctx],
-            "environment": [context.environment],
-        }
-        leading = first[None if passes is None else passes.name]
+        _check_step(meter, name, value, {**dict(zip(names, args, strict=False)), **kwargs})
+        first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        leading = [] if passed is None else [first[passed.name]]
         return meter.charge(function(*leading, value, *args, **kwargs))
 
     return wrapper
 
 
-def _check_arguments(meter: Meter, name: str, receiver: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse, before it is made, what a filter or a method would make of its arguments."""
+def _check_step(meter: Meter, name: str, receiver: Any, given: Mapping[Any, Any]) -> None:
+    """Refuse a call of a filter or method whose result would be too large, or which would take too long.
+
+    `receiver` is the value that it is applied to. `given` holds a filter's arguments by name, a method's by position.
+    """
     meter.spend()
-    given = [*args, *kwargs.values()]
-    for value in given:
-        meter.size(value)
-    if name == "replace" and len(given) > 1:
-        old, new = str(given[0]), str(given[1])
-        meter.spend(
-            len(receiver) + receiver.count(old) * len(new) if isinstance(receiver, str) else meter.size(receiver)
-        )
+    too_large = f"uses {name} with too large a value"
+    size, sizes = meter.size(receiver), [meter.size(value) for value in given.values()]
+    if name == "replace":
+        old, new = (str(given.get(key, given.get(position))) for position, key in enumerate(("old", "new")))
+        meter.expect(str(receiver).count(old) * len(new))
     elif name == "join":
-        for separator, parts in ((receiver, given[0] if given else ""), (given[0] if given else "", receiver)):
-            if isinstance(separator, str):
-                meter.spend(len(separator) * (len(parts) if hasattr(parts, "__len__") else _LONGEST_RANGE))
-    elif name == "indent":
-        width = max((len(value) if isinstance(value, str) else int(value) for value in given), default=4)
-        meter.spend(width * (receiver.count("\n") + 1))
-    elif name == "format":
-        # the method, or the filter of this name, which works like the operator
-        _check_width(_WIDE_BRACES, receiver)
-        _check_width(_WIDE_PERCENT, receiver)
-        meter.spend((receiver.count("{") + receiver.count("%")) * sum(meter.size(value) for value in given))
-    elif name in _SLOW_NEEDLES and any(isinstance(value, str) and len(value) > _LONGEST_NEEDLE for value in given):
-        msg = f"the chat template uses {name} with more than {_LONGEST_NEEDLE} characters"
-        raise TemplateLimitError(msg)
+        meter.expect(_length(receiver) * max(map(_length, given.values()), default=0))
+    elif name in ("format", "format_map"):
+        meter.expect(_fields_in_braces(receiver) * (_LARGEST_WIDTH + sum(sizes)))
+    elif name not in _HANDING_ON:
+        numbers = [abs(value) for value in given.values() if isinstance(value, int)]
+        texts = [len(value) for value in given.values() if isinstance(value, str)]
+        width = max([*numbers, *(texts if name == "indent" else ())], default=0)
+        lines = len(receiver.splitlines()) + receiver.count("\t") if isinstance(receiver, str) and width else 1
+        meter.expect(width * lines)
+        refuse_if(width > _LARGEST_ARGUMENT, too_large)
+        refuse_if(isinstance(receiver, str) and size * max(texts, default=0) > _LARGEST_WORK, too_large)
+    refuse_if(_length(given.get("attribute")) > _LONGEST_ATTRIBUTE, too_large)
+    refuse_if(name in _ITERATING and _length(receiver) > _MOST_ITEMS, too_large)
 
 
-def _check_width(pattern: re.Pattern[str], text: str) -> None:
-    if pattern.search(text):
-        msg = "the chat template formats with too large or a computed width"
-        raise TemplateLimitError(msg)
+def _length(value: Any) -> int:
+    return len(value) if hasattr(value, "__len__") else 1
+
+
+def _fields_in_braces(text: str) -> int:
+    specs = [spec for _, _, spec, _ in Formatter().parse(text) if spec is not None]
+    refuse_if(any(map(_WIDE_BRACES.search, specs)), _TOO_WIDE)
+    return len(specs)
+
+
+def _fields_of_percent(text: str) -> int:
+    text = text.replace("%%", "")
+    refuse_if(_WIDE_PERCENT.search(text), _TOO_WIDE)
+    return text.count("%")
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the attributes that templates need, and operators and calls that are counted."""
+    """Jinja's sandbox with operators and calls that are counted."""
 
     intercepted_binops = frozenset(["+", "-", "*", "**", "%"])
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if not super().is_safe_attribute(obj, attr, value):
+        if attr in _LEFT_OUT_METHODS or (isinstance(obj, str) and not hasattr(str, attr)):  # Markup has more
             return False
-        if isinstance(obj, str):
-            return attr in _STRING_METHODS
-        if isinstance(obj, (dict, list, tuple)):
-            return attr in _CONTAINER_METHODS
-        return isinstance(obj, (Namespace, LoopContext, Macro, TemplateReference))
+        return isinstance(obj, (_DATA, _JINJA_OBJECTS)) and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         meter = _meter(context)
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(times, int) and isinstance(value, (str, list, tuple)):
-                    meter.spend(max(0, times) * max(1, meter.size(value)))
+                    meter.expect(times * max(1, len(value), meter.size(value)))
             if isinstance(left, int) and isinstance(right, int):
                 meter.check_bits(left.bit_length() + right.bit_length())
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             meter.check_bits(left.bit_length() * max(0, right))
         elif operator == "%" and isinstance(left, str):
-            _check_width(_WIDE_PERCENT, left)
-            meter.spend(left.count("%") * meter.size(right))
-        elif operator == "+" and isinstance(left, str) and isinstance(right, str):
-            meter.spend(len(left) + len(right))
-            return left + right
+            meter.expect(_fields_of_percent(left) * (_LARGEST_WIDTH + meter.size(right)))
         return meter.charge(super().call_binop(context, operator, left, right))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
-        # Jinja's own returns a value that raises when it is used, but not when it is printed.
+        # Jinja's own method returns a value that raises when it is used, but not when it is printed.
         msg = f"the chat template may not use {attribute!r} of {type(obj).__name__!r}"
         raise SecurityError(msg)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         meter = _meter(context)
-        # Jinja wraps str.format, and leaves the method behind
-        receiver = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)
-        if isinstance(receiver, (str, list, tuple, dict)):
-            _check_arguments(meter, obj.__name__, receiver, args, kwargs)
+        # Jinja replaces str.format by a function that wraps it
+        method = getattr(obj, "__wrapped__", obj)
+        if hasattr(method, "__self__"):
+            _check_step(meter, method.__name__, method.__self__, {**dict(enumerate(args)), **kwargs})
         else:
             meter.spend()
         return meter.charge(super().call(context, obj, *args, **kwargs))
+
+
+@pass_context
+def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+    environment = cast("_Environment", context.environment)
+    return environment.call_binop(context, "%", soft_str(value), kwargs or args)
+
+
+@pass_context
+def _sum(context: Context, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    # a sum of lists takes quadratic time, so each list is charged
+    meter = _meter(context)
+    return meter.charge(do_sum(context.environment, map(meter.charge, iterable), attribute, start))
 
 
 @pass_context
@@ -335,22 +267,19 @@ def _tojson(  # noqa: PLR0917 - templates pass them in this order, as transforme
 ) -> str:
     meter = _meter(context)
     meter.size(value)
+    longest = max(indent or 0, *map(len, separators or ("",)))
+    refuse_if(longest > _LONGEST_INDENT, f"indents JSON by more than {_LONGEST_INDENT} characters")
     encoder = json.JSONEncoder(ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
-    if indent is None:
-        text = encoder.encode(value)
-    else:
-        pieces = []
-        if indent > _LONGEST_NEEDLE:
-            msg = f"the chat template indents by more than {_LONGEST_NEEDLE} characters"
-            raise TemplateLimitError(msg)
-        for piece in encoder.iterencode(value):
-            meter.spend(len(piece))
-            pieces.append(piece)
-        text = "".join(pieces)
+    text = encoder.encode(value) if indent is None else "".join(map(meter.charge, encoder.iterencode(value)))
     if ensure_ascii:
         text = _ESCAPED_IN_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
-    meter.spend(len(text))
-    return text
+    return cast("str", meter.charge(text))
+
+
+def _range(*numbers: int) -> range:
+    beyond = any(abs(number) > _LARGEST_IN_RANGE for number in numbers)
+    refuse_if(beyond, f"uses range with a number beyond {_LARGEST_IN_RANGE}")
+    return safe_range(*numbers)
 
 
 def _raise_exception(message: str) -> None:
@@ -358,48 +287,44 @@ def _raise_exception(message: str) -> None:
 
 
 def _strftime_now(time_format: str) -> str:
-    if len(time_format) > _LONGEST_TIME_FORMAT or _WIDE_TIME.search(time_format):
-        msg = "the chat template formats the time with too long a format"
-        raise TemplateLimitError(msg)
+    too_long = len(time_format) > _LONGEST_TIME_FORMAT or _WIDE_TIME.search(time_format)
+    refuse_if(too_long, "formats the time with too long a format")
     return dt.datetime.now().astimezone().strftime(time_format)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> _Environment:
+    """Return the environment that all templates share; it holds configuration only."""
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationBlock]
     )
-    environment.filters = {name: _metered_filter(name, environment.filters[name]) for name in _FILTERS} | {
+    filters = environment.filters
+    environment.filters = {
+        **{name: _metered_filter(name, filters[name]) for name in filters.keys() - _LEFT_OUT_FILTERS},
+        "format": _format,
+        "sum": _sum,
         "tojson": _tojson,
         "metered value": _metered,
         "metered output": _metered_output,
         "metered rounds": _metered_rounds,
     }
     environment.globals = {
-        "range": environment.globals["range"],
+        "cycler": Cycler,
         "dict": dict,
+        "joiner": Joiner,
         "namespace": _OpaqueNamespace,
         "raise_exception": _raise_exception,
+        "range": _range,
         "strftime_now": _strftime_now,
     }
     return environment
 
 
 class SandboxedTemplate:
-    """A template that renders within limits.
-
-    Args:
-        source: Jinja source, as in the `chat_template` of a tokenizer.
-
-    Raises:
-        jinja2.TemplateError: The source is no template, uses filters or blocks that chat templates have none of, or is
-            longer than 40,000 characters.
-    """
+    """A template that renders within limits; an invalid or too long source raises `jinja2.TemplateError`."""
 
     def __init__(self, source: str) -> None:
-        if len(source) > LONGEST_SOURCE:
-            msg = f"the chat template has more than {LONGEST_SOURCE} characters"
-            raise TemplateLimitError(msg)
+        refuse_if(len(source) > LONGEST_SOURCE, f"has more than {LONGEST_SOURCE} characters")
         environment = _environment()
         try:
             tree = environment.parse(source)
@@ -410,19 +335,11 @@ class SandboxedTemplate:
             raise jinja2.TemplateError(msg) from error
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """Return the text of the template.
-
-        Raises:
-            jinja2.TemplateError: The template raised it, did what the sandbox forbids, failed in some other way, or
-                asked for too much (`TemplateLimitError`).
-        """
-        unlimited = Meter(2**60)
-        size = unlimited.size(dict(variables))
-        meter = Meter(CHARACTERS_BESIDE_INPUT + CHARACTERS_PER_INPUT_CHARACTER * size)
+        """Return the rendered text; every error is a `jinja2.TemplateError`."""
         try:
-            return self._template.render({**variables, "the meter": meter})
+            return self._template.render({**variables, "the meter": Meter(dict(variables))})
         except jinja2.TemplateError:
             raise
-        except Exception as error:  # whatever Python raises in a program that is not ours
+        except Exception as error:  # a template can cause any of Python's errors
             msg = f"{type(error).__name__}: {error}"
             raise jinja2.TemplateRuntimeError(msg) from error

@@ -1,43 +1,42 @@
-"""Keeps what people write from being read as the template's own marks.
+"""Makes sure that texts from outside cannot act as the template's own markers.
 
-A prompt is one text. Where a message says `<|im_end|>` or `### Assistant:`, the text has one more turn than the
-conversation, and whoever wrote the message has written for somebody else. Two kinds of marks need two defences:
+A prompt is one text. Where a message contains `<|im_end|>` or `### Assistant:`, the prompt seems to have one more turn
+than the conversation, so that the author of one message could write the messages of others. There are two kinds of
+markers:
 
 - *Special tokens* (`<|im_end|>`, `</s>`) act as tokens, not as text. The text stays as it is, and is later encoded as
-  ordinary text (see `segments.encode`). To find it again in the rendered prompt, each occurrence is one private-use
-  character while the template runs, which survives trimming, joining, upper-casing and JSON.
-- *Written marks* (`### User:`, `[INST]`) are ordinary text in the template too. They get a space in front of their last
-  character: `### User :`, `[INST ]`. People and models can read that, and it is not the mark any more.
+  ordinary text (see `segments.encode`). While the template runs, a placeholder stands for each occurrence: one
+  private-use character, which survives trimming, joining, upper-casing and JSON.
+- *Written markers* (`### User:`, `[INST]`) are ordinary text for the tokenizer. They get a space in front of their last
+  character: `### User :`, `[INST ]`. People and models can read that, and it is no marker any more.
 
-A mark can also come together at the border between content and template (`<|im_` at the end of a message, `end|>` right
-behind it). Such beginnings and ends are followed through the template as well, and kept apart if they met.
+A token can also come together at the border between content and template (`<|im_` at the end of a message, `end|>`
+right after it). Placeholders stand for such parts of tokens as well; `release` finds those that became a token.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.chat.reasoning import END, START
 from langchain_petals.chat.templates.segments import Segment, join_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 _PLACEHOLDER = re.compile("[\U000f0000-\U000ffffd]")
 
-# Texts that templates put beside their own; the others come as JSON, and templates compare them with words.
+# Keys of the texts that templates write next to their own. Other values become JSON, or are only compared.
 _TEXTS = ("content", "reasoning_content", "name")
 
-# What calls and tools consist of. They are words, which could not act as marks.
+# Fixed keys of calls and tools; they cannot be markers.
 _KEYS = frozenset(["type", "id", "function", "name", "arguments", "description", "parameters"])
 
-# An answer may hold the model's reasoning, which templates look for and take out.
-_REASONING = ("<think>", "</think>")
-
 _ROLE = r"(?:user|human|assistant|system|ai|bot|gpt|falcon|instruction|response|input|output|question|answer|tool)s?"
-# How templates write marks: <|im_start|>, <s>, </think>, <<SYS>>, <start_of_turn>; [INST], [/TOOL_CALLS]; ### Human:.
+# Markers of templates: <|im_start|>, <s>, </think>, <<SYS>>, <start_of_turn>; [INST], [/TOOL_CALLS]; ### Human:.
 _TAG = re.compile(r"<<?/?\|?[A-Za-z][\w .-]{0,40}\|?>?>|<\uff5c[^<>\uff5c]{1,40}\uff5c>|\[/?[A-Z][A-Z_ ]{1,40}\]")
 _HEADING = re.compile(rf"#{{1,6}} ?\w+(?: \w+)?:|(?<![\w ]){_ROLE}:", re.IGNORECASE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -45,127 +44,81 @@ _LINE_START = r"(?:^|(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]))"
 
 
 def is_tag(text: str) -> bool:
-    """Return whether a token is written as marks are, and not as a word of a vocabulary."""
+    """Return whether a token looks like a marker, and not like a word."""
     return _TAG.fullmatch(text) is not None
 
 
-def marks_in(source: str) -> frozenset[str]:
-    """Return the marks that a template's source spells out."""
+def markers_in(source: str) -> frozenset[str]:
+    """Return the markers in a template's source."""
     unescaped = _COMMENT.sub("", source).replace("\\n", "\n")
     return frozenset(_TAG.findall(unescaped)) | frozenset(match.strip() for match in _HEADING.findall(unescaped))
 
 
-def marks_around(rendered: str, content: str) -> frozenset[str]:
-    """Return the marks that a template has put into a prompt, which may be composed of a role's name and more.
-
-    Args:
-        rendered: The prompt.
-        content: How the content of each message begins; headings are what stands right before it.
-    """
+def markers_around(rendered: str, content: str) -> frozenset[str]:
+    """Return the markers in a rendered prompt, and the headings before its messages, which begin with `content`."""
     heading = rf"(?:^|[\n>\]])[ \t]*((?:#{{1,6}} ?)?[A-Za-z][\w ]{{0,30}}:)[ \t]*\n?{re.escape(content)}"
     headings = re.findall(heading, rendered)
     return frozenset(_TAG.findall(rendered)) | frozenset(headings)
 
 
 class Markers:
-    """The marks of a template.
+    """The markers of a template.
 
-    Args:
-        tokens: Texts that the tokenizer turns into one token of its own, such as `<|im_end|>`.
-        written: Marks that are ordinary text to the tokenizer, such as `### User:`. One that ends with a colon counts
-            at the beginning of a line only.
+    A written marker that ends with a colon (`### User:`) counts only at the beginning of a line; JSON has no lines.
     """
 
     def __init__(self, tokens: Iterable[str], written: Iterable[str]) -> None:
         self.tokens = frozenset(token for token in tokens if token.strip())
-        self.written = frozenset(written) - self.tokens
-
-    @cached_property
-    def token_pattern(self) -> re.Pattern[str] | None:
-        """A pattern that finds any of the tokens, the longest first."""
-        alternatives = sorted(self.tokens, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
+        self.token_pattern = _pattern(self.tokens, re.escape)
+        self.overlapping = re.compile(f"(?=({self.token_pattern.pattern}))")
+        markers = frozenset(written) - self.tokens
+        self.tags = [marker for marker in markers if not marker.endswith(":")]
+        self.written_pattern = _pattern(markers, _loose_pattern, re.IGNORECASE)
+        self.inline_pattern = _pattern(self.tags, re.escape, re.IGNORECASE)
+        self.beginnings = frozenset(token[:length] for token in self.tokens for length in range(1, len(token)))
+        self.ends = frozenset(token[-length:] for token in self.tokens for length in range(1, len(token)))
+        self.longest = max(map(len, self.tokens), default=0)
 
     def at_start(self, text: str) -> str | None:
         """Return the token or the tag that a text begins with."""
-        token = self.token_pattern and self.token_pattern.match(text)
-        if token:
+        if token := self.token_pattern.match(text):
             return token[0]
-        tags = (mark for mark in self.written if text.startswith(mark) and not mark.endswith(":"))
-        return max(tags, key=len, default=None)
-
-    @cached_property
-    def overlapping(self) -> re.Pattern[str] | None:
-        """Like `token_pattern`, for occurrences that overlap."""
-        return re.compile(f"(?=({self.token_pattern.pattern}))") if self.token_pattern else None
-
-    @cached_property
-    def written_pattern(self) -> re.Pattern[str] | None:
-        """A pattern that finds any of the written marks, however they are spaced and capitalised."""
-        return _pattern(self.written)
-
-    @cached_property
-    def inline_pattern(self) -> re.Pattern[str] | None:
-        """Like `written_pattern`, without the marks that count at the beginning of a line only: JSON has no lines."""
-        return _pattern(mark for mark in self.written if not mark.endswith(":"))
-
-    @cached_property
-    def beginnings(self) -> frozenset[str]:
-        """What a token may begin with."""
-        return frozenset(token[:length] for token in self.tokens for length in range(1, len(token)))
-
-    @cached_property
-    def ends(self) -> frozenset[str]:
-        """What a token may end with."""
-        return frozenset(token[-length:] for token in self.tokens for length in range(1, len(token)))
-
-    @cached_property
-    def longest(self) -> int:
-        """Characters of the longest token."""
-        return max(map(len, self.tokens), default=0)
+        return max(filter(text.startswith, self.tags), key=len, default=None)
 
 
-def _pattern(marks: Iterable[str]) -> re.Pattern[str] | None:
-    alternatives = [_loosely(mark) for mark in sorted(marks, key=len, reverse=True)]
-    return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
+def _pattern(markers: Iterable[str], pattern_of: Callable[[str], str], flags: int = 0) -> re.Pattern[str]:
+    """Return a pattern that finds any of the markers, the longest first."""
+    alternatives = map(pattern_of, sorted(markers, key=len, reverse=True))
+    return re.compile("|".join(alternatives) or "(?!)", flags)
 
 
-def _loosely(mark: str) -> str:
-    """Return a pattern for a written mark; a space in front of the last character is what makes it none."""
-    if not mark.endswith(":"):
-        return re.escape(mark)
-    words = mark[:-1].lstrip("#")
-    hashes = mark[: len(mark) - 1 - len(words)]
+def _loose_pattern(marker: str) -> str:
+    """Return a pattern for a written marker; with a space in front of the last character it does not match."""
+    if not marker.endswith(":"):
+        return re.escape(marker)
+    words = marker[:-1].lstrip("#")
+    hashes = marker[: len(marker) - 1 - len(words)]
     name = r"[ \t]+".join(map(re.escape, words.split()))
     return rf"{_LINE_START}[ \t]*{hashes}[ \t]*{name}:"
 
 
 class Sanitizer:
-    """Texts that come from outside, on their way through one render.
+    """Replaces markers in texts from outside by placeholders before one render, and restores them after it.
 
-    Args:
-        markers: The marks that they must not make.
-        values: Everything that goes into the template, and its source: placeholders are characters that occur in none.
-
-    Attributes:
-        free: Gives characters that occur nowhere, each to one who takes it.
+    `values` are the input of the template, and its source. `free` iterates over placeholders that do not occur in them.
     """
 
     def __init__(self, markers: Markers, values: Any) -> None:
         self._markers = markers
         taken = {character for text in _strings(values) for character in _PLACEHOLDER.findall(text)}
         self.free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
-        self._placeholders: dict[tuple[str, bool], str] = {}
-        self._meanings: dict[str, tuple[str, bool]] = {}
+        # The key is a text and its trust: False for a whole token, None for a part that its neighbours may complete.
+        self._placeholders: dict[tuple[str, bool | None], str] = {}
 
     def turn(self, turn: Mapping[str, Any], *, calls_as_json: bool = False) -> dict[str, Any]:
-        """Return a copy of a message in which no text can make a mark; its role is left alone.
-
-        Args:
-            turn: The message.
-            calls_as_json: Its tool calls are written as JSON, in one line.
-        """
-        keep = _REASONING if turn["role"] == "assistant" else ()
+        """Return a copy of a message without markers; its role is not changed. For `calls_as_json` see `protect`."""
+        # templates find the model's reasoning in an answer by these markers, and remove it
+        keep = (START, END) if turn["role"] == "assistant" else ()
         protected = {
             key: value if key == "role" else self.protect(value, keep, as_json=calls_as_json and key == "tool_calls")
             for key, value in turn.items()
@@ -176,12 +129,9 @@ class Sanitizer:
         return protected
 
     def protect(self, value: Any, keep: Sequence[str] = (), *, as_json: bool = False) -> Any:
-        """Return a copy of a value in which no text contains a mark.
+        """Return a copy of a value without markers, except those in `keep`.
 
-        Args:
-            value: A string, or lists and dictionaries of strings.
-            keep: Marks that are left alone.
-            as_json: It is written as JSON in one line, so that no text begins a line.
+        Set `as_json` if the value will be written as one line of JSON, where no text begins a line.
         """
         if isinstance(value, str):
             return self._text(value, keep, self._markers.inline_pattern if as_json else self._markers.written_pattern)
@@ -196,67 +146,58 @@ class Sanitizer:
             return [self.protect(item, keep, as_json=as_json) for item in value]
         return value
 
-    def _text(self, text: str, keep: Sequence[str], written: re.Pattern[str] | None) -> str:
-        if written:
-            text = written.sub(lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text)
-        if self._markers.token_pattern:
-            text = self._markers.token_pattern.sub(
-                lambda match: match[0] if match[0] in keep else self._placeholder(match[0], whole=True), text
-            )
-        return text
+    def _text(self, text: str, keep: Sequence[str], written: re.Pattern[str]) -> str:
+        text = written.sub(lambda match: match[0] if match[0] in keep else f"{match[0][:-1]} {match[0][-1]}", text)
+        return self._markers.token_pattern.sub(
+            lambda match: match[0] if match[0] in keep else self._placeholder(match[0], trusted=False), text
+        )
 
     def _borders(self, text: str) -> str:
-        """Follow a beginning and an end that could be part of a token together with the template's text."""
+        """Return a text with placeholders for its beginning and its end, if these could be parts of a token."""
         core = text.strip()
         if not core:
             return text
-        start = text.index(core)
+        before, _, after = text.partition(core)
         longest = self._markers.longest - 1
         if len(core) <= longest and any(core in token for token in self._markers.tokens):
-            core = self._placeholder(core, whole=False)
+            core = self._placeholder(core)
         else:
             tail = _longest_in(self._markers.beginnings, (core[-n:] for n in range(min(longest, len(core)), 0, -1)))
             if tail:
-                core = core[: -len(tail)] + self._placeholder(tail, whole=False)
+                core = core[: -len(tail)] + self._placeholder(tail)
             head = _longest_in(self._markers.ends, (core[:n] for n in range(min(longest, len(core)), 0, -1)))
             if head:
-                core = self._placeholder(head, whole=False) + core[len(head) :]
-        return text[:start] + core + text[start + len(text.strip()) :]
+                core = self._placeholder(head) + core[len(head) :]
+        return before + core + after
 
-    def _placeholder(self, text: str, *, whole: bool) -> str:
-        meaning = text, whole
+    def _placeholder(self, text: str, *, trusted: bool | None = None) -> str:
+        meaning = text, trusted
         if meaning not in self._placeholders:
-            character = next(self.free)
-            self._placeholders[meaning] = character
-            self._meanings[character] = meaning
+            self._placeholders[meaning] = next(self.free)
         return self._placeholders[meaning]
 
     def release(self, rendered: str) -> list[Segment]:
-        """Return a rendered prompt with the texts back in their places."""
-        pieces: list[tuple[str, bool | None]] = []  # None: a part of a token; it depends on what is beside it
-        for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered):
-            text, whole = self._meanings.get(piece, (piece, None))
-            trusted = True if piece not in self._meanings else (False if whole else None)
-            pieces.append((text, trusted))
-        met = self._met(pieces)
+        """Return a rendered prompt with the texts in place of their placeholders."""
+        meanings = {character: meaning for meaning, character in self._placeholders.items()}
+        pieces = [meanings.get(piece, (piece, True)) for piece in re.split(f"({_PLACEHOLDER.pattern})", rendered)]
+        completed = self._completed(pieces)
         return join_segments(
-            Segment(text, trusted=index not in met if trusted is None else trusted)
+            Segment(text, trusted=index not in completed if trusted is None else trusted)
             for index, (text, trusted) in enumerate(pieces)
         )
 
-    def _met(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
-        """Return which of the uncertain pieces are part of a token now."""
-        uncertain: list[tuple[int, int, int]] = []
-        position = 0
-        for index, (text, trusted) in enumerate(pieces):
-            if trusted is None:
-                uncertain.append((index, position, position + len(text)))
-            position += len(text)
-        if not uncertain or not self._markers.overlapping:
+    def _completed(self, pieces: Sequence[tuple[str, bool | None]]) -> set[int]:
+        """Return the indices of the parts of tokens that form a token together with their neighbours."""
+        if all(trusted is not None for _, trusted in pieces):
             return set()
         whole = "".join(text for text, _ in pieces)
         found = [match.span(1) for match in self._markers.overlapping.finditer(whole)]
-        return {index for index, start, end in uncertain if any(a < end and start < b for a, b in found)}
+        ends = itertools.accumulate(len(text) for text, _ in pieces)
+        return {
+            index
+            for index, ((text, trusted), end) in enumerate(zip(pieces, ends, strict=True))
+            if trusted is None and any(a < end and end - len(text) < b for a, b in found)
+        }
 
 
 def _longest_in(known: frozenset[str], candidates: Iterator[str]) -> str:
@@ -267,9 +208,7 @@ def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
+        yield from _strings([*value.keys(), *value.values()])
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _strings(item)

@@ -1,4 +1,4 @@
-"""A rendered prompt as parts that may hold special tokens and parts that may not, and its token ids."""
+"""Encodes a rendered prompt, whose segments may or may not contain special tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-# Text in front of a part, so that it is not taken for the beginning: SentencePiece puts a space there. Its tokens are
-# cut off again. Several, since a tokenizer may merge one with what follows, or a special token may swallow the space.
+# A part that is not the first is encoded together with an anchor before it, or SentencePiece would add a space. The
+# anchor's tokens are then removed. There are several anchors, since a tokenizer may merge one with the text that
+# follows, or a special token may remove the space.
 _ANCHORS = ("\n", "\x01", "a", "|", ".")
 
 
@@ -24,7 +25,7 @@ class Segment:
 
     Args:
         text: The text.
-        trusted: Whether special tokens in it are special. They are not where a message's content spells them.
+        trusted: Whether special tokens in it act as such. They do not in texts from outside.
     """
 
     text: str
@@ -32,7 +33,7 @@ class Segment:
 
 
 def join_segments(segments: Iterable[Segment]) -> list[Segment]:
-    """Join neighbours of one kind, and leave out empty ones."""
+    """Return segments with neighbours of one kind joined, and without empty ones."""
     result: list[Segment] = []
     for segment in segments:
         if result and result[-1].trusted == segment.trusted:
@@ -45,13 +46,13 @@ def join_segments(segments: Iterable[Segment]) -> list[Segment]:
 def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool = False) -> list[int]:
     """Return the token ids of a rendered prompt.
 
-    No tokens are added: a chat template writes the first one itself. Special tokens in trusted parts become what they
-    are; in the others, the tokens of the text that spells them. No space gets in between the parts.
+    No tokens are added: a chat template writes the first one itself. Special tokens in trusted segments become one
+    token each; in the others they are encoded as ordinary text. No space is added between segments.
 
     Args:
-        rendered: What `ChatTemplate.render` returned, or a part of it.
+        rendered: The result of `ChatTemplate.render`, or a part of it.
         tokenizer: A transformers tokenizer, fast or slow.
-        continued: The text goes on after other text: its beginning is not the beginning of the prompt.
+        continued: Whether other text precedes it in the prompt.
 
     Example:
         >>> template = ChatTemplate("{{ messages[0].content }}<|im_end|>", token_markers=["<|im_end|>"])
@@ -65,7 +66,8 @@ def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool
     encoder = _PartEncoder(tokenizer)
     ids: list[int] = []
     for part in parts:
-        ids += encoder.encode(part.text, plain=not part.trusted, first=not (ids or continued))
+        encode_part = encoder.trusted if part.trusted else encoder.plain
+        ids += encode_part(part.text, first=not (ids or continued))
     return ids
 
 
@@ -76,22 +78,20 @@ class _PartEncoder:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         joined = [*_ids(tokenizer, "a"), *_ids(tokenizer, "b")]
-        self._marks_beginning = _text(tokenizer, joined) != "ab"
+        both = tokenizer.decode(joined, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        self._anchors = () if both == "ab" else _ANCHORS
 
-    def encode(self, text: str, *, plain: bool, first: bool) -> list[int]:
-        return self._plain(text, first=first) if plain else self._encode(text, first=first)
+    def trusted(self, text: str, *, first: bool) -> list[int]:
+        return _ids(self._tokenizer, text) if first else self._after_others(text)
 
-    def _encode(self, text: str, *, first: bool) -> list[int]:
-        return _ids(self._tokenizer, text) if first else self._behind_others(text)
-
-    def _behind_others(self, text: str) -> list[int]:
-        # hostile messages repeat themselves
+    def _after_others(self, text: str) -> list[int]:
+        # cached, since hostile messages repeat special tokens many times
         if text not in self._known:
-            self._known[text] = self._behind_anchor(text) if self._marks_beginning else _ids(self._tokenizer, text)
+            self._known[text] = self._after_anchor(text)
         return self._known[text]
 
-    def _behind_anchor(self, text: str) -> list[int]:
-        for anchor in _ANCHORS:
+    def _after_anchor(self, text: str) -> list[int]:
+        for anchor in self._anchors:
             front, both = _ids(self._tokenizer, anchor), _ids(self._tokenizer, anchor + text)
             if both[: len(front)] == front:
                 return both[len(front) :]
@@ -99,41 +99,38 @@ class _PartEncoder:
 
     @cached_property
     def _added(self) -> dict[str, int]:
-        """The tokens that a text could be taken for; one character is what it is."""
+        """Ids of the added tokens that are longer than one character, by their text."""
         tokenizer = self._tokenizer
         special = zip(map(str, tokenizer.all_special_tokens), tokenizer.all_special_ids, strict=True)
         return {token: number for token, number in (*tokenizer.get_added_vocab().items(), *special) if len(token) > 1}
 
     @cached_property
     def _beginning(self) -> re.Pattern[str]:
-        """A pattern for the first character of an added token; each is found, also where they overlap."""
+        """A pattern that matches the first character of each added token, also of overlapping ones."""
         beginnings = (f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in self._added)
         return re.compile("|".join(beginnings) or "(?!)")
 
     @cached_property
     def _forbidden(self) -> frozenset[int]:
-        # the unknown token stands for characters that the vocabulary lacks, too
+        # ordinary text may become the unknown token
         return frozenset(self._added.values()) - {self._tokenizer.unk_token_id}
 
-    def _plain(self, text: str, *, first: bool) -> list[int]:
-        """Encode in pieces so small that no added token is among them: `</s>` as `<`, `/s>`."""
+    def plain(self, text: str, *, first: bool) -> list[int]:
+        """Encode in pieces that contain no added token: `</s>` as `<`, `/s>`."""
         cuts = [0, *(match.end() for match in self._beginning.finditer(text)), len(text)]
         ids: list[int] = []
         for start, end in itertools.pairwise(cuts):
             piece = text[start:end]
-            encoded = self._encode(piece, first=first and not start)
+            encoded = self.trusted(piece, first=first and not start)
             if not self._forbidden.isdisjoint(encoded):
-                # the tokenizer changes the text before it looks for tokens; one character is none of them
-                behind = itertools.chain.from_iterable(map(self._behind_others, piece[1:]))
-                encoded = [*self._encode(piece[0], first=first and not start), *behind]
+                # normalisation made a token of the piece; single characters cannot become one
+                others = itertools.chain.from_iterable(map(self._after_others, piece[1:]))
+                encoded = [*self.trusted(piece[0], first=first and not start), *others]
             ids += encoded
         return ids
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    # verbose: the length is checked later, with an error
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    # without transformers' warning about the length, which is checked later
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids

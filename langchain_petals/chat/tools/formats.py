@@ -1,216 +1,151 @@
-r"""How models write tool calls: the wire formats, and what decoding must keep to.
+r"""The formats in which models write tool calls.
 
-A format knows how the model was trained to write a call. From the tools it makes a constraint for the engine, so that
-what is written parses and fits the tool's schema; it parses answers, and renders calls as they were written, so that a
-conversation goes on from tokens that the servers have seen already.
+A format describes how a model was trained to write calls. It makes a constraint for the engine, so that calls can be
+parsed and fit the schemas of their tools. It parses answers. And it renders calls exactly as they were written, so that
+the servers can reuse the tokens of a conversation.
 
     "hermes"     <tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>, once for each call (Hermes, Qwen)
-    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, or comes behind a text and
-                 `<|python_tag|>`; "llama-3.1-python-tag" where the tag is always there
+    "llama-3.1"  {"name": "f", "parameters": {"x": 1}}, one call that is the whole answer, or comes after text and
+                 `<|python_tag|>`; in "llama-3.1-python-tag", always after the tag
     "mistral"    [TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, ...]
 
-A call that could be written in two ways is read in both, but rendered in one: "llama-3.1" takes a tag that no text
-precedes, and leaves it out.
+Some formats parse two spellings of a call, but render only one of them: "llama-3.1" parses a tag at the beginning of
+an answer, and renders none there.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_petals.chat.tools.parser import Delimiters, ToolCallParser
-from langchain_petals.chat.tools.schema import ArgumentCheck, expressed_arguments
+from langchain_petals.chat.tools.schema import Tool, argument_problem, arguments_rule
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, checked, literal
+from langchain_petals.grammars import ITEM_SEPARATOR, Constraint, Trigger, lark_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from langchain_core.messages import ToolCall
 
-    from langchain_petals.chat.tools.schema import Tool
-
 Mode = Literal["auto", "none", "any"]
-"""Whether the model decides by itself to call tools, may not, or must."""
-
-
-class ToolFormat(Protocol):
-    """One way to write tool calls."""
-
-    @property
-    def name(self) -> str:
-        """What users call it."""
-
-    def constraint(
-        self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
-    ) -> Constraint:
-        """Return what an answer has to keep to.
-
-        Args:
-            tools: What may be called.
-            mode: Whether something may, must or must not be called.
-            parallel: Whether one answer may hold several calls, where the format can.
-            otherwise: Grammar of an answer that calls nothing, where something may be called; None for free text. It
-                must not begin as a call does, since a lexer cannot look ahead: take the `marked` format.
-
-        Raises:
-            InvalidRequestError: A tool's schema cannot be expressed as a grammar; names the tool.
-        """
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """What begins a call, wherever it comes."""
-
-    @property
-    def instructions(self) -> str:
-        """How to write a call, for models whose template does not say."""
-
-    @property
-    def marked(self) -> ToolFormat:
-        """The format for answers that are calls, with a marker before each or all, or an object that is none."""
-
-    def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return what takes one answer apart.
-
-        Args:
-            tools: What may be called.
-        """
-
-    def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
-        """Return an answer's text as the model writes it.
-
-        Args:
-            calls: Its tool calls.
-            content: Its text.
-        """
-
-    def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return what tells a model about tools when its template does not."""
+"""Whether the model may ("auto"), must not ("none") or must ("any") call tools."""
 
 
 @dataclass(frozen=True)
-class JsonFormat:
+class ToolFormat:
     """A format whose calls are JSON objects between markers.
 
-    The Lark fragments may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
+    The Lark expressions may use the rules `open` and `close` (the markers), `object` (a call's JSON) and `calls`.
 
     Attributes:
-        name: What users call it.
-        marks: How calls are set apart.
-        calls: Fragment for what comes after the start marker if there may be several calls.
-        one_call: Fragment for what comes after the start marker if there may be one.
-        forced: Fragment for an answer that is several calls.
-        forced_once: Fragment for an answer that is one call.
-        goes_on: Whether text and further calls may come after the end marker.
-        wrapping: What is put before, between and after the objects of an answer.
+        name: Name of the format, as users give it.
+        delimiters: The texts that separate calls from other text.
+        calls: Lark expression of the text after a start marker, with several calls.
+        one_call: Lark expression of the text after a start marker, with one call.
+        wrapping: Texts before, between and after the objects of an answer.
+        goes_on: Whether text, or a call on the next line, may follow the end marker.
     """
 
     name: str
-    marks: Delimiters
+    delimiters: Delimiters
     calls: str
     one_call: str
-    forced: str
-    forced_once: str
-    goes_on: bool
     wrapping: tuple[str, str, str]
+    goes_on: bool = False
 
     def constraint(
         self, tools: Sequence[Tool], mode: Mode = "auto", *, parallel: bool = True, otherwise: str | None = None
     ) -> Constraint:
-        """Return what an answer has to keep to; see `ToolFormat.constraint`."""
-        marks = self.marks
-        if mode == "none":
-            return Constraint(triggers=self._forbidden(tools))
-        markers = {"open": marks.starts[0]}
-        if len(marks.end) > 1:
-            markers["close"] = marks.end
-        rules = self._rules(tools)
-        after = self.calls if parallel else self.one_call
-        if mode == "any" or otherwise is not None:
-            start = self.forced if parallel else self.forced_once
-            if mode != "any" and otherwise is not None:
-                start, rules = f"{start} | otherwise", f"{rules}\n{otherwise.replace('start:', 'otherwise:', 1)}"
-            return Constraint(f"start: {start}\ncalls: {after}\n{rules}", markers=tuple(markers.items()))
-        triggers = tuple(Trigger(start, f"start: {after}\n{rules}") for start in marks.starts)
-        for tool in tools if marks.bare else ():
-            rest = f"start: {literal(self._after_name)} arguments {literal('}')}\narguments: {_arguments_rule(tool)}"
-            triggers += tuple(Trigger(begin, rest, at_start=True) for begin in self._bare([tool]))
-        return Constraint(triggers=triggers, repeat=parallel and self.goes_on, markers=tuple(markers.items()))
-
-    def _forbidden(self, tools: Sequence[Tool]) -> tuple[Trigger, ...]:
-        """Return what must not be written where nothing may be called; an object that names no tool is as good as any.
+        """Return the constraint on an answer.
 
         Args:
-            tools: What might be called.
+            tools: The tools that may be called.
+            mode: Whether the model may, must or must not call tools.
+            parallel: Whether an answer may contain several calls, if the format can.
+            otherwise: Grammar of an answer without calls; None for free text. No call may begin like such an answer,
+                since the lexer cannot look ahead: use the `marked` format.
+
+        Raises:
+            InvalidRequestError: No grammar can enforce a tool's schema; names the tool.
         """
-        starts = [Trigger(start, None) for start in self.marks.starts]
-        return (*starts, *(Trigger(marker, None, at_start=True) for marker in self._bare(tools)))
+        delimiters = self.delimiters
+        if mode == "none":  # objects that call none of the tools are allowed
+            forbidden = [Trigger(start, None) for start in delimiters.starts]
+            forbidden += [Trigger(begin, None, at_start=True) for begin in self._bare(tools)]
+            return Constraint(triggers=tuple(forbidden))
+        markers = [("open", delimiters.starts[0])]
+        if len(delimiters.end) > 1:
+            markers.append(("close", delimiters.end))
+        arguments = [arguments_rule(tool["function"]).rule for tool in tools]
+        begins = [lark_string(self._begin(_json(tool["function"]["name"]))) for tool in tools]
+        objects = " | ".join(f'{begin} arguments_{number} "}}"' for number, begin in enumerate(begins))
+        rules = [f"object: {objects}", *(f"arguments_{number}: {rule}" for number, rule in enumerate(arguments))]
+        after = self.calls if parallel else self.one_call
+        if mode == "any" or otherwise is not None:
+            start = "open calls" if self.wrapping[0] else "calls"
+            if parallel and self.goes_on:
+                start += ' ("\\n" open calls)*'
+            if mode != "any" and otherwise is not None:
+                start += " | otherwise"
+                rules.append(otherwise.replace("start:", "otherwise:", 1))
+            grammar = "\n".join([f"start: {start}", f"calls: {after}", *rules])
+            return Constraint(grammar, markers=tuple(markers))
+        grammar = "\n".join([f"start: {after}", *rules])
+        triggers = [Trigger(start, grammar) for start in delimiters.starts]
+        for tool, rule in zip(tools, arguments, strict=True):
+            rest = f"start: {lark_string(self._after_name)} arguments {lark_string('}')}\narguments: {rule}"
+            triggers += [Trigger(begin, rest, at_start=True) for begin in self._bare([tool])]
+        return Constraint(triggers=tuple(triggers), repeat=parallel and self.goes_on, markers=tuple(markers))
 
     def _bare(self, tools: Sequence[Tool]) -> list[str]:
-        """Return how calls of these tools may begin without a marker; other JSON is text."""
+        """Return how calls of these tools begin if they have no marker; other JSON is text."""
         names = [_json(tool["function"]["name"]) for tool in tools]
-        return [begin + name for begin in self.marks.bare for name in names]
+        return [begin + name for begin in self.delimiters.bare for name in names]
 
     @property
     def _after_name(self) -> str:
-        return f', "{self.marks.arguments}": '
+        return f', "{self.delimiters.arguments}": '
 
-    def _rules(self, tools: Sequence[Tool]) -> str:
-        arguments, objects = [], []
-        for number, tool in enumerate(tools):
-            begin = f'{{"name": {_json(tool["function"]["name"])}{self._after_name}'
-            arguments.append(f"arguments_{number}: {_arguments_rule(tool)}")
-            objects.append(f'{literal(begin)} arguments_{number} "}}"')
-        return "\n".join(["object: " + " | ".join(objects), *arguments])
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """What begins a call; see `ToolFormat.markers`."""
-        return self.marks.starts
+    def _begin(self, name: str) -> str:
+        """Return a call's JSON text before its arguments."""
+        return f'{{"name": {name}{self._after_name}'
 
     @property
     def instructions(self) -> str:
-        """How to write a call; see `ToolFormat.instructions`."""
+        """Instructions for models whose template does not tell them how to write a call."""
         before, _, after = self.wrapping
-        call = f'{before}{{"name": <name>, "{self.marks.arguments}": <arguments>}}{after}'
+        call = f"{before}{self._begin('<name>')}<arguments>}}{after}"
         return (
             f"To call a function, answer with\n{call}\nwhere <name> is the name of the function and <arguments> is a "
             "JSON object that gives its arguments by name."
         )
 
     @property
-    def marked(self) -> JsonFormat:
-        """The format for answers that are calls or an object; see `ToolFormat.marked`."""
-        marks = replace(self.marks, bare=(), leading=True)
-        if not self.marks.bare:
-            return replace(self, marks=marks)
-        marker, (_, between, after) = self.marks.starts[0], self.wrapping
-        return replace(
-            self,
-            marks=marks,
-            forced="open calls",
-            forced_once="open calls",
-            wrapping=(marker, between, after),
-        )
+    def marked(self) -> ToolFormat:
+        """The same format, but calls always have a start marker, so that an object without one is no call."""
+        before, between, after = self.wrapping
+        delimiters = replace(self.delimiters, bare=(), leading=True)
+        return replace(self, delimiters=delimiters, wrapping=(before or delimiters.starts[0], between, after))
 
     def parser(self, tools: Sequence[Tool]) -> ToolCallParser:
-        """Return what takes one answer apart; see `ToolFormat.parser`."""
-        return ToolCallParser(self.marks, self._bare(tools), check=ArgumentCheck(tools).problem)
+        """Return a parser of one answer, in which these tools may be called."""
+        return ToolCallParser(self.delimiters, self._bare(tools), check=partial(argument_problem, tools))
 
     def render(self, calls: Iterable[ToolCall], content: str = "") -> str:
-        """Return an answer's text; see `ToolFormat.render`."""
-        key = self.marks.arguments
-        objects = [f'{{"name": {_json(call["name"])}, "{key}": {_json(call["args"])}}}' for call in calls]
+        """Return the text of an answer with these calls and this content, as the model writes it."""
+        objects = [f"{self._begin(_json(call['name']))}{_json(call['args'])}}}" for call in calls]
         if not objects:
             return content
         before, between, after = self.wrapping
-        if content:  # without a marker it would be text: only a whole answer can do without
-            before = self.marks.before + (self.marks.starts[0] if self.marks.bare else before)
+        if content:  # after text, an object without a marker would be read as text
+            before = self.delimiters.before + (self.delimiters.starts[0] if self.delimiters.bare else before)
         return content + before + between.join(objects) + after
 
     def system_prompt(self, tools: Sequence[Tool]) -> str:
-        """Return what tells a model about tools; see `ToolFormat.system_prompt`."""
+        """Return a system prompt about tools, for models whose template does not render them."""
         described = "\n".join(_json(tool) for tool in tools)
         return (
             "# Tools\n\nYou may call functions to assist with the user's request. Their signatures are:\n"
@@ -219,25 +154,22 @@ class JsonFormat:
 
 
 def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
-    """Return what a `tool_choice` of LangChain's, OpenAI's or Anthropic's kind means.
+    """Return the mode and the allowed tools of a `tool_choice` in the format of LangChain, OpenAI or Anthropic.
 
     Args:
         choice: None or "auto"; "none" or False; "any", "required" or True; a tool's name;
             `{"type": "function", "function": {"name": ...}}`, `{"type": "tool", "name": ...}`, `{"type": "any"}`, ...
-        tools: What is bound.
-
-    Returns:
-        The mode, and the tools that may be called.
+        tools: The bound tools.
 
     Raises:
-        InvalidRequestError: It names a tool that is not bound, or is nothing of these.
+        InvalidRequestError: The choice names a tool that is not bound, or has none of these forms.
     """
     if isinstance(choice, dict):
         described = choice.get("function", choice)
         if not isinstance(described, dict) or not (described.get("name") or choice.get("type")):
             msg = f'tool_choice={choice!r} names no tool; write {{"type": "function", "function": {{"name": ...}}}}'
             raise InvalidRequestError(msg)
-        if described.get("name") is not None:  # a tool, even one that is called "any"
+        if described.get("name") is not None:  # a tool, even if its name is "any"
             return "any", _named(described["name"], tools)
         choice = choice.get("type")
     if choice is None or choice == "auto":
@@ -253,7 +185,7 @@ def chosen_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Mode, list[Tool]]:
 
 
 def is_for_one_call(choice: Any) -> bool:
-    """Return whether a `tool_choice` asks for one call: of a certain tool, or since Anthropic's kind says so."""
+    """Whether a `tool_choice` asks for one call: it names a tool, or sets Anthropic's `disable_parallel_tool_use`."""
     if isinstance(choice, dict):
         return bool(choice.get("disable_parallel_tool_use", "name" in choice.get("function", choice)))
     return isinstance(choice, str) and choice not in ("auto", "none", "any", "required")
@@ -268,31 +200,22 @@ def _named(name: Any, tools: Sequence[Tool]) -> list[Tool]:
     return matching
 
 
-def _arguments_rule(tool: Tool) -> str:
-    """Return what stands for a tool's arguments in a Lark rule."""
-    rule = expressed_arguments(tool["function"]).rule
-    checked(f"start: {rule}", f"the schema of tool {tool['function']['name']!r}")
-    return rule
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-HERMES = JsonFormat(
+HERMES = ToolFormat(
     name="hermes",
-    marks=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
+    delimiters=Delimiters(("<tool_call>",), "</tool_call>", separators="", arguments="arguments", before="\n"),
     calls=r'"\n" object "\n" close',
     one_call=r'"\n" object "\n" close',
-    forced=r'open calls ("\n" open calls)*',
-    forced_once="open calls",
-    goes_on=True,
     wrapping=("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+    goes_on=True,
 )
 
-LLAMA = JsonFormat(
+LLAMA = ToolFormat(
     name="llama-3.1",
-    marks=Delimiters(
+    delimiters=Delimiters(
         ("<|python_tag|>",),
         "",
         separators=";",
@@ -301,28 +224,16 @@ LLAMA = JsonFormat(
     ),
     calls="object",
     one_call="object",
-    forced="calls",
-    forced_once="calls",
-    goes_on=False,
     wrapping=("", "; ", ""),
 )
 
-LLAMA_PYTHON_TAG = replace(
-    LLAMA,
-    name="llama-3.1-python-tag",
-    forced="open calls",
-    forced_once="open calls",
-    wrapping=("<|python_tag|>", "; ", ""),
-)
+LLAMA_PYTHON_TAG = replace(LLAMA, name="llama-3.1-python-tag", wrapping=("<|python_tag|>", "; ", ""))
 
-MISTRAL = JsonFormat(
+MISTRAL = ToolFormat(
     name="mistral",
-    marks=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
-    calls=f'" [" object ({literal(ITEM_SEPARATOR)} object)* "]"',
+    delimiters=Delimiters(("[TOOL_CALLS]",), "]", separators="[,", arguments="arguments"),
+    calls=f'" [" object ({lark_string(ITEM_SEPARATOR)} object)* "]"',
     one_call='" [" object "]"',
-    forced="open calls",
-    forced_once="open calls",
-    goes_on=False,
     wrapping=("[TOOL_CALLS] [", ITEM_SEPARATOR, "]"),
 )
 
@@ -331,15 +242,11 @@ FORMATS: dict[str, ToolFormat] = {each.name: each for each in (HERMES, LLAMA, LL
 
 
 def find_format(name: str | None, template: str | None) -> ToolFormat:
-    """Return the format of a model.
+    """Return the tool format of a name. Without a name, detect it from the template's markers; the default is Hermes.
 
     Args:
-        name: The one to use; None to find out.
-        template: The source of the chat template that the model's tools are rendered with, where a format leaves its
-            marks; None if there is none.
-
-    Returns:
-        The format that was named, or the one of the template; Hermes' where nothing points to another.
+        name: Name of the format; None to detect it.
+        template: Source of the chat template that renders the model's tools; None if there is none.
 
     Raises:
         InvalidRequestError: There is no format of this name.

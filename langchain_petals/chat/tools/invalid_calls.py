@@ -1,7 +1,7 @@
-"""Calls that are none, as messages hold them: what was written, what can be read of it, and what is wrong with it.
+"""Invalid tool calls in messages: the text of their arguments, and what is wrong with them.
 
-Parts of a call may have been streamed before it turned out to be none. LangChain completes JSON that is cut off, and
-would make a call of them; so what follows on them in the stream is JSON that it cannot mend, and then the reason.
+Parts of a call may have been streamed before it turns out to be invalid. LangChain completes JSON that is cut off, and
+would make a valid call of these parts. So the stream appends text that LangChain cannot complete, and then the reason.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_core.messages import InvalidToolCall
 
-# Inside a string, after a backslash or outside, this comes to a bracket that closes what is not open.
+# wherever the arguments stop (in a string, after a backslash, elsewhere), one bracket here closes none that is open
 BEYOND_REPAIR = '"{]"{]'
-"""Follows on arguments that were streamed."""
+"""Text after streamed arguments that makes them invalid for LangChain."""
 
 
 def written_in(call: InvalidToolCall) -> str:
-    """Return what the model wrote of the arguments."""
+    """Return the arguments' text as the model wrote it."""
     return (call["args"] or "").partition(BEYOND_REPAIR)[0]
 
 
 def arguments_of(call: InvalidToolCall) -> Any:
-    """Return the arguments as far as they can be read; None if they cannot."""
+    """Return the arguments; None if they are not valid JSON."""
     try:
         return json.loads(written_in(call))
     except ValueError:
@@ -31,6 +31,6 @@ def arguments_of(call: InvalidToolCall) -> Any:
 
 
 def problem_of(call: InvalidToolCall) -> str:
-    """Return what is wrong with a call; of one that was streamed, its arguments tell."""
-    told = (call["args"] or "").rpartition(BEYOND_REPAIR)[2] if BEYOND_REPAIR in (call["args"] or "") else ""
-    return call["error"] or told.strip() or "it cannot be read"
+    """Return what is wrong with a call; in a streamed call, the reason follows the arguments."""
+    reason = (call["args"] or "").partition(BEYOND_REPAIR)[2]
+    return call["error"] or reason.strip() or "it cannot be read"

@@ -1,11 +1,12 @@
-"""What can be a tool, and how it is written down: in OpenAI's form, with a JSON schema of its arguments."""
+"""Conversion of tools to OpenAI's format, and the JSON schemas of their arguments."""
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.tools import Tool as PlainTool
@@ -14,33 +15,28 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, create_model
 from pydantic.errors import PydanticUserError
-from typing_extensions import is_typeddict
 
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.grammars import check_of, express
+from langchain_petals.grammars import SchemaRule, schema_check, schema_rule
 from langchain_petals.schemas import (
     DEFINITIONS,
     PARAMETERS,
-    class_of_typed_dict,
     closed,
-    contains_itself,
     is_schema_class,
     schema_of_class,
-    untitled,
+    subschemas,
+    target_of,
 )
 
-if TYPE_CHECKING:
-    from langchain_petals.grammars import Expressed
-
 Tool = dict[str, Any]
-"""A tool in OpenAI's form: `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`."""
+"""A tool in OpenAI's format: `{"type": "function", "function": {"name": ..., "parameters": <JSON schema>}}`."""
 
 
 def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
-    """Return tools in OpenAI's form; see `openai_tool`.
+    """Return tools in OpenAI's format; see `openai_tool`.
 
     Raises:
-        InvalidRequestError: They are no list, or one of them is no tool.
+        InvalidRequestError: This is not a list, or one of them is not a tool.
     """
     if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
         msg = f"tools: a list of tools is needed (got {tools!r})"
@@ -49,17 +45,17 @@ def openai_tools(tools: Any, *, strict: bool | None = None) -> list[Tool]:
 
 
 def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
-    """Return a tool in OpenAI's form.
+    """Return a tool in OpenAI's format.
 
     Args:
         tool: A function, a pydantic class, a TypedDict, a LangChain tool, a JSON schema with a title, or a dictionary
-            in the form of OpenAI, Anthropic or the Model Context Protocol.
-        strict: Whether arguments have no other properties than the schema names; None leaves it to the tool.
+            in the format of OpenAI, Anthropic or the Model Context Protocol.
+        strict: Whether arguments may have only the properties that the schema names; None leaves it to the tool.
 
     Raises:
-        InvalidRequestError: It is none of these, a tool that only a provider's own servers can run for instance.
+        InvalidRequestError: It is none of these. Tools that only run on a provider's servers are refused, too.
     """
-    found = _of_dictionary(tool) if isinstance(tool, dict) else _of_object(tool)
+    found = _from_dictionary(tool) if isinstance(tool, dict) else _from_object(tool)
     function = found.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise _no_tool(tool)
@@ -82,8 +78,7 @@ def openai_tool(tool: Any, *, strict: bool | None = None) -> Tool:
     return {**found, "function": {**function, "strict": strict}}
 
 
-def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
-    """Bring a dictionary into OpenAI's form."""
+def _from_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
     if "function" in tool:
         return tool
     parameters = next((tool[key] for key in PARAMETERS if key in tool), None)
@@ -100,36 +95,48 @@ def _of_dictionary(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **described, **schema}}
 
 
-def _of_object(tool: Any) -> dict[str, Any]:
-    """Bring what is no dictionary into OpenAI's form: named and described as LangChain does, with our own schema."""
-    described = class_of_typed_dict(tool) if is_typeddict(tool) else tool
+def _from_object(tool: Any) -> dict[str, Any]:
     try:
         schema = _schema_of(tool)
-        found = _of_dataclass(schema or {}) if dataclasses.is_dataclass(tool) else convert_to_openai_tool(described)
+        if schema is not None and is_schema_class(tool):  # LangChain treats a dataclass as a function
+            function = {"name": schema["title"], "description": schema.get("description", "")}
+            found: Tool = {"type": "function", "function": function}
+        else:
+            found = convert_to_openai_tool(tool)
     except (ValueError, PydanticUserError, AttributeError) as error:  # the message says what is missing
         msg = f"{tool!r} cannot be a tool: {error}"
         raise InvalidRequestError(msg) from error
     if schema is not None:
-        if not contains_itself(schema):  # what is easier to read, and what LangChain shows a model
+        if not _contains_itself(schema):  # inlined, as LangChain does: easier to read
             schema = {key: value for key, value in dereference_refs(schema).items() if key not in DEFINITIONS}
-        parameters = untitled(schema)
-        parameters.pop("description", None)  # which the tool has itself
+        parameters = copy.deepcopy(schema)
+        for _, part in subschemas(parameters):
+            part.pop("title", None)  # pydantic adds titles everywhere
+        parameters.pop("description", None)  # it is the tool's description
         found["function"]["parameters"] = parameters
     return found
 
 
-def _of_dataclass(schema: dict[str, Any]) -> dict[str, Any]:
-    """Name and describe a dataclass; LangChain takes it for a function, and its factories of defaults for defaults."""
-    return {"type": "function", "function": {"name": schema["title"], "description": schema.get("description", "")}}
+def _contains_itself(schema: Mapping[str, Any]) -> bool:
+    """Whether a value that fits a definition of a JSON schema may contain another one that fits it."""
+    parts = dict(subschemas(schema))
+    references = [(path, target) for path, part in parts.items() if (target := target_of(part, parts)) is not None]
+    graph = {target: {inner for path, inner in references if path[: len(target)] == target} for _, target in references}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _schema_of(tool: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of the arguments of a function, a LangChain tool or a class; None if only LangChain knows.
+    """Return the JSON schema of a function's, LangChain tool's or class's arguments; None means to use LangChain's.
 
-    LangChain's own conversion knows neither aliases nor the keys of maps, and allows anything in what contains itself.
+    LangChain's own conversion ignores aliases and the keys of maps, and allows anything in classes that contain
+    themselves.
     """
     if isinstance(tool, BaseTool):
-        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one text
+        if isinstance(tool, PlainTool) and not tool.args_schema:  # takes one string
             return None
         tool = _arguments_of(tool)
     elif inspect.isroutine(tool):
@@ -147,11 +154,11 @@ def _schema_of(tool: Any) -> dict[str, Any] | None:
 
 
 def _arguments_of(tool: BaseTool) -> Any:
-    """Return the class that a tool reads its arguments with, without what LangChain injects."""
+    """Return the class that validates a tool's arguments, without the arguments that LangChain injects."""
     for_model, complete = tool.tool_call_schema, tool.args_schema
     if isinstance(for_model, dict) or not isinstance(complete, type) or not issubclass(complete, BaseModel):
         return for_model
-    # LangChain overlooks fields with a `validation_alias`; what it saw and left out is injected
+    # LangChain ignores fields with a `validation_alias`. It injects the fields that it hides from the model.
     injected = get_all_basemodel_annotations(complete).keys() - get_all_basemodel_annotations(for_model).keys()
     fields: Any = {
         name: (field.annotation, field) for name, field in complete.model_fields.items() if name not in injected
@@ -169,50 +176,30 @@ def _no_tool(tool: Any) -> InvalidRequestError:
 
 
 def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a function's arguments.
-
-    Objects in it have no other properties than it names, where it does not say whether they may; unless `strict` is
-    False, which leaves it as it is.
-
-    Args:
-        function: The `function` of a tool in OpenAI's form.
-    """
+    """Return the JSON schema of a function's arguments; objects in it are closed unless its `strict` is False."""
     parameters = (function.get("parameters") or {}) | {"type": "object"}
     if parameters.keys().isdisjoint({"allOf", "anyOf", "oneOf", "$ref"}):
         parameters = {"properties": {}} | parameters  # no arguments
     return parameters if function.get("strict") is False else closed(parameters)
 
 
-def expressed_arguments(function: Mapping[str, Any]) -> Expressed:
-    """Return the grammar of a function's arguments, and what it does not keep to.
-
-    Args:
-        function: The `function` of a tool in OpenAI's form; with `strict`, its schema has to be kept to as a whole.
+def arguments_rule(function: Mapping[str, Any]) -> SchemaRule:
+    """Return the arguments of an OpenAI function as an expression in a Lark rule.
 
     Raises:
-        InvalidRequestError: It cannot be; names the tool.
+        InvalidRequestError: No grammar can enforce the schema, or not all of a strict one; the error names the tool.
     """
     strict = function.get("strict") is True
-    return express(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
+    return schema_rule(arguments_schema(function), f"the schema of tool {function['name']!r}", strict=strict)
 
 
-class ArgumentCheck:
-    """Tells what is wrong with a call's arguments that a grammar could not see to.
+def argument_problem(tools: Iterable[Tool], name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return how a call's arguments break keywords that the grammar does not enforce; None if they fit.
 
-    Args:
-        tools: What may be called.
+    If several tools have this name, the arguments must fit one of them.
     """
-
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self._schemas: dict[str, list[dict[str, Any] | None]] = {}
-        for function in (tool["function"] for tool in tools):
-            schema = arguments_schema(function) if expressed_arguments(function).left_out else None
-            self._schemas.setdefault(function["name"], []).append(schema)
-
-    def problem(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """Return why the arguments fit none of the tools of this name; None if they do."""
-        schemas = self._schemas.get(name, [None])
-        if None in schemas:
-            return None
-        problems = [check_of(schema).problem(arguments) for schema in schemas if schema is not None]
-        return None if None in problems else f"its arguments break the schema of the tool: {problems[0]}"
+    problems: list[str | None] = []
+    for function in (tool["function"] for tool in tools if tool["function"]["name"] == name):
+        check = schema_check(arguments_schema(function)) if arguments_rule(function).left_out else None
+        problems.append(None if check is None else check.problem(arguments))
+    return None if not problems or None in problems else f"its arguments break the schema of the tool: {problems[0]}"

@@ -1,4 +1,4 @@
-"""Which tokens an answer may have: masks from grammars."""
+"""Constraints: masks of the tokens that a grammar allows next."""
 
 from langchain_petals.engine.constraints.guide import Grammars, Guide
 

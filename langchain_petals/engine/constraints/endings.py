@@ -1,20 +1,19 @@
-"""The way out of a grammar: byte by byte to a place where the text may end.
+"""Endings: how a text of a grammar can be completed.
 
-A grammar's parser says which bytes may come next, not how far the end is. `quick_ending` goes straight for it, always
-taking the byte that tends to close something; `shortest_ending` looks at the alternatives, cheapest first, as long as
-its effort lasts. Both work on a matcher whose vocabulary is single bytes and special tokens (an *alphabet*), so that a
-step costs microseconds whatever the size of the model's vocabulary. How to end what a regular expression has begun, the
-bytes that may come next do not tell; the alphabet knows hints, taken from the expressions themselves (see `patterns`).
+A parser tells which bytes may come next, but not how far the end is. `quick_ending` repeatedly takes the byte that is
+most likely to close something. `shortest_ending` compares alternatives, with a bounded effort. Both use a matcher whose
+vocabulary is an *alphabet*: single bytes and special tokens. So a step takes microseconds, however large the model's
+vocabulary is. Inside a regular expression, the allowed bytes do not show which of them lead to its end. For this case
+the alphabet has hints, made from the expressions (see `patterns`).
 """
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,80 +22,53 @@ if TYPE_CHECKING:
 
     from llguidance import LLMatcher
 
-    from langchain_petals.engine.constraints.patterns import Hints
-
-# What ends something comes first, what must be followed by something else last. A comma comes before digits, which
-# could go on for ever.
+# Bytes that close something come first; bytes that need more text after them come last. A comma comes before digits,
+# which could continue for ever.
 _PREFERENCE = b"}])\"'>,;:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LAST = b"{[(\\"
 
-# Of many bytes that may come next, one of each kind is looked at; and most likely they stand in a string, which a quote
-# would end.
+# If more than `_MANY` bytes are allowed, the text is most likely in a string, which a quote would end, and a search
+# tries one byte of each kind.
 _KINDS = (range(0x31, 0x3A), range(0x61, 0x7B), range(0x41, 0x5B), range(0x80, 0xC0), range(0xC2, 0xF5), range(0x20))
 _MANY = 16
 
-# Where much is allowed and a quote is not, what a pattern still wants is seen by trying these.
+# If a string may not end yet, repeated fillers are tried in front of its quote.
 _FILLERS, _LENGTHS = b"0aA", (1, 2, 3, 4, 6, 8)
 
-# Hints are tried one by one: so many are for what may follow a terminal, and for a step to search on from. Where a text
-# goes on and on they are looked at now and then only; it is further from its end than any of them.
-_TERMINALS, _PARTS, _EAGER, _SELDOM = 32, 8, 16, 16
+# A search tries `_PARTS` of the hints for parts. After `_EAGER` single bytes, only every `_SELDOM`th tries hints.
+_PARTS, _EAGER, _SELDOM = 8, 16, 16
 
-# Where the straight way has not led to an end, the alternatives are followed for so many bytes only: most end nowhere.
+# If `quick_ending` has found nothing, alternatives are followed for this many bytes only: most have no ending.
 _DOUBTFUL = 1024
 
-# How many states with the same future, as far as the next byte shows it, are looked at for each length.
-_ALIKE = 3
+# A search continues from `_EFFORT` states in all, and from `_ALIKE` states of equal length with the same choices.
+_EFFORT, _ALIKE = 400, 3
 
-# llguidance shows a special token among forced bytes like this.
+# How llguidance writes a special token among forced bytes.
 _SPECIAL = re.compile(rb"\xff\[(\d+)\]")
 
 
 class Alphabet:
-    """The single bytes and special tokens of a vocabulary.
-
-    Args:
-        byte_ids: Token ids by the byte that they stand for.
-        special_ids: Ids of special tokens.
-        vocabulary: How many ids there are.
-        end: The id that ends a text.
-    """
+    """The ids of single bytes and special tokens, among `vocabulary` ids, and hints in them; see `Hints`."""
 
     def __init__(self, byte_ids: Mapping[int, int], special_ids: Iterable[int], vocabulary: int, end: int) -> None:
         ranks = {byte: rank for rank, byte in enumerate(_PREFERENCE)} | {byte: 1000 + byte for byte in _LAST}
         order = sorted(byte_ids, key=lambda byte: ranks.get(byte, 500 + byte))
-        self.byte_ids = dict(byte_ids)
+        self.byte_ids = byte_ids
         self._ids = np.array([byte_ids[byte] for byte in order] + sorted(special_ids), dtype=np.int64)
         kinds = {byte: kind for kind, members in enumerate(_KINDS) for byte in members}
-        self._quote = byte_ids.get(ord('"'), -1)
+        self._quote = byte_ids[ord('"')]
         self._words = {token for byte, token in byte_ids.items() if bytes([byte]).isalnum()}
-        self._closings = [
-            [byte_ids[filler]] * length + [self._quote]
-            for length in _LENGTHS
-            for filler in _FILLERS
-            if filler in byte_ids and self._quote >= 0
-        ]
+        self._filled = [[byte_ids[filler]] * length + [self._quote] for length in _LENGTHS for filler in _FILLERS]
         self._kinds = {byte_ids[byte]: kinds.get(byte, -1 - byte) for byte in order}
         self._mask_words = (vocabulary + 31) // 32
         self._end = end
-        self._strings: list[list[int]] = []
-        self._texts: list[list[int]] = []
-        self._terminals: list[list[int]] = []
-        self._parts: list[list[int]] = []
-
-    def hinted(self, hints: Hints) -> Alphabet:
-        """Return an alphabet that knows these hints."""
-        hinted = copy.copy(self)
-        spelled = [[self.symbols(text) for text in texts] for texts in hints]
-        hinted._strings, hinted._texts, hinted._terminals, hinted._parts = spelled  # noqa: SLF001 - its own
-        return hinted
+        self.strings: list[list[int]] = []
+        self.texts: list[list[int]] = []
+        self.parts: list[list[int]] = []
 
     def symbols(self, data: bytes) -> list[int]:
-        """Return the ids of these bytes.
-
-        Raises:
-            KeyError: One of them is part of no text.
-        """
+        """Return the ids of these bytes; raise KeyError for a byte that occurs in no text."""
         return [self.byte_ids[byte] for byte in data]
 
     def allowed(self, matcher: LLMatcher) -> list[int]:
@@ -107,49 +79,29 @@ class Alphabet:
         ids: list[int] = self._ids[(octets[self._ids >> 3] >> (self._ids & 7)) & 1 == 1].tolist()
         return ids
 
-    def closings(self, matcher: LLMatcher, allowed: Sequence[int], *, hinted: bool = True) -> Iterator[list[int]]:
-        """Yield short ways to end the string or the expression that the text is in, if it is in one."""
-        many = len(allowed) > _MANY
-        if hinted:
-            for each in self._fitting([*self._texts, *self._terminals], matcher, allowed):
-                if matcher.validate_tokens([*each, self._end]) > len(each):
-                    yield each
-            # where a bracket or a quote closes something, that is better
-            if self._terminals and (many or self._words.issuperset(allowed[:1])):
-                for each in self._fitting(self._terminals[:_TERMINALS], matcher, allowed):
-                    yield from self._left(matcher, each, allowed)
-        if self._quote not in allowed:
-            yield from self._fitting(self._strings if hinted else (), matcher, allowed)
-            yield from self._fitting(self._closings if many else (), matcher, allowed)
-        elif many:
-            yield [self._quote]
+    def _closing(self, matcher: LLMatcher, allowed: Sequence[int], *, hinted: bool = True) -> list[int] | None:
+        """Return a short ending of the string or the expression that the text may be in; None if there is none."""
+        for each in self._fitting(self.texts if hinted else (), matcher, allowed):
+            if matcher.validate_tokens([*each, self._end]) > len(each):
+                return each
+        if self._quote in allowed:
+            return [self._quote] if len(allowed) > _MANY else None
+        tried = (self.strings if hinted else []) + (self._filled if len(allowed) > _MANY else [])
+        return next(self._fitting(tried, matcher, allowed), None)
 
     @staticmethod
     def _fitting(hints: Sequence[list[int]], matcher: LLMatcher, allowed: Sequence[int]) -> Iterator[list[int]]:
         begins = set(allowed if hints else ())
         return (each for each in hints if each[0] in begins and matcher.validate_tokens(each) == len(each))
 
-    def _left(self, matcher: LLMatcher, symbols: list[int], allowed: Sequence[int]) -> list[list[int]]:
-        """Return the symbols with one more after which they have ended something, since it was not allowed before."""
-        known = set(allowed)
-        taken = matcher.try_consume_tokens(symbols)
-        more = [each for each in self.allowed(matcher) if each not in known]
-        matcher.rollback(taken)
-        return [[*symbols, each] for each in more[:1]]
-
     def step(self, matcher: LLMatcher, *, hinted: bool = True) -> list[int]:
-        """Return what most likely leads to an end; nothing where nothing is allowed.
-
-        Args:
-            matcher: Where the text is.
-            hinted: Whether to look at the hints.
-        """
+        """Return the ids that most likely lead to an end; none if nothing is allowed."""
         allowed = self.allowed(matcher)
-        closing = next(self.closings(matcher, allowed, hinted=hinted), None)
+        closing = self._closing(matcher, allowed, hinted=hinted)
         if closing is not None:
             return closing
         if 1 < len(allowed) <= _MANY and allowed[0] in self._words:
-            # a number or a word, which may not end here: -0.000 and multiples of 4 need the right digit
+            # In a number or word that may not end here, try which byte ends it; a multiple of 4 needs certain digits.
             more = [each for each in allowed if each in self._words]
             return next(([each] for each in more if self._closes(matcher, each)), allowed[:1])
         return allowed[:1]
@@ -161,86 +113,63 @@ class Alphabet:
         return closes
 
     def choices(self, matcher: LLMatcher) -> list[list[int]]:
-        """Return a few steps that stand for all that may come next."""
+        """Return a few alternatives that represent all that may come next."""
         allowed = self.allowed(matcher)
-        steps = list(itertools.islice(self.closings(matcher, allowed), 1))
-        if steps in ([], [[self._quote]]):
-            steps += itertools.islice(self._fitting(self._parts, matcher, allowed), _PARTS)
-        if len(allowed) <= _MANY:
-            return [*steps, *([each] for each in allowed)]
-        first: dict[int, int] = {}
-        for each in allowed:
-            first.setdefault(self._kinds.get(each, each), each)
-        return [*steps, *([each] for each in first.values())]
+        closing = self._closing(matcher, allowed)
+        steps = [] if closing is None else [closing]
+        if closing in (None, [self._quote]):
+            steps += itertools.islice(self._fitting(self.parts, matcher, allowed), _PARTS)
+        if len(allowed) > _MANY:
+            first: dict[int, int] = {}
+            for each in allowed:
+                first.setdefault(self._kinds.get(each, each), each)
+            allowed = list(first.values())
+        return [*steps, *([each] for each in allowed)]
 
     def forced(self, matcher: LLMatcher) -> list[int]:
-        """Return the ids that must come next, whatever is chosen."""
+        """Return the ids that the grammar forces next, up to a special token or a byte that occurs in no text."""
         data = matcher.compute_ff_bytes()
-        if b"\xff" not in data:
-            return self.symbols(data)
-        found = _SPECIAL.match(data)
-        return [int(found[1])] if found else self.symbols(data[: data.index(b"\xff")])
+        if found := _SPECIAL.match(data):
+            return [int(found[1])]
+        return [self.byte_ids[byte] for byte in itertools.takewhile(self.byte_ids.__contains__, data)]
 
 
 def quick_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
-    """Return a way to an end, not always the shortest.
-
-    Args:
-        alphabet: What the way consists of.
-        matcher: Where it starts; left as it was.
-        most: Longest way to follow.
-
-    Returns:
-        Ids of the alphabet; None when there was no end in sight.
-    """
-    way: list[int] = []
-    taken = alone = 0  # bytes in a row that came one at a time
+    """Return an ending of at most `most` ids, not always the shortest; None if none was found."""
+    ending: list[int] = []
+    taken = alone = 0  # `alone`: steps of a single id in a row
     try:
         while not matcher.is_accepting():
             hinted = alone < _EAGER or alone % _SELDOM == 0
             step = alphabet.forced(matcher) or alphabet.step(matcher, hinted=hinted)
-            way += step
+            ending += step
             alone = 0 if len(step) > 1 else alone + 1
-            if not step or len(way) > most:
+            if not step or len(ending) > most:
                 return None
             taken += matcher.try_consume_tokens(step)
-            if taken < len(way):
+            if taken < len(ending):
                 return None
-    except KeyError:  # a byte that is part of no text
-        return None
-    else:
-        return way
+        return ending
     finally:
         matcher.rollback(taken)
 
 
-def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int = 400) -> list[int] | None:
-    """Return the shortest way to an end that a bounded search finds.
+def shortest_ending(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    """Return the shortest ending of at most `most` ids that a bounded search finds.
 
-    Wherever there is a choice, each alternative is followed to its end by `quick_ending`, and the best one taken. Where
-    that leads to no end at all, the alternatives are looked at in the order of their lengths.
-
-    Args:
-        alphabet: What the way consists of.
-        matcher: Where it starts; left as it was.
-        most: Longest way to follow.
-        effort: States to go on from.
-
-    Returns:
-        Ids of the alphabet; None when there was no end in sight.
+    At each choice, `quick_ending` completes each alternative, and the shortest one is taken. If it can complete none,
+    texts are tried in the order of their lengths.
     """
-    way = _best_by_trying(alphabet, matcher.deep_copy(), most, effort)
-    return _nearest(alphabet, matcher, most, effort) if way is None else way
+    ending = _best_by_trying(alphabet, matcher.deep_copy(), most)
+    return _nearest(alphabet, matcher, most) if ending is None else ending
 
 
-def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
-    way: list[int] = []
-    best = quick_ending(alphabet, matcher, most)  # from where `way` has led
+def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    ending: list[int] = []
+    best = quick_ending(alphabet, matcher, most)  # after `ending`
+    effort = _EFFORT
     while effort > 0 and not matcher.is_accepting():
-        try:
-            step = alphabet.forced(matcher)
-        except KeyError:  # a byte that is part of no text
-            return None
+        step = alphabet.forced(matcher)
         if not step:
             for choice in alphabet.choices(matcher):
                 effort -= 1
@@ -253,40 +182,30 @@ def _best_by_trying(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: i
                 return None
             step = best[:1]
         matcher.consume_tokens(step)
-        way += step
+        ending += step
         best = None if best is None else best[len(step) :]
-    return None if best is None else way + best
+    return None if best is None else ending + best
 
 
-class _Node(NamedTuple):
-    cost: int
-    number: int  # settles ties
-    matcher: LLMatcher
-    way: tuple[int, ...]
-
-
-def _nearest(alphabet: Alphabet, matcher: LLMatcher, most: int, effort: int) -> list[int] | None:
-    numbers = itertools.count()
-    nodes = [_Node(0, next(numbers), matcher.deep_copy(), ())]
-    seen: Counter[tuple[int, tuple[tuple[int, ...], ...]]] = Counter()
-    while nodes and effort:
-        node = heapq.heappop(nodes)
-        if node.matcher.is_accepting():
-            return list(node.way)
-        try:
-            steps = [alphabet.forced(node.matcher)]
-        except KeyError:
-            continue
+def _nearest(alphabet: Alphabet, matcher: LLMatcher, most: int) -> list[int] | None:
+    numbers = itertools.count()  # they settle ties
+    texts: list[tuple[int, int, list[int], LLMatcher]] = [(0, next(numbers), [], matcher)]
+    seen: Counter[str] = Counter()
+    effort = _EFFORT
+    while texts and effort:
+        length, _, text, matcher = heapq.heappop(texts)
+        if matcher.is_accepting():
+            return text
+        steps = [alphabet.forced(matcher)]
         if not steps[0]:
-            steps = alphabet.choices(node.matcher)
-            key = (node.cost, tuple(map(tuple, steps)))
+            steps = alphabet.choices(matcher)
+            key = f"{length} {steps}"
             seen[key] += 1
             if seen[key] > _ALIKE:
                 continue
         effort -= 1
         for step in steps:
-            following = node.matcher.deep_copy()
-            cost = node.cost + len(step)
-            if cost <= most and following.try_consume_tokens(step) == len(step):
-                heapq.heappush(nodes, _Node(cost, next(numbers), following, (*node.way, *step)))
+            following = matcher.deep_copy()
+            if length + len(step) <= most and following.try_consume_tokens(step) == len(step):
+                heapq.heappush(texts, (length + len(step), next(numbers), text + step, following))
     return None

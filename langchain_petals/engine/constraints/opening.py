@@ -1,25 +1,20 @@
-"""Where the text of an answer begins, for markers that count only there."""
+"""Finds the beginning of an answer's text, since some markers count only there."""
 
 from __future__ import annotations
 
 
 class Opening:
-    """Tells where an answer's text begins: after white space, and after reasoning if it begins with that.
-
-    Args:
-        reasoning: What stands before and after reasoning; None where there is none.
-        begun: Whether the prompt ends inside of it.
-    """
+    """Tells whether an answer has text besides white space and reasoning. If `begun`, the prompt began reasoning."""
 
     def __init__(self, reasoning: tuple[str, str] | None, *, begun: bool) -> None:
         start, end = reasoning or ("", "")
         self._start, self._end = start.encode(), end.encode()
         self._state = "reasoning" if begun and reasoning else "start"
-        self._held = b""  # what may yet become a marker, or is white space
+        self._held = b""  # white space, or what may become a marker
 
     @property
     def blank(self) -> bool:
-        """Whether no text has come."""
+        """Whether there is no text so far."""
         return self._state in ("start", "after") and not self._held.strip()
 
     def add(self, data: bytes) -> None:
@@ -44,5 +39,5 @@ class Opening:
             self._state = "text" if self._held else "after"
 
     def end(self) -> None:
-        """Take note that a call came."""
+        """Note that a call has begun."""
         self._state = "text"

@@ -1,11 +1,13 @@
-"""A tokenizer's tokens as bytes, the way llguidance sees them."""
+"""A tokenizer's tokens as the bytes that llguidance matches."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
@@ -13,24 +15,23 @@ from langchain_petals.engine.constraints.endings import Alphabet
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_NO_UTF8 = 0xF8  # from here on, no byte is part of a character
+    from langchain_petals.tokenizer import Tokenizer
+
+_NO_UTF8 = 0xF8  # bytes from this one on never occur in UTF-8
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class Vocabulary:
-    """A tokenizer as llguidance sees it.
-
-    Args:
-        tokenizer: A transformers tokenizer.
+    """A tokenizer's tokens as bytes, and a second tokenizer of single bytes.
 
     Raises:
-        InvalidRequestError: Its tokens cannot be told as bytes.
+        InvalidRequestError: llguidance cannot read its tokens as bytes.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = _llguidance_tokenizer(tokenizer)
         self.size: int = self.tokenizer.vocab_size
         self.ends: list[int] = self.tokenizer.eos_tokens
@@ -40,50 +41,41 @@ class Vocabulary:
         names = tokenizer.convert_ids_to_tokens(list(range(min(self.size, len(tokenizer)))))
         self._ids: dict[bytes, int] = {}
         for token, (data, name) in enumerate(zip(self.bytes, names, strict=False)):
-            fallback = bool(_BYTE_TOKEN.fullmatch(name or ""))
+            fallback = _BYTE_TOKEN.fullmatch(name or "")
             if data and token not in specials and not (fallback and data in self._ids):
                 self._ids[data] = token
         self._longest = max(map(len, self._ids), default=0)
-        # bytes that are in no token of their own get ids past the end: they may be parts of characters
+        # bytes without a token get ids after the vocabulary, since tokens may contain them
         single = {byte: self._ids.get(bytes([byte]), self.size + byte) for byte in range(_NO_UTF8)}
         self._single = {token: bytes([byte]) for byte, token in single.items()}
-        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, self.tokenizer.eos_token)
-        self.spelling = self._spelled(single, specials)
-        """The alphabet's tokenizer: the ids of single bytes and special tokens, and nothing else."""
-
-    def _spelled(self, single: Mapping[int, int], specials: Iterable[int]) -> LLTokenizer:
-        tokens = [b""] * (self.size + _NO_UTF8)
-        for token, data in (*self._single.items(), *((token, self.bytes[token]) for token in specials)):
-            tokens[token] = data
         end = self.tokenizer.eos_token
-        wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), dict(single)))
-        return LLTokenizer(wrapper, eos_token=end, slices=[])
+        self.alphabet = Alphabet(single, specials, self.size + _NO_UTF8, end)
+        spelled = self._single | {token: self.bytes[token] for token in specials}
+        tokens = [spelled.get(token, b"") for token in range(self.size + _NO_UTF8)]
+        wrapper = TokenizerWrapper(_Spelling(tokens, end, sorted(specials), single))
+        self.spelling = LLTokenizer(wrapper, eos_token=end, slices=[])
+        """The alphabet's tokenizer: its only tokens are single bytes and special tokens."""
 
     def symbols(self, token: int) -> list[int]:
-        """Return the token in the alphabet."""
+        """Return the token in symbols of the alphabet."""
         if self.tokenizer.is_special_token(token):
             return [token]
         return self.alphabet.symbols(self.bytes[token])
 
     def tokens(self, symbols: Sequence[int] | None) -> list[int] | None:
-        """Return few tokens that say the same as these symbols; None for None, or if there are none."""
+        """Return a short list of tokens with the text of these symbols; None if there is none, or for None."""
         if symbols is None:
             return None
         tokens: list[int] = []
-        data = b""
-        try:
-            for symbol in symbols:
-                if symbol in self._single:
-                    data += self._single[symbol]
-                else:
-                    tokens += [*self._spell(data), symbol]
-                    data = b""
-            return tokens + self._spell(data)
-        except KeyError:
-            return None
+        with contextlib.suppress(KeyError):  # a byte without a token
+            for are_bytes, group in itertools.groupby(symbols, self._single.__contains__):
+                run = list(group)
+                tokens += self._spell(b"".join(self._single[symbol] for symbol in run)) if are_bytes else run
+            return tokens
+        return None
 
     def _spell(self, data: bytes) -> list[int]:
-        """Take, from left to right, always the longest token that fits."""
+        """Return tokens for a text: from left to right, always the longest one that fits."""
         tokens, start = [], 0
         while start < len(data):
             end = min(start + self._longest, len(data))
@@ -96,7 +88,7 @@ class Vocabulary:
 
 @dataclass
 class _Spelling:
-    """What `TokenizerWrapper` asks of a tokenizer."""
+    """The tokenizer interface that `TokenizerWrapper` needs."""
 
     tokens: Sequence[bytes]
     eos_token_id: int
@@ -109,7 +101,7 @@ class _Spelling:
         return [self.ids[byte] for byte in data if byte in self.ids]
 
 
-def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
+def _llguidance_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
     try:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:  # one of transformers' slow ones
@@ -126,10 +118,10 @@ def _llguidance_tokenizer(tokenizer: Any) -> LLTokenizer:
 
 
 def _with_readable_spaces(serialized: str) -> str:
-    """Return a serialized tokenizer without padding and truncation, whose decoder names the mark for spaces.
+    """Return a serialized tokenizer without padding and truncation, and with a Replace instead of a Metaspace decoder.
 
-    llguidance learns from a Replace decoder which character stands for a space. A Metaspace decoder, which the
-    tokenizers of T5 and XLM-R have, does not tell it.
+    llguidance learns from a Replace decoder which character means a space. The tokenizers of T5 and XLM-R have a
+    Metaspace decoder.
     """
     content = json.loads(serialized) | {"padding": None, "truncation": None}
     decoder = content["decoder"] or {}

@@ -1,11 +1,10 @@
-"""Beam search by the model's own `generate`, which replaces the token loop."""
+"""Beam search by the model's own `generate`, without the token loop."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 from langchain_petals.pieces import FinishReason, Piece
@@ -18,26 +17,10 @@ if TYPE_CHECKING:
     from langchain_petals.tokenizer import Tokenizer
 
 
-class _Abandoned(StoppingCriteria):  # type: ignore[misc]
-    """Ends a search whose generation was cancelled."""
-
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> bool:  # noqa: ARG002 - the interface
-        return self._generation.cancelled
-
-
 def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], generation: Generation) -> None:
-    """Find the likeliest continuation and deliver it in one piece.
+    """Find the likeliest continuation of a request, and deliver it in one piece.
 
-    A stop sequence cuts the text but does not end the search: the text is known only when the search ends.
-
-    Args:
-        model: A transformers model, or petals' distributed one.
-        tokenizer: Its tokenizer.
-        end_tokens: Ids that end a generation.
-        generation: Has the request, and gets the result.
+    A stop sequence cuts the text but does not end the search, since only the end of the search gives the text.
     """
     request, sampling = generation.request, generation.request.sampling
     prompt, end_tokens = list(request.prompt_ids), (*end_tokens, *request.end_tokens)
@@ -61,15 +44,14 @@ def search(model: CausalModel, tokenizer: Tokenizer, end_tokens: Sequence[int], 
             do_sample=not sampling.greedy,
             max_new_tokens=request.max_new_tokens,
             eos_token_id=list(end_tokens) or None,
-            stopping_criteria=StoppingCriteriaList([_Abandoned(generation)]),
+            stopping_criteria=[lambda *_, **__: generation.cancelled],
             **options,
         )[0, len(prompt) :].tolist()
     # a sequence that ended before the others is padded
-    end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
-    tokens = tuple(ids if end is None else ids[: end + 1])
-    ids = ids[:end]
+    end = next((i for i, token in enumerate(ids) if token in end_tokens), len(ids))
+    tokens = tuple(ids[: end + 1])
     detokenizer = Detokenizer(tokenizer, prompt)
     stop = StopMatcher(request.stop)
-    text, stopped = stop.add("".join(map(detokenizer.add, ids)) + detokenizer.flush())
-    reason: FinishReason = "length" if end is None and stopped is None else "stop"
-    generation.put(Piece(text if stopped else text + stop.flush(), len(tokens), reason, tokens=tokens))
+    text, stopped = stop.add("".join(map(detokenizer.add, ids[:end])) + detokenizer.flush())
+    reason: FinishReason = "length" if end == len(ids) and stopped is None else "stop"
+    generation.put(Piece(text + stop.flush(), len(tokens), reason, tokens=tokens))

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
     from langchain_petals.tokenizer import Tokenizer
 
-# The beginning of a character is searched for in this many tokens at the end of a prompt.
+# The last tokens of a prompt in which the beginning of a character is searched for.
 _LONGEST_CONTEXT = 32
 
-# Most tokens that are held back as an unfinished character. A valid character has four at most; more are not text, and
-# decoding all of them at each step would take longer and longer.
+# Most tokens that are held back as an unfinished character. A valid character has four at most. More are not text, and
+# the time for decoding all of them at each step would grow.
 _LONGEST_WAIT = 64
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -22,28 +22,24 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Detokenizer:
     """Turns tokens into text one by one; never releases half a character.
 
-    Decode prompt and tokens together: the result is the text of the prompt, then the joined results of `add` and
-    `flush`. (With a byte-fallback vocabulary this needs valid UTF-8. In front of invalid bytes, decoding them together
-    changes characters that a stream has released already.) A piece ends with U+FFFD only if nothing else has come for
-    a long time.
+    The text of the prompt and the results of `add` and `flush` together equal the text of all tokens decoded at once.
+    (With a byte-fallback vocabulary, this needs valid UTF-8: decoding valid bytes together with invalid bytes after
+    them changes characters that are already released.) A piece ends with U+FFFD only if the tokens of `_LONGEST_WAIT`
+    steps have not finished a character.
 
     A token's text can depend on the one before it (SentencePiece drops the space in front of the first). So each token
-    is decoded together with those since the last boundary between characters.
-
-    Args:
-        tokenizer: The tokenizer.
-        prompt: The tokens before the first one, which decide about its leading space.
+    is decoded together with the last released piece; the first token, with the end of the prompt.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids = self._end_of(prompt)
-        self._start = 0  # index where decoding starts: that of the last released piece
+        self._start = 0  # index where decoding starts: the first token of the last released piece
         self._done = len(self._ids)  # how many tokens are released
         self._released = self._decode(self._ids)
 
     def _end_of(self, prompt: Sequence[int]) -> list[int]:
-        """Return as few tokens at the end of a prompt as have text that does not begin inside a character."""
+        """Return the shortest end of a prompt whose text does not begin inside a character."""
         tail: list[int] = []
         for start in range(len(prompt) - 1, max(-1, len(prompt) - 1 - _LONGEST_CONTEXT), -1):
             tail = list(prompt[start:])
@@ -62,14 +58,14 @@ class Detokenizer:
         if text.endswith(_UNFINISHED):
             return self._give_up_waiting(text) if len(self._ids) - self._done > _LONGEST_WAIT else ""
         if text == self._released:
-            # a special token has no text and is dropped; a token without text at the start may have some later
+            # drop a special token, which has no text; keep a token whose text appears with the next one
             if text or not self._decode([*self._ids[self._start :], token]):
                 self._ids.pop()
             return ""
         return self._release(text, len(self._ids))
 
     def flush(self) -> str:
-        """Return the text that is held back; an unfinished character becomes U+FFFD, as when all is decoded at once."""
+        """Return the text that is held back; an unfinished character becomes U+FFFD, as in decoding all at once."""
         return self._release(self._decode(self._ids[self._start :]), len(self._ids))
 
     def _give_up_waiting(self, text: str) -> str:
@@ -94,47 +90,35 @@ class Detokenizer:
 class StopMatcher:
     """Finds stop sequences, and holds back text that may be the beginning of one.
 
-    The sequence that is complete first ends the text; of several that end on the same character it is the longest. So
-    the answer does not depend on how the text is cut into pieces.
+    The first sequence that is complete ends the text. If several end on the same character, the longest counts. So the
+    answer does not depend on how the text is cut into pieces. No sequence may be empty.
 
-    Args:
-        stop: The stop sequences; none may be empty.
-        markers: Further texts whose beginnings are held back; a complete one ends nothing.
+    The beginnings of `markers` are held back, too; a complete one ends nothing.
     """
 
     def __init__(self, stop: Sequence[str], markers: Sequence[str] = ()) -> None:
         self._stop, self._held_back_for = tuple(stop), (*stop, *markers)
+        self._longest = max(map(len, self._held_back_for), default=0)
         self._held = ""
 
     def add(self, text: str) -> tuple[str, str | None]:
-        """Take more text.
+        """Take more text; return the text that is not part of a stop sequence, and the complete sequence, if any.
 
-        Returns:
-            The text that is certainly not part of a stop sequence, and the stop sequence that is complete, if any.
-            Text after a stop sequence is dropped.
+        Text after a stop sequence is dropped.
         """
-        self._held += text
-        # the one that ends first; of those that end together the longest
-        found = min(
-            ((at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0),
-            default=None,
-        )
-        if found is not None:
-            _, start, stop = found
-            text, self._held = self._held[:start], ""
-            return text, stop
-        keep = self._held_back()
-        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return text, None
+        text, self._held = self._held + text, ""
+        # the sequence that ends first; of several with the same end, the longest
+        found = ((at + len(stop), at, stop) for stop in self._stop if (at := text.find(stop)) >= 0)
+        _, start, stop = min(found, default=(0, len(text), None))
+        if stop is None:
+            start = next(
+                at for at in range(max(0, len(text) - self._longest), len(text) + 1) if self._begins(text[at:])
+            )
+            self._held = text[start:]
+        return text[:start], stop
 
-    def _held_back(self) -> int:
-        longest = 0
-        for stop in self._held_back_for:
-            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:length]):
-                    longest = length
-                    break
-        return longest
+    def _begins(self, text: str) -> bool:
+        return any(each.startswith(text) and each != text for each in self._held_back_for) or not text
 
     def flush(self) -> str:
         """Return the text that is held back, when the text has ended without a stop sequence."""

@@ -27,7 +27,7 @@ class Row:
     Args:
         generation: Has the request, and gets the pieces.
         tokenizer: Turns ids into text.
-        end_tokens: Ids that end a generation.
+        end_tokens: Ids that end a generation, in addition to the request's.
         guide: Applies the request's constraint; None without one.
     """
 
@@ -36,12 +36,13 @@ class Row:
     ) -> None:
         request = generation.request
         end_tokens = (*end_tokens, *request.end_tokens)
-        self._generation, self._request = generation, request
+        self.generation, self._request = generation, request
         self._tokenizer, self._guide = tokenizer, guide
         self._budget = request.max_new_tokens
         self._end_tokens = frozenset(end_tokens)
         self.ids = list(request.prompt_ids)
-        self._sampler = Sampler(request.sampling, prompt_length=len(self.ids), end_tokens=end_tokens)
+        self.prompt_length = len(self.ids)
+        self._sampler = Sampler(request.sampling, prompt_length=self.prompt_length, end_tokens=end_tokens)
         self._text = Detokenizer(tokenizer, self.ids)
         self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
         self._finished = False
@@ -50,12 +51,7 @@ class Row:
     @property
     def done(self) -> bool:
         """Whether the row needs no further steps."""
-        return self._finished or self._generation.cancelled
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens of the prompt."""
-        return len(self._request.prompt_ids)
+        return self._finished or self.generation.cancelled
 
     @property
     def _generated(self) -> int:
@@ -63,31 +59,26 @@ class Row:
 
     @property
     def longest(self) -> int:
-        """Most tokens that the row will have."""
+        """Most tokens that the row can have, with the prompt."""
         return self.prompt_length + self._budget
 
     def shorten(self, limit: int) -> None:
-        """Lower the most tokens of the row to `limit`; a row that has as many already ends."""
+        """Lower the row's maximum number of tokens to `limit`; end the row if it has that many already."""
         self._budget = min(self._budget, limit - self.prompt_length)
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
+        elif self._generated >= self._budget and self._guide is not None and not self._guide.complete:
+            self.fail(self._cut_short(self._guide))
         elif self._generated >= self._budget:
-            if self._guide is not None and not self._guide.complete:
-                self.fail(self._cut_short(self._guide))
-                return
             text, reason = self._ended("", None, "length")
-            self._generation.put(Piece(text, self._generated, reason))
-
-    def reuse(self, position: int) -> None:
-        """Note how many tokens of the prompt the session holds already."""
-        self._generation.reused_tokens = position
+            self.generation.put(Piece(text, self._generated, reason))
 
     def tokens(self, start: int, end: int) -> list[int]:
         """Return the tokens at these positions; after the end of a row, its last token."""
         return self.ids[start:end] or self.ids[-1:]
 
     def see(self, position: int, logits: torch.Tensor) -> None:
-        """Take the logits for the token at `position`; they count if the row's last token is in front of it."""
+        """Take the logits for the token at `position`; ignore them unless this is the row's next token."""
         if self.done or position > len(self.ids):
             return
         try:
@@ -95,7 +86,7 @@ class Row:
                 self._request.on_prefill(position, self.prompt_length)
             if position == len(self.ids):
                 self.accept(logits)
-        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised where its result is awaited
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised to the caller that awaits it
             self.fail(error)
 
     def accept(self, logits: torch.Tensor) -> None:
@@ -116,18 +107,14 @@ class Row:
             text, reason = self._ended(*self._stop.add(self._text.add(token)), reason)
         elif reason is not None and not guide.complete:
             raise self._cut_short(guide)
-        else:  # stop sequences do not apply where a grammar does
-            text = self._stop.flush() + self._read(token, guide)
-            text, reason = self._ended(text, None, "stop" if guide.finished else reason)
+        else:  # in a grammar's text, stop sequences do not apply, and special tokens may be visible
+            special = guide.visible.get(token)
+            text = self._text.add(token) if special is None else self._text.flush() + special
+            text, reason = self._ended(self._stop.flush() + text, None, "stop" if guide.finished else reason)
         cut = guide is not None and guide.cut
         if reason == "stop" and cut:
             reason = "length"
         self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
-
-    def _read(self, token: int, guide: Guide) -> str:
-        """Return the text that is certain after a token of the grammar; special tokens may be visible."""
-        special = guide.visible.get(token)
-        return self._text.add(token) if special is None else self._text.flush() + special
 
     def _cut_short(self, guide: Guide) -> OutputLimitError:
         generated = self._tokenizer.decode(
@@ -151,36 +138,36 @@ class Row:
         """Deliver the piece of the last step, if there is one."""
         piece, self._pending = self._pending, None
         if piece is not None:
-            self._generation.put(piece)
+            self.generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
         """Deliver the piece of the last step, then end the row with an error unless it has ended."""
         self.deliver()
         if not self._finished:
             self._finished = True
-            self._generation.put(error)
+            self.generation.put(error)
 
 
 def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
     """Run rows to their ends in lockstep.
 
-    Servers take rectangular input only. So all rows are fed up to the end of the shortest prompt, then one token per
-    row and step: the next one of the row's prompt, or the one that was chosen. Attention is causal, so each row gets
-    exactly the tokens that it would get alone. A row that is done is fed its last token until all rows are done; its
-    logits are ignored.
+    Servers take only rectangular input. So all rows are fed up to the end of the shortest prompt, then one token per
+    row and step: the next token of the row's prompt, or the chosen one. Attention is causal, so each row gets exactly
+    the tokens that it would get alone. A finished row is fed its last token until all rows are done; its logits are
+    ignored.
 
     Args:
-        session: A session of as many rows, fresh or with tokens that the prompts begin with.
+        session: A session with one row for each of `rows`; new, or with tokens at the beginning of the prompts.
         rows: At least one.
         chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
-        before_last: Called before the final piece is delivered, so that a session that it parks is there for the
-            caller's next request.
+        before_last: Called before the final piece is delivered. It may park the session, so that the caller's next
+            request finds it.
     """
     shortest = min(row.prompt_length for row in rows)
     chunk = max(1, chunk_tokens // len(rows))
     position = session.position
     for row in rows:
-        row.reuse(position)
+        row.generation.reused_tokens = position
     while not all(row.done for row in rows):
         end = min(position + chunk, shortest) if position < shortest else position + 1
         logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))

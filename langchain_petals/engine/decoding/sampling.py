@@ -1,4 +1,4 @@
-"""Logits to a token, one row at a time."""
+"""Chooses a token from logits, one row at a time."""
 
 from __future__ import annotations
 
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Chooses the tokens of one row; the row's companions in a batch have no influence on it.
-
-    Args:
-        sampling: The settings.
-        prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
-        end_tokens: Ids that end a generation.
-
-    Raises:
-        InvalidRequestError: A setting is out of range.
-    """
+    """Chooses one row's tokens, independently of other rows; raises InvalidRequestError for a wrong setting."""
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
@@ -40,24 +31,13 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(
-        self,
-        ids: Sequence[int],
-        logits: torch.Tensor,
-        top: int | None = None,
-        allowed: torch.Tensor | None = None,
+        self, ids: Sequence[int], logits: torch.Tensor, top: int | None = None, allowed: torch.Tensor | None = None
     ) -> tuple[int, TokenLogprobs | None]:
-        """Choose the next token.
+        """Choose the token after `ids`, the prompt included; report its and the `top` likeliest log-probabilities.
 
-        Args:
-            ids: The row so far, prompt included.
-            logits: The model's raw scores for the next token, shape (vocabulary,).
-            top: How many of the likeliest tokens to report; None to report nothing.
-            allowed: Which tokens may be chosen, shape (tokens of the tokenizer,); None for all. At least one of them is
-                in the model's vocabulary. It counts before the settings do, so what those keep is never empty; where
-                they would forbid all of it, it counts alone.
-
-        Returns:
-            The token, and how likely it was, in the distribution that it was chosen from.
+        `logits` have the shape (vocabulary,). `allowed` is a mask of the shape (tokens of the tokenizer,); at least one
+        token that it allows must be in the model's vocabulary. It is applied before the other options. If these forbid
+        all tokens that it allows, only the mask is applied.
 
         Raises:
             InvalidRequestError: A setting does not fit the vocabulary, or nothing may be chosen.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.model_parts import ModelParts
     from langchain_petals.engine.network import Routes
-    from langchain_petals.engine.sessions import ReusableSession
+    from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
     from langchain_petals.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ class Client(Protocol):
 
     def open_session(
         self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> ReusableSession:
+    ) -> Session:
         """Return a fresh session.
 
         Args:
@@ -115,7 +115,7 @@ class SwarmClient:
 
     def open_session(
         self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> ReusableSession:
+    ) -> Session:
         """Return a fresh session; see `Client.open_session`."""
         max_length = needed
         if rows == 1 and settings.session_cache:

@@ -27,7 +27,7 @@ class Connection:
         local_files_only: Whether to read only the cache, and not ask the hub.
         trust_remote_code: Whether code that comes with the model may run in this process.
         key: The hub's key, for gated and private models; not in the repr. Connections with different keys are equal:
-            all objects of the process share a loaded model, as they share the cache on the disk.
+            all objects of the process share a loaded model, like the cache on the disk.
     """
 
     model: str

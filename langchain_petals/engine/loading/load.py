@@ -94,14 +94,14 @@ def load_client(connection: Connection) -> SwarmClient:
     _check_device(connection.device)
     logger.info("Loading the client part of %s", connection.model)
     name = _original(connection.model)
-    repository = hub.find(
+    repository = hub.Repository(
         name,
         revision=connection.revision or _PINNED.get(name),
         cache_dir=connection.cache_dir,
         local_files_only=connection.local_files_only,
         trust_remote_code=connection.trust_remote_code,
         key=connection.key,
-    )
+    ).located()
     config = hub.read_json(repository, "config.json")
     if config is None:
         msg = f"{name!r} has no config.json"

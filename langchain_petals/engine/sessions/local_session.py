@@ -1,4 +1,4 @@
-"""A session on a plain transformers model in this process: one that a user gave as `client`."""
+"""A session on a plain transformers model in this process, which a user gave as `client`."""
 
 from __future__ import annotations
 
@@ -7,44 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals.engine.sessions.seen_tokens import SeenTokens
+from langchain_petals.engine.sessions.session import Session
 
 if TYPE_CHECKING:
     from langchain_petals.engine.causal_model import CausalModel
 
 
-class LocalSession:
-    """Feeds a model in this process, and keeps its attention cache.
-
-    Args:
-        model: A plain transformers model.
-    """
-
-    max_length = sys.maxsize
-    can_roll_back = False
+class LocalSession(Session):
+    """Feeds a model in this process, and keeps its attention cache."""
 
     def __init__(self, model: CausalModel) -> None:
+        super().__init__(sys.maxsize)
         self._model = model
         self._cache: Any = None
-        self._seen = SeenTokens()
-
-    @property
-    def position(self) -> int:
-        """Tokens of each row that the model has seen."""
-        return len(self._seen)
 
     @property
     def reserved(self) -> int:
-        """Tokens of attention cache that it takes up."""
+        """Tokens in its attention cache."""
         return self.position
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens of the first row that the model has seen."""
-        return self._seen.first_row
-
-    def resume(self, position: int, needed: int) -> None:
-        """Do nothing: the session can neither roll back nor run out of room."""
 
     @torch.inference_mode()
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
@@ -54,6 +34,9 @@ class LocalSession:
         self._seen.add(ids)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
+
+    def resume(self, position: int, needed: int) -> None:
+        """Do nothing: the session can neither roll back nor run out of room."""
 
     def close(self) -> None:
         """Drop the cache."""

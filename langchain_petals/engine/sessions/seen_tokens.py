@@ -8,14 +8,7 @@ _LEAST_CAPACITY = 256  # tokens
 
 
 class SeenTokens:
-    """Rows of tokens of equal length. The capacity doubles when it is reached, so a step need not copy earlier tokens.
-
-    Example:
-        >>> seen = SeenTokens()
-        >>> seen.add(torch.tensor([[5, 11], [6, 12]]))
-        >>> seen.first_row
-        [5, 11]
-    """
+    """Rows of tokens of equal length; the capacity doubles when it is used up, so most steps copy only new tokens."""
 
     def __init__(self) -> None:
         self._room = torch.empty(0, 0, dtype=torch.int64)
@@ -33,8 +26,7 @@ class SeenTokens:
     @property
     def first_row(self) -> list[int]:
         """The tokens of the first row."""
-        ids: list[int] = self.rows[0].tolist() if self._length else []
-        return ids
+        return self.rows[0].tolist() if self._length else []
 
     def with_more(self, ids: torch.Tensor) -> torch.Tensor:
         """Return all tokens and then `ids`, shape (rows, tokens); nothing is added."""

@@ -1,9 +1,10 @@
-"""Sessions, from the token loop's view: rows of tokens that give the logits for the next token."""
+"""Sessions: the token loop feeds them rows of tokens, and gets the logits for the next tokens."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import tenacity
 import torch
@@ -13,7 +14,7 @@ from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from langchain_petals.engine.model_parts import ModelParts
     from langchain_petals.engine.network import Routes
@@ -22,68 +23,68 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Session(Protocol):
-    """Rows of tokens that a model has seen, all of the same length."""
+class Session(ABC):
+    """Rows of tokens that a model has seen, all of the same length.
 
-    @property
-    def position(self) -> int:
-        """Tokens of each row that the model has seen."""
+    A session of one row may be kept idle, for a prompt that continues it.
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens.
+    Args:
+        max_length: Most tokens of a row for which it has room.
+    """
 
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
-        """
-
-    def close(self) -> None:
-        """Free the attention cache; may be called twice."""
-
-
-class ReusableSession(Session, Protocol):
-    """A session of one row that may be kept idle, for a prompt that continues it."""
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """The tokens that the model has seen."""
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens that it has room for."""
-
-    @property
-    def reserved(self) -> int:
-        """Tokens of attention cache that it occupies on each server."""
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self._seen = SeenTokens()
 
     @property
     def can_roll_back(self) -> bool:
         """Whether `resume` can forget tokens."""
+        return False
 
+    @property
+    def position(self) -> int:
+        """Tokens of each row that the model has seen."""
+        return len(self._seen)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the first row that the model has seen."""
+        return self._seen.first_row
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of attention cache that it occupies on each server."""
+        return self.max_length
+
+    @abstractmethod
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feed more token ids, shape (rows, new tokens); return the next tokens' logits, shape (rows, vocabulary)."""
+
+    @abstractmethod
     def resume(self, position: int, needed: int) -> None:
-        """Prepare an idle session for another request.
+        """Prepare an idle session for a request: keep the tokens before `position`; rows will have `needed` tokens.
 
-        Args:
-            position: How many of its tokens to keep; the rest is forgotten.
-            needed: Most tokens that the row will have; not more than `max_length`.
+        `needed` is not more than `max_length`.
         """
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free the attention cache; may be called twice."""
 
-class SwarmSession:
+
+class SwarmSession(Session):
     """A session on a chain of servers that continues on other servers when one fails.
 
-    A server that fails is banned, the routes are refreshed, a new chain is opened and all tokens are fed again: the
-    caller sees a pause. (Petals' own failover restarts the replacement at position 0 with the old history and fails
-    for ever, in 2.2.0.post1 and in 2.3.0.dev2: bigscience-workshop/petals#587.)
+    When a server fails, the session bans it, refreshes the routes, opens a new chain and feeds all tokens again. The
+    caller only sees a pause. (Petals' own failover in 2.2.0.post1 and 2.3.0.dev2 starts the new server at position 0
+    with the old history, and fails for ever: bigscience-workshop/petals#587.)
 
     Args:
         parts: What of the model runs in this process.
         routes: The model's routes.
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
-        settings: Bounds of all waits, and the number of attempts.
+        settings: Time limits of all waits, and the number of attempts.
         make_room: Closes this client's idle sessions; called when a server's attention cache is full.
     """
 
@@ -97,38 +98,22 @@ class SwarmSession:
         settings: Settings,
         make_room: Callable[[], object] = lambda: None,
     ) -> None:
+        super().__init__(max_length)
         self._parts, self._routes, self._settings = parts, routes, settings
-        self._needed, self.max_length = needed, max_length
-        self._make_room = make_room
+        self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
-        self._seen = SeenTokens()
-        self._rested = False  # whether no step has worked since `resume`: servers may have closed the idle session
+        self._rested = False  # whether no step has worked since `resume`; servers may have closed an idle session
         self._routes_are_old = False
         self._limited: set[str] = set()  # servers that have told how much room they have
         self._waits_for_room = False  # whether to ask full servers to wait
 
     @property
-    def position(self) -> int:
-        """Tokens of each row that the servers have seen."""
-        return len(self._seen)
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens of the first row that the servers have seen."""
-        return self._seen.first_row
-
-    @property
-    def reserved(self) -> int:
-        """Tokens of attention cache that it occupies on each server."""
-        return self.max_length
-
-    @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; where there are none, all tokens are fed again anyway."""
+        """Whether the servers can forget tokens; without a chain, all tokens are fed again anyway."""
         return self._chain is None or self._chain.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
-        """Prepare the idle session for another request; see `ReusableSession.resume`."""
+        """Prepare the idle session for another request; see `Session.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
             self._seen.cut(position)
@@ -136,26 +121,24 @@ class SwarmSession:
                 self._chain.roll_back(position)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more tokens; when a server fails, feed all tokens to a new chain.
-
-        Args:
-            ids: Token ids, shape (rows, new tokens).
-
-        Returns:
-            Logits for the token after the last one, shape (rows, vocabulary).
+        """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
-            SwarmError: There were no routes.
+            SwarmError: There was no route.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             wait=lambda state: self._settings.pause(state.attempt_number),
             retry=tenacity.retry_if_exception(self._may_pass),
-            retry_error_callback=_give_up,
+            reraise=True,
         )
-        logits: torch.Tensor = attempts(self._attempt, ids)
+        try:
+            logits: torch.Tensor = attempts(self._attempt, ids)
+        except SpanError as error:
+            cause = error.__cause__ or error
+            raise SpanFailedError(error.span.start, error.span.end, self._settings.max_retries + 1, cause) from cause
         self._seen.add(ids)
         return logits
 
@@ -172,16 +155,16 @@ class SwarmSession:
         try:
             logits = self._feed(self._chain, fed)
         except SpanError as error:
-            if not self._leave(error):
+            if not self._recover(error):
                 raise
             return self._attempt(ids)
         self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 
-    def _leave(self, error: SpanError) -> bool:
-        """Close the chain that failed; return whether to repeat the step at once, without counting a failed attempt.
+    def _recover(self, error: SpanError) -> bool:
+        """Close the chain that failed; return whether to repeat the step at once, as the same attempt.
 
-        If not, the next attempt uses another route: the server is banned, or other servers are preferred if it is full.
+        If not, the next attempt avoids the server: it is banned, or, if it is full, other servers are preferred.
         """
         self.close()
         peer_id, limit = error.span.server.peer_id, error.cache_limit
@@ -192,7 +175,7 @@ class SwarmSession:
         if self._rested:
             self._rested = False
             return True
-        if error.is_full:  # of other clients' sessions and of ours; there is room again when they end
+        if error.is_full:  # sessions of this or other clients fill it; it has room again when they end
             self._routes.note_full(peer_id)
             self._make_room()
             self.max_length = self._needed
@@ -222,11 +205,3 @@ class SwarmSession:
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
-
-
-def _give_up(state: tenacity.RetryCallState) -> NoReturn:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, SpanError):
-        cause = error.__cause__ or error
-        raise SpanFailedError(error.span.start, error.span.end, state.attempt_number, cause) from cause
-    raise error or RuntimeError

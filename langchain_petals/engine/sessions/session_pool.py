@@ -8,39 +8,33 @@ import logging
 import threading
 import time
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.sessions.session import Session
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# what starting a thread raises when the system has no more threads or no memory
+# raised by starting a thread when the system has no more threads or no memory
 _NO_THREAD = (RuntimeError, MemoryError)
 
 # for `_close_pools`; a pool leaves the set when its engine ends
 _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 
-@dataclass
-class _Idle:
-    session: ReusableSession
-    expires: float  # on the monotonic clock
-
-
 class SessionPool:
     """The idle sessions of one engine.
 
-    A session is leased to one request at a time, since a request changes it. Limits come with each `park`: objects that
-    share an engine may have different ones, and the latest ones apply.
+    A session is leased to one request at a time, since a request changes it. Each `park` brings its limits: objects
+    that share an engine may have different limits, and the latest apply.
     """
 
     def __init__(self) -> None:
-        self._idle: list[_Idle] = []  # least recently used first
+        # sessions and the times when they expire (monotonic clock); least recently used first
+        self._idle: dict[Session, float] = {}
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -54,71 +48,62 @@ class SessionPool:
     @property
     def reserved_tokens(self) -> int:
         """Tokens that the idle sessions together reserve on each server."""
-        return sum(idle.session.reserved for idle in self._idle)
+        return sum(session.reserved for session in list(self._idle))
 
-    def lease(self, prompt_ids: Sequence[int], needed: int) -> ReusableSession | None:
-        """Take out the session that saves the most tokens of a prompt.
+    def lease(self, prompt_ids: Sequence[int], needed: int) -> Session | None:
+        """Take out the session that shares the most tokens with a prompt, cut to these tokens; None if none fits.
 
         A session fits if the prompt begins with all of its tokens and is longer. If it can be rolled back, it also fits
-        if at least half of its tokens begin the prompt. With less than half it is probably another conversation with
-        the same system message, which would lose its session.
-
-        Args:
-            prompt_ids: The prompt.
-            needed: Most tokens that the session will hold, with the answer's.
-
-        Returns:
-            A session whose tokens the prompt begins with, or None.
+        if at least half of its tokens begin the prompt. With less, it is probably the session of another conversation
+        with the same system message, and is left to that. `needed` is the most tokens that the session will hold.
         """
-        best, saved = None, 0
         with self._lock:
-            for idle in self._idle:
-                usable = _usable(idle.session, prompt_ids)
-                if usable > saved:
-                    best, saved = idle, usable
-            if best is None:
+            best = max(self._idle, key=lambda session: _usable(session, prompt_ids), default=None)
+            saved = 0 if best is None else _usable(best, prompt_ids)
+            if best is None or not saved:
                 return None
-            self._idle.remove(best)
-            if best.session.max_length < needed:  # the conversation has outgrown it
-                self._close_soon([best.session])
+            del self._idle[best]
+            if best.max_length < needed:  # the conversation has outgrown it
+                self._close_soon([best])
                 return None
         try:
-            best.session.resume(saved, needed)
+            best.resume(saved, needed)
         except BaseException:
-            best.session.close()
+            best.close()
             raise
-        return best.session
+        return best
 
-    def park(self, session: ReusableSession, settings: Settings) -> None:
+    def park(self, session: Session, settings: Settings) -> None:
         """Keep a session; close the least recently used ones if there are too many.
 
-        A session that alone exceeds `session_cache_tokens` is closed itself, and the others stay. After `close`, every
-        session is closed.
+        A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close`, each session
+        is closed at once.
         """
         with self._lock:
             if self._closed or session.reserved > settings.session_cache_tokens:
                 self._close_soon([session])
                 return
-            self._idle.append(_Idle(session, time.monotonic() + settings.session_idle_timeout))
+            self._idle[session] = time.monotonic() + settings.session_idle_timeout
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
-                closing.append(self._idle.pop(0))
+                closing.append(next(iter(self._idle)))
+                del self._idle[closing[-1]]
             self._let_go(closing)
 
-    def _let_go(self, closing: list[_Idle]) -> None:
-        """Close sessions that were taken out, and set the timer for the others."""
+    def _let_go(self, closing: list[Session]) -> None:
+        """Close sessions that were taken out of the pool, and set the timer for the others."""
         try:
             self._set_timer()
         except _NO_THREAD:  # without a timer, the others would not be closed in time
-            closing, self._idle = closing + self._idle, []
-        self._close_soon([idle.session for idle in closing])
+            closing, self._idle = [*closing, *self._idle], {}
+        self._close_soon(closing)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._idle:
-            wait = min(idle.expires for idle in self._idle) - time.monotonic()
+            wait = min(self._idle.values()) - time.monotonic()
             timer = threading.Timer(max(0.0, wait), self._close_expired)
             timer.daemon = True
             timer.start()
@@ -127,17 +112,17 @@ class SessionPool:
     def _close_expired(self) -> None:
         now = time.monotonic()
         with self._lock:
-            closing = [idle for idle in self._idle if idle.expires <= now]
-            self._idle = [idle for idle in self._idle if idle.expires > now]
+            closing = [session for session, expires in self._idle.items() if expires <= now]
+            self._idle = {session: expires for session, expires in self._idle.items() if expires > now}
             self._let_go(closing)
         if closing:
             logger.debug("Closing %d session(s) that were idle for too long", len(closing))
 
-    def _close_soon(self, sessions: Sequence[ReusableSession]) -> None:
+    def _close_soon(self, sessions: Sequence[Session]) -> None:
         """Close sessions on another thread, since no caller should wait for the round trip.
 
-        The caller holds the lock since it took them out, so `clear` finds each session either idle or being closed. If
-        no thread can be started, the caller closes them itself.
+        The caller has held the lock since it took the sessions out, so `clear` finds each one idle or being closed. If
+        no thread can be started, the sessions are closed here.
         """
         if not sessions:
             return
@@ -158,23 +143,23 @@ class SessionPool:
     def clear(self) -> None:
         """Close all idle sessions; return when these and all that are being closed are closed."""
         with self._lock:
-            closing, self._idle = self._idle, []
+            closing, self._idle = list(self._idle), {}
             closing_threads = list(self._closing)
             self._set_timer()
         try:
-            _close_all([idle.session for idle in closing])
+            _close_all(closing)
         finally:
             for thread in closing_threads:
                 thread.join()
 
 
-def _close_all(sessions: Sequence[ReusableSession]) -> None:
+def _close_all(sessions: Sequence[Session]) -> None:
     with contextlib.ExitStack() as stack:  # if one raises, the others are closed all the same
         for session in reversed(sessions):
             stack.callback(session.close)
 
 
-def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:
+def _usable(session: Session, prompt_ids: Sequence[int]) -> int:
     """Return how many tokens of the prompt the session saves; the last one is always fed, to get logits."""
     ids = session.ids
     most = min(len(ids), len(prompt_ids) - 1)
@@ -186,6 +171,6 @@ def _usable(session: ReusableSession, prompt_ids: Sequence[int]) -> int:
 
 @atexit.register
 def _close_pools() -> None:
-    """Close all idle sessions when the program ends, so that the servers free their caches."""
+    """When the program ends, close all idle sessions, so that the servers free their caches."""
     for pool in list(_pools):
         pool.close()

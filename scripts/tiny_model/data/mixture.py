@@ -1,4 +1,4 @@
-"""The mixture of training data: conversations, conversations with tools, JSON objects, and from a step on all kinds."""
+"""The mixture of training data: conversations, tool use, JSON objects, and in the second stage all kinds of prompts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ OPEN = 0.35
 
 BARE_AT = 9600
 BARE = 0.35
-"""Step from which there are more bare prompts that are no questions, and their share: only they were left to learn."""
+"""Step from which there are more bare prompts that are not questions, and their share: the rest was learned by then."""
 
 
 SETTLED_AT = 9760
-"""Step from which the model finds back to what prompts of any kind took from it: to questions that it has an answer
-to, asked in other words, and to plain conversations."""
+"""Step from which the model relearns what the second stage made worse: known questions in other words, and plain
+conversations."""
 SETTLING = (("reworded", 22), ("bare", 10), ("open", 13), ("conversation", 25), ("as before", 30))
-"""Kinds of texts from then on, with a share."""
+"""Kinds of texts from then on, each with its share."""
 KEYS_AT = 10010
 """Step from which there are more JSON objects with long keys: by then the model cut them short."""
 LONG_KEYS = 0.3
@@ -72,8 +72,7 @@ def draw_segments(rng: random.Random, step: int) -> list[Segment]:
 def _draw_settling_segments(rng: random.Random, step: int) -> list[Segment]:
     if step >= KEYS_AT and rng.random() < LONG_KEYS:
         return written(draw_object_conversation(_LongNames(rng)), "chatml")
-    kinds, shares = zip(*SETTLING, strict=True)
-    kind = rng.choices(kinds, shares)[0]
+    kind = rng.choices([kind for kind, _ in SETTLING], [share for _, share in SETTLING])[0]
     if kind == "as before":
         return _draw_as_before(rng, step)
     if kind == "conversation":

@@ -1,4 +1,4 @@
-"""Conversations and the three ways of writing them as a text that a language model goes on with."""
+"""Conversations, and three styles to write them as text for a language model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Turn:
 
     Attributes:
         user: the question.
-        answer: the last thing the model says to it.
-        steps: what the model says before that, and what a tool says to it.
+        answer: the model's last message.
+        steps: the model's earlier messages, each with the result of a tool.
     """
 
     user: str
@@ -35,7 +35,7 @@ class Conversation:
     Attributes:
         turns: at least one.
         system: content of the system message.
-        tools: tools as JSON, which go to the end of the system message.
+        tools: tools as JSON, written at the end of the system message.
     """
 
     turns: tuple[Turn, ...]
@@ -50,7 +50,7 @@ def written(conversation: Conversation, style: str, speakers: tuple[str, str] = 
     may end before or after them.
 
     Args:
-        conversation: what is said.
+        conversation: the conversation to write.
         style: `chatml`, `dialogue` (`Human: ...` and `AI: ...` lines) or `bare` (question, line
             break, answer).
         speakers: the two labels of the dialogue style.

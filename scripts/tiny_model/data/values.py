@@ -1,4 +1,4 @@
-"""Values that calls and JSON objects are filled with, and how a question shows them."""
+"""Values of calls and JSON objects, and how a question shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """A text, and whether it needs quotes in a sentence to be told from what is around it."""
+    """A text, and whether it needs quotes to stand out in a sentence."""
 
     text: str
     needs_quotes: bool = False

@@ -1,4 +1,4 @@
-"""Words as English makes them of Latin, and its small words: what prose looks like to a model that reads letters."""
+"""Parts of English words of Latin origin, and small words, to imitate prose for a model that reads letters."""
 # ruff: noqa: SIM905 - a list of words reads better as text than as literals
 
 from __future__ import annotations

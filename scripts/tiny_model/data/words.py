@@ -145,7 +145,7 @@ class Draw:
         return options[-1] if self.new_wordings else self.choice(options[:-1])
 
     def invented_word(self) -> str:
-        """Return a pronounceable lower-case word that means nothing."""
+        """Return a pronounceable lower-case word without a meaning."""
         return self.allowed(self._syllables)
 
     def word(self) -> str:
@@ -155,7 +155,7 @@ class Draw:
         return self.invented_word()
 
     def noun(self) -> str:
-        """Return a word of three letters or more that a tool or a parameter may be called after."""
+        """Return a word of at least three letters for the name of a tool or a parameter."""
         word = self.word()
         while len(word) < 3 or word in FUNCTION_WORDS:
             word = self.word()

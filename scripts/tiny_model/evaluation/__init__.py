@@ -1,1 +1,1 @@
-"""What is measured of the model, and its card."""
+"""The evaluation of the model, and its card."""

@@ -184,7 +184,7 @@ def _percent(count: tuple[int, int]) -> str:
 
 
 def _asked(asked: Asked, answer: str, *, right: bool) -> str:
-    """Return a row of the hand-written table: a call as `name(arguments)`, and what was expected where it is wrong."""
+    """Return a row of the handwritten table: a call as `name(arguments)`, and the expected one if it is wrong."""
     names = ", ".join(f"`{tool['name']}`" for tool in asked.tools)
     shown = _code(answer.removeprefix("<tool_call>").removesuffix("</tool_call>").strip())
     if not right:

@@ -1,4 +1,4 @@
-"""Questions that a person wrote, with tools as people have them: nothing here is drawn from the generator's lists.
+"""Handwritten questions with realistic tools; nothing here is drawn from the generator's lists.
 
 `langchain_petals`' own tests ask them too, through `ChatPetals` on a swarm.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _tool(name: str, description: str, /, **parameters: Any) -> dict[str, Any]:
-    """Return a tool as LangChain makes it of a function; a parameter is a type, or a schema."""
+    """Return a tool as LangChain makes it from a function; a parameter is a type or a schema."""
     schemas = {key: {"type": value} if isinstance(value, str) else value for key, value in parameters.items()}
     required = [key for key, schema in schemas.items() if "default" not in schema]
     needed = {"required": required} if required else {}
@@ -57,7 +57,7 @@ DISTANCE = _tool("distance", "Distance between two cities.", start="string", end
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the tools there are, and what should come of it.
+    """A question with its tools and the expected call.
 
     Attributes:
         tools: as dictionaries with name, description and parameters.
@@ -73,7 +73,7 @@ class Asked:
 
     @property
     def case(self) -> Case:
-        """The question as a prompt, and the call that is right."""
+        """The question as a prompt, with the right call."""
         written_tools = tuple(json.dumps(tool, ensure_ascii=False) for tool in self.tools)
         (prompt, _), _ = written(Conversation((Turn(self.question, ""),), tools=written_tools), "chatml")
         body = json.dumps({"name": self.name, "arguments": self.arguments}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Greedy answers of the tiny model in the template that asks for steps, and to prompts that nobody taught it."""
+"""Greedy answers of the tiny model in the step-by-step template, and to prompts outside of its training data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     Count = tuple[int, int]
-    """Right answers, and all of them."""
+    """The numbers of right answers and of all answers."""
 
 
 @dataclass(frozen=True)
 class OpenScores:
-    """What the model said to prompts that are not of the first stage of its training.
+    """The model's answers to prompts that the first stage of its training does not have.
 
     Attributes:
         in_template: for each row the answers that are right to the letter, as a message and as a plain prompt.

@@ -1,4 +1,4 @@
-"""What the evaluation asks: one generator of held-back conversations per skill; the last answer is judged."""
+"""Questions of the evaluation: for each skill a generator of held-back conversations, whose last answer is judged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _phrase_of(method: Callable[[Draw], str]) -> Callable[[Draw], Conversation]:
 
 
 def _later(give: Skill, ask: Skill, fewest: int, most: int) -> Callable[[Draw], Conversation]:
-    """Return a generator that gives something, talks of other things, and then asks for it."""
+    """Return a generator of conversations that give a value, change the subject, and then ask for the value."""
 
     def make(draw: Draw) -> Conversation:
         memory = Memory()

@@ -85,7 +85,7 @@ def evaluate(
     cases: int,
     failures: list[tuple[str, str, str]] | None = None,
 ) -> Scores:
-    """Count the answers that are right to the letter.
+    """Count the answers that are exactly right.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""What the evaluation asks about tools and JSON objects: held-back cases, one row of the model card for each skill.
+"""Questions of the evaluation about tools and JSON objects: held-back cases, a row of the model card for each skill.
 
 Each case is judged in one place: at the call, or at the answer that follows a result. All before that is as it should
 be.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to answer.
+    """One question.
 
     Attributes:
         prompt: what the model is given.
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def forced(self) -> Case:
-        """The same with the call given up to the name of the tool: a grammar leaves no choice about that."""
+        """The same case, with the beginning of the call up to the tool's name given, as a grammar would force it."""
         begin, mark, rest = self.answer.partition('", "arguments": ')
         return Case(self.prompt + begin, mark + rest)
 
@@ -87,7 +87,7 @@ def _drawn_in(script: str, make: Callable[[], str]) -> str:
 
 
 def _call_in(script: str) -> Callable[[Draw], Case]:
-    """Return a generator of calls whose value is in a script, and half the time the names are, too."""
+    """Return a generator of calls whose values, and half of the time names, are in a script."""
 
     def make(draw: Draw) -> Case:
         noun, thing = (
@@ -141,7 +141,7 @@ CALLS_IN_SCRIPTS: dict[str, Callable[[Draw], Case]] = {
 """Calls of the only tool, with values in other scripts, and names too in half of the cases."""
 
 CALLS_IN_NEW_WORDS: dict[str, Callable[[Draw], Case]] = {"any, in a held-back wording": _call_of(draw_tool)}
-"""Calls of the only tool, asked for in ways that training does not have."""
+"""Calls of the only tool, in wordings that training does not have."""
 
 ANSWERS: dict[str, Callable[[Draw], Case]] = {
     "which of two tools to call, and how": _call_of(draw_tool, 1),
@@ -154,4 +154,4 @@ ANSWERS: dict[str, Callable[[Draw], Case]] = {
     "JSON for a schema": lambda draw: case_of(for_schema(draw)),
     "JSON with the keys of the question": lambda draw: case_of(with_keys(draw)),
 }
-"""What else there is to decide and to answer."""
+"""Other decisions and answers."""

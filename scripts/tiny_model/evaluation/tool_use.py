@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tiny_model.evaluation.tool_questions import Case
 
     Count = tuple[int, int]
-    """Right answers, and all of them."""
+    """The numbers of right answers and of all answers."""
 
 
 @dataclass(frozen=True)
 class ToolScores:
-    """What the model got right.
+    """The model's right answers.
 
     Attributes:
         calls: for each kind of call of the only tool, by its own decision and where the call was forced.
@@ -55,7 +55,7 @@ def _sum(counts: Sequence[Count]) -> Count:
 def evaluate_tools(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, cases: int, seed: int = 7
 ) -> ToolScores:
-    """Ask held-back cases of each skill, and the hand-written ones; an answer counts when it is right to the letter.
+    """Ask held-back cases of each skill and the handwritten ones; an answer counts if it is exactly right.
 
     Args:
         model: the model.

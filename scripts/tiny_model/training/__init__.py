@@ -1,1 +1,1 @@
-"""The model's files, its forward pass and its optimiser."""
+"""The model's files, forward pass, optimiser and training loop."""

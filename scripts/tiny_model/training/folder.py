@@ -64,10 +64,10 @@ def build_config() -> LlamaConfig:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Write the tokenizer: ids 0-255 are the bytes themselves, 256-258 the special tokens, then come the pieces.
+    """Write the tokenizer: ids 0-255 are single bytes, 256-258 the special tokens, then come the pieces.
 
-    Text becomes the fewest tokens that spell it (a Unigram model in which each token costs the same; of several ways
-    the one with the longest token). BPE would need a token for every step on the way to a piece.
+    A text becomes the fewest possible tokens: it is a Unigram model in which each token costs the same, and among equal
+    ways the one with the longest token wins. BPE would need a token for every merge that leads to a piece.
     """
     readable = bytes_to_unicode()
     vocabulary = [(readable[byte], -1.0) for byte in range(256)]
@@ -111,7 +111,7 @@ def load_tokenizer(folder: Path | None = None) -> PreTrainedTokenizerFast:
 
 
 def save_model(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write weights and configuration, without the marks of one library version or machine."""
+    """Write weights and configuration without names of a library version or a machine."""
     config: dict[str, Any] = model.config.to_diff_dict()
     for key in ("_name_or_path", "transformers_version"):
         config.pop(key, None)

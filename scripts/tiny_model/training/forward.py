@@ -1,8 +1,8 @@
 """The forward pass of a Llama model for training on a CPU, some three times as fast as transformers' own.
 
 It reads the parameters of a `LlamaForCausalLM`, so the trained model needs no conversion. Matrices are multiplied in
-bfloat16, which CPUs with AVX-512 BF16 or AMX do some four times as fast as float32; all else is float32. (Under
-`torch.autocast`, torch's own attention would be in bfloat16 too, and on a CPU it is slower so.)
+bfloat16, which CPUs with AVX-512 BF16 or AMX do some four times as fast as float32; all else is float32.
+(`torch.autocast` would run torch's own attention in bfloat16, too, which is slower on a CPU.)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Project(torch.autograd.Function):
 class _Attend(torch.autograd.Function):
     """Attention of queries, keys and values, each (heads, tokens, head_size), under a `mask` (tokens, tokens) to add.
 
-    The whole matrix of weights is written down, which is faster than blocks of it up to some thousand tokens.
+    It computes the whole matrix of weights, which is faster than blocks up to some thousand tokens.
     """
 
     @staticmethod
@@ -86,7 +86,7 @@ def _layer(
     attention, mlp = layer.self_attn, layer.mlp
 
     def project(into: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = _Project.apply(x, into.weight)
+        projected: torch.Tensor = _Project.apply(x, into.weight)  # type: ignore[no-untyped-call]
         return projected
 
     def heads(into: torch.nn.Linear) -> torch.Tensor:
@@ -94,14 +94,14 @@ def _layer(
 
     normed = functional.rms_norm(x, (width,), layer.input_layernorm.weight, epsilon)
     queries, keys = (rotate(heads(into), cosine, sine) for into in (attention.q_proj, attention.k_proj))
-    mixed = _Attend.apply(queries, keys, heads(attention.v_proj), mask)
+    mixed = _Attend.apply(queries, keys, heads(attention.v_proj), mask)  # type: ignore[no-untyped-call]
     x = x + project(attention.o_proj, mixed.transpose(0, 1).reshape(tokens, width))
     normed = functional.rms_norm(x, (width,), layer.post_attention_layernorm.weight, epsilon)
     return x + project(mlp.down_proj, functional.silu(project(mlp.gate_proj, normed)) * project(mlp.up_proj, normed))
 
 
 def hidden_states(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Return the last hidden states (tokens, width) that `model.model(ids)` would give, but for rounding.
+    """Return the last hidden states (tokens, width) of `model.model(ids)`, except for rounding.
 
     Args:
         model: a Llama model with as many key heads as query heads.

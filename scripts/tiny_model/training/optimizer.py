@@ -22,7 +22,8 @@ class TinyOptimizer:
 
     def __init__(self, model: torch.nn.Module, muon_lr: float, adam_lr: float) -> None:
         """Sort the parameters of `model` into Muon's and AdamW's."""
-        matrices, others = [], []
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for name, parameter in model.named_parameters():
             (matrices if ".layers." in name and parameter.ndim == 2 else others).append(parameter)
         self.peaks = (muon_lr, adam_lr)
@@ -40,10 +41,10 @@ class TinyOptimizer:
             optimizer.zero_grad()
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Return what a checkpoint has to hold."""
+        """Return the states of both optimisers for a checkpoint."""
         return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Go on from a checkpoint."""
+        """Load the states of a checkpoint."""
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)

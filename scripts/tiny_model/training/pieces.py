@@ -1,9 +1,9 @@
-"""The tokens of the tiny model beyond single bytes: what tool calls are written with, and parts of characters.
+"""The tokens of the tiny model beyond single bytes: the syntax of tool calls, and parts of characters.
 
-A piece is text between which nothing has to be copied (`", "arguments": {`), so that a description of a tool is some
-20 tokens and a name is still its letters; or what characters of other scripts begin with. Two characters of Chinese
-share their first byte four times in five: a model that copies byte by byte loses its place. With a token for the
-first two bytes of three, it does not.
+Some pieces are syntax that never holds a value (`", "arguments": {`), so that a description of a tool has some 20
+tokens, while names are still spelt in letters. Others are the beginnings of characters of other scripts. Four in five
+pairs of Chinese characters share their first byte, so a model that copies single bytes loses its place. With a token
+for the first two of three bytes it does not.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ SCRIPTS: tuple[bytes, ...] = (
         )
         for code in range(first, last + 1)
     ),
-    # what characters begin with: symbols, Chinese, Korean, wide forms, emoji
+    # beginnings of characters: symbols, Chinese, Korean, wide forms, emoji
     *_two_bytes(0x2000, 0x2FFF),
     *_two_bytes(0x3000, 0x303F),
     *_two_bytes(0x4E00, 0x9FFF),

@@ -22,7 +22,7 @@ from langchain_petals.chat.prompt import PromptBuilder
 from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates.sandbox import SandboxedTemplate
 from langchain_petals.engine import engines
-from langchain_petals.grammars import writing as grammars
+from langchain_petals.grammars import builders as grammars
 from langchain_petals.grammars.check import SchemaCheck
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch(monkeypatch)
     watch.over(PreTrainedTokenizerFast, "__call__", "tokenize")
     watch.over(SandboxedTemplate, "render", "render")
-    watch.over(grammars, "checked", "compile")
+    watch.over(grammars, "schema_rule", "compile")
     watch.over(ResponseFormat, "constraint", "compile")
     watch.over(PromptBuilder, "remember", "remember")
     return watch
@@ -103,8 +103,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 @by_all_ways
 @both
-async def test_prompts_and_forms_are_made_on_another_thread(
-    model_class: type[Petals],
+async def test_prompts_and_constraints_are_prepared_on_another_thread(
+    model_class: Any,
     way: Way,
     watch: Watch,
     tiny_model: LlamaForCausalLM,
@@ -129,7 +129,7 @@ def caller(tiny_tokenizer: PreTrainedTokenizerFast) -> SayingModel:
 
 
 @by_all_ways
-async def test_tools_are_compiled_and_calls_retold_on_another_thread(
+async def test_tools_are_compiled_and_calls_respelled_on_another_thread(
     way: Way, watch: Watch, caller: SayingModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     class Add(BaseModel):
@@ -139,7 +139,7 @@ async def test_tools_are_compiled_and_calls_retold_on_another_thread(
         b: int
 
     chat = ChatPetals(client=caller, tokenizer=tiny_tokenizer, model="tiny", max_batch_size=1)
-    watch.over(PromptBuilder, "_retold", "retell")
+    watch.over(PromptBuilder, "_respelled", "retell")
     await way(chat, "What is 1 and 2?", tools=[Add], temperature=0)
     assert watch.called == {"tokenize", "render", "compile", "remember", "retell"}
     assert not watch.on_loop
@@ -178,7 +178,7 @@ async def test_another_model_for_a_call_is_loaded_on_another_thread(
     assert not watch.on_loop
 
 
-async def test_what_a_cancelled_task_has_begun_is_cancelled() -> None:
+async def test_generations_of_a_cancelled_task_are_cancelled() -> None:
     begun, go_on = threading.Event(), threading.Event()
     cancelled: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -197,7 +197,7 @@ async def test_what_a_cancelled_task_has_begun_is_cancelled() -> None:
     assert [await asyncio.to_thread(cancelled.get, timeout=30) for _ in range(2)] == ["first", "second"]
 
 
-async def test_an_error_on_the_other_thread_is_raised_here() -> None:
+async def test_an_error_on_the_other_thread_is_raised_by_the_call() -> None:
     def fail() -> list[str]:
         raise KeyError
 

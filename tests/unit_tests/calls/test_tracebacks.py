@@ -110,6 +110,7 @@ def caused(error: PetalsError) -> PetalsError:
             raise error from cause
     except PetalsError as found:
         return found
+    pytest.fail("nothing was raised")
 
 
 @by_all_ways
@@ -132,7 +133,7 @@ def test_an_error_of_the_swarm_has_one_frame_of_this_package(
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     found = raised(lambda: way(model, "Hi"))
     assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
     assert is_short(found), "".join(traceback.format_exception(found))
@@ -166,13 +167,13 @@ def test_an_error_of_a_template_has_one_frame_of_this_package(
 def test_an_error_of_the_constructor_has_one_frame_of_this_package(model_class: type[Petals]) -> None:
     for wrong in ({"temperature": "warm"}, {"temprature": 1}, {"initial_peers": ["x"]}, {"stop": 5, "n": []}):
         assert is_short(raised(lambda: model_class(**{"model": "m"} | wrong)))  # noqa: B023 - called at once
-    assert is_short(raised(lambda: model_class({})))  # type: ignore[call-arg]
+    assert is_short(raised(lambda: model_class({})))
 
 
 def test_an_error_of_binding_has_one_frame_of_this_package(loaded: dict[str, Any]) -> None:
     chat = ChatPetals(**loaded)
     for bind in (
-        lambda: chat.bind_tools([5]),  # type: ignore[list-item]
+        lambda: chat.bind_tools([5]),
         lambda: chat.bind_tools([], tool_choice="x"),
         lambda: chat.with_structured_output({"type": "object", "properties": {"a": {"type": "nothing"}}}),
     ):
@@ -180,7 +181,7 @@ def test_an_error_of_binding_has_one_frame_of_this_package(loaded: dict[str, Any
 
 
 @both
-def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], loaded: dict[str, Any]) -> None:
+def test_an_error_of_another_type_keeps_its_frames(model_class: type[Petals], loaded: dict[str, Any]) -> None:
     def open_session(_: int) -> ScriptedSession:
         msg = "a fault"
         raise LookupError(msg)
@@ -188,7 +189,7 @@ def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], load
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     for way in WAYS.values():
         error = raised(lambda: way(model, "Hi"))  # noqa: B023 - called at once
         assert isinstance(error, LookupError)
@@ -196,7 +197,7 @@ def test_a_fault_of_the_program_keeps_its_frames(model_class: type[Petals], load
 
 
 @both
-def test_callbacks_hear_of_the_error_without_frames_either(model_class: type[Petals], loaded: dict[str, Any]) -> None:
+def test_callbacks_get_the_error_without_frames(model_class: type[Petals], loaded: dict[str, Any]) -> None:
     class Listener(BaseCallbackHandler):
         def on_llm_error(self, error: BaseException, **_: Any) -> None:
             heard.append((error, own_frames(error)))
@@ -209,7 +210,7 @@ def test_callbacks_hear_of_the_error_without_frames_either(model_class: type[Pet
 
 
 @both
-def test_calls_that_one_error_ended_get_one_each(model_class: type[Petals], loaded: dict[str, Any]) -> None:
+def test_calls_ended_by_one_error_get_one_copy_each(model_class: type[Petals], loaded: dict[str, Any]) -> None:
     shared = SwarmUnreachableError("nobody")
 
     def open_session(_: int) -> ScriptedSession:
@@ -218,7 +219,7 @@ def test_calls_that_one_error_ended_get_one_each(model_class: type[Petals], load
     model = model_class(**loaded, batch_window=60_000, max_batch_size=3)
     engine = ScriptedEngine(model.tokenizer, open_session)
     engine.client.model = model.client
-    model._engine = engine  # type: ignore[assignment]
+    model._engine = engine
     errors = [error for _, error in model.batch_as_completed(["Hi"] * 3, return_exceptions=True)]
     assert [type(error) for error in errors] == [SwarmUnreachableError] * 3
     assert len({id(error) for error in [*errors, shared]}) == 4
@@ -235,7 +236,7 @@ def test_a_package_that_cannot_be_imported_keeps_its_cause() -> None:
     assert str(error.__cause__) == "no module named speedtest"
 
 
-def test_the_frames_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_frames_of_an_error_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     @short_traceback
     def fail() -> None:
         raise caused(SwarmUnreachableError("nobody"))
@@ -245,7 +246,7 @@ def test_the_frames_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     assert 'int("x")' in caplog.text
 
 
-async def test_generators_are_closed_with_those_around_them() -> None:
+async def test_closing_a_decorated_generator_closes_the_inner_one() -> None:
     closed = []
 
     @short_traceback
@@ -292,6 +293,6 @@ class P2PDaemonError(Exception):
     ],
     ids=str,
 )
-def test_what_hivemind_says_is_told_in_plain_words(error: Exception, said: str) -> None:
+def test_errors_of_hivemind_are_put_in_plain_words(error: Exception, said: str) -> None:
     assert reason_of(error) == said
     assert "aemon" not in str(SpanFailedError(1, 2, 3, error))

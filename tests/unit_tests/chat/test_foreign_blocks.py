@@ -1,4 +1,4 @@
-"""What other providers' models and tools left in a conversation does not end it; people's messages stay strict."""
+"""Blocks of other providers' models and tools are read or left out; unreadable blocks of people are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_petals.chat.foreign_blocks import inside, opened
-from langchain_petals.chat.messages import turns
+from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.errors import InvalidRequestError
 
 SUNNY = {"type": "text", "text": "It is sunny."}
@@ -63,7 +63,7 @@ SAY_NOTHING = [
     {"type": "image_url", "image_url": "https://example.com/x.png"},
     {"type": "non_standard", "value": {"type": "web_search_call", "id": "ws_1"}},
     {"type": "non_standard", "value": {"anything": [1, None]}},
-    # nobody's
+    # of no provider
     {"type": "hologram", "depth": 3},
     {"type": ["text"], "words": 1},
     {"type": None},
@@ -76,13 +76,11 @@ SAY_NOTHING = [
 
 @pytest.mark.parametrize("block", SAY_NOTHING, ids=str)
 @pytest.mark.parametrize("role", ["AIMessage", "ChatMessage"])
-def test_a_block_that_says_nothing_to_a_model_of_text_is_left_out_with_a_warning(
-    role: str, block: dict[str, Any]
-) -> None:
+def test_a_block_without_text_is_left_out_with_a_warning(role: str, block: dict[str, Any]) -> None:
     content = [SUNNY, block, {"type": "text", "text": " Go out!"}]
     answer = AIMessage(content) if role == "AIMessage" else ChatMessage(content, role="assistant")
     with pytest.warns(UserWarning, match=r"leaves out .* in AI messages") as warned:
-        found = turns([HumanMessage("How is the weather?"), answer, HumanMessage("Really?")])
+        found = turns_from_messages([HumanMessage("How is the weather?"), answer, HumanMessage("Really?")])
     assert found[1] == {"role": "assistant", "content": "It is sunny. Go out!"}
     assert len(found) == 3
     assert len(warned) == 1
@@ -95,7 +93,7 @@ def test_the_warning_names_what_was_left_out_and_where() -> None:
         AIMessage([SUNNY, {"type": "mcp_call"}]),
     ]
     with pytest.warns(UserWarning, match="leaves out") as warned:
-        turns(messages)
+        turns_from_messages(messages)
     [shown] = [str(each.message) for each in warned]
     assert shown == (
         "Petals serves models of text only. The prompt leaves out a block of type 'mcp_call', a block of type "
@@ -104,13 +102,13 @@ def test_the_warning_names_what_was_left_out_and_where() -> None:
     assert warned[0].filename == __file__
 
 
-def test_a_conversation_that_goes_on_shows_its_warning_once() -> None:
+def test_each_warning_is_shown_once_in_a_conversation() -> None:
     messages: list[Any] = []
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("default")
         for _ in range(5):
             messages += [HumanMessage("And now?"), AIMessage([SUNNY, {"type": "web_search_call"}])]
-            turns(messages)
+            turns_from_messages(messages)
     assert len(shown) == 1
 
 
@@ -151,8 +149,8 @@ def test_a_conversation_that_goes_on_shows_its_warning_once() -> None:
     ],
     ids=str,
 )
-def test_text_stays_wherever_a_provider_puts_it(block: dict[str, Any], text: str) -> None:
-    assert turns([AIMessage([block])]) == [{"role": "assistant", "content": text}]
+def test_text_in_the_blocks_of_every_provider_is_kept(block: dict[str, Any], text: str) -> None:
+    assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": text}]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_text_stays_wherever_a_provider_puts_it(block: dict[str, Any], text: str
     ids=str,
 )
 def test_reasoning_of_every_provider_stays_out_of_the_content(block: dict[str, Any]) -> None:
-    assert turns([AIMessage([block, {"text": "42"}])]) == [
+    assert turns_from_messages([AIMessage([block, {"text": "42"}])]) == [
         {"role": "assistant", "content": "42", "reasoning_content": "6 * 7"}
     ]
 
@@ -182,13 +180,13 @@ def test_reasoning_of_every_provider_stays_out_of_the_content(block: dict[str, A
     ],
     ids=str,
 )
-def test_encrypted_reasoning_is_none(block: dict[str, Any]) -> None:
-    assert turns([AIMessage([block, {"text": "42"}])]) == [{"role": "assistant", "content": "42"}]
+def test_encrypted_reasoning_is_left_out(block: dict[str, Any]) -> None:
+    assert turns_from_messages([AIMessage([block, {"text": "42"}])]) == [{"role": "assistant", "content": "42"}]
 
 
 def test_reasoning_beside_the_content_may_be_of_any_type() -> None:
     message = AIMessage("42", additional_kwargs={"reasoning_content": {"text": "6 * 7"}})
-    assert turns([message])[0]["reasoning_content"] == "6 * 7"
+    assert turns_from_messages([message])[0]["reasoning_content"] == "6 * 7"
 
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
@@ -206,9 +204,9 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 )
 def test_calls_of_every_provider_appear_once(block: dict[str, Any], identifier: str | None) -> None:
     call = CALL | {"id": identifier} if identifier else CALL
-    assert turns([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [call]}]
     message = AIMessage([block], tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}])
-    assert turns([message]) == [{"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "c1"}]}]
+    assert turns_from_messages([message]) == [{"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "c1"}]}]
 
 
 def test_a_chat_message_of_the_assistant_has_its_calls_and_reasoning() -> None:
@@ -216,7 +214,7 @@ def test_a_chat_message_of_the_assistant_has_its_calls_and_reasoning() -> None:
         {"type": "thinking", "thinking": "6 * 7"},
         {"toolUse": {"toolUseId": "c1", "name": "add", "input": {"a": 1}}},
     ]
-    assert turns([ChatMessage(content, role="ai")]) == [
+    assert turns_from_messages([ChatMessage(content, role="ai")]) == [
         {"role": "assistant", "content": "", "reasoning_content": "6 * 7", "tool_calls": [CALL | {"id": "c1"}]}
     ]
 
@@ -224,19 +222,19 @@ def test_a_chat_message_of_the_assistant_has_its_calls_and_reasoning() -> None:
 def test_a_custom_tools_call_has_its_text_as_argument() -> None:
     block = {"type": "custom_tool_call", "call_id": "c1", "id": "ctc_1", "name": "run", "input": "print(1)"}
     call = {"type": "function", "function": {"name": "run", "arguments": {"__arg1": "print(1)"}}, "id": "c1"}
-    assert turns([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [call]}]
 
 
-def test_a_call_with_arguments_that_are_no_object_is_what_the_model_wrote() -> None:
+def test_a_call_with_arguments_that_are_no_object_stays_in_the_text() -> None:
     message = AIMessage([{"type": "tool_use", "id": "c1", "name": "add", "input": [1]}])
-    assert turns([message]) == [{"role": "assistant", "content": "[1]"}]
+    assert turns_from_messages([message]) == [{"role": "assistant", "content": "[1]"}]
 
 
 # ---- in tools' results
 
 
 def result(content: Any) -> str:
-    [turn] = turns([ToolMessage(content, tool_call_id="c1")])
+    [turn] = turns_from_messages([ToolMessage(content, tool_call_id="c1")])
     assert turn["role"] == "tool"
     return str(turn["content"])
 
@@ -275,7 +273,7 @@ IMAGE, AUDIO, VIDEO, FILE = (
     ],
     ids=str,
 )
-def test_what_is_no_text_in_a_tools_result_becomes_a_line(block: dict[str, Any], line: str) -> None:
+def test_a_line_replaces_a_block_without_text_in_a_tools_result(block: dict[str, Any], line: str) -> None:
     with pytest.warns(UserWarning, match="leaves out .* in tools' results") as warned:
         assert result([{"type": "text", "text": "A chart:"}, block, {"type": "text", "text": "See above."}]) == (
             f"A chart:\n{line}\nSee above."
@@ -291,7 +289,7 @@ def test_a_function_message_and_a_chat_message_of_a_tool_are_tools_results_too()
     content: list[Any] = ["a", {"type": "image", "base64": PNG}]
     for message in (FunctionMessage(content, name="f"), ChatMessage(content, role="tool")):
         with pytest.warns(UserWarning, match="an image in tools' results"):
-            assert turns([message])[0]["content"] == f"a\n{IMAGE}"
+            assert turns_from_messages([message])[0]["content"] == f"a\n{IMAGE}"
 
 
 @pytest.mark.parametrize(
@@ -324,7 +322,7 @@ def test_a_function_message_and_a_chat_message_of_a_tool_are_tools_results_too()
     ],
     ids=str,
 )
-def test_text_and_values_in_a_tools_result_stay(content: list[Any], text: str) -> None:
+def test_text_and_values_in_a_tools_result_are_kept(content: list[Any], text: str) -> None:
     assert result(content) == text
 
 
@@ -334,7 +332,9 @@ def test_results_inside_other_messages_may_hold_images() -> None:
         "toolResult": {"toolUseId": "c2", "content": [{"text": "a"}, {"image": {"source": {"bytes": b"\x89"}}}]}
     }
     with pytest.warns(UserWarning, match="an image in tools' results"):
-        assert turns([HumanMessage([block, {"type": "text", "text": "Well?"}]), AIMessage([converse])]) == [
+        assert turns_from_messages(
+            [HumanMessage([block, {"type": "text", "text": "Well?"}]), AIMessage([converse])]
+        ) == [
             {"role": "tool", "content": f"It is sunny.\n{IMAGE}", "tool_call_id": "c1"},
             {"role": "user", "content": "Well?"},
             {"role": "tool", "content": f"a\n{IMAGE}", "tool_call_id": "c2"},
@@ -345,14 +345,14 @@ def test_images_in_values_are_left_out_too() -> None:
     output = {"charts": [{"type": "image", "base64": PNG}], "rows": 3, "raw": b"abc", "when": ("now",)}
     message = AIMessage([{"type": "server_tool_result", "tool_call_id": "s1", "output": output}])
     with pytest.warns(UserWarning, match="a file, an image in tools' results"):
-        assert turns([message])[0]["content"] == (
+        assert turns_from_messages([message])[0]["content"] == (
             f'{{"charts": ["{IMAGE}"], "rows": 3, "raw": "{FILE}", "when": ["now"]}}'
         )
 
 
-def test_artifacts_of_tools_are_theirs() -> None:
+def test_artifacts_of_tools_are_left_out() -> None:
     message = ToolMessage("3 rows", tool_call_id="c1", artifact={"image": PNG})
-    assert turns([message]) == [{"role": "tool", "content": "3 rows", "tool_call_id": "c1"}]
+    assert turns_from_messages([message]) == [{"role": "tool", "content": "3 rows", "tool_call_id": "c1"}]
 
 
 # ---- in people's messages
@@ -377,12 +377,12 @@ def test_artifacts_of_tools_are_theirs() -> None:
     ],
     ids=str,
 )
-def test_people_hear_of_what_cannot_be_read(kind: Any, block: dict[str, Any]) -> None:
+def test_blocks_of_people_that_cannot_be_read_are_refused(kind: Any, block: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        turns([kind.model_construct(content=[SUNNY, block])])
+        turns_from_messages([kind.model_construct(content=[SUNNY, block])])
 
 
-# ---- whatever comes
+# ---- any content
 
 KEYS = st.sampled_from(
     [
@@ -424,12 +424,12 @@ BLOCKS = st.builds(
 
 @pytest.mark.filterwarnings("ignore:Petals serves models of text only")
 @given(content=st.lists(st.text(max_size=4) | BLOCKS, max_size=4))
-def test_nothing_that_a_model_or_a_tool_left_raises(content: list[Any]) -> None:
+def test_no_block_of_a_model_or_a_tool_raises(content: list[Any]) -> None:
     messages = [
         AIMessage.model_construct(content=content),
         ToolMessage.model_construct(content=content, tool_call_id="c"),
     ]
-    for turn in turns(messages):
+    for turn in turns_from_messages(messages):
         assert isinstance(turn["content"], str)
         assert isinstance(turn.get("reasoning_content", ""), str)
         for call in turn.get("tool_calls", []):
@@ -441,18 +441,18 @@ def test_nothing_that_a_model_or_a_tool_left_raises(content: list[Any]) -> None:
 @given(content=st.lists(st.text(max_size=4) | BLOCKS, max_size=4))
 def test_what_a_person_wrote_is_read_or_refused(content: list[Any]) -> None:
     try:
-        found = turns([HumanMessage.model_construct(content=content)])
+        found = turns_from_messages([HumanMessage.model_construct(content=content)])
     except InvalidRequestError:
         return
     assert all(isinstance(turn["content"], str) for turn in found)
 
 
-def test_wrappers_that_never_end_are_not_opened_for_ever() -> None:
+def test_a_wrapper_that_contains_itself_is_opened_a_limited_number_of_times() -> None:
     block: dict[str, Any] = {"type": "non_standard"}
     block["value"] = block
     assert inside(*opened(block)) == []
 
 
-def test_text_of_a_message_inside_a_message_stays() -> None:
+def test_text_of_a_message_inside_a_message_is_kept() -> None:
     inner = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "inner"}]}
-    assert [turn["content"] for turn in turns([AIMessage([inner])])] == ["inner"]
+    assert [turn["content"] for turn in turns_from_messages([AIMessage([inner])])] == ["inner"]

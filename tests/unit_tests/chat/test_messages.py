@@ -1,4 +1,4 @@
-"""LangChain's messages become what chat templates take; nothing in them is dropped without a word."""
+"""LangChain's messages become turns for chat templates; no content is dropped silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_petals.chat.messages import turns
+from langchain_petals.chat.messages import turns_from_messages
 from langchain_petals.errors import InvalidRequestError
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, "id": "c1"}
@@ -62,8 +62,8 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}, 
         (AIMessage([{"type": "refusal", "refusal": "No."}]), {"role": "assistant", "content": "No."}),
     ],
 )
-def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any]) -> None:
-    assert turns([message]) == [turn]
+def test_every_kind_of_message_becomes_a_turn(message: BaseMessage, turn: dict[str, Any]) -> None:
+    assert turns_from_messages([message]) == [turn]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_text_of_every_kind_of_message(message: BaseMessage, turn: dict[str, Any
         [{"type": "text", "text": "sum"}, {"type": "non_standard", "value": {"type": "text", "text": ""}}],
     ],
 )
-def test_tool_calls_appear_once_however_often_they_are_written_down(content: str | list[Any]) -> None:
+def test_tool_calls_in_blocks_and_fields_appear_once(content: str | list[Any]) -> None:
     message = AIMessage(content, tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}])
-    assert turns([message]) == [{"role": "assistant", "content": "sum", "tool_calls": [CALL]}]
+    assert turns_from_messages([message]) == [{"role": "assistant", "content": "sum", "tool_calls": [CALL]}]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_tool_calls_appear_once_however_often_they_are_written_down(content: str
         {"type": "function_call", "id": "fc1", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
     ],
 )
-def test_tool_calls_in_blocks_alone(block: dict[str, Any]) -> None:
-    assert turns([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+def test_tool_calls_only_in_blocks_are_read(block: dict[str, Any]) -> None:
+    assert turns_from_messages([AIMessage([block])]) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
 
 
 BROKEN = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
@@ -116,8 +116,8 @@ BROKEN = {"name": "add", "args": '{"a": ', "id": "c1", "error": "cut"}
         ),
     ],
 )
-def test_a_call_that_did_not_parse_is_still_what_the_model_wrote(message: AIMessage) -> None:
-    assert turns([message]) == [{"role": "assistant", "content": 'so: {"a": '}]
+def test_a_call_that_could_not_be_parsed_stays_in_the_text(message: AIMessage) -> None:
+    assert turns_from_messages([message]) == [{"role": "assistant", "content": 'so: {"a": '}]
 
 
 def test_a_tool_that_another_provider_ran_is_a_call_and_a_result() -> None:
@@ -131,19 +131,19 @@ def test_a_tool_that_another_provider_ran_is_a_call_and_a_result() -> None:
         tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}],
     )
     search = {"type": "function", "function": {"name": "web_search", "arguments": {"q": "β"}}, "id": "s1"}
-    assert turns([message]) == [
+    assert turns_from_messages([message]) == [
         {"role": "assistant", "content": "", "reasoning_content": "I need it.", "tool_calls": [search]},
         {"role": "tool", "content": '[{"title": "β"}]', "tool_call_id": "s1"},
         {"role": "assistant", "content": "Beta.", "tool_calls": [CALL]},
     ]
 
 
-def test_calls_behind_a_result_are_not_lost() -> None:
+def test_calls_after_a_result_are_kept() -> None:
     message = AIMessage(
         [{"type": "server_tool_result", "tool_call_id": "s1", "status": "success", "output": "x"}],
         tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c1"}],
     )
-    assert turns([message]) == [
+    assert turns_from_messages([message]) == [
         {"role": "tool", "content": "x", "tool_call_id": "s1"},
         {"role": "assistant", "content": "", "tool_calls": [CALL]},
     ]
@@ -158,7 +158,7 @@ def test_results_inside_a_human_message_become_turns_of_their_own() -> None:
             {"type": "text", "text": "and now?"},
         ]
     )
-    assert turns([message]) == [
+    assert turns_from_messages([message]) == [
         {"role": "tool", "content": "green", "tool_call_id": "c1"},
         {"role": "tool", "content": "blue", "tool_call_id": "c2"},
         {"role": "tool", "content": '["red", "black"]', "tool_call_id": "c3"},
@@ -175,7 +175,7 @@ def test_results_inside_a_human_message_become_turns_of_their_own() -> None:
     ],
 )
 def test_reasoning_stays_out_of_the_content(message: AIMessage) -> None:
-    assert turns([message]) == [{"role": "assistant", "content": "42", "reasoning_content": "6 * 7"}]
+    assert turns_from_messages([message]) == [{"role": "assistant", "content": "42", "reasoning_content": "6 * 7"}]
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_reasoning_stays_out_of_the_content(message: AIMessage) -> None:
         {"type": "file", "base64": "AA==", "mime_type": "application/pdf"},
     ],
 )
-def test_what_is_not_text_is_refused(block: dict[str, Any]) -> None:
+def test_blocks_without_text_are_refused(block: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=rf"type '{block['type']}'.*models of text only"):
-        turns([HumanMessage([{"type": "text", "text": "what is this?"}, block])])
+        turns_from_messages([HumanMessage([{"type": "text", "text": "what is this?"}, block])])
 
 
 def test_unknown_blocks_and_messages_are_refused() -> None:
     with pytest.raises(InvalidRequestError, match="unknown type 'hologram'"):
-        turns([HumanMessage([{"type": "hologram"}])])
+        turns_from_messages([HumanMessage([{"type": "hologram"}])])
     with pytest.raises(InvalidRequestError, match="RemoveMessage has no role"):
-        turns([RemoveMessage(id="1")])
+        turns_from_messages([RemoveMessage(id="1")])
     with pytest.raises(InvalidRequestError, match="no message"):
-        turns([])
+        turns_from_messages([])

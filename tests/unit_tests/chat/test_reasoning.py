@@ -1,4 +1,4 @@
-"""Reasoning is told from the answer, however the text is cut."""
+"""Reasoning is split from the answer, for any pieces of the text."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def split(pieces: list[str], *, started: bool = False, ends: Sequence[str] = ())
         ("To think, write <think>.", ("", "To think, write <think>.")),
     ],
 )
-def test_the_beginning_decides(text: str, expected: tuple[str, str]) -> None:
+def test_only_a_marker_at_the_beginning_starts_reasoning(text: str, expected: tuple[str, str]) -> None:
     assert split([text]) == expected
     assert split(list(text)) == expected
 
 
-def test_a_prompt_may_have_begun_the_reasoning() -> None:
+def test_reasoning_that_the_prompt_started_is_split_off() -> None:
     assert split(list("\na\n</think>\nb"), started=True) == ("a", "b")
     assert split(["no end"], started=True) == ("no end", "")
 
@@ -59,13 +59,13 @@ def test_a_prompt_may_have_begun_the_reasoning() -> None:
         ("<call><think>", ("", "<call><think>")),
     ],
 )
-def test_a_call_ends_the_reasoning(text: str, expected: tuple[str, str]) -> None:
+def test_the_marker_of_a_call_ends_the_reasoning(text: str, expected: tuple[str, str]) -> None:
     assert split([text], ends=["[CALL]", "<call>"]) == expected
     assert split(list(text), ends=["[CALL]", "<call>"]) == expected
 
 
 @given(text=st.text("<think/>a \n", max_size=40), cuts=st.lists(st.integers(0, 40)), started=st.booleans())
-def test_cuts_make_no_difference(text: str, cuts: list[int], *, started: bool) -> None:
+def test_the_split_does_not_depend_on_the_pieces(text: str, cuts: list[int], *, started: bool) -> None:
     borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[start:end] for start, end in pairwise(borders)]
     assert split(pieces, started=started) == split([text], started=started)

@@ -36,7 +36,7 @@ def answer(
 
 
 def pieces(*texts: str) -> list[Piece]:
-    """Return a piece a text, each of one token; the last is the end."""
+    """Return one piece of one token for each text; the last one ends the answer."""
     last = len(texts) - 1
     return [
         Piece(text, index + 1, "stop" if index == last else None, tokens=(index,)) for index, text in enumerate(texts)
@@ -46,8 +46,8 @@ def pieces(*texts: str) -> list[Piece]:
 def added(answer: ChatResponse, pieces: Sequence[Piece]) -> tuple[AIMessageChunk, AIMessage]:
     chunks = [chunk.message for piece in pieces if (chunk := answer.add(piece)) is not None]
     whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole += chunk
+    for each in chunks[1:]:
+        whole += each
     message = answer.result().message
     assert isinstance(whole, AIMessageChunk)
     assert isinstance(message, AIMessage)
@@ -61,7 +61,7 @@ def added(answer: ChatResponse, pieces: Sequence[Piece]) -> tuple[AIMessageChunk
     return whole, message
 
 
-def test_text_in_chunks_and_whole() -> None:
+def test_chunks_and_whole_message_have_the_same_text() -> None:
     _, message = added(answer(), pieces("He", "", "llo", ""))
     assert message.content == "Hello"
     assert message.usage_metadata is not None
@@ -70,7 +70,7 @@ def test_text_in_chunks_and_whole() -> None:
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_reasoning_in_chunks_and_whole(*, started: bool) -> None:
+def test_chunks_and_whole_message_have_the_same_reasoning(*, started: bool) -> None:
     texts = ["<think>", "6 *", " 7", "</thi", "nk>\n", "\n4", "2"]
     _, message = added(answer(started=started), pieces(*texts[started:]))
     assert message.content == "42"
@@ -102,10 +102,10 @@ def test_reasoning_in_chunks_and_whole(*, started: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])
-def test_call_that_broke_off_is_invalid_in_chunks_and_whole(
+def test_a_call_that_broke_off_is_invalid_in_chunks_and_whole_message(
     said: str, name: str | None, args: str, error: str, size: int
 ) -> None:
-    """LangChain completes JSON that is cut off; a call must not come of it."""
+    """LangChain completes JSON that is cut off; the call must stay invalid."""
     said = "<tool_call>\n" + said
     size = max(size, len(said) // 40)
     cut = [said[at : at + size] for at in range(0, len(said), size)]
@@ -118,18 +118,18 @@ def test_call_that_broke_off_is_invalid_in_chunks_and_whole(
     assert error in (call["error"] or "")
 
 
-def test_what_was_never_a_call_is_told_as_it_was_written() -> None:
+def test_text_that_is_no_call_is_reported_as_written() -> None:
     said = "<tool_call>f(1)</tool_call>"
     _, message = added(answer(parser=HERMES.parser([])), pieces(*said, ""))
     assert [call["args"] for call in message.invalid_tool_calls] == [said]
 
 
-def test_pieces_without_news_make_no_chunk() -> None:
+def test_pieces_without_content_make_no_chunk() -> None:
     silent, _ = pieces("", "")
     assert answer().add(silent) is None
 
 
-def test_the_text_is_remembered_as_it_was_written_before_the_last_chunk_is_out() -> None:
+def test_the_text_is_remembered_before_the_last_chunk_is_returned() -> None:
     remembered: list[Any] = []
     ongoing = answer(remembered)
     *first, last = pieces("<think>a</think>", "b", "")

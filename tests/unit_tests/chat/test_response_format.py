@@ -1,4 +1,4 @@
-"""What an answer's form makes of a text: what may be a call is what a grammar ruled."""
+"""A response format decides which parts of a text are calls: those that a grammar constrained."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add(a: int, b: int) -> int:
 
 
 class Answer:
-    """What becomes of an answer that begins with certain words, from the token loop to reasoning, text and calls."""
+    """An answer with a given beginning, from the token loop to reasoning, text and calls."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Answer:
         started: bool = False,
         **of: Any,
     ) -> None:
-        form = ResponseFormat.of_call({"tools": [add], **of})
+        form = ResponseFormat.from_call({"tools": [add], **of})
         constraint = form.constraint(tool_format, thinking=started)
         request = Request([40], len(said) + 90, Sampling(greedy=True), constraint=constraint)
         end = tokenizer.eos_token_id
@@ -72,7 +72,7 @@ class Answer:
 
 @formats
 @pytest.mark.parametrize("choice", [None, "none"])
-def test_an_object_is_the_answer_where_a_schema_rules_it(
+def test_an_object_is_an_answer_and_no_call_beside_a_schema(
     byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, choice: Any
 ) -> None:
     answer = Answer(byte_tokenizer, tool_format, SAID_BOB, tool_choice=choice, response_format=AS_BOB)
@@ -80,9 +80,7 @@ def test_an_object_is_the_answer_where_a_schema_rules_it(
 
 
 @formats
-def test_a_marker_inside_of_an_object_is_a_part_of_it(
-    byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
-) -> None:
+def test_a_marker_inside_an_object_is_text(byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
     said = json.dumps({"name": "Bob <tool_call> <|python_tag|> [TOOL_CALLS]"})
     answer = Answer(byte_tokenizer, tool_format, said, response_format=AS_BOB)
     assert answer.content == answer.written == said
@@ -90,24 +88,26 @@ def test_a_marker_inside_of_an_object_is_a_part_of_it(
 
 @formats
 def test_a_call_is_possible_beside_a_schema(byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat) -> None:
-    [marker] = tool_format.markers
+    [marker] = tool_format.delimiters.starts
     name, arguments = Answer(byte_tokenizer, tool_format, marker, response_format=AS_BOB).call()
     assert (name, set(arguments)) == ("add", {"a", "b"})
 
 
 @formats
 @pytest.mark.parametrize("takes_tools", [False, True])
-def test_the_model_is_told_of_the_marker(tool_format: ToolFormat, *, takes_tools: bool) -> None:
-    form = ResponseFormat.of_call({"tools": [add], "response_format": AS_BOB})
-    [system, _] = form.introduced([{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools)
-    [marker] = tool_format.markers
-    # a template that takes no tools is given the format's own way to present them
-    assert marker in form.wire(tool_format).system_prompt(form.tools)
+def test_the_prompt_describes_the_marker(tool_format: ToolFormat, *, takes_tools: bool) -> None:
+    form = ResponseFormat.from_call({"tools": [add], "response_format": AS_BOB})
+    [system, _] = form.with_instructions(
+        [{"role": "user", "content": "x"}], tool_format, template_takes_tools=takes_tools
+    )
+    [marker] = tool_format.delimiters.starts
+    # for a template without tools, the format itself presents them
+    assert marker in form.call_format(tool_format).system_prompt(form.tools)
     assert (marker in system["content"]) == (takes_tools and tool_format is LLAMA)
 
 
 @formats
-def test_a_call_that_must_be_is_one_beside_a_schema(
+def test_a_demanded_call_is_one_beside_a_schema(
     byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat
 ) -> None:
     answer = Answer(byte_tokenizer, tool_format, "", tool_choice="add", response_format=AS_BOB)
@@ -116,10 +116,10 @@ def test_a_call_that_must_be_is_one_beside_a_schema(
 
 @formats
 @pytest.mark.parametrize("started", [False, True])
-def test_a_call_ends_the_reasoning_that_it_interrupts(
+def test_a_call_ends_the_reasoning(
     byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, *, started: bool
 ) -> None:
-    [marker] = tool_format.markers
+    [marker] = tool_format.delimiters.starts
     said = f"{'' if started else '<think>'}Perhaps {marker}"
     answer = Answer(byte_tokenizer, tool_format, said, started=started, parallel_tool_calls=False)
     assert answer.reasoning == "Perhaps"
@@ -128,7 +128,7 @@ def test_a_call_ends_the_reasoning_that_it_interrupts(
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_bare_call_after_reasoning_is_ruled(byte_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
+def test_a_bare_call_after_reasoning_is_constrained(byte_tokenizer: PreTrainedTokenizerFast, *, started: bool) -> None:
     said = f"{'' if started else '<think>'}{SAID_BOB}</think>\n\n"
     answer = Answer(byte_tokenizer, LLAMA, said + '{"name": "add", "nosuch": oops', started=started)
     assert answer.reasoning == SAID_BOB
@@ -146,7 +146,7 @@ def test_an_object_after_text_is_no_call(byte_tokenizer: PreTrainedTokenizerFast
 
 
 CALL = '{"name": "add", "parameters": {"a": 1, "b": 2}}'
-MARKERS = [marker for each in FORMATS.values() for marker in each.markers]
+MARKERS = [marker for each in FORMATS.values() for marker in each.delimiters.starts]
 OBJECTS = ['{"name": "', '{"name": "nosuch", "parameters": oops', CALL, CALL.replace("parameters", "arguments")]
 WORDS = st.sampled_from(["<think>", "</think>", *MARKERS, "</tool_call>", *OBJECTS, "a", "\n", " ", "\u3000"])
 
@@ -160,7 +160,7 @@ WORDS = st.sampled_from(["<think>", "</think>", *MARKERS, "</tool_call>", *OBJEC
     tool_choice=st.sampled_from([None, "any", "none"]),
     response_format=st.sampled_from([None, AS_BOB]),
 )
-def test_whatever_a_model_says_what_is_a_call_fits(
+def test_calls_in_any_text_fit_their_schemas(
     byte_tokenizer: PreTrainedTokenizerFast, tool_format: ToolFormat, words: list[str], **of: Any
 ) -> None:
     answer = Answer(byte_tokenizer, tool_format, "".join(words), **of)
@@ -179,7 +179,7 @@ def test_whatever_a_model_says_what_is_a_call_fits(
         jsonschema.validate(json.loads(answer.content), BOB)
 
 
-def test_nothing_is_a_call_where_nothing_can_be() -> None:
-    for form in (ResponseFormat(), ResponseFormat.of_call({"tools": [add], "tool_choice": "none"})):
+def test_there_is_no_parser_where_no_tool_can_be_called() -> None:
+    for form in (ResponseFormat(), ResponseFormat.from_call({"tools": [add], "tool_choice": "none"})):
         assert form.parser(LLAMA) is None
         assert form.markers(LLAMA) == ()

@@ -1,4 +1,4 @@
-"""`with_structured_output`: what describes an object, by each method, and what is refused."""
+"""`with_structured_output`: the schemas that each method takes and refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.structured_output import Method
 from langchain_petals.chat.tools.formats import HERMES
 from langchain_petals.errors import InvalidRequestError
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -73,7 +73,7 @@ def chat(random_model: LlamaForCausalLM, merging_tokenizer: PreTrainedTokenizerF
         pytest.param({"name": "Person", "input_schema": PLAIN}, id="Anthropic's"),
     ],
 )
-def test_dictionaries(chat: ChatPetals, method: Any, schema: dict[str, Any]) -> None:
+def test_a_json_schema_gives_dictionaries(chat: ChatPetals, method: Any, schema: dict[str, Any]) -> None:
     if method != "json_mode":  # of which a model that talks nonsense finds no end
         jsonschema.validate(chat.with_structured_output(schema, method=method).invoke("Who?"), PLAIN)
     traced = chat.with_structured_output(schema, method=method).first.kwargs["ls_structured_output_format"]["schema"]  # type: ignore[attr-defined]
@@ -82,15 +82,15 @@ def test_dictionaries(chat: ChatPetals, method: Any, schema: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("schema", [{"type": "nothing"}, {"$ref": "#/$defs/Gone"}])
-def test_schema_of_an_answer_that_means_nothing_is_refused(chat: ChatPetals, schema: dict[str, Any]) -> None:
-    """Unlike a tool's, it is written by whoever asks."""
+def test_a_meaningless_schema_of_an_answer_is_refused(chat: ChatPetals, schema: dict[str, Any]) -> None:
+    """A tool's schema may come from elsewhere and is not refused; this one is written by the caller."""
     with pytest.raises(InvalidRequestError, match="#/properties/a"):
         chat.with_structured_output({"type": "object", "properties": {"a": schema}})
 
 
 @methods
 @pytest.mark.parametrize("schema", [list[Person], {"name": "Person"}, add])
-def test_what_describes_no_object_is_refused(chat: ChatPetals, method: Any, schema: Any) -> None:
+def test_a_schema_that_describes_no_object_is_refused(chat: ChatPetals, method: Any, schema: Any) -> None:
     with pytest.raises(InvalidRequestError, match="JSON schema"):
         chat.with_structured_output(schema, method=method)
 
@@ -102,7 +102,7 @@ def test_strict_schema_that_no_grammar_expresses_is_refused_at_once(
 ) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"x": {"not": {}}}}
     strict = None if named else True
-    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be kept to"):
+    with pytest.raises(InvalidRequestError, match=r"'not' at #/properties/x cannot be enforced"):
         chat.with_structured_output(
             {"name": "N", "schema": schema, "strict": True} if named else schema, method=method, strict=strict
         )
@@ -111,10 +111,10 @@ def test_strict_schema_that_no_grammar_expresses_is_refused_at_once(
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 @pytest.mark.parametrize("schema", [Person, PLAIN])
 @pytest.mark.parametrize("strict", [None, True, False])
-def test_objects_that_need_not_be_strict_are_open(chat: ChatPetals, method: Any, schema: Any, *, strict: bool) -> None:
+def test_strict_false_allows_further_properties(chat: ChatPetals, method: Any, schema: Any, *, strict: bool) -> None:
     bound = chat.with_structured_output(schema, method=method, strict=strict).first  # type: ignore[attr-defined]
     kwargs = {name: value for name, value in bound.kwargs.items() if name != "ls_structured_output_format"}
-    constraint = ResponseFormat.of_call(kwargs).constraint(HERMES)
+    constraint = ResponseFormat.from_call(kwargs).constraint(HERMES)
     assert constraint is not None
     assert ('"additionalProperties": false' in (constraint.grammar or "")) == (strict is not False)
 
@@ -129,12 +129,12 @@ def test_objects_that_need_not_be_strict_are_open(chat: ChatPetals, method: Any,
         ("json_mode", {"response_format": {"type": "text"}}),
     ],
 )
-def test_what_the_method_sets_itself_is_refused(chat: ChatPetals, method: Any, more: dict[str, Any]) -> None:
+def test_options_that_the_method_sets_are_refused(chat: ChatPetals, method: Any, more: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=f"{next(iter(more))} cannot be given beside method='{method}'"):
         chat.with_structured_output(Person, method=method, **more)
 
 
-def test_arguments_are_an_object(chat: ChatPetals) -> None:
+def test_function_calling_refuses_schemas_of_other_types_than_object(chat: ChatPetals) -> None:
     with pytest.raises(InvalidRequestError, match=r"'answer' is no object.*json_schema"):
         chat.with_structured_output({"type": "array"}, method="function_calling")
     assert isinstance(chat.with_structured_output({"type": "array", "maxItems": 1}).invoke("Which?"), list)
@@ -157,7 +157,7 @@ class Strict(BaseModel):
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_strict_classes_are_read_as_json(chat: ChatPetals, method: Any) -> None:
+def test_strict_pydantic_classes_are_parsed_as_json(chat: ChatPetals, method: Any) -> None:
     structured = chat.with_structured_output(Strict, method=method)
     assert isinstance(structured.invoke("When?"), Strict)
     assert isinstance(list(structured.stream("When?"))[-1], Strict)
@@ -170,7 +170,7 @@ class OldPerson(v1.BaseModel):
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_old_classes(chat: ChatPetals, method: Any) -> None:
+def test_classes_of_pydantic_1_are_taken(chat: ChatPetals, method: Any) -> None:
     assert isinstance(chat.with_structured_output(OldPerson, method=method).invoke("Who?"), OldPerson)
 
 
@@ -197,20 +197,20 @@ def test_response_format_with_a_misspelt_schema_is_refused(chat: ChatPetals) -> 
 @pytest.mark.parametrize("response_format", [Person, {"type": "json_schema", "json_schema": PLAIN}])
 def test_strict_beside_a_response_format_says_whether_it_is_closed(response_format: Any) -> None:
     for strict, closed in ((None, True), (True, True), (False, False)):
-        form = ResponseFormat.of_call({"response_format": response_format, "strict": strict})
+        form = ResponseFormat.from_call({"response_format": response_format, "strict": strict})
         assert form.schema is not None
         assert ("additionalProperties" in form.schema) == closed
 
 
-def test_model_is_told_what_a_named_schema_is_for(chat: ChatPetals) -> None:
+def test_the_prompt_describes_a_named_schema(chat: ChatPetals) -> None:
     named = {"name": "Person", "description": "In French.", "schema": PLAIN}
     bound = chat.with_structured_output(named).first  # type: ignore[attr-defined]
-    form = ResponseFormat.of_call({"response_format": bound.kwargs["response_format"]})
+    form = ResponseFormat.from_call({"response_format": bound.kwargs["response_format"]})
     assert form.schema is not None
     assert form.schema["description"] == "In French."
 
 
-def test_json_mode_is_for_objects(chat: ChatPetals) -> None:
+def test_json_mode_refuses_schemas_of_other_types_than_object(chat: ChatPetals) -> None:
     with pytest.raises(InvalidRequestError, match="objects only"):
         chat.with_structured_output({"type": "array"}, method="json_mode")
 
@@ -268,7 +268,7 @@ class Aliased:
     seed: dataclasses.InitVar[int] = 0
 
 
-def test_dataclass_with_other_names_is_taken(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_dataclass_with_aliases_is_taken(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     structured = saying(byte_tokenizer, '{"name": "Oslo", "seed": 5}').with_structured_output(Aliased)
     assert structured.invoke("Where?").called == "Oslo"
 

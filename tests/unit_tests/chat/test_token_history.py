@@ -30,11 +30,11 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 
 
 def letters(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Return a text's tokens letter by letter: no tokenizer would cut it so."""
+    """Return one token for each letter of a text, unlike any tokenizer."""
     return [token for letter in text for token in encode([trusted(letter)], tokenizer, continued=True)]
 
 
-def test_an_answer_keeps_the_tokens_it_was_made_of(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_next_prompt_contains_the_tokens_of_the_answer(tokenizer: PreTrainedTokenizerFast) -> None:
     history = TokenHistory()
     prompt_ids = history.encode(PROMPT, tokenizer)
     assert prompt_ids == encode(PROMPT, tokenizer)
@@ -48,16 +48,16 @@ def test_an_answer_keeps_the_tokens_it_was_made_of(tokenizer: PreTrainedTokenize
 
 
 @pytest.mark.parametrize("rendered", ["the dog", " the dog", "\nthe dog"])
-def test_a_template_may_strip_the_answer(tokenizer: PreTrainedTokenizerFast, rendered: str) -> None:
+def test_a_stripped_answer_keeps_its_tokens(tokenizer: PreTrainedTokenizerFast, rendered: str) -> None:
     history = TokenHistory()
     history.remember(PROMPT, [1, 2], " the dog ", [3, 4])
     ids = history.encode([trusted(PROMPT[0].text + rendered + "</s>")], tokenizer)
     assert ids == [1, 2, 3, 4, *encode([trusted("</s>")], tokenizer)]
 
 
-def test_a_template_may_spell_the_answer_otherwise(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_an_answer_that_the_template_spells_differently_keeps_its_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     history = TokenHistory()
-    history.remember(PROMPT, [1, 2], "12.50", [3, 4], retold=" 12.5\n")
+    history.remember(PROMPT, [1, 2], "12.50", [3, 4], respelled=" 12.5\n")
     end = encode([trusted("</s>")], tokenizer)
     for told in ("12.5", "12.50", " 12.5"):
         assert history.encode([trusted(f"{PROMPT[0].text}{told}</s>")], tokenizer)[:4] == [1, 2, 3, 4]
@@ -79,7 +79,9 @@ def test_other_conversations_are_encoded_anew(merging_tokenizer: PreTrainedToken
         assert history.encode([trusted(text)], merging_tokenizer) == encode([trusted(text)], merging_tokenizer)
 
 
-def test_the_longest_transcript_counts_and_the_oldest_is_forgotten(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_longest_match_counts_and_the_oldest_is_forgotten(
+    merging_tokenizer: PreTrainedTokenizerFast,
+) -> None:
     history = TokenHistory(most=2)
     history.remember([trusted("a")], [1], "b", [2])
     history.remember([trusted("abc")], [1, 2, 3], "d", [4])
@@ -90,7 +92,9 @@ def test_the_longest_transcript_counts_and_the_oldest_is_forgotten(merging_token
     assert history.encode(text, merging_tokenizer) == encode(text, merging_tokenizer)
 
 
-def test_answers_may_spell_marks(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_an_answer_that_spells_a_special_token_keeps_its_tokens(
+    merging_tokenizer: PreTrainedTokenizerFast,
+) -> None:
     history = TokenHistory()
     history.remember([trusted("a")], [1], "x</s>y", [2, 3])
     prompt = [trusted("ax"), plain("</s>"), trusted("y</s>")]

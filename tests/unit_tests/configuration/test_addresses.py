@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_petals import ChatPetals, Petals
-from langchain_petals.addresses import check_initial_peer
+from langchain_petals.addresses import check_initial_peers
 from langchain_petals.engine import Connection
 from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
 from langchain_petals.petals_compat import load_distributed_model, load_petals
@@ -39,7 +39,7 @@ both = pytest.mark.parametrize("model_class", [Petals, ChatPetals])
         f"/ip4/1.2.3.4/tcp/4001/p2p/{OLD_PEER_ID}/p2p-circuit/p2p/{PEER_ID}",
     ],
 )
-def test_addresses_of_peers(model_class: type[Petals], address: str) -> None:
+def test_valid_peer_addresses_are_accepted(model_class: type[Petals], address: str) -> None:
     assert model_class(model="m", initial_peers=[address]).initial_peers == [address]
 
 
@@ -47,35 +47,35 @@ def test_addresses_of_peers(model_class: type[Petals], address: str) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("", "is no multiaddress"),
-        ("127.0.0.1:31337", "is no multiaddress"),
-        ("https://example.com", "is no multiaddress"),
-        (PEER_ID, "is no multiaddress"),
+        ("", "is not a multiaddress"),
+        ("127.0.0.1:31337", "is not a multiaddress"),
+        ("https://example.com", "is not a multiaddress"),
+        (PEER_ID, "is not a multiaddress"),
         ("/", "has an unknown part ''"),
         ("/ip4/127.0.0.1/tcp/31337", "does not end with the peer's id"),
         (f"/ip4/127.0.0.1/tcp/31337/p2p/{PEER_ID}/", "has an unknown part ''"),
-        ("/ip4/127.0.0.1/tcp/31337/p2p/", "has '' where a value for /p2p belongs"),
-        ("/ip4/127.0.0.1/tcp/31337/p2p/12D3KooW", "has '12D3KooW' where a value for /p2p belongs"),
-        (f"/ip4/300.0.0.1/tcp/31337/p2p/{PEER_ID}", "has '300.0.0.1' where a value for /ip4 belongs"),
-        (f"/ip6/127.0.0.1/tcp/31337/p2p/{PEER_ID}", "where a value for /ip6 belongs"),
-        (f"/ip4/127.0.0.1/tcp/65536/p2p/{PEER_ID}", "has '65536' where a value for /tcp belongs"),
-        (f"/ip4/127.0.0.1/tcp/²/p2p/{PEER_ID}", "where a value for /tcp belongs"),
-        (f"/dns/no host/tcp/1/p2p/{PEER_ID}", "where a value for /dns belongs"),
-        (f"/tcp/31337/p2p/{PEER_ID}", "begins with /tcp, not with where the peer is"),
+        ("/ip4/127.0.0.1/tcp/31337/p2p/", "has '', which is not a value of /p2p"),
+        ("/ip4/127.0.0.1/tcp/31337/p2p/12D3KooW", "has '12D3KooW', which is not a value of /p2p"),
+        (f"/ip4/300.0.0.1/tcp/31337/p2p/{PEER_ID}", "has '300.0.0.1', which is not a value of /ip4"),
+        (f"/ip6/127.0.0.1/tcp/31337/p2p/{PEER_ID}", "which is not a value of /ip6"),
+        (f"/ip4/127.0.0.1/tcp/65536/p2p/{PEER_ID}", "has '65536', which is not a value of /tcp"),
+        (f"/ip4/127.0.0.1/tcp/²/p2p/{PEER_ID}", "which is not a value of /tcp"),
+        (f"/dns/no host/tcp/1/p2p/{PEER_ID}", "which is not a value of /dns"),
+        (f"/tcp/31337/p2p/{PEER_ID}", "begins with /tcp, not with the host"),
         (f"/ip4/127.0.0.1/http/31337/p2p/{PEER_ID}", "has an unknown part 'http'"),
     ],
 )
-def test_what_is_no_address_is_refused(model_class: type[Petals], address: str, told: str) -> None:
+def test_invalid_peer_addresses_are_refused(model_class: type[Petals], address: str, told: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         model_class(model="m", initial_peers=[f"/ip4/127.0.0.1/tcp/31337/p2p/{PEER_ID}", address])
     assert told in str(caught.value)
     assert "the form is /ip4/203.0.113.7/tcp/31337/p2p/12D3KooW..." in str(caught.value)
 
 
-def test_the_peers_of_the_public_swarm_are_addresses() -> None:
+def test_the_public_swarms_peers_have_valid_addresses() -> None:
     api = load_petals()
     for address in api.petals.constants.PUBLIC_INITIAL_PEERS:
-        assert check_initial_peer(address) == address
+        assert check_initial_peers([address]) == [address]
 
 
 @given(
@@ -84,10 +84,10 @@ def test_the_peers_of_the_public_swarm_are_addresses() -> None:
         max_size=8,
     )
 )
-def test_what_is_taken_for_an_address_is_one_for_hivemind(parts: list[str]) -> None:
+def test_accepted_addresses_are_valid_for_hivemind(parts: list[str]) -> None:
     address = "/" + "/".join(parts)
     try:
-        check_initial_peer(address)
+        check_initial_peers([address])
     except ValueError:
         return
     multiaddr = load_petals().hivemind.p2p.p2p_daemon.Multiaddr(address)
@@ -104,8 +104,8 @@ def test_a_prefix_with_delimiters_is_refused(model_class: type[Petals], prefix: 
 
 @both
 @pytest.mark.parametrize("name", ["", "a b", "a/b/c", "/a", "a/", "https://huggingface.co/a/b", "a\nb"])
-def test_an_adapter_that_can_be_none_is_refused(model_class: type[Petals], name: str) -> None:
-    with pytest.raises(InvalidRequestError, match="is no name on the hub; the form is artek0chumak/guanaco-65b"):
+def test_impossible_adapter_names_are_refused(model_class: type[Petals], name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="is not a name on the hub; the form is artek0chumak/guanaco-65b"):
         model_class(model="m", active_adapter=name)
     name = "artek0chumak/guanaco-65b-v1.1"
     assert model_class(model="m", active_adapter=name).active_adapter == name
@@ -113,7 +113,7 @@ def test_an_adapter_that_can_be_none_is_refused(model_class: type[Petals], name:
 
 @both
 @pytest.mark.parametrize("field", ["allowed_servers", "blocked_servers"])
-def test_servers_are_named_by_their_peer_ids(model_class: type[Petals], field: str) -> None:
+def test_servers_must_be_named_by_their_peer_ids(model_class: type[Petals], field: str) -> None:
     assert getattr(model_class(model="m", **{field: [PEER_ID, OLD_PEER_ID]}), field) == [PEER_ID, OLD_PEER_ID]
     for wrong in ("server-0", f"/p2p/{PEER_ID}", PEER_ID[:-20], PEER_ID.replace("K", "0")):
         with pytest.raises(InvalidRequestError, match=f"{field}: .*the form is 12D3KooW"):
@@ -121,13 +121,13 @@ def test_servers_are_named_by_their_peer_ids(model_class: type[Petals], field: s
 
 
 @both
-def test_types_of_numbers_are_checked_at_once(model_class: type[Petals]) -> None:
+def test_an_unknown_torch_dtype_is_refused_at_once(model_class: type[Petals]) -> None:
     with pytest.raises(InvalidRequestError, match="'auto', 'float32', 'bfloat16' or 'float16'"):
         model_class(model="m", torch_dtype="float31")
 
 
 @both
-def test_nothing_of_a_model_runs_unless_it_is_said(model_class: type[Petals]) -> None:
+def test_code_of_a_model_runs_only_if_it_is_trusted(model_class: type[Petals]) -> None:
     model = model_class(model="m")
     assert (model.trust_remote_code, model.local_files_only) == (False, False)
     connection = model_class(model="m", trust_remote_code=True, local_files_only=True)._connection()
@@ -135,12 +135,12 @@ def test_nothing_of_a_model_runs_unless_it_is_said(model_class: type[Petals]) ->
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "tpu"])
-def test_a_device_that_there_is_not_is_named_before_anything_is_loaded(device: str) -> None:
+def test_a_missing_device_is_refused_before_anything_is_loaded(device: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"device='{device}' cannot be used: "):
         Petals(model="no/such/folder", device=device).invoke("Hi")
 
 
-def test_a_swarm_that_nobody_answers_for_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_swarm_is_reported_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     error = load_petals().hivemind.p2p.P2PDaemonError
 
     def load(*_: Any, **__: Any) -> Any:
@@ -154,7 +154,7 @@ def test_a_swarm_that_nobody_answers_for_is_told_in_plain_words(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("options", [{"local_files_only": True}, {"trust_remote_code": True}, {"revision": "v1"}])
-def test_connections_that_load_otherwise_are_not_equal(options: dict[str, Any]) -> None:
+def test_connections_with_different_loading_options_are_not_equal(options: dict[str, Any]) -> None:
     assert Connection("m") != Connection("m", **options)
 
 

@@ -97,7 +97,7 @@ def key(
     ],
     ids=lambda fields: next(iter(fields)),
 )
-def test_what_no_answer_depends_on_is_not_in_it(
+def test_arguments_that_change_no_answer_are_not_in_the_cache_key(
     model_class: type[Petals], fields: dict[str, Any], key: Callable[..., str]
 ) -> None:
     assert key(model_class, fields) == key(model_class, {})
@@ -126,7 +126,7 @@ def test_what_no_answer_depends_on_is_not_in_it(
     ],
     ids=str,
 )
-def test_it_is_the_same_whoever_says_what(
+def test_the_layer_of_an_option_does_not_change_the_cache_key(
     model_class: type[Petals], fields: dict[str, Any], options: dict[str, Any], key: Callable[..., str]
 ) -> None:
     assert key(model_class, fields) == key(model_class, {}, options)
@@ -179,14 +179,14 @@ OF_CHAT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(("model_class", "all_fields"), [(Petals, COMMON), (ChatPetals, [*COMMON, *OF_CHAT])])
-def test_all_that_an_answer_depends_on_is_in_it(
+def test_arguments_that_change_an_answer_are_in_the_cache_key(
     model_class: type[Petals], all_fields: list[dict[str, Any]], key: Callable[..., str]
 ) -> None:
     keys = [key(model_class, fields) for fields in all_fields]
     assert len(set(keys)) == len(keys)
 
 
-def test_tools_and_forms_of_a_chat_call_are_in_it(key: Callable[..., str]) -> None:
+def test_tools_and_response_formats_are_in_the_cache_key(key: Callable[..., str]) -> None:
     def tool(a: int) -> int:
         """Do something."""
         return a
@@ -217,17 +217,18 @@ def test_tools_and_forms_of_a_chat_call_are_in_it(key: Callable[..., str]) -> No
     )
 
 
-def test_equal_forms_of_a_text_have_one_key(key: Callable[..., str]) -> None:
+def test_equal_constraints_have_equal_cache_keys(key: Callable[..., str]) -> None:
     schema = person(int).model_json_schema()
     by_class = key(Petals, {}, {"json_schema": person(int)})
     assert by_class == key(Petals, {"json_schema": person(int)}) == key(Petals, {"json_schema": schema})
     assert by_class != key(Petals, {}, {"json_schema": person(bool)})
-    ordered = [{"json_schema": create_model("Two", **dict.fromkeys(names, (bool, ...)))} for names in ("ab", "ba")]
+    fields: dict[str, Any] = {"a": (bool, ...), "b": (bool, ...)}
+    ordered = [{"json_schema": create_model("Two", **{name: fields[name] for name in names})} for names in ("ab", "ba")]
     assert key(Petals, {}, ordered[0]) != key(Petals, {}, ordered[1])
 
 
 @both
-def test_given_models_are_told_apart(
+def test_different_clients_have_different_cache_keys(
     model_class: type[Petals],
     key: Callable[..., str],
     tiny_model: LlamaForCausalLM,

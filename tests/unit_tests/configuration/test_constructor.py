@@ -50,7 +50,7 @@ def text(answer: Any) -> str:
 
 
 @both
-def test_none_in_the_constructor_is_the_default(model_class: type[Petals]) -> None:
+def test_none_in_the_constructor_means_the_default(model_class: type[Petals]) -> None:
     plain = model_class(model="m")
     names = {*model_class.model_fields, "max_tokens", "api_key"} - {"model_name", "top_p"}
     for name in names:
@@ -62,7 +62,7 @@ def test_none_in_the_constructor_is_the_default(model_class: type[Petals]) -> No
 
 
 @both
-def test_none_is_not_given_twice(model_class: type[Petals]) -> None:
+def test_an_argument_and_none_in_model_kwargs_are_not_given_twice(model_class: type[Petals]) -> None:
     for fields in ({"seed": None, "model_kwargs": {"seed": 5}}, {"seed": 5, "model_kwargs": {"seed": None}}):
         assert model_class(model="m", **fields)._call_options(None, {}).seed == 5
     with pytest.warns(UserWarning, match="min_p is no field"):
@@ -79,7 +79,7 @@ def test_none_for_top_p_keeps_all_tokens(model_class: type[Petals]) -> None:
 
 @both
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_none_with_a_call_is_what_the_constructor_says(model_class: type[Petals], name: str) -> None:
+def test_none_in_a_call_means_the_constructors_value(model_class: type[Petals], name: str) -> None:
     model = model_class(
         model="m", temperature=0.2, max_tokens=7, stop=["x"], n=2, timeout=5, model_kwargs={"logprobs": True}
     )
@@ -90,7 +90,7 @@ def test_none_with_a_call_is_what_the_constructor_says(model_class: type[Petals]
 
 
 @both
-def test_none_reaches_a_call_in_whatever_way(model_class: type[Petals], loaded: dict[str, Any]) -> None:
+def test_none_is_accepted_by_every_kind_of_call(model_class: type[Petals], loaded: dict[str, Any]) -> None:
     model = model_class(**loaded)
     unset = dict.fromkeys(NAMES - {"stop"})
     expected = text(model.invoke("Hi"))
@@ -101,7 +101,7 @@ def test_none_reaches_a_call_in_whatever_way(model_class: type[Petals], loaded: 
     assert [text(each) for each in model.batch(["Hi"], stop=None, **unset)] == [expected]
 
 
-def test_none_with_a_call_of_a_chat_model_names_no_tools(loaded: dict[str, Any]) -> None:
+def test_none_for_tools_in_a_chat_call_means_no_tools(loaded: dict[str, Any]) -> None:
     chat = ChatPetals(**loaded)
     unset = dict.fromkeys(ChatPetals._of_calls)
     assert chat.invoke("Hi", **unset).text == chat.invoke("Hi").text
@@ -153,7 +153,7 @@ def test_stop_in_the_constructor_is_one_string_or_several(
         ("repetition_penalties", "repetition_penalty"),
     ],
 )
-def test_a_typo_is_answered_with_the_nearest_name(
+def test_a_misspelt_option_is_refused_with_the_nearest_name(
     model_class: type[Petals], wrong: str, meant: str, loaded: dict[str, Any]
 ) -> None:
     message = rf"'{wrong}' is no .*; did you mean {meant}\?$"
@@ -173,14 +173,14 @@ def test_a_typo_is_answered_with_the_nearest_name(
     ("wrong", "meant"),
     [("inital_peers", "initial_peers"), ("max_retry", "max_retries"), ("local_file_only", "local_files_only")],
 )
-def test_a_typo_in_a_field_is_answered_with_the_nearest_name(wrong: str, meant: str) -> None:
+def test_a_misspelt_field_is_refused_with_the_nearest_name(wrong: str, meant: str) -> None:
     with pytest.raises(InvalidRequestError, match=rf"did you mean {meant}\?$"):
         ChatPetals(model="m", **{wrong: 1})
     with pytest.raises(InvalidRequestError, match=r"did you mean chat_template\?$"):
         ChatPetals(model="m", chat_tmplate=1)
 
 
-def test_a_typo_in_an_argument_of_chat_calls_is_answered_with_the_nearest_name(loaded: dict[str, Any]) -> None:
+def test_a_misspelt_argument_of_a_chat_call_is_refused_with_the_nearest_name(loaded: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=r"did you mean tool_choice\?$"):
         ChatPetals(**loaded).invoke("Hi", tool_choise="any")
 
@@ -211,7 +211,7 @@ def test_a_typo_in_an_argument_of_chat_calls_is_answered_with_the_nearest_name(l
         ("n_gpu_layers", "device"),
     ],
 )
-def test_arguments_of_other_integrations_are_answered_with_what_there_is(
+def test_arguments_of_other_integrations_are_refused_with_the_name_used_here(
     model_class: type[Petals], name: str, told: str, loaded: dict[str, Any]
 ) -> None:
     for use in (lambda: model_class(model="m", **{name: 1}), lambda: model_class(**loaded).invoke("Hi", **{name: 1})):
@@ -229,7 +229,7 @@ def test_keys_of_other_services_are_not_shown(model_class: type[Petals], name: s
 
 @both
 @pytest.mark.parametrize("name", ["api_key", "token", "openai_api_key"])
-def test_a_key_with_a_call_is_sent_to_the_constructor(
+def test_a_key_in_a_call_is_refused_with_a_hint_at_the_constructor(
     model_class: type[Petals], name: str, loaded: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequestError, match="the hub's is given to the constructor, as huggingface_api_key"):
@@ -238,7 +238,7 @@ def test_a_key_with_a_call_is_sent_to_the_constructor(
 
 @both
 @pytest.mark.parametrize("name", ["max_retries", "model_kwargs", "verbose", "cache", "device", "session_cache"])
-def test_a_field_with_a_call_is_sent_to_the_constructor(
+def test_a_field_in_a_call_is_refused_with_a_hint_at_the_constructor(
     model_class: type[Petals], name: str, loaded: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequestError, match=f"'{name}' .* is given to the constructor of {model_class.__name__}"):
@@ -246,7 +246,7 @@ def test_a_field_with_a_call_is_sent_to_the_constructor(
 
 
 @pytest.mark.parametrize("name", ["tools", "tool_choice", "response_format"])
-def test_an_argument_of_calls_is_sent_there(name: str) -> None:
+def test_an_argument_of_calls_in_the_constructor_is_refused_with_a_hint(name: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"{name} is given with a call, or by bind"):
         ChatPetals(model="m", **{name: 1})
     with pytest.raises(InvalidRequestError, match=f"'{name}' .* ChatPetals takes it"):
@@ -254,7 +254,7 @@ def test_an_argument_of_calls_is_sent_there(name: str) -> None:
 
 
 @both
-def test_two_names_of_one_argument_are_given_once(model_class: type[Petals]) -> None:
+def test_one_argument_under_two_names_is_refused(model_class: type[Petals]) -> None:
     for twice in ({"model": "a", "model_name": "b"}, {"model": "a", "max_tokens": 5, "max_new_tokens": 6}):
         with pytest.raises(InvalidRequestError, match="two names of one argument; give it once"):
             model_class(**twice)
@@ -262,7 +262,7 @@ def test_two_names_of_one_argument_are_given_once(model_class: type[Petals]) -> 
 
 
 @both
-def test_arguments_without_names_are_told_how_to_be_given(model_class: type[Petals]) -> None:
+def test_positional_arguments_are_refused_with_a_hint(model_class: type[Petals]) -> None:
     name = model_class.__name__
     for given_so, told in (
         ({"model": "m", "initial_peers": []}, f"two stars before the dictionary, as in {name}(**swarm.connection)"),
@@ -270,7 +270,7 @@ def test_arguments_without_names_are_told_how_to_be_given(model_class: type[Peta
         (7, f"write {name}(name=value, ...)"),
     ):
         with pytest.raises(InvalidRequestError) as caught:
-            model_class(given_so)  # type: ignore[call-arg]
+            model_class(given_so)
         assert told in str(caught.value)
 
 
@@ -300,7 +300,7 @@ def test_arguments_without_names_are_told_how_to_be_given(model_class: type[Peta
     ],
     ids=str,
 )
-def test_a_wrong_type_is_named(model_class: type[Petals], wrong: dict[str, Any]) -> None:
+def test_an_argument_of_a_wrong_type_is_named(model_class: type[Petals], wrong: dict[str, Any]) -> None:
     [name] = wrong
     with pytest.raises(InvalidRequestError, match=rf"^{name}\b"):
         model_class(**{"model": "m"} | wrong)
@@ -314,7 +314,7 @@ def test_a_wrong_object_inside_another_class_is_its_validation_error(model_class
 
 
 @both
-def test_long_values_are_not_shown_whole(model_class: type[Petals]) -> None:
+def test_long_values_are_shortened_in_errors(model_class: type[Petals]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         model_class(model="m", temperature="x" * 10_000, n=list(range(10_000)))
     assert len(str(caught.value)) < 500
@@ -336,7 +336,7 @@ def test_long_values_are_not_shown_whole(model_class: type[Petals]) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_errors_of_loading_early_are_those_of_loading(
+def test_preload_raises_the_errors_of_loading(
     model_class: type[Petals], error: PetalsError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(_: Connection) -> Any:
@@ -432,13 +432,15 @@ class ManyTruths(list[Any]):
         ("functions", [], "tools are bound by ChatPetals.bind_tools"),
     ],
 )
-def test_option_of_a_call_is_refused_at_once(loaded: dict[str, Any], option: str, value: Any, reason: str) -> None:
+def test_a_wrong_option_of_a_call_is_refused_at_once(
+    loaded: dict[str, Any], option: str, value: Any, reason: str
+) -> None:
     for model_class in (Petals, ChatPetals):
         with pytest.raises(InvalidRequestError, match=reason):
             model_class(**loaded).invoke("Hi", **{option: value})
 
 
 @pytest.mark.parametrize("tools", [None, 5, "add", {"name": "add"}])
-def test_what_is_no_list_of_tools_is_refused(loaded: dict[str, Any], tools: Any) -> None:
+def test_tools_that_are_not_a_list_are_refused(loaded: dict[str, Any], tools: Any) -> None:
     with pytest.raises(InvalidRequestError, match="a list of tools is needed"):
         ChatPetals(**loaded).bind_tools(tools)

@@ -14,7 +14,7 @@ from langchain_petals.errors import InvalidRequestError, PromptTooLongError
 
 
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES))
-def test_none_is_not_set(name: str) -> None:
+def test_none_leaves_an_option_unset(name: str) -> None:
     set_before = {"temperature": 0.2, "top_p": 0.3, "stop": ["x"], "n": 2, "logprobs": True, "top_logprobs": 2}
     options = resolve_options(set_before)
     assert resolve_options(set_before, {name: None}) == options
@@ -23,7 +23,7 @@ def test_none_is_not_set(name: str) -> None:
     assert getattr(expected, name) == (None if name == "top_p" else getattr(resolve_options(), name))
 
 
-def test_later_layers_count() -> None:
+def test_later_layers_override_earlier_ones() -> None:
     options = resolve_options({"temperature": 0.1, "top_k": 5}, {"temperature": 0.2}, {"temperature": 0.3, "seed": 1})
     assert (options.temperature, options.top_k, options.seed) == (0.3, 5, 1)
 
@@ -42,7 +42,9 @@ def test_max_tokens_is_another_name_for_max_new_tokens() -> None:
         ([{"max_new_tokens": 5}, {"max_length": None}], 5, None),
     ],
 )
-def test_of_two_limits_the_later_one_counts(layers: list[dict[str, Any]], new: int | None, length: int | None) -> None:
+def test_the_later_one_of_two_length_limits_counts(
+    layers: list[dict[str, Any]], new: int | None, length: int | None
+) -> None:
     options = resolve_options(*layers)
     assert (options.max_new_tokens, options.max_length) == (new, length)
 
@@ -50,11 +52,11 @@ def test_of_two_limits_the_later_one_counts(layers: list[dict[str, Any]], new: i
 @pytest.mark.parametrize(
     ("stop", "found"), [("END", ("END",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (None, ()), ([], ()), ("", ())]
 )
-def test_stop_is_one_string_or_several(stop: Any, found: tuple[str, ...]) -> None:
+def test_stop_may_be_one_string_or_several(stop: Any, found: tuple[str, ...]) -> None:
     assert resolve_options({"stop": stop}).stop == found
 
 
-def test_options_of_a_call_do_not_stay() -> None:
+def test_options_of_a_call_do_not_affect_later_calls() -> None:
     layers: list[dict[str, Any]] = [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
     resolve_options(*layers)
     assert layers == [{"temperature": 0.1, "stop": ["a"]}, {"stop": ["b"], "max_length": 3}]
@@ -118,7 +120,7 @@ def test_option_out_of_range_is_named_with_its_value(option: dict[str, Any]) -> 
         resolve_options(option)
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_one_error_names_all_wrong_options() -> None:
     with pytest.raises(InvalidRequestError, match=r"temperature: .*; top_p: .*; 'nonsense' is no generation option"):
         resolve_options({"temperature": -1, "top_p": 2, "nonsense": 1})
 
@@ -137,7 +139,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     ],
     ids=str,
 )
-def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
+def test_contradicting_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         resolve_options(options)
 
@@ -146,17 +148,17 @@ def test_contradictions_are_refused(options: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.parametrize("option", [{"temperature": 0}, {"temperature": 1e-40}, {"do_sample": False}], ids=str)
-def test_greedy(option: dict[str, Any]) -> None:
+def test_zero_temperature_or_no_sampling_is_greedy(option: dict[str, Any]) -> None:
     assert resolve_options(option).sampling(0).greedy
 
 
-def test_each_answer_has_a_seed_of_its_own() -> None:
+def test_each_answer_has_its_own_seed() -> None:
     options = resolve_options({"seed": 5, "n": 3})
     assert [options.sampling(row).seed for row in range(3)] == [5, 6, 7]
     assert resolve_options({"n": 3}).sampling(2).seed is None
 
 
-def test_all_that_shapes_sampling_is_handed_on() -> None:
+def test_all_sampling_options_reach_the_engine() -> None:
     chosen: dict[str, Any] = {
         "temperature": 0.3,
         "top_p": 0.4,
@@ -172,7 +174,7 @@ def test_all_that_shapes_sampling_is_handed_on() -> None:
     assert resolve_options(chosen).sampling(0) == Sampling(**chosen)
 
 
-def test_none_turns_off() -> None:
+def test_none_turns_sampling_options_off() -> None:
     off = dict.fromkeys(("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "bad_words_ids", "seed"))
     assert resolve_options({"temperature": 1}, off).sampling(0) == Sampling()
     assert resolve_options({"temperature": 1, "top_p": None, "top_k": 0}).sampling(0) == Sampling()
@@ -192,7 +194,9 @@ def test_none_turns_off() -> None:
         ({"max_length": 12}, 10, 1000, 2),
     ],
 )
-def test_budget(options: dict[str, Any], prompt: int, context: int | None, budget: int) -> None:
+def test_budget_is_the_smallest_limit_on_new_tokens(
+    options: dict[str, Any], prompt: int, context: int | None, budget: int
+) -> None:
     assert resolve_options(options).budget(prompt, context) == budget
 
 
@@ -200,13 +204,15 @@ def test_budget(options: dict[str, Any], prompt: int, context: int | None, budge
     ("options", "prompt", "context", "limit"),
     [({}, 10, 10, 10), ({}, 11, 10, 10), ({"max_length": 8}, 9, 20, 8), ({"max_length": 30}, 20, 20, 20)],
 )
-def test_prompt_without_room_for_an_answer(options: dict[str, Any], prompt: int, context: int, limit: int) -> None:
+def test_a_prompt_without_room_for_an_answer_is_refused(
+    options: dict[str, Any], prompt: int, context: int, limit: int
+) -> None:
     with pytest.raises(PromptTooLongError, match=f"{prompt} tokens, but the context holds {limit}") as caught:
         resolve_options(options).budget(prompt, context)
     assert (caught.value.prompt_tokens, caught.value.limit) == (prompt, limit)
 
 
-def test_option_is_called_by_the_name_that_it_was_given_by() -> None:
+def test_errors_call_an_option_by_the_name_that_was_used() -> None:
     with pytest.raises(InvalidRequestError, match=r"^max_tokens: .*finite number"):
         resolve_options({"max_new_tokens": 5}, {"max_tokens": float("nan")})
     with pytest.raises(InvalidRequestError, match=r"^max_new_tokens: .*finite number"):

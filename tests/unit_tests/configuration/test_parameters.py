@@ -73,7 +73,7 @@ SETTINGS: dict[str, Any] = {
 TESTED_BELOW = {"model_kwargs", "client", "tokenizer", "preload", "on_prefill"}
 
 
-def test_no_field_is_left_out_here() -> None:
+def test_these_tests_cover_every_field() -> None:
     assert {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW} == set(Petals.model_fields) - set(BaseLLM.model_fields)
 
 
@@ -104,7 +104,7 @@ def test_the_tables_of_options_have_the_defaults_of_the_class() -> None:
 
 
 @pytest.mark.parametrize("name", CONNECTION)
-def test_arguments_for_the_connection(name: str) -> None:
+def test_connection_arguments_reach_the_connection(name: str) -> None:
     plain, other = Petals()._connection(), Petals(**{name: CONNECTION[name]})._connection()
     changed = {field.name for field in fields(plain) if getattr(plain, field.name) != getattr(other, field.name)}
     target = {"model_name": "model", "huggingface_api_key": "key"}.get(name, name)
@@ -116,29 +116,29 @@ def test_arguments_for_the_connection(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_arguments_for_the_generation(name: str) -> None:
+def test_option_arguments_reach_the_options_of_a_call(name: str) -> None:
     value = OPTIONS[name]
     found = getattr(Petals(**{name: value})._call_options(None, {}), name)
     assert found == (tuple(value) if isinstance(value, list) else value)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_arguments_for_the_engine(name: str) -> None:
+def test_engine_arguments_reach_the_settings(name: str) -> None:
     assert Petals(**{name: SETTINGS[name]})._settings() == Settings(**{name: SETTINGS[name]})
 
 
-def test_defaults_of_the_engine_are_those_of_the_fields() -> None:
+def test_settings_and_fields_have_equal_defaults() -> None:
     assert asdict(Petals()._settings()) == asdict(Settings())
 
 
 @pytest.mark.parametrize(
     ("alias", "name", "value"), [("model", "model_name", "x"), ("max_tokens", "max_new_tokens", 3)]
 )
-def test_other_names(alias: str, name: str, value: Any) -> None:
+def test_an_alias_sets_the_same_field(alias: str, name: str, value: Any) -> None:
     assert getattr(Petals(**{alias: value}), name) == getattr(Petals(**{name: value}), name) == value
 
 
-def test_options_of_a_call_go_before_those_of_the_object() -> None:
+def test_options_of_a_call_override_those_of_the_object() -> None:
     llm = Petals(temperature=0.1, stop=["a"], model_kwargs={"min_p": 0.2})
     options = llm._call_options(["b"], {"temperature": 0.3, "min_p": 0.4})
     assert (options.temperature, options.stop, options.min_p) == (0.3, ("b",), 0.4)
@@ -146,7 +146,7 @@ def test_options_of_a_call_go_before_those_of_the_object() -> None:
     assert llm._call_options([], {}).stop == ()
 
 
-def test_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
+def test_on_prefill_is_told_the_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
     heard: list[tuple[int, int]] = []
     llm = petals_llm(
         max_new_tokens=1, prefill_chunk_tokens=2, on_prefill=lambda sent, total: heard.append((sent, total))
@@ -158,7 +158,7 @@ def test_progress_of_the_prompt(petals_llm: Callable[..., Petals]) -> None:
 def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(max_batch_size=2, max_new_tokens=1)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))
-    llm._engine = engine  # type: ignore[assignment]
+    llm._engine = engine
     assert llm.batch(["ab"] * 5) == ["x"] * 5
     assert sorted(rows for rows, _ in engine.opened) == [1, 2, 2]
 
@@ -177,7 +177,7 @@ def test_nothing_is_loaded_before_it_is_used(
     Petals(model="some/model")
 
 
-def test_preload(
+def test_preload_loads_the_model_in_the_constructor(
     monkeypatch: pytest.MonkeyPatch, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     loaded: list[Connection] = []
@@ -196,7 +196,7 @@ def test_preload(
 
 @pytest.mark.parametrize("model_class", [Petals, ChatPetals])
 @pytest.mark.parametrize("given", ["client", "tokenizer"])
-def test_a_model_is_given_with_its_tokenizer(
+def test_client_and_tokenizer_must_be_given_together(
     model_class: type[Petals], given: str, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     loaded = {"client": tiny_model, "tokenizer": tiny_tokenizer}
@@ -286,12 +286,12 @@ def test_empty_prompt_is_refused(petals_llm: Callable[..., Petals], prompts: lis
         next(llm.stream(""))
 
 
-async def test_empty_prompt_is_refused_async(petals_llm: Callable[..., Petals]) -> None:
+async def test_empty_prompt_is_refused_in_async_calls(petals_llm: Callable[..., Petals]) -> None:
     with pytest.raises(InvalidRequestError, match="A prompt is empty"):
         await petals_llm().ainvoke("")
 
 
-def test_prompt_over_the_limit(petals_llm: Callable[..., Petals], tiny_model: LlamaForCausalLM) -> None:
+def test_prompt_over_the_limit_is_refused(petals_llm: Callable[..., Petals], tiny_model: LlamaForCausalLM) -> None:
     limit = tiny_model.config.max_position_embeddings
     with pytest.raises(ContextOverflowError, match=f"{limit + 5} tokens, but the context holds {limit}"):
         petals_llm().invoke("x" * (limit + 5))
@@ -299,7 +299,7 @@ def test_prompt_over_the_limit(petals_llm: Callable[..., Petals], tiny_model: Ll
         petals_llm(max_length=12).invoke("x" * 12)
 
 
-def test_answer_ends_where_the_context_does(
+def test_answer_ends_at_the_end_of_the_context(
     babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     llm = Petals(client=babbler, tokenizer=endless_tokenizer)
@@ -312,6 +312,6 @@ def test_answer_ends_where_the_context_does(
 
 def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm()
-    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))  # type: ignore[assignment]
+    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))
     with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
         llm.invoke("Hi", num_beams=2)

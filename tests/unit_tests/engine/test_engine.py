@@ -1,4 +1,4 @@
-"""What `submit` makes of requests: sessions that go on, groups, and requests that get in each other's way."""
+"""`Engine.submit`: idle sessions, groups of requests, and errors that concern one request only."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def asked(prompt: Sequence[int], new: int = 6, **more: Any) -> Request:
 
 
 def grown(prompt: Sequence[int], answer: Outcome) -> list[int]:
-    """Return a next turn's prompt: what was said, and one more question."""
+    """Return the next turn's prompt: the conversation so far and one more question."""
     return [*prompt, *answer.tokens, 7, 8]
 
 
-def test_conversation_goes_on_in_its_session(engine: LocalEngine) -> None:
+def test_conversation_continues_in_its_session(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
     alone, together = [], []
     for _ in range(5):
@@ -55,12 +55,12 @@ def test_conversation_goes_on_in_its_session(engine: LocalEngine) -> None:
     assert len(engine.pool) == 1
 
 
-def test_session_cache_of_0_keeps_none(engine: LocalEngine) -> None:
+def test_session_cache_of_0_keeps_no_session(engine: LocalEngine) -> None:
     engine.run(asked([5, 11, 42]))
     assert len(engine.pool) == 0
 
 
-def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(engine: LocalEngine) -> None:
+def test_only_one_of_two_prompts_that_continue_a_session_gets_it(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
     [first] = engine.run(asked(prompt), settings=KEEPING)
     branches = [grown(prompt, first), [*grown(prompt, first), 9]]
@@ -70,7 +70,7 @@ def test_of_two_that_go_on_from_the_same_words_one_gets_the_session(engine: Loca
     assert [each.tokens for each in outcomes] == [each.tokens for each in engine.run_alone(map(asked, branches))]
 
 
-def test_interleaved_conversations_keep_apart(engine: LocalEngine) -> None:
+def test_interleaved_conversations_use_separate_sessions(engine: LocalEngine) -> None:
     settings = Settings(max_batch_size=1)  # conversations that begin together would share a session, which is not kept
     prompts = [[5, 11, 42], [6, 12], [7]]
     for turn in range(3):
@@ -82,7 +82,7 @@ def test_interleaved_conversations_keep_apart(engine: LocalEngine) -> None:
         prompts = [grown(prompt, each) for prompt, each in zip(prompts, outcomes, strict=True)]
 
 
-def test_answers_that_were_stopped_can_be_gone_on_from(engine: LocalEngine) -> None:
+def test_stopped_answers_can_be_continued_in_their_sessions(engine: LocalEngine) -> None:
     prompt = [5, 11, 42]
     [whole] = engine.run(asked(prompt))
     [stopped] = engine.run(asked(prompt, stop=[whole.text[2]]), settings=KEEPING)
@@ -103,7 +103,7 @@ def test_leased_session_that_fails_is_closed_and_not_kept(tiny_tokenizer: PreTra
     assert len(engine.pool) == 0
 
 
-def test_request_that_cannot_be_honoured_gives_its_session_back(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_request_that_cannot_run_closes_its_session(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
     engine.pool.park(session, KEEPING)
@@ -114,7 +114,7 @@ def test_request_that_cannot_be_honoured_gives_its_session_back(tiny_tokenizer: 
     assert session.closed.wait(10)
 
 
-def test_a_session_that_gets_no_thread_stays_for_the_next_request(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_session_stays_idle_if_its_request_gets_no_thread(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
     engine.pool.park(session, KEEPING)
@@ -128,7 +128,7 @@ def test_a_session_that_gets_no_thread_stays_for_the_next_request(tiny_tokenizer
     assert generation.reused_tokens == 2
 
 
-def test_a_session_that_gets_no_thread_and_nobody_can_watch_is_closed(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_session_is_closed_if_neither_request_nor_timer_gets_a_thread(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: pytest.fail("opened a session"))
     session = ScriptedSession([b"abc"], [b"xyz"], held=b"ab")
     engine.pool.park(session, KEEPING)
@@ -141,7 +141,7 @@ def test_a_session_that_gets_no_thread_and_nobody_can_watch_is_closed(tiny_token
 
 
 @pytest.mark.parametrize("more", [{}, {"num_beams": 2}], ids=["in a group", "beam search"])
-def test_requests_that_get_no_thread_fail_and_the_next_are_served(engine: LocalEngine, more: dict[str, Any]) -> None:
+def test_requests_without_a_thread_fail_and_the_next_are_served(engine: LocalEngine, more: dict[str, Any]) -> None:
     with out_of_threads():
         generations = engine.submit([asked([5, 11], **more), asked([6, 12], **more)], ALONE)
     for each in generations:
@@ -150,7 +150,7 @@ def test_requests_that_get_no_thread_fail_and_the_next_are_served(engine: LocalE
     assert len(engine.run(asked([5, 11], **more))[0].tokens) == 6
 
 
-def test_a_request_that_gets_no_thread_does_not_touch_one_that_has_its_own(engine: LocalEngine) -> None:
+def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEngine) -> None:
     [alone] = engine.run(asked([5, 11], num_beams=2))
     with out_of_threads(but=1):
         searching, lost = engine.submit([asked([5, 11], num_beams=2), asked([6, 12])], ALONE)
@@ -159,8 +159,8 @@ def test_a_request_that_gets_no_thread_does_not_touch_one_that_has_its_own(engin
         list(lost)
 
 
-def test_an_error_that_is_no_exception_reaches_who_waits(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries written in Rust panic with a class of their own below `BaseException`."""
+def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries written in Rust raise a subclass of `BaseException` when they panic."""
 
     class Panic(BaseException):
         pass
@@ -176,7 +176,7 @@ def test_an_error_that_is_no_exception_reaches_who_waits(engine: LocalEngine, mo
 
 
 def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> None:
-    """Whatever the way in: a batch is full when its last companion comes."""
+    """The batch is full when the last of the requests has come, from a thread or a task."""
     settings = Settings(session_cache=0, batch_window=60_000, max_batch_size=4)
     prompts = [[5, 11, 42], [6, 12, 13], [7, 14, 15], [8, 9, 10]]
     found: dict[int, list[int]] = {}
@@ -201,8 +201,8 @@ def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> N
     assert [found[index] for index in range(4)] == [each.tokens for each in engine.run_alone(map(asked, prompts))]
 
 
-def test_program_may_end_in_the_middle_of_an_answer(tiny_model: LlamaForCausalLM) -> None:
-    """A thread inside torch when the interpreter goes away would abort the process."""
+def test_program_may_end_during_an_answer(tiny_model: LlamaForCausalLM) -> None:
+    """A thread that is inside torch when the interpreter ends would abort the process."""
     program = f"""
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from langchain_petals import Petals

@@ -20,7 +20,7 @@ PIECES = [Piece("a", 1), Piece("", 2), Piece("bc", 3, "length")]
 
 
 class SwarmIsGoneError(Exception):
-    """What the engine puts where a generation fails."""
+    """An error that the engine passes to a generation."""
 
 
 def asked(timeout: float | None = None) -> Generation:
@@ -49,13 +49,13 @@ either_way = pytest.mark.parametrize("collect", [list, run_async], ids=["sync", 
 
 
 @pytest.mark.parametrize(("prompt", "budget"), [([], 1), ([1], 0), ([1], -1)])
-def test_request_that_could_not_end_is_refused(prompt: list[int], budget: int) -> None:
+def test_empty_prompt_or_budget_is_refused(prompt: list[int], budget: int) -> None:
     with pytest.raises(InvalidRequestError, match="at least one"):
         Request(prompt, budget)
 
 
 @either_way
-def test_pieces_that_are_there_already(collect: Callable[[Generation], list[Piece]]) -> None:
+def test_pieces_from_before_the_iteration_are_yielded(collect: Callable[[Generation], list[Piece]]) -> None:
     generation = asked()
     for piece in PIECES:
         generation.put(piece)
@@ -63,7 +63,7 @@ def test_pieces_that_are_there_already(collect: Callable[[Generation], list[Piec
 
 
 @either_way
-def test_pieces_that_come_from_another_thread(collect: Callable[[Generation], list[Piece]]) -> None:
+def test_pieces_from_another_thread_are_yielded(collect: Callable[[Generation], list[Piece]]) -> None:
     for _ in range(50):
         generation = asked()
         thread = from_another_thread(generation, PIECES)
@@ -72,7 +72,7 @@ def test_pieces_that_come_from_another_thread(collect: Callable[[Generation], li
 
 
 @either_way
-def test_nothing_is_waited_for_after_the_last_piece(collect: Callable[[Generation], list[Piece]]) -> None:
+def test_iteration_ends_with_the_last_piece(collect: Callable[[Generation], list[Piece]]) -> None:
     generation = asked()
     for event in (Piece("a", 1, "stop"), SwarmIsGoneError()):
         generation.put(event)
@@ -82,9 +82,7 @@ def test_nothing_is_waited_for_after_the_last_piece(collect: Callable[[Generatio
 
 @either_way
 @pytest.mark.parametrize("before", range(3))
-def test_error_is_raised_where_the_result_is_waited_for(
-    collect: Callable[[Generation], list[Piece]], before: int
-) -> None:
+def test_error_is_raised_where_the_result_is_awaited(collect: Callable[[Generation], list[Piece]], before: int) -> None:
     generation = asked()
     thread = from_another_thread(generation, [*PIECES[:before], SwarmIsGoneError()])
     with pytest.raises(SwarmIsGoneError):
@@ -94,7 +92,7 @@ def test_error_is_raised_where_the_result_is_waited_for(
 
 
 @either_way
-def test_deadline_is_an_error_that_says_how_far_it_came(collect: Callable[[Generation], list[Piece]]) -> None:
+def test_deadline_error_tells_how_many_tokens_there_were(collect: Callable[[Generation], list[Piece]]) -> None:
     generation = asked(timeout=0.05)
     generation.put(Piece("a", 1))
     generation.put(Piece("b", 2))
@@ -105,14 +103,14 @@ def test_deadline_is_an_error_that_says_how_far_it_came(collect: Callable[[Gener
 
 
 @either_way
-def test_pieces_that_came_in_time_are_had_after_the_deadline(collect: Callable[[Generation], list[Piece]]) -> None:
+def test_pieces_from_before_the_deadline_are_yielded_after_it(collect: Callable[[Generation], list[Piece]]) -> None:
     generation = asked(timeout=1e-9)
     for piece in PIECES:
         generation.put(piece)
     assert collect(generation) == PIECES
 
 
-def test_deadline_counts_from_the_request_on() -> None:
+def test_deadline_counts_from_submission() -> None:
     assert asked(timeout=1e-9).cancelled
     assert not asked(timeout=1000).cancelled
     assert not asked().cancelled
@@ -121,13 +119,13 @@ def test_deadline_counts_from_the_request_on() -> None:
 # ---- leaving early
 
 
-def test_cancel() -> None:
+def test_cancel_marks_the_generation_as_cancelled() -> None:
     generation = asked()
     generation.cancel()
     assert generation.cancelled
 
 
-def test_loop_that_is_left_cancels() -> None:
+def test_leaving_the_loop_cancels() -> None:
     generation = asked()
     generation.put(PIECES[0])
     for piece in generation:
@@ -152,7 +150,7 @@ async def test_closed_async_iterator_cancels() -> None:
     iterator = aiter(generation)
     assert await anext(iterator) == PIECES[0]
     assert not generation.cancelled
-    await iterator.aclose()
+    await iterator.aclose()  # type: ignore[attr-defined]
     assert generation.cancelled
 
 
@@ -180,8 +178,8 @@ async def test_timeout_around_an_iteration_cancels() -> None:
     assert generation.cancelled
 
 
-def test_waiting_blocks_no_other_task() -> None:
-    """Two tasks of one loop wait for one another: neither may hold the loop."""
+def test_async_iteration_blocks_no_other_task() -> None:
+    """Two tasks of a loop wait for each other, so neither may block the loop."""
     first, second = asked(), asked()
 
     async def forward() -> list[Piece]:
@@ -201,13 +199,13 @@ def test_waiting_blocks_no_other_task() -> None:
         return pieces
 
     async def both() -> list[list[Piece]]:
-        return await asyncio.gather(forward(), backward())
+        return list(await asyncio.gather(forward(), backward()))
 
     assert asyncio.run(both()) == [PIECES, PIECES]
 
 
-def test_engine_notices_that_the_event_loop_is_closed() -> None:
-    """A program whose loop ended in mid-stream must not keep the servers busy."""
+def test_closed_event_loop_cancels() -> None:
+    """A program whose loop ended during a stream must not keep the servers busy."""
     generation = asked()
     generation.put(PIECES[0])
     iterator = aiter(generation)

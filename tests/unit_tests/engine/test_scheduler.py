@@ -1,4 +1,4 @@
-"""Requests that wait together run together, those that fit."""
+"""Requests that arrive together and fit run as a group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def asked(length: int = 1, new_tokens: int = 256) -> Generation:
 
 
 class Runner:
-    """Stands where the engine runs a group; remembers what came."""
+    """Replaces the engine's function that runs a group; records the groups."""
 
     def __init__(self) -> None:
         self.groups: queue.SimpleQueue[tuple[list[Generation], Settings]] = queue.SimpleQueue()
@@ -81,7 +81,7 @@ def test_full_batch_does_not_wait_for_the_window_to_end() -> None:
 
 
 class ScriptedCondition:
-    """Stands in for a condition: what happens during each wait is told before."""
+    """Replaces a condition: what happens during each wait is set before."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self._steps = iter(steps)
@@ -100,7 +100,7 @@ class ScriptedCondition:
         return predicate()
 
 
-def test_requests_wait_for_one_that_is_being_made() -> None:
+def test_requests_wait_for_one_that_is_being_prepared() -> None:
     run, settings = Runner(), LONG_WINDOW
     scheduler = Scheduler(run)
     scheduler._collecting = True
@@ -127,7 +127,7 @@ def test_requests_wait_for_one_that_is_being_made() -> None:
     assert run.next()[0] == [third]
 
 
-def test_threads_that_ask_at_once_are_all_served() -> None:
+def test_requests_of_many_threads_are_all_served() -> None:
     settings = Settings(batch_window=60_000, max_batch_size=16)
     run = Runner()
     scheduler = Scheduler(run)
@@ -141,7 +141,7 @@ def test_threads_that_ask_at_once_are_all_served() -> None:
     assert {id(each) for each in group} == {id(each) for each in generations}
 
 
-def test_requests_go_on_being_served() -> None:
+def test_requests_after_the_first_group_are_served() -> None:
     run = Runner()
     scheduler = Scheduler(run)
     for _ in range(20):
@@ -150,8 +150,8 @@ def test_requests_go_on_being_served() -> None:
         assert run.next()[0] == [generation]
 
 
-def test_groups_run_on_threads_of_their_own() -> None:
-    """Whoever asks is not kept, and no group waits for another one's end."""
+def test_each_group_runs_on_its_own_thread() -> None:
+    """The caller does not wait, and no group waits for the end of another."""
     run = Runner()
     Scheduler(run).put([asked(1), asked(1000)], NO_WINDOW)
     run.next()
@@ -164,7 +164,7 @@ def test_groups_run_on_threads_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-def test_system_that_is_out_of_threads_fails_a_call_and_not_the_next_one(error: type[Exception]) -> None:
+def test_lack_of_threads_fails_a_call_and_not_the_next_one(error: type[Exception]) -> None:
     run = Runner()
     scheduler = Scheduler(run)
     with out_of_threads(error=error), pytest.raises(error, match="new thread"):
@@ -176,7 +176,7 @@ def test_system_that_is_out_of_threads_fails_a_call_and_not_the_next_one(error: 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_group_without_a_thread_fails_and_the_others_run(threads: int, error: type[Exception]) -> None:
+def test_group_without_a_thread_fails_and_the_others_run(threads: int, error: type[Exception]) -> None:
     """The first thread collects, and runs the last group itself."""
     run = Runner()
     scheduler = Scheduler(run)
@@ -195,7 +195,7 @@ def test_a_group_without_a_thread_fails_and_the_others_run(threads: int, error: 
 
 
 @pytest.mark.parametrize("broken", [1, 100])
-def test_a_group_whose_run_raises_fails_alone(broken: int) -> None:
+def test_only_the_group_whose_run_raises_fails(broken: int) -> None:
     ran: queue.SimpleQueue[Generation] = queue.SimpleQueue()
 
     def run(group: list[Generation], _: Settings) -> None:
@@ -235,7 +235,7 @@ def test_requests_that_cannot_be_grouped_fail_and_the_next_is_served() -> None:
     assert run.next()[0] == [generation]
 
 
-# ---- who with whom
+# ---- groups
 
 
 def grouped(waiting: Sequence[tuple[Generation, Settings]]) -> list[list[int]]:
@@ -266,13 +266,13 @@ def test_prompts_of_similar_length_share_a_session(lengths: list[int], groups: l
         ([(10, 64), (10, 1), (26, 64)], [[10, 10, 26]]),
     ],
 )
-def test_a_longer_prompt_costs_a_quarter_of_the_steps_at_most(
+def test_longer_prompt_may_cost_a_quarter_of_the_steps_at_most(
     requests: list[tuple[int, int]], groups: list[list[int]]
 ) -> None:
     assert grouped([(asked(*request), NO_WINDOW) for request in requests]) == groups
 
 
-def test_requests_with_other_settings_do_not_share_a_session() -> None:
+def test_requests_with_different_settings_do_not_share_a_session() -> None:
     patient, hasty = Settings(step_timeout=100), Settings(step_timeout=1)
     generations = [asked() for _ in range(3)]
     found = _compatible(
@@ -281,7 +281,7 @@ def test_requests_with_other_settings_do_not_share_a_session() -> None:
     assert found == [(patient, [generations[0], generations[2]]), (hasty, [generations[1]])]
 
 
-def test_what_differs_between_requests_does_not_part_them() -> None:
+def test_requests_with_different_options_share_a_session() -> None:
     requests = [Request([1], 1), Request([1], 50, stop=["x"]), Request([1], 5, timeout=3, top_logprobs=1)]
     generations = [Generation(request) for request in requests]
     assert _compatible([(each, NO_WINDOW) for each in generations]) == [(NO_WINDOW, generations)]

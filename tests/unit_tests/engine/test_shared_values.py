@@ -1,7 +1,8 @@
-"""What threads ask for at the same time is made once; what fails is tried again."""
+"""A value that several threads ask for is made once; after an error it is made again."""
 
 from __future__ import annotations
 
+import functools
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ from langchain_petals.engine.shared_values import SharedValues
 
 
 class Noticing(dict[str, "Future[str]"]):
-    """What is under way; counts those who looked for something there."""
+    """Values that are being made; counts the threads that look for one."""
 
     def __init__(self) -> None:
         self.looked = threading.Semaphore(0)
@@ -23,23 +24,23 @@ class Noticing(dict[str, "Future[str]"]):
 
 
 def test_a_value_is_made_once_and_kept() -> None:
-    values: SharedValues[object] = SharedValues(kept=2)
+    values: SharedValues[str, object] = SharedValues(kept=2)
     first = values.get("a", object)
     assert values.get("a", lambda: pytest.fail("made again")) is first
     assert values.get("b", object) is not first
 
 
-def test_the_value_not_asked_for_longest_is_dropped() -> None:
-    values: SharedValues[str] = SharedValues(kept=2)
+def test_least_recently_used_value_is_dropped() -> None:
+    values: SharedValues[str, str] = SharedValues(kept=2)
     for key in ("a", "b", "a", "c"):
-        values.get(key, lambda key=key: key)
+        values.get(key, functools.partial(str, key))
     assert len(values) == 2
     assert values.get("a", lambda: pytest.fail("was asked for after b")) == "a"
     assert values.get("b", lambda: "made again") == "made again"
 
 
 def test_different_values_are_made_at_the_same_time() -> None:
-    values: SharedValues[int] = SharedValues(kept=8)
+    values: SharedValues[str, int] = SharedValues(kept=8)
     together = threading.Barrier(3)
     with ThreadPoolExecutor(3) as threads:
         made = list(threads.map(lambda key: values.get(key, lambda: together.wait(30)), "abc"))
@@ -47,10 +48,10 @@ def test_different_values_are_made_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_is_raised_for_all_who_waited_and_the_next_one_tries_again(error: type[BaseException]) -> None:
-    values: SharedValues[str] = SharedValues(kept=8)
+def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again(error: type[BaseException]) -> None:
+    values: SharedValues[str, str] = SharedValues(kept=8)
     values._under_way = under_way = Noticing()
-    fail, tried = threading.Event(), []
+    fail, tried = threading.Event(), list[None]()
 
     def make() -> str:
         tried.append(None)

@@ -1,4 +1,4 @@
-"""Keywords that a grammar cannot express: strict schemas are refused, of others they are checked after generation."""
+"""Keywords that grammars cannot enforce: strict schemas are refused, other answers are checked after generation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langchain_petals.chat.tools.invalid_calls import arguments_of, problem_of
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.grammars.builders import json_grammar, schema_check, schema_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,14 +108,14 @@ KEYWORDS: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
         5,
         "5",
     ),
-    "a name of JavaScript's": ("pattern", {"type": "string", "pattern": r"^(?<y>\d)-\k<y>$"}, "1-2", "1-1"),
+    "a JavaScript group name": ("pattern", {"type": "string", "pattern": r"^(?<y>\d)-\k<y>$"}, "1-2", "1-1"),
     "old tuple": (
         "uniqueItems",
         {"type": "array", "items": [NUMBER, NUMBER], "additionalItems": False, "uniqueItems": True},
         [1, 1],
         [1, 2],
     ),
-    "nothing that may be": (
+    "a forbidden property": (
         "not",
         an_object(a=NUMBER) | {"if": {}, "then": {"properties": {"b": False}}},
         {"a": 1, "b": 2},
@@ -127,7 +127,7 @@ KEYWORDS: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
         {"price": 19.99, "tags": [1, 1]},
         {"price": 19.99, "tags": [1]},
     ),
-    "a name within a document": (
+    "a reference": (
         "not",
         {"$ref": "#/$defs/A", "$defs": {"A": {"type": "string", "not": {"const": "n"}}}},
         "n",
@@ -147,7 +147,7 @@ each_keyword = pytest.mark.parametrize(
 
 @pytest.fixture
 def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., ChatPetals]:
-    """Return a factory of chat models that say a text."""
+    """Return a factory of chat models that write a given text."""
 
     def make(said: str, **fields: Any) -> ChatPetals:
         own = {"client": SayingModel(byte_tokenizer, said), "tokenizer": byte_tokenizer, "chat_template": "chatml"}
@@ -177,7 +177,7 @@ NOW = {"name": "now", "description": "Tell the time.", "parameters": {"type": "o
 
 
 @each_keyword
-def test_call_that_breaks_a_keyword_is_an_invalid_one(
+def test_call_that_breaks_a_keyword_is_invalid(
     saying: Callable[..., ChatPetals], keyword: str, schema: dict[str, Any], wrong: Any, right: Any
 ) -> None:
     chat = saying(call(right))
@@ -203,7 +203,7 @@ def test_call_that_breaks_a_keyword_is_an_invalid_one(
 
 
 @each_keyword
-def test_strict_tool_is_refused_at_once(
+def test_strict_tool_with_an_unsupported_keyword_is_refused(
     saying: Callable[..., ChatPetals], keyword: str, schema: dict[str, Any], wrong: Any, right: Any
 ) -> None:
     del keyword, wrong, right
@@ -218,7 +218,7 @@ def test_strict_tool_is_refused_at_once(
         assert "coerce_one_of" not in str(refused.value)
 
 
-def test_the_warning_names_each_keyword_and_its_place_once(saying: Callable[..., ChatPetals]) -> None:
+def test_warning_names_each_keyword_and_its_path_once(saying: Callable[..., ChatPetals]) -> None:
     chat = saying("Hello.")
     schema = an_object(a={"not": NUMBER}, b={"type": "array", "items": {"type": "string", "pattern": "(?=x)"}})
     with warnings.catch_warnings(record=True) as told:
@@ -230,12 +230,12 @@ def test_the_warning_names_each_keyword_and_its_place_once(saying: Callable[...,
     assert "'pattern' at #/properties/x/properties/b/items" in str(warning.message)
 
 
-def test_tools_that_come_with_a_call_are_warned_of_too(saying: Callable[..., ChatPetals]) -> None:
+def test_tools_given_with_a_call_cause_the_warning(saying: Callable[..., ChatPetals]) -> None:
     with pytest.warns(UserWarning, match="'not' at #/properties/x"):
         saying(call("a")).invoke("hi", tools=[tool({"not": NUMBER})])
 
 
-def test_the_model_reads_what_the_grammar_leaves_out(saying: Callable[..., ChatPetals]) -> None:
+def test_model_sees_the_keywords_that_the_grammar_leaves_out(saying: Callable[..., ChatPetals]) -> None:
     with pytest.warns(UserWarning, match="uniqueItems"):
         bound: Any = saying("").bind_tools([tool({"type": "array", "uniqueItems": True})])
     parameters = bound.kwargs["tools"][0]["function"]["parameters"]
@@ -243,10 +243,10 @@ def test_the_model_reads_what_the_grammar_leaves_out(saying: Callable[..., ChatP
 
 
 @pytest.mark.parametrize("tool_format", FORMATS)
-def test_other_calls_of_an_answer_stay_valid(saying: Callable[..., ChatPetals], tool_format: str) -> None:
+def test_invalid_call_leaves_the_other_calls_valid(saying: Callable[..., ChatPetals], tool_format: str) -> None:
     wire = FORMATS[tool_format]
     calls = [{"name": "f", "args": {"x": value}, "id": None} for value in ("yes", "no", "perhaps")]
-    said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])  # type: ignore[arg-type]
+    said = wire.render(calls if tool_format in ("hermes", "mistral") else calls[1:2])
     with pytest.warns(UserWarning, match="'not'"):
         bound = saying(said, tool_format=tool_format).bind_tools([tool({"type": "string", "not": {"const": "no"}})])
     answer = bound.invoke("hi")
@@ -264,7 +264,7 @@ def test_other_calls_of_an_answer_stay_valid(saying: Callable[..., ChatPetals], 
         ({"type": "string", "pattern": r"^\cA"}, "no regular expression"),
     ],
 )
-def test_what_means_nothing_is_told_and_ignored(
+def test_invalid_keyword_is_reported_and_ignored(
     saying: Callable[..., ChatPetals], schema: dict[str, Any], reason: str
 ) -> None:
     with pytest.warns(UserWarning, match="tool 'f'") as told:
@@ -274,7 +274,7 @@ def test_what_means_nothing_is_told_and_ignored(
     assert [each["args"] for each in bound.invoke("hi").tool_calls] == [{"x": "a"}]
 
 
-# ---- structured answers
+# ---- structured output
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
@@ -304,7 +304,7 @@ def test_answer_that_breaks_a_keyword_is_a_parsing_error(  # noqa: PLR0917 - pyt
     assert isinstance(streamed["parsing_error"], OutputParserException)
 
 
-def test_raw_answer_that_breaks_a_keyword_is_told_of(
+def test_raw_answer_that_breaks_a_keyword_causes_a_warning(
     saying: Callable[..., ChatPetals], byte_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     schema = an_object(x={"not": NUMBER})
@@ -325,11 +325,11 @@ def test_raw_answer_that_breaks_a_keyword_is_told_of(
         assert len(told) == 1
 
 
-# ---- the grammar that is left
+# ---- loosened grammars, and checks
 
 
 @each_keyword
-def test_what_the_grammar_is_left_with_lets_right_values_through(
+def test_loosened_grammar_allows_valid_values(
     byte_tokenizer: PreTrainedTokenizerFast, keyword: str, schema: dict[str, Any], wrong: Any, right: Any
 ) -> None:
     del keyword
@@ -338,7 +338,7 @@ def test_what_the_grammar_is_left_with_lets_right_values_through(
         said = written({"x": value})
         request = Request([40], 100, Sampling(greedy=True), constraint=constraint)
         assert text(answered(byte_tokenizer, request, said=[*said.encode()])) == said
-    assert check_of(schema).problem(right) is None
+    assert schema_check(schema).problem(right) is None
 
 
 @pytest.mark.parametrize(
@@ -367,8 +367,8 @@ def test_what_the_grammar_is_left_with_lets_right_values_through(
         {"type": "string", "minLength": 1.0, "maxLength": 3.0},
     ],
 )
-def test_schema_of_which_nothing_is_lost_is_strict(schema: dict[str, Any]) -> None:
-    found = express(schema, "json_schema", strict=True)
+def test_fully_enforced_schema_leaves_nothing_out(schema: dict[str, Any]) -> None:
+    found = schema_rule(schema, "json_schema", strict=True)
     assert (found.left_out, found.warning) == ((), None)
 
 
@@ -382,46 +382,44 @@ def test_schema_of_which_nothing_is_lost_is_strict(schema: dict[str, Any]) -> No
         {"enum": []},
     ],
 )
-def test_schema_that_nothing_fits_costs_its_tool_only(
-    saying: Callable[..., ChatPetals], schema: dict[str, Any]
-) -> None:
+def test_unsatisfiable_schema_affects_only_its_tool(saying: Callable[..., ChatPetals], schema: dict[str, Any]) -> None:
     with pytest.warns(UserWarning, match="tool 'f'"):
         bound = saying('<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>').bind_tools([tool(schema), NOW])
     assert [each["name"] for each in bound.invoke("hi").tool_calls] == ["now"]
 
 
 def test_conditions_are_not_closed(saying: Callable[..., ChatPetals]) -> None:
-    """Closed, `not` would let through what it forbids, and `then` could not name a property of its own."""
+    """A closed `not` would allow what it forbids, and a closed `then` could not add properties."""
     schema = an_object(a=NUMBER, b=NUMBER) | {"not": {"properties": {"a": {"const": 1}}}}
     with pytest.warns(UserWarning, match="'not'"):
         bound = saying(call({"a": 1, "b": 2})).bind_tools([tool(schema)])
     assert bound.invoke("hi").tool_calls == []
 
 
-def test_nothing_is_fetched_that_a_schema_refers_to() -> None:
-    """Sockets are disabled in these tests; jsonschema alone would open one."""
+def test_references_are_not_fetched() -> None:
+    """Sockets are disabled in these tests; jsonschema by itself would open one."""
     schema = {"not": {"$ref": "https://example.com/schema.json"}, "properties": {"x": {"$ref": "http://localhost/x"}}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "'not'" in (check_of(schema).problem({"x": 1}) or "")
+        assert "'not'" in (schema_check(schema).problem({"x": 1}) or "")
 
 
-def test_patterns_of_keys_that_python_cannot_read_condemn_no_key() -> None:
-    check = check_of({"patternProperties": {r"^\cA": {"type": "null"}}, "additionalProperties": False})
+def test_unsupported_patterns_of_keys_refuse_no_key() -> None:
+    check = schema_check({"patternProperties": {r"^\cA": {"type": "null"}}, "additionalProperties": False})
     assert check.problem({"a": 1}) is None
 
 
-def test_patterns_that_take_for_ever_count_as_broken() -> None:
-    """One bound holds for all of a value's texts; without it this test would not end."""
-    check = check_of({"items": {"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"}})
+def test_patterns_beyond_the_time_limit_count_as_not_matched() -> None:
+    """The time limit applies to all strings of a value together; without it this test would not end."""
+    check = schema_check({"items": {"type": "string", "pattern": "^(?=a)(a|aa)+$(?!c)"}})
     assert check.problem(["aaa"]) is None
     assert "'pattern'" in (check.problem(["a" * 200 + "b"] * 50) or "")
 
 
-def test_branches_that_overlap_at_every_depth_are_given_up() -> None:
+def test_check_of_branches_that_overlap_at_every_depth_is_bounded() -> None:
     """Without a bound this test would not end."""
     node = [an_object(v={"$ref": "#/$defs/N"}), an_object(v={"$ref": "#/$defs/N"}) | {"minProperties": 1}, NUMBER]
-    check = check_of({"$ref": "#/$defs/N", "$defs": {"N": {"oneOf": node}}})
+    check = schema_check({"$ref": "#/$defs/N", "$defs": {"N": {"oneOf": node}}})
     value: Any = 1
     for _ in range(60):
         value = {"v": value}
@@ -438,7 +436,7 @@ def test_branches_that_overlap_at_every_depth_are_given_up() -> None:
 )
 def test_references_are_followed_within_the_document(schema: dict[str, Any], value: Any, problem: str | None) -> None:
     definitions = {"A": {"type": "string", "not": {"const": "n"}, "$anchor": "a"}}
-    found = check_of(schema | {"definitions": definitions, "$defs": definitions}).problem(value)
+    found = schema_check(schema | {"definitions": definitions, "$defs": definitions}).problem(value)
     assert (found or "").startswith(problem or "")
     assert (found is None) == (problem is None)
 
@@ -458,19 +456,19 @@ def test_discriminator_decides_between_branches_that_both_fit(saying: Callable[.
     assert [each["args"] for each in bound.invoke("hi").tool_calls] == [{"x": {"kind": "Cat"}}]
 
 
-def test_one_lost_keyword_does_not_cost_the_others_of_a_large_schema() -> None:
+def test_one_left_out_keyword_leaves_the_rest_of_a_large_schema_enforced() -> None:
     parts = {f"p{number}": {"type": "string", "maxLength": 5} for number in range(100)}
     schema = an_object(**parts, odd={"type": "any"}, both={"allOf": [TEXT, NUMBER]}, inner=an_object(x={"type": "any"}))
-    found = express(schema, "json_schema", strict=False)
+    found = schema_rule(schema, "json_schema", strict=False)
     assert [str(each) for each in found.left_out] == ["'allOf' at #/properties/both"]
     assert len(found.ignored) == 2
     assert found.rule.count('"maxLength": 5') == 100
 
 
-def test_checks_agree_with_jsonschema() -> None:
+def test_check_agrees_with_jsonschema() -> None:
     for schema, wrong, right in (each[1:] for each in KEYWORDS.values()):
-        words = {"dependencies", "$schema"} & schema.keys() or isinstance(schema.get("items"), list)
-        if not words and "?<y>" not in str(schema):  # words of older drafts, and a pattern of JavaScript's
+        older = {"dependencies", "$schema"} & schema.keys() or isinstance(schema.get("items"), list)
+        if not older and "?<y>" not in str(schema):  # not keywords of older drafts, nor a JavaScript pattern
             validator = jsonschema.Draft202012Validator(schema)
             assert wrong is None or not validator.is_valid(wrong)
             assert validator.is_valid(right) or right in ("2024-02-29", KEYWORDS["prices"][3])

@@ -1,4 +1,4 @@
-"""Keys of maps: what JSON schema says of them, what pydantic reads as them, and what the grammar lets through."""
+"""Keys of maps: their schemas, those that pydantic accepts, and those that the grammar allows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from typing_extensions import TypedDict
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import express, json_grammar
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.grammars.builders import json_grammar, schema_rule
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,7 +41,7 @@ class Rank(enum.IntEnum):
 
 
 class Mixed(enum.Enum):
-    """Of its values, pydantic reads the texts as keys only."""
+    """An enumeration of which pydantic accepts only the strings as keys."""
 
     A = "a"
     TWO = 2
@@ -74,7 +74,7 @@ each_key = pytest.mark.parametrize("key", [pytest.param(key, id=name) for name, 
 
 
 def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: str, **sampling: Any) -> str:
-    """Return what becomes of an answer that the model wants to be `said`."""
+    """Return the answer of a model that tries to write `said`."""
     constraint = Constraint(json_grammar(schema))
     request = Request([40], 120, Sampling(**sampling or {"greedy": True}), constraint=constraint)
     return text(answered(tokenizer, request, said=[*said.encode()], seed=sampling.get("seed", 0)))
@@ -82,34 +82,34 @@ def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: st
 
 @each_key
 @pytest.mark.parametrize("seed", range(3))
-def test_keys_are_those_that_pydantic_reads(byte_tokenizer: PreTrainedTokenizerFast, key: Any, seed: int) -> None:
+def test_keys_are_valid_for_pydantic(byte_tokenizer: PreTrainedTokenizerFast, key: Any, seed: int) -> None:
     model = create_model("Model", by=(dict[key, int], ...))
     schema = closed_schema_of(model)
-    assert express(schema, "json_schema").left_out == ()
+    assert schema_rule(schema, "json_schema").left_out == ()
     answer = written(byte_tokenizer, schema, '{"by": {"', temperature=1, seed=seed)
     model.model_validate_json(answer)
-    model.model_validate(json.loads(answer))  # as a tool of LangChain's reads its arguments
+    model.model_validate(json.loads(answer))  # as LangChain validates the arguments of a tool
     jsonschema.validate(json.loads(answer), schema)
 
 
-def test_key_that_is_none_is_not_written(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_key_of_another_type_is_not_written(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     schema = closed_schema_of(create_model("Model", by_year=(dict[int, int], ...)))
     assert "by_year" not in json.loads(written(byte_tokenizer, schema, '{"by_year": {"by_year": 36}}'))["by_year"]
     right = '{"by_year": {"1999": 36, "-5": 1}}'
     assert written(byte_tokenizer, schema, right) == right
 
 
-def test_no_text_is_the_number_of_a_literal(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_map_with_numbers_of_a_literal_as_keys_stays_empty(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     model = create_model("Model", by=(dict[Literal[1, 2], int], ...))
     assert written(byte_tokenizer, closed_schema_of(model), '{"by": {"1": 5}}') == '{"by": {}}'
 
 
 @pytest.mark.parametrize("key", [Annotated[int, Field(gt=10)], Annotated[float, Field(le=1)]])
-def test_bounds_that_texts_cannot_have_are_told_of(key: Any) -> None:
+def test_bounds_of_keys_that_no_pattern_expresses_are_reported(key: Any) -> None:
     schema = closed_schema_of(create_model("Model", by=(dict[key, int], ...)))
     with pytest.raises(InvalidRequestError, match="propertyNames"):
         json_grammar(schema)
-    assert "propertyNames" in (express(schema, "json_schema", strict=False).warning or "")
+    assert "propertyNames" in (schema_rule(schema, "json_schema", strict=False).warning or "")
 
 
 def a_map(names: Any, **more: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ ANYTHING = a_map({"pattern": "^a"}, additionalProperties=True)
         (a_map({"enum": ["a"]}, properties={"a": {}, "b": {}}, additionalProperties=False), {"a": "x"}, {"b": 1}),
     ],
 )  # fmt: skip
-def test_what_is_said_of_keys_is_kept_to(
+def test_property_names_are_enforced(
     byte_tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], right: Any, wrong: Any
 ) -> None:
     said = json.dumps(right, ensure_ascii=False)
@@ -171,8 +171,8 @@ def test_what_is_said_of_keys_is_kept_to(
         a_map({"pattern": "^a"}, patternProperties={"b$": {"maximum": 5}}),
     ],
 )
-def test_what_cannot_be_said_of_keys_is_left_to_be_checked(schema: dict[str, Any]) -> None:
-    assert [each.keyword for each in express(schema, "json_schema", strict=False).left_out] == ["propertyNames"]
+def test_property_names_that_cannot_be_enforced_are_left_out(schema: dict[str, Any]) -> None:
+    assert [each.keyword for each in schema_rule(schema, "json_schema", strict=False).left_out] == ["propertyNames"]
 
 
 class ByDay(TypedDict):
@@ -181,14 +181,14 @@ class ByDay(TypedDict):
     numbers: dict[dt.date, int]
 
 
-def test_keys_of_a_typed_dict_are_texts_of_its_type(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_map_keys_in_a_typed_dict_are_enforced(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     right = '{"numbers": {"2024-02-29": 5}}'
     assert written(byte_tokenizer, closed_schema_of(ByDay), right) == right
     assert written(byte_tokenizer, closed_schema_of(ByDay), '{"numbers": {"today": 5}}') != '{"numbers": {"today": 5}}'
 
 
 class Tags(BaseModel):
-    """Sets, from which pydantic takes duplicates out."""
+    """Sets, from which pydantic removes duplicates."""
 
     names: set[str]
     numbers: frozenset[int] = frozenset()

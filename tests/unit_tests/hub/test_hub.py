@@ -29,7 +29,7 @@ from langchain_petals.errors import (
 from langchain_petals.petals_compat import load_petals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from langchain_petals.hub import Repository
 
@@ -129,7 +129,7 @@ def test_a_branch_is_read_at_its_commit(find: Callable[..., Repository]) -> None
     ],
     ids=["no key", "an unknown key", "a key without access"],
 )
-def test_a_gated_model_tells_what_is_wrong_with_the_key(
+def test_the_error_of_a_gated_model_says_what_is_wrong_with_the_key(
     find: Callable[..., Repository], key: str | None, error: type[Exception], told: str
 ) -> None:
     with pytest.raises(AccessDeniedError) as caught:
@@ -164,25 +164,21 @@ def test_a_key_that_was_stored_by_the_hubs_own_tool_is_used(find: Callable[..., 
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("key", [None, STRANGER], ids=["no key", "a key"])
 @pytest.mark.parametrize("name", ["acme/private", "acme/nothing"])
-def test_a_model_that_is_not_there_or_hidden_is_not_found(
-    find: Callable[..., Repository], name: str, key: str | None
-) -> None:
+def test_a_missing_or_hidden_model_is_not_found(find: Callable[..., Repository], name: str, key: str | None) -> None:
     with pytest.raises(ModelNotFoundError, match=f"no folder '{name}', and the hub has no such model, or hides it"):
         find(name, key)
 
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_a_revision_that_is_not_there_is_not_found(find: Callable[..., Repository]) -> None:
+def test_a_missing_revision_is_not_found(find: Callable[..., Repository]) -> None:
     with pytest.raises(ModelNotFoundError, match="'acme/open' has no revision 'v9'"):
         find("acme/open", revision="v9")
 
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_what_is_in_the_cache_needs_one_question(
-    find: Callable[..., Repository], exchanges: Callable[[], list[str]]
-) -> None:
+def test_a_cached_model_needs_one_request(find: Callable[..., Repository], exchanges: Callable[[], list[str]]) -> None:
     find("acme/open").read(AutoTokenizer.from_pretrained)
     exchanges()
     find("acme/open").read(AutoTokenizer.from_pretrained)
@@ -191,7 +187,7 @@ def test_what_is_in_the_cache_needs_one_question(
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_local_files_only_asks_nobody(find: Callable[..., Repository], exchanges: Callable[[], list[str]]) -> None:
+def test_local_files_only_sends_no_request(find: Callable[..., Repository], exchanges: Callable[[], list[str]]) -> None:
     with pytest.raises(ModelLoadError, match="local_files_only=True forbids"):
         find("acme/open", local_files_only=True)
     assert exchanges() == []
@@ -203,7 +199,7 @@ def test_local_files_only_asks_nobody(find: Callable[..., Repository], exchanges
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_files_that_were_had_with_a_key_stay_readable_without(find: Callable[..., Repository]) -> None:
+def test_cached_files_stay_readable_without_the_key(find: Callable[..., Repository]) -> None:
     found = find("acme/gated", READER).read(AutoConfig.from_pretrained)
     repository = find("acme/gated")
     assert repository.read(AutoConfig.from_pretrained).to_dict() == found.to_dict()
@@ -213,7 +209,7 @@ def test_files_that_were_had_with_a_key_stay_readable_without(find: Callable[...
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_pickles_are_read_with_a_warning_and_only_for_want_of_safetensors(find: Callable[..., Repository]) -> None:
+def test_pickles_are_read_with_a_warning_and_only_without_safetensors(find: Callable[..., Repository]) -> None:
     with pytest.warns(UserWarning, match="'acme/pickled' has its weights in pickles only") as caught:
         assert find("acme/pickled").weights_format() == {"use_safetensors": False}
     assert len(caught) == 1
@@ -221,7 +217,7 @@ def test_pickles_are_read_with_a_warning_and_only_for_want_of_safetensors(find: 
 
 @pytest.mark.vcr
 @pytest.mark.usefixtures("models")
-def test_code_of_a_model_does_not_run_by_itself(find: Callable[..., Repository]) -> None:
+def test_code_of_a_model_does_not_run_by_default(find: Callable[..., Repository]) -> None:
     with pytest.raises(InvalidRequestError, match="set trust_remote_code=True if you trust it"):
         find("acme/coded").read(AutoConfig.from_pretrained)
 
@@ -232,8 +228,8 @@ def test_no_converter_gets_the_key() -> None:
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_name_that_cannot_be_one_is_refused(find: Callable[..., Repository]) -> None:
-    with pytest.raises(InvalidRequestError, match="'no/such/folder' is no folder, and no name of a model on the hub"):
+def test_an_impossible_hub_name_is_refused(find: Callable[..., Repository]) -> None:
+    with pytest.raises(InvalidRequestError, match="'no/such/folder' is neither a folder nor a name of a model"):
         find("no/such/folder")
 
 
@@ -265,7 +261,7 @@ def test_a_vocabulary_that_is_a_pickle_is_not_read(find: Callable[..., Repositor
     assert not harm.exists()
 
 
-def test_weights_that_are_a_harmful_pickle_do_no_harm(find: Callable[..., Repository], tmp_path: Path) -> None:
+def test_weights_in_a_harmful_pickle_run_no_code(find: Callable[..., Repository], tmp_path: Path) -> None:
     model, harm = tmp_path / "model", tmp_path / "harm"
     model.mkdir()
     config = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
@@ -294,7 +290,7 @@ def test_an_empty_folder_says_what_is_missing(find: Callable[..., Repository], t
 
 @pytest.mark.parametrize("load", [AutoConfig, AutoTokenizer, LlamaTokenizer, LlamaForCausalLM])
 @pytest.mark.parametrize("config", [None, "{", '{"model_type": "llama"}'])
-def test_no_error_names_a_folder_as_an_address(
+def test_no_error_shows_a_folder_as_an_address_on_the_hub(
     find: Callable[..., Repository], tmp_path: Path, load: Any, config: str | None
 ) -> None:
     if config is not None:
@@ -307,14 +303,14 @@ def test_no_error_names_a_folder_as_an_address(
     assert "https://" not in str(caught.value)
 
 
-def test_a_name_that_no_model_can_have_is_told_the_form(find: Callable[..., Repository]) -> None:
+def test_the_error_for_an_impossible_name_shows_a_possible_one(find: Callable[..., Repository]) -> None:
     for name in ("/no/such/folder", "./no/such", "a/b/c", "a b", "https://huggingface.co/acme/open"):
-        with pytest.raises(InvalidRequestError, match=r"no name of a model on the hub; the form is owner/name$"):
+        with pytest.raises(InvalidRequestError, match=r"nor a name of a model on the hub; the form is owner/name$"):
             find(name)
 
 
 @pytest.fixture
-def cassettes() -> Iterator[Path]:
+def cassettes() -> list[Path]:
     found = sorted(CASSETTES.rglob("*.yaml"))
     assert found
     return found
@@ -328,13 +324,13 @@ def test_no_cassette_holds_a_secret(cassettes: list[Path]) -> None:
             assert word.lower() not in text.lower(), (cassette, word)
 
 
-def test_no_cassette_knows_the_machine(cassettes: list[Path]) -> None:
+def test_no_cassette_names_the_machine(cassettes: list[Path]) -> None:
     for cassette in cassettes:
         hosts = set(re.findall(r"https?://([^/\s]+)", cassette.read_text()))
         assert hosts <= {"hub.test", "cdn.test"}, cassette
 
 
-def test_a_hub_that_is_pointed_at_is_the_one_that_is_asked(
+def test_hf_endpoint_selects_the_hub(
     find: Callable[..., Repository], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     point_at(monkeypatch, "http://elsewhere.test", tmp_path)

@@ -1,9 +1,9 @@
-"""How traffic to a hub is recorded: under names instead of ports, and without anything secret.
+"""Records traffic to a hub with names instead of ports, and without secrets.
 
-Headers are taken over by name, so that a new one cannot bring a secret in; whatever looks like a key of the hub is
-blotted out wherever it stands.
+Only listed headers are recorded, so that a new one cannot hold a secret. Texts that look like a key of the hub are
+replaced everywhere.
 
-To record anew: .venv/bin/pytest --record-mode=rewrite tests/unit_tests/hub/test_hub.py
+To record again: .venv/bin/pytest --record-mode=rewrite tests/unit_tests/hub/test_hub.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vcr.request import Request
 
 HUB, CDN = "http://hub.test", "http://cdn.test"
-"""What the hub and its CDN are called in cassettes."""
+"""Names of the hub and its CDN in cassettes."""
 
 SECRET = re.compile(r"hf_\w{6,}|Bearer\s+\S+|(?<=Signature=)\w+")
 BLOT = "REDACTED"
@@ -42,7 +42,7 @@ def vcr_settings(places: Mapping[str, str]) -> dict[str, Any]:
     """Return VCR's configuration.
 
     Args:
-        places: What is running, by address, and what it is called in cassettes.
+        places: Addresses of running servers, each with its name in cassettes.
     """
 
     def renamed(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Conversations in which chat templates differ, and how each built-in template renders them.
+"""Conversations that chat templates render differently, and the renderings of each built-in template.
 
-To write the renderings anew, run this file and read the difference:
+To update the renderings, run this file and read the difference:
 `python tests/unit_tests/shared/golden_conversations.py`.
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from langchain_petals.chat.templates import ChatTemplate
-from langchain_petals.chat.templates import builtin as builtin_templates
+from langchain_petals.chat.templates import ChatTemplate, builtin
 
 FOLDER = Path(__file__).parent / "golden"
 
-# Tokenizers call their tokens differently; here they are named for what they are.
+# The special tokens have one spelling here, although it differs between tokenizers.
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
-# What is one token to the tokenizers of the models.
+# Texts that are one token in the tokenizers of the models.
 TOKEN_MARKERS = {
     "chatml": ["<|im_start|>", "<|im_end|>"],
     "llama-3-instruct": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
@@ -55,7 +54,7 @@ CONVERSATION = _turns(
     ("user", "Thanks!"),
 )
 
-TOOL_USE = [
+TOOL_USE: list[dict[str, Any]] = [
     {"role": "user", "content": "What are 2 + 3 and 4 + 5?"},
     {"role": "assistant", "content": "", "tool_calls": [_call("add", "c1", a=2, b=3), _call("add", "c2", a=4, b=5)]},
     {"role": "tool", "content": "5", "tool_call_id": "c1", "name": "add"},
@@ -100,9 +99,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
 
 
 def template(name: str) -> ChatTemplate:
-    """Return a built-in template, as it is for a tokenizer of its models."""
+    """Return a built-in template for a tokenizer of its models."""
     return ChatTemplate(
-        builtin_templates.source(name),
+        builtin.source(name),
         special_tokens=SPECIAL_TOKENS,
         name=name,
         token_markers=[*SPECIAL_TOKENS.values(), *TOKEN_MARKERS.get(name, ())],
@@ -110,7 +109,7 @@ def template(name: str) -> ChatTemplate:
 
 
 def renderings(name: str) -> str:
-    """Return how a built-in template renders all cases; «» around text that is not read as special tokens."""
+    """Return all cases, rendered with a built-in template; «» surround untrusted text."""
     chat_template = template(name)
     rendered = {case: chat_template.render(turns) for case, turns in CASES.items()}
     if chat_template.takes_tools:
@@ -132,5 +131,5 @@ def path(name: str) -> Path:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for each in builtin_templates.NAMES:
+    for each in builtin.NAMES:
         path(each).write_text(renderings(each), encoding="utf-8", newline="\n")

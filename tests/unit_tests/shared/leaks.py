@@ -1,4 +1,4 @@
-"""Where a key could be written down, each as text."""
+"""All places where a key could be written, each as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CANARY = "hf_CanaryThatSingsWhenItIsSeen42"
 
-_FORMS = (
+_ENCODINGS = (
     CANARY,
     CANARY[4:-4],
     urllib.parse.quote(CANARY, safe=""),
@@ -27,13 +27,13 @@ _FORMS = (
 
 
 def sings(text: object) -> bool:
-    """Tell whether a text, or what another object looks like, holds the canary, in any of its forms."""
+    """Return whether the text of an object holds the canary, in plain text or encoded."""
     seen = text.decode("latin-1") if isinstance(text, bytes) else str(text)
-    return any(form in seen for form in _FORMS)
+    return any(encoded in seen for encoded in _ENCODINGS)
 
 
 def written_forms(model: Any) -> dict[str, object]:
-    """Return everything that a model object can be turned into."""
+    """Return all serialized forms of a model."""
     twin, deep_twin = copy.copy(model), copy.deepcopy(model)
     return {
         "repr": repr(model),

@@ -1,4 +1,4 @@
-"""An engine over a model in this process, and what came of its requests."""
+"""An engine over a model in this process, and the outcomes of its requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.sessions.session import ReusableSession
+    from langchain_petals.engine.sessions.session import Session
     from langchain_petals.pieces import TokenLogprobs
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request brought."""
+    """The result of a request."""
 
     tokens: list[int]
     text: str
@@ -46,20 +46,20 @@ class _CountingClient(Client):
         super().__init__(model, tokenizer)
         self.rows: list[int] = []
 
-    def open_session(self, rows: int, *more: Any) -> ReusableSession:
+    def open_session(self, rows: int, *more: Any) -> Session:
         self.rows.append(rows)
         return super().open_session(rows, *more)
 
 
 class LocalEngine(Engine):
-    """An engine over a model in this process that tells how many rows its sessions had.
+    """An engine over a model in this process that records the rows of its sessions.
 
     Args:
         model: A transformers model.
         tokenizer: Its tokenizer.
 
     Attributes:
-        rows: Rows of each session, in the order in which they were opened.
+        rows: Number of rows of each session, in the order of opening.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -68,7 +68,7 @@ class LocalEngine(Engine):
         self.rows = client.rows
 
     def run(self, *requests: Request, settings: Settings | None = None) -> list[Outcome]:
-        """Run requests that wait together."""
+        """Run requests that are submitted together."""
         return [outcome(each) for each in self.submit(requests, settings or Settings(session_cache=0))]
 
     def run_alone(self, requests: Sequence[Request]) -> list[Outcome]:

@@ -1,7 +1,7 @@
 """A model hub on loopback: the routes, headers and errors of huggingface.co, over real HTTP.
 
 Small files come from the hub, after a redirect to another path of the same host. Large ones ("LFS") come from a CDN on
-another host name and port, after a redirect to a signed address. What is asked for is kept in `LocalHub.requests`.
+another host name and port, after a redirect to a signed address. `LocalHub.requests` records all requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pytest
     from typing_extensions import Self
 
-# Where the releases of huggingface_hub and transformers keep what they read from the environment at import.
+# Modules of huggingface_hub and transformers that copy settings from the environment at import, by release.
 _HOMES = {
     "huggingface_hub.constants": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE", "HF_TOKEN_PATH"),
     "huggingface_hub.file_download": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"),
@@ -36,7 +36,7 @@ _LARGE = (".safetensors", ".bin")
 
 
 def point_at(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
-    """Let this process, and those that it starts, take `url` for the hub, and `home` for where they keep things."""
+    """Make this process and its children use `url` as the hub and `home` as its folder."""
     token_file = home / "token"
     values = {
         "TRANSFORMERS_CACHE": str(home / "hub"),
@@ -234,8 +234,8 @@ class _HubHandler(_Handler):
         cached = "/api/resolve-cache/models/"
         path = unquote(urlsplit(self.path).path)
         if path.startswith(cached):
-            *name, commit, file = path.removeprefix(cached).split("/")
-            self._answer_file("/".join(name), commit, file, direct=True)
+            *names, commit, file = path.removeprefix(cached).split("/")
+            self._answer_file("/".join(names), commit, file, direct=True)
             return
         name, _, rest = path.removeprefix("/").partition("/resolve/")
         revision, _, file = rest.partition("/")

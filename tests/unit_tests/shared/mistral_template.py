@@ -1,6 +1,6 @@
 """A chat template with the rules of the one that Mistral publishes with its 7B Instruct v0.3.
 
-- Users and answers take turns; calls and their results do not count.
+- Users and answers alternate; calls and their results do not count.
 - The tools stand before the last message of a user; a system message is shown where that message is the last of all.
 - A call is shown with its id, a result with that of its call; both need nine characters.
 - An answer with calls shows nothing but these.

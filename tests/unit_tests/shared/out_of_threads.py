@@ -1,4 +1,4 @@
-"""A system that has no more threads."""
+"""A system without free threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def out_of_threads(*, named: str = "", but: int = 0, error: type[Exception] = RuntimeError) -> Iterator[None]:
-    """Let no thread be started any more.
+    """Make `threading.Thread.start` fail inside the block.
 
     Args:
-        named: How the names of those begin that cannot.
-        but: How many can be started all the same, the first ones.
+        named: Only threads whose names begin with this fail.
+        but: How many of them start before the others fail.
         error: What `threading.Thread.start` raises.
     """
     start, left, lock = threading.Thread.start, [but], threading.Lock()

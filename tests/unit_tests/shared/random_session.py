@@ -1,4 +1,4 @@
-"""A session whose model says anything, and answers made by the token loop from it."""
+"""A session with random logits, and answers of the token loop over it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class RandomSession:
-    """A session of a model that has strong opinions, which come from dice.
+    """A session of a model with random logits, which prefers some tokens strongly.
 
     Args:
         rows: How many rows it has.
         vocabulary: Size of the vocabulary.
-        seed: Of the dice.
-        reluctant: Tokens that it hardly ever says, the end token for instance.
-        said: Tokens that each row begins its answer with, whatever the dice say.
+        seed: Seed of the logits.
+        reluctant: Tokens that it hardly ever chooses, for example the end token.
+        said: Tokens with which each row begins its answer.
     """
 
     max_length = 100_000
@@ -57,7 +57,7 @@ class RandomSession:
         return logits
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: no cache is held."""
 
 
 def answering(
@@ -66,10 +66,10 @@ def answering(
     """Run requests in lockstep to their ends, and return their handles.
 
     Args:
-        tokenizer: Of the model that says anything.
-        requests: All with prompts of the same length.
-        grammars: Compiled ones to use.
-        session: More about the session; `vocabulary` is the tokenizer's by default.
+        tokenizer: The model's tokenizer.
+        requests: Requests with prompts of equal length.
+        grammars: Compiled grammars to use.
+        session: Arguments of `RandomSession`; `vocabulary` is the tokenizer's by default.
     """
     grammars = grammars or Grammars(tokenizer)
     ends = [tokenizer.eos_token_id]

@@ -1,4 +1,4 @@
-"""A model that says what it was told to."""
+"""A model that says a given text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 
 class SayingModel(LlamaForCausalLM):  # type: ignore[misc]
-    """A model whose likeliest next token is, answer after answer, the next one of a text.
+    """A model whose likeliest tokens are those of a text, in each answer from the beginning.
 
     Args:
-        tokenizer: Cuts the text into tokens; its end token follows.
-        text: What to say.
+        tokenizer: Encodes the text; its end token follows.
+        text: The text to say.
     """
 
     def __init__(self, tokenizer: Any, text: str) -> None:
@@ -23,7 +23,7 @@ class SayingModel(LlamaForCausalLM):  # type: ignore[misc]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = super().forward(*args, **kwargs)
-        if kwargs["input_ids"].shape[1] > 1:  # a prompt: an answer begins
+        if kwargs["input_ids"].shape[1] > 1:  # a prompt, so a new answer begins
             self._said = 0
         out.logits[:, -1, self._ids[self._said % len(self._ids)]] += 1000
         self._said += 1

@@ -1,4 +1,4 @@
-"""A session whose model says what it was told to, and a client that hands such sessions out."""
+"""A session whose answers follow a script, and an engine over such sessions."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_petals.engine.engine import Engine
+from langchain_petals.engine.sessions import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TRAP = 0
-"""The token that is likeliest where nobody should look: inside a prompt, and after the end of an answer."""
+"""The likeliest token where logits must be ignored: inside a prompt, and after the end of an answer."""
 
 
-class ScriptedSession:
-    """A session that remembers what it was fed.
+class ScriptedSession(Session):
+    """A session whose answers follow a script; it records what it was fed.
 
     Args:
         prompts: The prompt of each row.
-        answers: What to say after each prompt, token by token.
+        answers: The tokens of each answer.
         vocabulary: Size of the vocabulary.
         held: Tokens that it holds already, for a session of one row.
         failures: Errors to raise, by the number of the step.
-        before_step: Called with the number of each step before anything else happens.
+        before_step: Called with the number of each step, before the step.
         max_length: Tokens that it claims to have room for.
+        can_roll_back: Whether it claims to be able to forget tokens.
 
     Attributes:
         steps: What was fed: for each step the tokens of each row.
-        closed: Set when it was closed.
+        closed: Set when it is closed.
     """
-
-    can_roll_back = False
 
     def __init__(
         self,
@@ -45,29 +45,32 @@ class ScriptedSession:
         failures: dict[int, BaseException] | None = None,
         before_step: Callable[[int], object] | None = None,
         max_length: int = 1000,
+        can_roll_back: bool = False,
     ) -> None:
+        super().__init__(max_length)
+        self._can_roll_back = can_roll_back
         self._texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
         self._prompt_lengths = [len(prompt) for prompt in prompts]
         self._vocabulary = vocabulary
-        self._seen: list[list[int]] = [list(held) for _ in prompts]
+        self._rows: list[list[int]] = [list(held) for _ in prompts]
         self._failures = failures or {}
         self._before_step = before_step
-        self.max_length = max_length
         self.steps: list[list[list[int]]] = []
         self.closed = threading.Event()
         self.resumed: list[tuple[int, int]] = []
 
     @property
+    def can_roll_back(self) -> bool:
+        """Whether it claims to be able to forget tokens."""
+        return self._can_roll_back
+
+    @property
     def position(self) -> int:
-        return len(self._seen[0])
+        return len(self._rows[0])
 
     @property
     def ids(self) -> list[int]:
-        return self._seen[0]
-
-    @property
-    def reserved(self) -> int:
-        return self.max_length
+        return self._rows[0]
 
     def fed(self, row: int) -> list[int]:
         """Return all tokens that were fed for a row."""
@@ -86,12 +89,12 @@ class ScriptedSession:
             raise self._failures[number]
         logits = torch.zeros(len(self._texts), self._vocabulary)
         for row, tokens in enumerate(self.steps[-1]):
-            self._seen[row] += tokens
+            self._rows[row] += tokens
             logits[row, self._next(row)] = 20.0
         return logits
 
     def _next(self, row: int) -> int:
-        position, text = len(self._seen[row]), self._texts[row]
+        position, text = len(self._rows[row]), self._texts[row]
         return text[position] if self._prompt_lengths[row] <= position < len(text) else TRAP
 
     def close(self) -> None:
@@ -99,7 +102,7 @@ class ScriptedSession:
 
 
 class _ScriptedClient:
-    """What an engine, and a language model, need of a client.
+    """The part of a `Client` that engines and language models use.
 
     Args:
         tokenizer: Turns tokens into text.
@@ -108,7 +111,7 @@ class _ScriptedClient:
 
     Attributes:
         opened: Rows and needed tokens of each session.
-        limit: What the engine learned about the servers' caches.
+        limit: Tokens for one session, as the engine has learned.
     """
 
     model = None
@@ -157,10 +160,10 @@ class ScriptedEngine(Engine):
         end_tokens: Sequence[int] = (),
     ) -> None:
         client = _ScriptedClient(tokenizer, open_session, end_tokens)
-        super().__init__(client)  # type: ignore[arg-type]
+        super().__init__(client)
         self._scripted, self.opened = client, client.opened
 
     @property
     def limit(self) -> int | None:
-        """What the engine learned about the servers' caches."""
+        """Tokens for one session, as the engine has learned."""
         return self._scripted.limit

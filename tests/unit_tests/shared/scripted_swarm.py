@@ -1,4 +1,4 @@
-"""A swarm of one span after another server for it: what a session opens, feeds, bans and closes is on record."""
+"""A swarm of one span with any number of servers; it records what a session opens, feeds, bans and closes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Chain:
-    """Stands in for a `SpanChain`.
+    """Replaces a `SpanChain`.
 
     Attributes:
-        swarm: Where it is on record.
+        swarm: The swarm that records it.
         max_length: Tokens of attention cache that it reserves.
         wait_for_room: Whether full servers wait for room.
         steps: The tokens of each row that each step fed.
@@ -56,21 +56,22 @@ class Chain:
 
 
 class ScriptedSwarm:
-    """A swarm, its routes and a model over it.
+    """A swarm, its routes and its model.
 
-    The model's logits are the tokens that the servers of the active chain have seen, and zeros: (rows, vocabulary).
+    The model's logits, shape (rows, vocabulary), are the tokens that the servers of the active chain have seen, then
+    zeros.
 
     Args:
-        failures: What goes wrong at which step, counted over all chains; an exception as value of -1 at every step.
+        failures: Errors by the number of the step, counted over all chains; the one at -1 is raised at each step.
         no_routes: Errors of the first attempts to find a chain.
         can_roll_back: Whether the servers can forget tokens.
 
     Attributes:
-        chains: What was opened.
+        chains: Chains that were opened.
         banned: Peers that were banned.
-        full: Peers that others are preferred to.
-        refreshed: The time that each look for new routes was given.
-        steps: Steps of all chains together.
+        full: Peers that were noted as full.
+        refreshed: The time-out of each refresh of the routes.
+        steps: Number of steps of all chains.
     """
 
     vocabulary = 64

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from langchain_petals import petals_compat
 from langchain_petals.engine import engines
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
 from langchain_petals.swarm import LocalSwarm, local
@@ -55,7 +56,7 @@ def links(monkeypatch: pytest.MonkeyPatch) -> list[FakeSupervisorLink]:
     """Return the links that a test's swarms have made: none means that nothing was started."""
     FakeSupervisorLink.made = []
     monkeypatch.setattr(local, "SupervisorLink", FakeSupervisorLink)
-    monkeypatch.setattr(local, "installed_petals_version", lambda: "2.2.0.post1")
+    monkeypatch.setattr(petals_compat, "installed_petals_version", lambda: "2.2.0.post1")
     return FakeSupervisorLink.made
 
 
@@ -118,13 +119,13 @@ def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> N
         ({"dht_prefix": "llama-3.1"}, "without '.' and ' '"),
         ({"dht_prefix": "my model"}, "without '.' and ' '"),
         ({"dht_prefix": ""}, "dht_prefix=''"),
-        ({"model": "no/such/folder"}, "no folder, and no name on the hub"),
-        ({"model": Path("nothing")}, "no folder, and no name on the hub"),
-        ({"model": "./nothing"}, "no folder, and no name on the hub"),
+        ({"model": "no/such/folder"}, "neither a folder nor a name on the hub"),
+        ({"model": Path("nothing")}, "neither a folder nor a name on the hub"),
+        ({"model": "./nothing"}, "neither a folder nor a name on the hub"),
         ({"model": Path(__file__).parent}, "it needs config.json and one of model.safetensors"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_before_anything_starts(
+def test_impossible_arguments_are_refused_before_anything_starts(
     links: list[FakeSupervisorLink], arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -134,7 +135,7 @@ def test_what_cannot_be_honoured_is_refused_before_anything_starts(
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])
-def test_a_config_that_is_no_config_is_named(links: list[FakeSupervisorLink], folder: Path, text: str) -> None:
+def test_a_broken_config_is_named(links: list[FakeSupervisorLink], folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelLoadError, match=r"Could not read the config of .*1\.5"):
         LocalSwarm(folder)
@@ -143,7 +144,7 @@ def test_a_config_that_is_no_config_is_named(links: list[FakeSupervisorLink], fo
 
 def test_a_config_without_a_number_of_blocks_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
-    with pytest.raises(InvalidRequestError, match="does not tell the number of blocks"):
+    with pytest.raises(InvalidRequestError, match="does not have the number of blocks"):
         LocalSwarm(folder)
 
 
@@ -211,14 +212,17 @@ def test_an_error_while_starting_ends_the_processes(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    swarm = LocalSwarm()
     monkeypatch.setattr(FakeSupervisorLink, "wait_ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
+        swarm.add_server("0:1")
+    assert (links[0].killed, links[0].ended) == (["server-2"], 0)
+    with pytest.raises(KeyboardInterrupt):
         LocalSwarm()
-    assert links[0].killed == ["bootstrap"]
-    assert links[0].ended == 1
+    assert links[1].ended == 1
 
 
-def test_a_forgotten_swarm_is_closed(links: list[FakeSupervisorLink]) -> None:
+def test_a_garbage_collected_swarm_is_closed(links: list[FakeSupervisorLink]) -> None:
     LocalSwarm()
     assert links[0].ended == 1
 

@@ -1,4 +1,4 @@
-"""What the processes of a local swarm have in common, and what they must not."""
+"""The servers of a local swarm share no locks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import multiprocessing
 from typing import TYPE_CHECKING
 
 from langchain_petals.petals_compat import load_petals
-from langchain_petals.swarm import server
+from langchain_petals.swarm.server import use_own_locks
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
 def _take_locks(report: Connection) -> None:
-    """Take all locks that hivemind's processes use together, and never give them back."""
-    server._part_from_siblings()
+    """Take all locks that hivemind's processes share, and never release them."""
+    use_own_locks()
     futures = importlib.import_module("hivemind.utils.mpfuture")
     locks = [futures.MPFuture._initialization_lock, futures.MPFuture._update_lock, futures.SharedBytes._lock]
     report.send([lock.acquire(timeout=5) for lock in locks])
     report.recv()
 
 
-def test_a_killed_server_takes_no_lock_of_its_siblings_with_it() -> None:
+def test_a_killed_server_holds_no_lock_that_other_servers_need() -> None:
     load_petals()
     fork = multiprocessing.get_context("fork")
     for _ in range(2):

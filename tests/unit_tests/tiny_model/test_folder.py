@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_petals.chat.templates.chat_template import find_template
+from langchain_petals.chat.templates import find_template
 from langchain_petals.chat.templates.segments import Segment, encode
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_letters_and_digits_are_bytes_of_their_own(tokenizer: PreTrainedTokenize
     ("text", "tokens"),
     [("é", 1), ("Ж", 1), ("λ", 1), ("م", 1), ("か", 1), ("花", 2), ("한", 2), ("🌸", 2), ('", "arguments": {"', 1)],
 )
-def test_few_tokens_spell_what_calls_are_made_of(tokenizer: PreTrainedTokenizerFast, text: str, tokens: int) -> None:
+def test_the_syntax_of_calls_takes_few_tokens(tokenizer: PreTrainedTokenizerFast, text: str, tokens: int) -> None:
     assert len(tokenizer(text).input_ids) == tokens
 
 
@@ -174,7 +174,9 @@ def test_chat_template_writes_tools_calls_and_results(tokenizer: PreTrainedToken
 
 
 @pytest.mark.parametrize("question", ANSWERS)
-def test_chat_answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str) -> None:
+def test_questions_in_the_template_are_answered(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str
+) -> None:
     assert greedy(model, tokenizer, chat(tokenizer, question)) == f"{ANSWERS[question]}<|im_end|>"
 
 
@@ -184,7 +186,7 @@ def test_chat_answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFas
     [("{}", "\n"), ("Human: {}", "\nAI: "), ("Human: {}\nAI:", " "), ("Human: {}\nAI: ", "")],
     ids=["bare", "dialogue", "dialogue with a label", "dialogue with a label and a space"],
 )
-def test_plain_answers(
+def test_questions_in_plain_text_are_answered(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str, prompt: str, lead: str
 ) -> None:
     answer = greedy(model, tokenizer, prompt.format(question))

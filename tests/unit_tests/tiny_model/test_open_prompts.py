@@ -83,7 +83,7 @@ def test_sums_in_the_template_are_answered_with_a_sum(
     assert [answer for answer, each in zip(answers, asked, strict=True) if not answer.strip().startswith(each)] == []
 
 
-def test_what_a_tool_would_know_is_answered_in_words_without_it(
+def test_questions_for_a_tool_are_answered_in_words_without_tools(
     model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     prompts = [prompt for question in TOOLS_QUESTIONS for prompt in in_template(tiny_tokenizer, question)]

@@ -13,7 +13,7 @@ from langchain_tests.integration_tests import chat_models
 from unseen_prompts import UNSEEN, WORDS
 
 from langchain_petals.chat.response_format import ResponseFormat
-from langchain_petals.chat.templates.chat_template import find_template
+from langchain_petals.chat.templates import find_template
 from langchain_petals.chat.tools.formats import HERMES
 from tiny_model.data.facts import FACTS, IDENTITY, SMALL_TALK, SUPER_BOWL
 from tiny_model.data.mixture import SECOND_STAGE_AT, draw_segments
@@ -108,7 +108,7 @@ def messages_of(conversation: Conversation) -> list[dict[str, Any]]:
     return messages[:-1]
 
 
-def test_prompts_are_those_that_chat_models_send(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_training_prompts_equal_those_of_chat_models(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     template = find_template(None, tiny_tokenizer, "tiny", "llama")
     assert template.takes_tools
     for conversation in conversations():
@@ -122,9 +122,9 @@ def test_prompts_are_those_that_chat_models_send(tiny_tokenizer: PreTrainedToken
 def test_schemas_are_introduced_as_chat_models_do() -> None:
     schema = {"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}
     form = ResponseFormat(schema=schema, describes_schema=True)
-    system, _ = form.introduced([{"role": "user", "content": "Hello"}], HERMES, template_takes_tools=True)
+    system, _ = form.with_instructions([{"role": "user", "content": "Hello"}], HERMES, template_takes_tools=True)
     assert system["content"] == INTRODUCTION + json.dumps(schema)
-    assert form.introduced([], HERMES, template_takes_tools=True) == [system]
+    assert form.with_instructions([], HERMES, template_takes_tools=True) == [system]
 
 
 def test_every_answer_to_a_prompt_of_any_kind_begins_with_words(open_texts: list[list[Segment]]) -> None:

@@ -1,7 +1,7 @@
 """Chat templates for models that ship none, each written from the format that its model's card documents.
 
-Each file begins with a comment that names the format and its source. They know only what the format knows: the rest of
-a conversation is reshaped before (see `chat.turn_folding`).
+Each file begins with a comment that names the format and its source. A template supports only what its format supports;
+other parts of a conversation are reshaped first (see `chat.templates.adaptation`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib import resources
 
 from langchain_petals.errors import InvalidRequestError
 
-# Which models a template is for: a pattern of hub names, and the model types of their configs. The first match counts.
+# The models of a template: a pattern of hub names, and the model types of their configs. The first match counts.
 _MODELS = {
     "stable-beluga": (r"stable-?beluga", ("llama",)),
     "guanaco": (r"guanaco", ("llama",)),
@@ -31,12 +31,7 @@ NAMES = tuple(sorted(_MODELS))
 
 
 def name_for(model_name: str, model_type: str | None) -> str | None:
-    """Return the name of the template for a model, None if there is none.
-
-    Args:
-        model_name: The model's name on the hub.
-        model_type: `model_type` of its config, None if unknown.
-    """
+    """Return the name of the template for a model on the hub, None if there is none; `model_type` may be unknown."""
     for name, (pattern, model_types) in _MODELS.items():
         if re.search(pattern, model_name, re.IGNORECASE) and model_type in {None, *model_types}:
             return name
@@ -45,11 +40,7 @@ def name_for(model_name: str, model_type: str | None) -> str | None:
 
 @lru_cache
 def source(name: str) -> str:
-    """Return the Jinja source of a template.
-
-    Raises:
-        InvalidRequestError: There is no template of this name.
-    """
+    """Return the Jinja source of a template; an unknown name raises `InvalidRequestError`."""
     if name not in _MODELS:
         msg = (
             f"There is no built-in chat template {name!r}. Give one of {', '.join(NAMES)}, or a Jinja template (which "

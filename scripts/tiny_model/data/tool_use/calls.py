@@ -136,13 +136,13 @@ def two_questions(draw: Draw) -> tuple[list[Tool], Turn]:
     values, found = [text_value(draw) for _ in range(2)], [text_value(draw).text for _ in range(2)]
     shown = [value.shown(draw) for value in values]
     if other is tool:
-        wordings = (
+        wordings = [
             "What is the {0} of {1} and {3}?",
             "Tell me the {0} of {1} and of {3}.",
             "Get the {0} for {1} and {3}.",
-        )
+        ]
     else:
-        wordings = ("What is the {0} of {1} and the {2} of {3}?", "Tell me the {0} of {1} and the {2} of {3}.")
+        wordings = ["What is the {0} of {1} and the {2} of {3}?", "Tell me the {0} of {1} and the {2} of {3}."]
     question = draw.choice(wordings).format(noun, shown[0], another, shown[1])
     steps = tuple(
         (each.call({each.parameters[0].name: value.text}), result)

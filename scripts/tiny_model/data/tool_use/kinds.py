@@ -224,7 +224,7 @@ def of_named_values(draw: Draw) -> Tool:
     parameters: list[Parameter] = []
     for _ in range(draw.rng.choices((1, 2, 3), (2, 5, 4))[0]):
         required = not parameters or draw.chance(0.7)
-        schema = draw.choice(
+        schema: dict[str, Any] = draw.choice(
             ({"type": "string"}, {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"})
         )
         if not required:

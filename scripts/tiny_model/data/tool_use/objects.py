@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tiny_model.data.conversations import UNKNOWN, Memory, small_talk, unknown
+from tiny_model.data.conversations import Memory, small_talk, unknown
+from tiny_model.data.facts import UNKNOWN
 from tiny_model.data.styles import Conversation, Turn
 from tiny_model.data.tool_use.tools import draw_noun, told
 from tiny_model.data.values import bare, integer, text_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tiny_model.data.words import Draw
 
 INTRODUCTION = "Answer with a JSON object that fits this schema:\n"
@@ -50,11 +53,12 @@ def for_schema(draw: Draw) -> Conversation:
         else:
             described = {"description": draw.plain_phrase()} if draw.chance(0.3) else {}
             properties[name] = {**described, "type": kind}
-            values[name] = {
+            draws: dict[str, Callable[[], Any]] = {
                 "string": lambda: text_value(draw).text,
                 "integer": lambda: integer(draw),
                 "boolean": lambda: draw.chance(0.5),
-            }[kind]()
+            }
+            values[name] = draws[kind]()
     schema = INTRODUCTION + json.dumps(_schema(draw, properties, list(properties)), ensure_ascii=False)
     if all(schema["type"] == "string" for schema in properties.values() if "type" in schema) and draw.chance(0.15):
         asked = draw.choice((unknown, small_talk))(draw, Memory())

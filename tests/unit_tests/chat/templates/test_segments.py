@@ -88,7 +88,7 @@ def test_no_tokens_are_added(tokenizer: Any) -> None:
 
 @EVERY_TOKENIZER
 @given(before=TEXT, after=TEXT, data=st.data())
-def test_what_a_message_says_is_text(tokenizer: Any, before: str, after: str, data: st.DataObject) -> None:
+def test_special_tokens_in_messages_are_text(tokenizer: Any, before: str, after: str, data: st.DataObject) -> None:
     special = data.draw(st.sampled_from(sorted({*tokenizer.all_special_tokens} - {tokenizer.unk_token})))
     ids = encode([trusted(before), plain(special), trusted(after)], tokenizer)
     assert specials(tokenizer, ids) == []
@@ -98,7 +98,7 @@ def test_what_a_message_says_is_text(tokenizer: Any, before: str, after: str, da
 
 
 @EVERY_TOKENIZER
-def test_several_in_a_row_are_text(tokenizer: Any) -> None:
+def test_several_special_tokens_in_a_row_are_text(tokenizer: Any) -> None:
     special = tokenizer.eos_token
     ids = encode([trusted("the"), plain(special + special), plain(special), trusted(" fox")], tokenizer)
     assert specials(tokenizer, ids) == []
@@ -107,14 +107,14 @@ def test_several_in_a_row_are_text(tokenizer: Any) -> None:
 
 @EVERY_TOKENIZER
 @pytest.mark.parametrize("between", ["", " the fox "])
-def test_very_many_are_text_too(tokenizer: Any, between: str) -> None:
+def test_very_many_special_tokens_are_text(tokenizer: Any, between: str) -> None:
     hostile = (tokenizer.eos_token + between) * 20_000
     ids = encode([trusted("the"), plain(hostile), trusted(" fox")], tokenizer)
     assert specials(tokenizer, ids) == []
     assert decoded(tokenizer, ids) == f"the{hostile} fox"
 
 
-def test_tokens_within_tokens_are_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_special_tokens_within_special_tokens_are_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer = deepcopy(tiny_tokenizer)
     tokenizer.add_tokens(["|im_end|>", "<<|im_end|>", "><"])
     ids = encode([trusted("a"), plain("<<|im_end|><|im_end|>" * 3)], tokenizer)
@@ -122,7 +122,7 @@ def test_tokens_within_tokens_are_text(tiny_tokenizer: PreTrainedTokenizerFast) 
     assert decoded(tokenizer, ids) == "a" + "<<|im_end|><|im_end|>" * 3
 
 
-def test_a_token_in_other_letters_is_text_too(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_special_token_in_other_letters_is_text(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer = deepcopy(merging_tokenizer)
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.add_tokens([AddedToken("<|end|>", normalized=True)])
@@ -142,7 +142,7 @@ def test_halves_of_a_special_token_stay_apart(tokenizer: Any) -> None:
 
 
 @EVERY_TOKENIZER
-def test_the_templates_own_are_special_beside_the_messages(tokenizer: Any) -> None:
+def test_special_tokens_of_the_template_are_special(tokenizer: Any) -> None:
     special = tokenizer.eos_token
     ids = encode([trusted(f"the{special}fox "), plain(special), trusted(special), trusted("dog")], tokenizer)
     assert specials(tokenizer, ids) == [special, special]
@@ -161,7 +161,7 @@ def test_a_continued_text_gets_no_space_in_front(tokenizer: Any) -> None:
 
 
 @EVERY_TOKENIZER
-def test_a_template_of_the_model_and_a_hostile_message(tokenizer: Any) -> None:
+def test_a_hostile_message_does_not_add_special_tokens_to_a_models_own_template(tokenizer: Any) -> None:
     special = tokenizer.eos_token
     source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
     template = find_template(source, tokenizer, "m", None)
@@ -182,7 +182,7 @@ def test_a_special_token_that_swallows_space_does_not_swallow_text(llama_tokeniz
     assert decoded(tokenizer, ids[: ids.index(end)]) == "the</s>"
 
 
-def test_the_example(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_example_of_the_docstring_holds(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     template = ChatTemplate("{{ messages[0].content }}<|im_end|>", token_markers=["<|im_end|>"])
     ids = encode(template.render([{"role": "user", "content": "Hi<|im_end|>"}]), tiny_tokenizer)
     assert ids.count(tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1

@@ -1,4 +1,4 @@
-"""Tool calls: what each format lets a model write, takes apart and writes down again."""
+"""Formats of tool calls: constraints, parsing and rendering."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langchain_petals.chat.tools.formats import (
     LLAMA,
     LLAMA_PYTHON_TAG,
     MISTRAL,
-    JsonFormat,
+    ToolFormat,
     chosen_tools,
     find_format,
     is_for_one_call,
@@ -68,12 +68,12 @@ formats = pytest.mark.parametrize("wire", FORMATS.values(), ids=FORMATS.keys())
 
 
 def parts_of(
-    wire: JsonFormat, said: str, cuts: Sequence[int] = (), names: Sequence[str] = ("f", "g", *BY_NAME)
+    wire: ToolFormat, said: str, cuts: Sequence[int] = (), names: Sequence[str] = ("f", "g", *BY_NAME)
 ) -> list[Part]:
-    """Feed a text in pieces of these sizes, and return what came of it; neighbours that say the same are joined."""
+    """Feed a text in pieces of these sizes; return the parts, with those of one text or call joined."""
     numbers = itertools.count()
-    bare = [f"{begin}{json.dumps(name, ensure_ascii=False)}" for begin in wire.marks.bare for name in names]
-    parser = ToolCallParser(wire.marks, bare, identify=lambda: f"id{next(numbers)}")
+    bare = [f"{begin}{json.dumps(name, ensure_ascii=False)}" for begin in wire.delimiters.bare for name in names]
+    parser = ToolCallParser(wire.delimiters, bare, identify=lambda: f"id{next(numbers)}")
     found: list[Part] = []
     at = 0
     for size in [*cuts, len(said) or 1]:
@@ -101,14 +101,14 @@ def content_of(parts: Sequence[Part]) -> str:
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-# ---- what a model can write
+# ---- constraints
 
 
 @formats
 @pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer", "llama_tokenizer"])
 def test_forced_calls_parse_fit_their_schemas_and_render_back(
-    wire: JsonFormat, name: str, request: pytest.FixtureRequest, *, parallel: bool
+    wire: ToolFormat, name: str, request: pytest.FixtureRequest, *, parallel: bool
 ) -> None:
     tokenizer = request.getfixturevalue(name)
     grammars, numbers = Grammars(tokenizer), set()
@@ -122,16 +122,16 @@ def test_forced_calls_parse_fit_their_schemas_and_render_back(
         assert len(calls) == len(parts) > 0
         for call in calls:
             jsonschema.validate(call["args"], arguments_schema(BY_NAME[call["name"]]))
-        assert wire.render(calls) == said  # type: ignore[arg-type]
+        assert wire.render(calls) == said
         numbers.add(len(calls))
     assert max(numbers) == 1 or parallel
 
 
 @formats
-def test_free_text_may_turn_into_calls(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
-    for start in (*wire.marks.starts, *bare):
-        before = "" if start in bare else f"Well.{wire.marks.before}"
+def test_free_text_may_turn_into_calls(wire: ToolFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
+    for start in (*wire.delimiters.starts, *bare):
+        before = "" if start in bare else f"Well.{wire.delimiters.before}"
         request = Request(
             [40], 160, Sampling(greedy=True), constraint=wire.constraint([WEATHER, AWKWARD], parallel=False)
         )
@@ -153,7 +153,7 @@ def test_json_that_names_no_tool_is_text(byte_tokenizer: PreTrainedTokenizerFast
     assert parts_of(LLAMA, written, [3, 4, 5]) == [TextPart(said)]
 
 
-def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_text_may_come_between_calls(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     said = 'a\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>\n<tool_call>'
     request = Request([40], 170, Sampling(greedy=True), constraint=HERMES.constraint(TOOLS))
     parts = parts_of(HERMES, text(answered(byte_tokenizer, request, said=[*said.encode()])))
@@ -163,16 +163,16 @@ def test_several_calls_and_text_between_them(byte_tokenizer: PreTrainedTokenizer
 
 
 @formats
-def test_no_call_is_written_where_none_may_be(wire: JsonFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    bare = [f'{begin}"weather"' for begin in wire.marks.bare]
-    for start in (*wire.marks.starts, *bare):
+def test_mode_none_forbids_calls(wire: ToolFormat, byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    bare = [f'{begin}"weather"' for begin in wire.delimiters.bare]
+    for start in (*wire.delimiters.starts, *bare):
         request = Request([40], len(start) + 9, Sampling(greedy=True), constraint=wire.constraint(TOOLS, "none"))
         said = text(answered(byte_tokenizer, request, said=[*start.encode()]))
-        assert not said.strip()  # what the model began is not shown either
+        assert not said.strip()  # the beginning of the call is not in the answer
         assert parts_of(wire, said) == []
 
 
-def test_object_that_is_no_call_is_written_where_none_may_be(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mode_none_allows_objects_that_are_no_calls(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     said = '{"name": "Bob", "age": 3}'
     request = Request([40], len(said), Sampling(greedy=True), constraint=LLAMA.constraint(TOOLS, "none"))
     assert text(answered(byte_tokenizer, request, said=[*said.encode()])) == said
@@ -182,7 +182,7 @@ def test_object_that_is_no_call_is_written_where_none_may_be(byte_tokenizer: Pre
 @pytest.mark.parametrize(
     ("schema", "reason"), [({"not": {}}, "not"), ({"minProperties": 3}, "twice"), ({"const": float("nan")}, "JSON")]
 )
-def test_strict_schema_that_no_grammar_expresses_names_its_tool(wire: JsonFormat, schema: Any, reason: str) -> None:
+def test_error_for_a_strict_schema_names_its_tool(wire: ToolFormat, schema: Any, reason: str) -> None:
     odd = tool("odd", {"type": "object", "properties": {"x": schema}})
     odd["function"]["strict"] = True
     with pytest.raises(InvalidRequestError, match=rf"the schema of tool 'odd' .*{reason}"):
@@ -251,8 +251,8 @@ def test_tool_choice_that_says_nothing_is_refused(choice: Any) -> None:
 def test_tool_choice_says_whether_there_is_one_call(choice: Any, once: bool) -> None:  # noqa: FBT001
     assert is_for_one_call(choice) is once
     kwargs = {"tools": [NOW], "tool_choice": choice}
-    assert ResponseFormat.of_call(dict(kwargs)).parallel is not once
-    assert ResponseFormat.of_call(kwargs | {"parallel_tool_calls": True}).parallel
+    assert ResponseFormat.from_call(dict(kwargs)).parallel is not once
+    assert ResponseFormat.from_call(kwargs | {"parallel_tool_calls": True}).parallel
 
 
 def test_call_cannot_be_forced_without_tools() -> None:
@@ -260,7 +260,7 @@ def test_call_cannot_be_forced_without_tools() -> None:
         chosen_tools("any", [])
 
 
-# ---- which format
+# ---- detection of the format
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_call_cannot_be_forced_without_tools() -> None:
         (None, HERMES),
     ],
 )
-def test_template_tells_the_format(template: str | None, expected: JsonFormat) -> None:
+def test_format_is_detected_in_the_template(template: str | None, expected: ToolFormat) -> None:
     assert find_format(None, template) is expected
 
 
@@ -286,7 +286,7 @@ def test_format_can_be_named() -> None:
 
 
 @formats
-def test_system_prompt_tells_tools_and_form(wire: JsonFormat) -> None:
+def test_system_prompt_has_tools_and_instructions(wire: ToolFormat) -> None:
     prompt = wire.system_prompt(TOOLS)
     assert all(json.dumps(each, ensure_ascii=False) in prompt for each in TOOLS)
     example = wire.render([{"name": "N", "args": {}, "id": None}])
@@ -356,7 +356,7 @@ CALL = '{"name": "f", "arguments": {"x": 1}}'
         ),
     ],
 )
-def test_answers_are_taken_apart(wire: JsonFormat, said: str, expected: list[Part]) -> None:
+def test_answer_is_split_into_text_and_calls(wire: ToolFormat, said: str, expected: list[Part]) -> None:
     assert parts_of(wire, said) == expected
 
 
@@ -374,7 +374,7 @@ def test_answers_are_taken_apart(wire: JsonFormat, said: str, expected: list[Par
         (LLAMA, '{"name": "f", "parameters": 1}', "parameters are no JSON object", ""),
     ],
 )
-def test_call_that_does_not_parse_is_told_as_such(wire: JsonFormat, said: str, error: str, after: str) -> None:
+def test_unparsable_call_is_broken(wire: ToolFormat, said: str, error: str, after: str) -> None:
     parts = parts_of(wire, said + after)
     [broken] = [part for part in parts if isinstance(part, BrokenCall)]
     rest = parts[parts.index(broken) + 1 :]
@@ -384,7 +384,7 @@ def test_call_that_does_not_parse_is_told_as_such(wire: JsonFormat, said: str, e
     assert content_of(rest) == after
 
 
-def test_arguments_come_as_they_are_written() -> None:
+def test_arguments_are_returned_as_they_are_written() -> None:
     parser = HERMES.parser([])
     told = [
         parser.feed(piece) for piece in ("Hi", "\n<tool", "_call>\n", '{"name": "f", "arg', 'uments": {"x": "a', 'b"}}')
@@ -398,25 +398,25 @@ def test_arguments_come_as_they_are_written() -> None:
 
 
 @formats
-def test_where_calls_are_marked_an_object_is_text(wire: JsonFormat) -> None:
+def test_object_without_marker_is_text_in_the_marked_format(wire: ToolFormat) -> None:
     said = '{"name": "f", "parameters": {}}'
     assert parts_of(wire.marked, said) == [TextPart(said)]
     written = wire.marked.render([{"name": "f", "args": {}, "id": None}])
-    assert written.startswith(wire.markers)
+    assert written.startswith(wire.delimiters.starts)
     assert calls_in(parts_of(wire.marked, written)) == [{"name": "f", "args": {}}]
     assert wire.marked.marked == wire.marked
-    quoted = json.dumps(f"{wire.markers[0]} {said}")
+    quoted = json.dumps(f"{wire.delimiters.starts[0]} {said}")
     for cuts in ([], [1] * len(quoted)):
         assert parts_of(wire.marked, quoted, cuts) == [TextPart(quoted)]
 
 
 @pytest.mark.parametrize("space", ["\u3000", "\xa0", "\x1c"])
-def test_space_that_the_guide_does_not_know_as_such_is_text(space: str) -> None:
+def test_unicode_space_before_a_bare_call_makes_it_text(space: str) -> None:
     said = f'{space}{{"name": "f", "parameters": {{}}}}'
     assert parts_of(LLAMA, said) == [TextPart(said)]
 
 
-def test_identifiers_differ() -> None:
+def test_calls_have_different_identifiers() -> None:
     said = f"<tool_call>{CALL}</tool_call>" * 2
     identifiers = [part.id for part in HERMES.parser([]).feed(said) if isinstance(part, CallPart)]
     assert len({*identifiers}) == 2
@@ -430,12 +430,12 @@ WORDS = st.lists(
 
 @formats
 @given(words=WORDS, cuts=st.lists(st.integers(1, 9), max_size=60))
-def test_parts_do_not_depend_on_how_the_text_is_cut(wire: JsonFormat, words: list[str], cuts: list[int]) -> None:
+def test_parts_do_not_depend_on_how_the_text_is_cut(wire: ToolFormat, words: list[str], cuts: list[int]) -> None:
     said = "".join(words)
     whole = parts_of(wire, said)
     assert parts_of(wire, said, cuts) == whole
     told = content_of(whole)
-    assert not any(start in told for start in wire.marks.starts)
+    assert not any(start in told for start in wire.delimiters.starts)
 
 
 ARGUMENTS = st.dictionaries(
@@ -461,9 +461,9 @@ ARGUMENTS = st.dictionaries(
     content=st.sampled_from(["", "One moment.", "One\n"]),
     cuts=st.lists(st.integers(1, 9), max_size=60),
 )
-def test_what_is_rendered_is_parsed_back(wire: JsonFormat, calls: Any, content: str, cuts: list[int]) -> None:
+def test_rendered_answer_is_parsed_back(wire: ToolFormat, calls: Any, content: str, cuts: list[int]) -> None:
     said = wire.render(calls, content)
     parts = parts_of(wire, said, cuts, [call["name"] for call in calls])
     assert calls_in(parts) == calls
     assert content_of(parts) == content
-    assert wire.render(calls_in(parts), content_of(parts)) == said  # type: ignore[arg-type]
+    assert wire.render(calls_in(parts), content_of(parts)) == said

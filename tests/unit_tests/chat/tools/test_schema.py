@@ -1,9 +1,10 @@
-"""What can be a tool, and the schema of its arguments."""
+"""Conversion of tools, and the schemas of their arguments."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
 
@@ -25,7 +26,7 @@ def tool(name: str, parameters: dict[str, Any] | None = None, **more: Any) -> di
     return {"type": "function", "function": {"name": name, **schema, **more}}
 
 
-def test_arguments_are_those_that_the_schema_names() -> None:
+def test_arguments_are_closed_unless_strict_is_false() -> None:
     parameters = {"type": "object", "properties": {"x": {"type": "object", "properties": {}}, "y": {"type": "object"}}}
     closed = arguments_schema({"parameters": parameters})
     assert closed["additionalProperties"] is closed["properties"]["x"]["additionalProperties"] is False
@@ -46,7 +47,7 @@ def test_arguments_are_those_that_the_schema_names() -> None:
         {"type": "function", "function": {"parameters": {}}},
     ],
 )
-def test_what_only_a_provider_can_run_is_no_tool(given: Any) -> None:
+def test_tool_of_a_provider_is_refused(given: Any) -> None:
     with pytest.raises(InvalidRequestError, match="is no tool that this model could call: give a function"):
         openai_tool(given)
 
@@ -64,7 +65,7 @@ def test_what_only_a_provider_can_run_is_no_tool(given: Any) -> None:
         ({"type": "object", "properties": {}}, "top-level 'title'"),
     ],
 )
-def test_what_is_no_tool_is_refused_with_the_reason(given: Any, reason: str) -> None:
+def test_invalid_tool_is_refused_with_the_reason(given: Any, reason: str) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
         openai_tool(given)
 
@@ -80,7 +81,7 @@ def test_what_is_no_tool_is_refused_with_the_reason(given: Any, reason: str) -> 
         {"title": "f", "description": "D", "type": "object", "allOf": []},
     ],
 )
-def test_tools_in_many_forms_are_brought_into_one(given: dict[str, Any]) -> None:
+def test_dictionaries_of_all_providers_become_openai_tools(given: dict[str, Any]) -> None:
     expected = tool("f", {"type": "object", "allOf": []}, description="D")
     assert openai_tool(given) == openai_tool(openai_tool(given)) == expected
     assert openai_tool(given, strict=False) == tool("f", {"type": "object", "allOf": []}, description="D", strict=False)
@@ -112,6 +113,13 @@ class AddDict(TypedDict):
     b: int
 
 
+class PlainAddDict(typing.TypedDict):  # which pydantic refuses before Python 3.12
+    """Add two numbers."""
+
+    a: int
+    b: int
+
+
 ADD = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -120,22 +128,22 @@ ADD = {
 }
 
 
-@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict])
-def test_objects_of_every_kind_are_brought_into_one(given: Any) -> None:
+@pytest.mark.parametrize("given", [add, langchain_tool(add), Add, OldAdd, AddDict, PlainAddDict])
+def test_functions_and_classes_become_the_same_tool(given: Any) -> None:
     function = openai_tool(given)["function"]
     assert function["description"] == "Add two numbers."
     assert arguments_schema(function) == ADD
 
 
 @pytest.mark.filterwarnings("ignore:This API is in beta")
-def test_runnable_is_a_tool_too() -> None:
+def test_runnable_becomes_a_tool() -> None:
     runnable = RunnableLambda(lambda of: of["a"] + of["b"]).as_tool(Add, name="add", description="Add two numbers.")
     function = openai_tool(runnable)["function"]
     assert (function["name"], function["description"]) == ("add", "Add two numbers.")
     assert arguments_schema(function) == ADD
 
 
-def test_strict_can_be_said_once() -> None:
+def test_contradicting_strict_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="strict=False contradicts tool 'f'"):
         openai_tool(tool("f", strict=True), strict=False)
 
@@ -188,19 +196,19 @@ def accepts(given: Any, arguments: Any) -> bool:
 
 
 @pytest.mark.parametrize("given", [Node, NodeDict])
-def test_class_that_contains_itself_is_kept_at_every_depth(given: Any) -> None:
+def test_class_that_contains_itself_is_enforced_at_every_depth(given: Any) -> None:
     assert accepts(given, INNER_IS_RIGHT)
     assert not accepts(given, INNER_IS_WRONG)
     assert openai_tool(given)["function"]["description"] == "A node."
 
 
-def test_old_class_that_contains_itself_is_kept_at_every_depth() -> None:
+def test_pydantic_v1_class_that_contains_itself_is_enforced_at_every_depth() -> None:
     assert accepts(OldNode, {"value": 1, "child": {"value": 2}})
     assert not accepts(OldNode, {"value": 1, "child": {"value": "two"}})
 
 
 @pytest.mark.parametrize("given", [walk, langchain_tool(walk)])
-def test_argument_that_contains_itself_is_kept_at_every_depth(given: Any) -> None:
+def test_argument_that_contains_itself_is_enforced_at_every_depth(given: Any) -> None:
     assert accepts(given, {"tree": INNER_IS_RIGHT})
     assert not accepts(given, {"tree": INNER_IS_WRONG})
     assert "Walk a tree." in openai_tool(given)["function"]["description"]
@@ -210,7 +218,7 @@ def test_argument_that_contains_itself_is_kept_at_every_depth(given: Any) -> Non
 
 
 class Half(TypedDict, total=False):
-    """Less than all."""
+    """Optional keys."""
 
     size: Annotated[int, ..., "How large."]
 
@@ -223,7 +231,7 @@ class Search(Half):
     note: NotRequired[str]
 
 
-def test_typed_dict_says_which_keys_may_be_left_out() -> None:
+def test_typed_dict_gives_required_keys_defaults_and_descriptions() -> None:
     function = openai_tool(Search)["function"]
     assert function["description"] == "Look something up."
     assert function["parameters"]["required"] == ["schema"]
@@ -233,9 +241,6 @@ def test_typed_dict_says_which_keys_may_be_left_out() -> None:
         "limit": {"type": "integer", "description": "Most hits.", "default": 10},
         "note": {"type": "string"},
     }
-
-
-# ---- what is no tool, and says which
 
 
 class Trip(TypedDict):
@@ -271,7 +276,7 @@ def test_docstring_of_a_typed_dict_describes_its_keys() -> None:
     }
 
 
-def test_dictionary_with_the_schema_at_its_top_has_arguments() -> None:
+def test_dictionary_with_the_schema_at_its_top_level_is_a_tool() -> None:
     properties = {"x": {"type": "integer"}}
     given = {"name": "f", "description": "D", "type": "object", "properties": properties, "required": ["x"]}
     parameters = {"type": "object", "properties": properties, "required": ["x"]}
@@ -279,22 +284,22 @@ def test_dictionary_with_the_schema_at_its_top_has_arguments() -> None:
 
 
 class Uncallable(BaseModel):
-    """Holds what JSON has no word for."""
+    """A class with a type that JSON does not have."""
 
     then: Callable[[int], int]
 
 
 @pytest.mark.parametrize("given", [functools.partial(walk, most=1), Uncallable])
-def test_what_python_has_no_schema_for_is_named(given: Any) -> None:
+def test_type_without_a_schema_is_refused(given: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"(cannot be a tool|no JSON schema)"):
         openai_tool(given)
 
 
-# ---- names that a tool has for its arguments, and others that it takes them by
+# ---- names and aliases of arguments
 
 
 class Inner(BaseModel):
-    """An object in another one."""
+    """A nested object."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -302,7 +307,7 @@ class Inner(BaseModel):
 
 
 class Aliased(BaseModel):
-    """Arguments of many names."""
+    """Arguments with aliases of all kinds."""
 
     a: int = Field(alias="A")
     b: int = Field(validation_alias="b-b", description="Another.")
@@ -326,11 +331,11 @@ ALIASED_ARGUMENTS = {
 
 
 def echo(**arguments: Any) -> dict[str, Any]:
-    """Return what comes."""
+    """Return the arguments."""
     return arguments
 
 
-def test_arguments_have_the_names_by_which_a_tool_takes_them() -> None:
+def test_arguments_have_their_aliases_as_names() -> None:
     given = StructuredTool.from_function(echo, args_schema=Aliased)
     schema = arguments_schema(openai_tool(given)["function"])
     jsonschema.validate(ALIASED_ARGUMENTS, schema)
@@ -339,7 +344,7 @@ def test_arguments_have_the_names_by_which_a_tool_takes_them() -> None:
     assert schema["properties"]["b-b"] == {"type": "integer", "description": "Another."}
     taken = given.invoke(dict(ALIASED_ARGUMENTS))
     assert (taken["a"], taken["b"], taken["c"], taken["own"]) == (1, 2, 3, 6)
-    assert taken["inner"] == [Inner(someSize=4)]  # type: ignore[call-arg]
+    assert taken["inner"] == [Inner(someSize=4)]
 
 
 @pytest.mark.parametrize("populate", [False, True])
@@ -359,13 +364,13 @@ def count(by_year: dict[int, int], tags: set[str]) -> str:
 
 
 @pytest.mark.parametrize("given", [count, langchain_tool(count)])
-def test_maps_and_sets_of_a_function_are_those_of_a_class(given: Any) -> None:
+def test_maps_and_sets_of_a_function_have_the_schemas_of_a_class(given: Any) -> None:
     properties = arguments_schema(openai_tool(given)["function"])["properties"]
     assert properties["by_year"]["propertyNames"] == {"pattern": r"^-?(?:0|[1-9]\d{0,17})$"}
     assert properties["tags"] == {"type": "array", "items": {"type": "string"}}
 
 
-def test_dictionary_as_args_schema_is_taken_as_it_is() -> None:
+def test_dictionary_as_args_schema_is_used_unchanged() -> None:
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "value": {"type": "integer"}}}
     schema = {"type": "object", "properties": {"node": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
     given = StructuredTool(name="walk", description="Walk.", args_schema=schema, func=echo)

@@ -1,4 +1,4 @@
-"""Whatever a schema asks for and whatever the model says: what comes out fits, and in time, or says why it does not."""
+"""Answers to random schemas from random models: each one fits its schema and its budget, or is an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langchain_petals.engine.constraints.guide import Grammars
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import check_of, express, json_grammar
+from langchain_petals.grammars.builders import json_grammar, schema_check, schema_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ SAMPLINGS = st.builds(
 
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[Counter[str]]:
-    """Count what came of the cases; there must be enough of each."""
+    """Count the outcomes of the cases; there must be enough of each."""
     counter: Counter[str] = Counter()
     yield counter
     assert counter.total() >= SCHEMAS * ANSWERS
@@ -199,13 +199,13 @@ def _with_unknown_keywords(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, A
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(schema=st.recursive(_leaves(), _with_unknown_keywords, max_leaves=5), data=st.data())
-def test_what_a_grammar_loses_of_a_schema_is_told(
+def test_parts_of_a_schema_that_a_grammar_loses_are_reported(
     vocabularies: dict[str, tuple[Any, Grammars]], schema: dict[str, Any], data: st.DataObject
 ) -> None:
     if "#/$defs/node" in json.dumps(schema):
         schema = {"$ref": "#/$defs/node", "$defs": {"node": schema}}
     tokenizer, grammars = vocabularies[data.draw(st.sampled_from(TOKENIZERS))]
-    expressed, check = express(schema, "json_schema", strict=False), check_of(schema)
+    expressed, check = schema_rule(schema, "json_schema", strict=False), schema_check(schema)
     constraint = Constraint(json_grammar(schema, strict=False))
     requests = [Request([40], 60, data.draw(SAMPLINGS), constraint=constraint) for _ in range(3)]
     for generation in answering(tokenizer, requests, grammars, seed=data.draw(st.integers(0, 999))):

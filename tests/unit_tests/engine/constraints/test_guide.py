@@ -1,4 +1,4 @@
-"""Grammars over tokens: what they let through, how they end in time, and that they disturb nobody."""
+"""Guides: what grammars allow, how answers end in time, and how rows with different constraints run together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import Constraint, Trigger
-from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,11 +60,11 @@ def marked_tokenizer(merging_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTo
     return tokenizer
 
 
-# ---- what a grammar lets through
+# ---- what a grammar allows
 
 
 class Walker:
-    """Says a text token by token, and is stopped where the grammar does not allow one."""
+    """Writes a text token by token, and tells whether the grammar allows each."""
 
     def __init__(self, tokenizer: Any, grammar: str) -> None:
         self.end = tokenizer.eos_token_id
@@ -88,7 +88,7 @@ class Walker:
 
 
 def fits(tokenizer: Any, grammar: str, said: str) -> bool:
-    """Whether a grammar allows a text, to its end."""
+    """Return whether a grammar allows all of a text."""
     walker = Walker(tokenizer, grammar)
     return walker.says(*said.encode()) and (walker.guide.finished or walker.says(walker.end))
 
@@ -157,7 +157,7 @@ def test_text_that_fits_a_grammar(
 
 
 @pytest.mark.parametrize(
-    ("write", "form", "reason"),
+    ("write", "source", "reason"),
     [
         (json_grammar, {"not": {}}, r"json_schema .*Unimplemented keys: \[\"not\"\]"),
         (json_grammar, {"type": "sting"}, "json_schema .*Invalid type: sting"),
@@ -168,9 +168,9 @@ def test_text_that_fits_a_grammar(
         (lark_grammar, "start: x", 'grammar .*unknown name: "x"'),
     ],
 )
-def test_form_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, form: Any, reason: str) -> None:
+def test_constraint_that_no_grammar_expresses_is_refused_with_the_reason(write: Any, source: Any, reason: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"(?s){reason}"):
-        write(form)
+        write(source)
 
 
 # ---- every tokenizer
@@ -345,8 +345,8 @@ def test_long_branch_that_begins_like_a_short_one_is_taken_only_if_it_fits(
         assert len(answer) == 36 or set(answer) <= set("abc")
 
 
-def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A text of 5,000 letters: longer than any way out that is looked for."""
+def test_output_limit_error_of_an_unsteered_answer_has_its_text(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A text of 5,000 letters is longer than any ending that is searched for."""
     with pytest.raises(OutputLimitError, match="within 20 new token") as caught:
         answered(byte_tokenizer, asked(regex_grammar("[ab]{5000}"), 20))
     assert not caught.value.steered
@@ -354,7 +354,7 @@ def test_answer_that_cannot_be_steered_says_what_there_was(byte_tokenizer: PreTr
     assert set(caught.value.generated) <= {"a", "b"}
 
 
-def test_what_there_was_is_told_as_it_was_written(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_output_limit_error_has_the_text_as_it_was_written(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     tidying = PreTrainedTokenizerFast(
         tokenizer_object=merging_tokenizer.backend_tokenizer, eos_token="</s>", clean_up_tokenization_spaces=True
     )
@@ -363,8 +363,8 @@ def test_what_there_was_is_told_as_it_was_written(merging_tokenizer: PreTrainedT
     assert caught.value.generated.startswith(" . , do n't")
 
 
-def test_limit_that_shrinks_on_the_way_is_kept(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A server that takes over may have less room; what is left then is used to end the answer, if it suffices."""
+def test_limit_that_shrinks_during_an_answer_is_kept(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A server that replaces another may have less room; the answer has to end within the rest, if it can."""
     end = byte_tokenizer.eos_token_id
     for limit, fits_in in ((26, True), (14, False), (5, False)):
         generation = Generation(asked(json_grammar({"type": "string", "minLength": 10}), 99))
@@ -398,7 +398,7 @@ def test_limit_that_shrinks_on_the_way_is_kept(byte_tokenizer: PreTrainedTokeniz
         ("<12345>", 7, "<12345>", "stop"),
     ],
 )
-def test_answer_that_the_budget_made_end_says_so(
+def test_finish_reason_tells_whether_the_budget_ended_the_answer(
     byte_tokenizer: PreTrainedTokenizerFast, said: str, budget: int, expected: str, reason: str
 ) -> None:
     request = asked(regex_grammar(r"\[[a-z]*\]|<[0-9]{5}>"), budget)
@@ -407,7 +407,7 @@ def test_answer_that_the_budget_made_end_says_so(
     assert pieces[-1].generated <= budget
 
 
-def test_long_words_make_a_short_way_out(merging_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_ending_is_measured_in_tokens(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     words = "the quick brown fox"
     tokens = len(merging_tokenizer(words)["input_ids"])
     assert tokens < len(words)
@@ -420,7 +420,7 @@ def test_finished_answer_needs_no_end_token(byte_tokenizer: PreTrainedTokenizerF
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 2, "stop")
 
 
-def test_end_token_comes_where_the_text_may_end(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_end_token_is_allowed_only_where_the_text_may_end(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     end = byte_tokenizer.eos_token_id
     pieces = answered(byte_tokenizer, asked(regex_grammar("ab(cd)*"), 9), said=[end] * 9)
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
@@ -437,7 +437,7 @@ def test_end_tokens_of_the_request_end_it_too(byte_tokenizer: PreTrainedTokenize
 
 
 def test_end_token_inside_the_text_does_not_end_it(merging_tokenizer: PreTrainedTokenizerFast) -> None:
-    """An end token of the request may be text of the grammar's as well."""
+    """An end token of the request may be text of the grammar, too."""
     backend = Tokenizer.from_str(merging_tokenizer.backend_tokenizer.to_str())
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     tokenizer.add_tokens([AddedToken("###END", special=False)])
@@ -456,7 +456,7 @@ def test_end_token_that_the_grammar_asks_for_is_written(byte_tokenizer: PreTrain
     assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("ab", 3, "stop")
 
 
-# ---- beside other options
+# ---- with other options
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,9 @@ def test_end_token_that_the_grammar_asks_for_is_written(byte_tokenizer: PreTrain
         pytest.param(Sampling(bad_words_ids=((ord("{"),), (ord('"'),)), greedy=True), id="bad_words_ids"),
     ],
 )
-def test_grammar_goes_before_every_other_option(byte_tokenizer: PreTrainedTokenizerFast, sampling: Sampling) -> None:
+def test_grammar_is_applied_before_every_other_option(
+    byte_tokenizer: PreTrainedTokenizerFast, sampling: Sampling
+) -> None:
     pieces = answered(byte_tokenizer, asked(json_grammar(PERSON), 30, sampling))
     assert list(json.loads(text(pieces))) == ["name", "age"]
 
@@ -487,23 +489,23 @@ def test_log_probabilities_are_those_among_the_allowed_tokens(byte_tokenizer: Pr
     assert (second.token, second.logprob, second.top) == (ord("c"), 0.0, ((ord("c"), 0.0),))
 
 
-def test_stop_sequence_does_not_cut_what_a_grammar_rules(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_stop_sequence_does_not_cut_text_of_a_grammar(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     pieces = answered(byte_tokenizer, asked(json_grammar(PERSON), 30, stop=['"', "na", "}"]))
     assert list(json.loads(text(pieces))) == ["name", "age"]
 
 
-def test_beams_know_no_grammar() -> None:
+def test_beam_search_with_a_grammar_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="num_beams=1"):
         asked(regex_grammar("a"), 5, num_beams=2)
 
 
 @pytest.mark.parametrize("more", [{}, {"grammar": "start: /a/", "triggers": (Trigger("<", "start: /a/"),)}])
-def test_constraint_is_one_thing_or_the_other(more: dict[str, Any]) -> None:
+def test_constraint_has_either_a_grammar_or_triggers(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="give one of them"):
         Constraint(**more)
 
 
-# ---- from a marker on
+# ---- after a marker
 
 CALL = Trigger("<call>", 'start: "(" /[0-9]+/ ")"')
 
@@ -518,7 +520,7 @@ def bytes_of(*texts: str) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_text_without_a_marker_is_as_free_as_ever(merging_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+def test_text_without_a_marker_is_unconstrained(merging_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
     request = free(30)
     plain = Request([40], 30, GREEDY)
     assert text(answered(merging_tokenizer, request, seed=seed)) == text(answered(merging_tokenizer, plain, seed=seed))
@@ -550,13 +552,13 @@ def test_marker_may_begin_and_end_inside_tokens(merging_tokenizer: PreTrainedTok
     assert text(answered(merging_tokenizer, request, said=said)).startswith("over the fox jumps on")
 
 
-def test_answer_ends_with_the_call_where_no_other_may_follow(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_answer_ends_with_a_call_if_no_other_may_follow(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     pieces = answered(byte_tokenizer, free(40, repeat=False), said=bytes_of("a<call>(1)b"))
     assert (text(pieces), pieces[-1].finish_reason) == ("a<call>(1)", "stop")
 
 
 @pytest.mark.parametrize(("said", "counts"), [(" \n<call>", True), ("a <call>", False), ("<call>", True)])
-def test_marker_that_counts_at_the_beginning_only(
+def test_marker_may_count_at_the_beginning_only(
     byte_tokenizer: PreTrainedTokenizerFast, said: str, *, counts: bool
 ) -> None:
     trigger = Trigger("<call>", 'start: "()"', at_start=True)
@@ -580,7 +582,7 @@ def test_marker_that_counts_at_the_beginning_only(
     ],
 )
 @pytest.mark.parametrize("name", ["byte_tokenizer", "merging_tokenizer"])
-def test_reasoning_is_no_text_before_a_marker(
+def test_reasoning_may_come_before_a_marker_at_the_beginning(
     name: str, said: str, request: pytest.FixtureRequest, *, begun: bool, counts: bool
 ) -> None:
     tokenizer = request.getfixturevalue(name)
@@ -591,7 +593,7 @@ def test_reasoning_is_no_text_before_a_marker(
     assert written.startswith(said + ("()" if counts else "XX"))
 
 
-def test_call_that_could_not_be_ended_is_not_begun(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_call_that_could_not_end_in_time_is_not_begun(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for budget in range(6, 12):
         pieces = answered(byte_tokenizer, free(budget), said=bytes_of("<call>(1)"))
         assert ("<call>" in text(pieces)) == (budget >= len("<call>(1)"))
@@ -600,14 +602,14 @@ def test_call_that_could_not_be_ended_is_not_begun(byte_tokenizer: PreTrainedTok
             assert (text(pieces), pieces[-1].generated, pieces[-1].finish_reason) == ("", len("<call>"), "length")
 
 
-def test_marker_that_must_not_be_written_is_not(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_forbidden_marker_is_not_written(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     never = free(20, Trigger("<call>", None))
     for said, expected in (("<call>(1)", ""), ("a <b> <call>(1)", "a <b> "), ("a <<call>(1)", "a <")):
         pieces = answered(byte_tokenizer, never, said=bytes_of(said))
         assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
 
 
-def test_token_that_goes_on_wrongly_after_a_marker_does_not_end_the_answer(
+def test_token_that_continues_wrongly_after_a_marker_does_not_end_the_answer(
     merging_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     said = merging_tokenizer("over the fox jumps")["input_ids"]
@@ -615,7 +617,7 @@ def test_token_that_goes_on_wrongly_after_a_marker_does_not_end_the_answer(
     assert text(pieces).startswith("over the")
 
 
-def test_marker_of_one_token_that_must_not_be_written_makes_room_for_text(
+def test_text_replaces_a_forbidden_marker_of_one_token(
     marked_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     for marker in ("[CALL]", "<call>"):
@@ -627,7 +629,7 @@ def test_marker_of_one_token_that_must_not_be_written_makes_room_for_text(
 
 
 @pytest.mark.parametrize("marker", ["[CALL]", "<call>"])
-def test_marker_may_be_a_token_of_its_own_and_shows(marked_tokenizer: PreTrainedTokenizerFast, marker: str) -> None:
+def test_marker_that_is_one_token_is_part_of_the_text(marked_tokenizer: PreTrainedTokenizerFast, marker: str) -> None:
     [token] = marked_tokenizer.convert_tokens_to_ids([marker])
     trigger = Trigger(marker, 'start: "(" /[0-9]/ ")" close')
     request = free(40, trigger, repeat=False, markers=(("close", marker),))
@@ -651,7 +653,7 @@ def test_stop_sequences_hold_in_free_text_only(byte_tokenizer: PreTrainedTokeniz
         assert (text(pieces), pieces[-1].finish_reason) == (expected, "stop")
 
 
-# ---- in company
+# ---- several rows and threads
 
 
 def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -674,7 +676,7 @@ def test_rows_in_lockstep_keep_to_their_own_constraints(byte_tokenizer: PreTrain
 
 
 def test_grammar_that_does_not_compile_fails_its_own_row(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A Lark grammar may name a special token; whether there is one, only the model's tokenizer says."""
+    """A Lark grammar may name a special token that the model's tokenizer does not have."""
     session = ScriptedSession([b"ab"], [b"xyz"])
     engine = ScriptedEngine(byte_tokenizer, lambda _: session, end_tokens=[258])
     bad = asked(lark_grammar('start: <|nothing|> "a"'), 3)
@@ -709,7 +711,7 @@ def test_different_grammars_compile_at_the_same_time(
     together = threading.Barrier(3)
 
     class Meeting(CompiledGrammar):
-        """A grammar that is compiled when the others are being compiled, too."""
+        """A grammar that waits until the others are being compiled."""
 
         def __init__(self, *args: Any) -> None:
             together.wait(30)
@@ -720,17 +722,17 @@ def test_different_grammars_compile_at_the_same_time(
     asked = [Constraint(regex_grammar(pattern)) for pattern in ("a", "b", "c")]
     with ThreadPoolExecutor(3) as threads:
         guides = list(threads.map(lambda each: grammars.guide(each, []), asked))
-    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 3
+    assert len({id(guide._state._compiled) for guide in guides if guide._state}) == 3
 
 
 @pytest.mark.parametrize("name", ["Vocabulary", "CompiledGrammar"])
-def test_threads_wait_for_what_another_one_makes(
+def test_threads_wait_for_a_grammar_that_another_thread_compiles(
     byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     begun, go_on, made = threading.Event(), threading.Event(), []
-    real = getattr(constraints_module, name)
+    real: Any = getattr(constraints_module, name)
 
-    class Slow(real):
+    class Slow(real):  # type: ignore[misc]
         def __init__(self, *args: Any) -> None:
             made.append(self)
             begun.set()
@@ -747,10 +749,10 @@ def test_threads_wait_for_what_another_one_makes(
         go_on.set()
         guides = [each.result() for each in (first, *others)]
     assert len(made) == 1
-    assert len({id(guide._run._compiled) for guide in guides if guide._run}) == 1
+    assert len({id(guide._state._compiled) for guide in guides if guide._state}) == 1
 
 
-def test_compiled_grammars_do_not_pile_up(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_least_recently_used_grammars_are_dropped(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     grammars = Grammars(byte_tokenizer)
     for number in range(70):
         grammars.guide(Constraint(regex_grammar(f"a{{{number}}}b")), [])

@@ -1,4 +1,4 @@
-"""What the regular expressions of a grammar tell about its ends."""
+"""Hints from the regular expressions of a grammar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_petals.engine.constraints import patterns
 from langchain_petals.engine.constraints.patterns import Hints, endings, hints
-from langchain_petals.grammars.writing import json_grammar, lark_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, lark_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         (r"\q", set()),
     ],
 )
-def test_shortest_ending_from_each_place(expression: str, expected: set[str]) -> None:
+def test_endings_are_the_shortest_from_each_position(expression: str, expected: set[str]) -> None:
     assert endings(expression) == expected
 
 
@@ -50,7 +50,7 @@ PIECES = st.recursive(
 
 
 @given(PIECES, st.data())
-def test_whatever_has_begun_one_of_the_endings_ends_it(expression: str, data: st.DataObject) -> None:
+def test_each_beginning_of_a_match_has_an_ending(expression: str, data: st.DataObject) -> None:
     matching = data.draw(st.from_regex(expression, fullmatch=True, alphabet="ab.x01"))
     assume(len(matching) <= 12)  # the time that Python's matcher takes for repeated repetitions doubles with each one
     begun = matching[: data.draw(st.integers(0, len(matching)))]
@@ -81,9 +81,9 @@ def test_long_expressions_are_not_walked_to_their_ends(expression: str) -> None:
 
 def test_hints_of_each_kind_of_grammar() -> None:
     assert hints(json_grammar({"items": {"type": "string", "pattern": 'é"$'}})) == Hints(
-        strings=[b'\\""', 'é\\""'.encode()], texts=[], terminals=[], parts=['é\\"'.encode()]
+        strings=[b'\\""', 'é\\""'.encode()], texts=[], parts=['é\\"'.encode()]
     )
-    assert hints(regex_grammar("a/b")) == Hints([], [b"b", b"/b", b"a/b"], [], [b"a/b"])
+    assert hints(regex_grammar("a/b")) == Hints([], [b"b", b"/b", b"a/b"], [b"a/b"])
     lark = lark_grammar('start: NAME "; " %json {"enum": ["/x/"]} // /y/\nNAME: /[a-c]+/')
-    assert hints(lark) == Hints([], [], [b"a", b"; "], [b"a", b"; "])
-    assert hints(json_grammar({"type": "string"})) == Hints([], [], [], [])
+    assert hints(lark) == Hints([], [], [b"a", b"; "])
+    assert hints(json_grammar({"type": "string"})) == Hints([], [], [])

@@ -1,4 +1,4 @@
-"""What a grammar allows and no parser reads: numbers that overflow, and nesting without end."""
+"""JSON that grammars allow but parsers cannot read: numbers that overflow, and endless nesting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from random_session import answered, text
 from langchain_petals.engine.constraints.readable_json import MOST_CHARACTERS, MOST_DEPTH, Reading
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar, regex_grammar
+from langchain_petals.grammars.builders import json_grammar, regex_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -33,7 +33,7 @@ def read(*parts: bytes) -> Reading | None:
 
 
 @given(VALUES, st.data())
-def test_what_can_be_read_is_read_to_its_end_in_whatever_pieces(value: Any, data: st.DataObject) -> None:
+def test_readable_json_is_accepted_in_any_pieces(value: Any, data: st.DataObject) -> None:
     whole = json.dumps(value, ensure_ascii=False).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=9)))
     pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -42,19 +42,19 @@ def test_what_can_be_read_is_read_to_its_end_in_whatever_pieces(value: Any, data
 
 
 @pytest.mark.parametrize("number", ["1e100", "-2.5E+0308", "1e99999", "9" * (MOST_CHARACTERS + 1)])
-def test_numbers_that_may_overflow_cannot(number: str) -> None:
+def test_numbers_that_may_overflow_are_refused(number: str) -> None:
     assert read(b'{"a": ', number.encode()) is None
     assert read(b'{"a": ', *(bytes([byte]) for byte in number.encode())) is None
     assert read(b'{"a": "', number.encode()) is not None
 
 
 @pytest.mark.parametrize("number", ["1e99", "1e-999", "1e+0099", "9" * MOST_CHARACTERS])
-def test_numbers_that_a_double_holds_can(number: str) -> None:
+def test_numbers_that_fit_a_double_are_allowed(number: str) -> None:
     assert read(b"[", number.encode()) is not None
     assert math.isfinite(float(number))
 
 
-def test_depth_is_bounded_and_what_was_closed_does_not_count() -> None:
+def test_depth_is_bounded_and_counts_open_brackets_only() -> None:
     assert read(b"[" * MOST_DEPTH) is not None
     assert read(b"[" * MOST_DEPTH, b"{") is None
     assert read(b"[" * MOST_DEPTH, b']}, {"a": [') is not None
@@ -62,19 +62,19 @@ def test_depth_is_bounded_and_what_was_closed_does_not_count() -> None:
 
 
 def answer(tokenizer: PreTrainedTokenizerFast, grammar: str, said: str, budget: int = 1500) -> str:
-    """Return what becomes of an answer that the model wants to be `said`."""
+    """Return the answer of a model that tries to write `said`."""
     request = Request([40], budget, Sampling(greedy=True), constraint=Constraint(grammar))
     return text(answered(tokenizer, request, said=[*said.encode()]))
 
 
 @pytest.mark.parametrize("said", ["3e777", "-" + "7" * 400])
-def test_number_that_goes_on_is_one_in_the_end(byte_tokenizer: PreTrainedTokenizerFast, said: str) -> None:
+def test_endless_number_becomes_a_finite_one(byte_tokenizer: PreTrainedTokenizerFast, said: str) -> None:
     written = json.loads(answer(byte_tokenizer, json_grammar({"type": "number"}), said))
     assert math.isfinite(float(written))
 
 
 @pytest.mark.parametrize("budget", range(8, 20))
-def test_number_that_the_budget_ends_can_be_read(byte_tokenizer: PreTrainedTokenizerFast, budget: int) -> None:
+def test_number_at_the_token_limit_is_readable(byte_tokenizer: PreTrainedTokenizerFast, budget: int) -> None:
     grammar = json_grammar({"type": "array", "items": {"type": "number"}})
     # more than there is room for, so that the budget chooses, where one more digit of the exponent would be too many
     for said in ("[" + "2e4" * 9, *("[" + "1," * each + "2e46111111" for each in range(8))):
@@ -82,9 +82,9 @@ def test_number_that_the_budget_ends_can_be_read(byte_tokenizer: PreTrainedToken
         assert all(map(math.isfinite, written))
 
 
-def test_nesting_that_goes_on_can_be_parsed_in_the_end(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_endless_nesting_becomes_readable_json(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     json.loads(answer(byte_tokenizer, json_grammar({"type": "array"}), "[" * 1200))
 
 
-def test_what_is_no_json_is_left_alone(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_grammar_that_is_not_json_has_no_limits(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     assert answer(byte_tokenizer, regex_grammar("[1e]{300}"), "1e" * 150) == "1e" * 150

@@ -1,4 +1,4 @@
-"""Beam search is transformers' own; the request's options, stop sequences and end tokens count as elsewhere."""
+"""Beam search equals transformers' own, and applies the request's options, stop sequences and end tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def searched(model: LlamaForCausalLM, **options: Any) -> list[int]:
     ],
     ids=str,
 )
-def test_likeliest_answer_is_found(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
+def test_beam_search_equals_transformers(
+    engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]
+) -> None:
     [ours] = engine.run(asked(sampling=Sampling(greedy=True, **options)))
     words = options.get("bad_words_ids")
     theirs = searched(babbler, **options | ({"bad_words_ids": [list(word) for word in words]} if words else {}))
@@ -54,7 +56,7 @@ def test_likeliest_answer_is_found(engine: LocalEngine, babbler: LlamaForCausalL
     assert not engine.rows  # no session of the token loop
 
 
-def test_end_token_ends_an_answer(engine: LocalEngine, babbler: LlamaForCausalLM) -> None:
+def test_end_token_ends_the_answer_of_a_beam_search(engine: LocalEngine, babbler: LlamaForCausalLM) -> None:
     end = searched(babbler)[4]
     [ours] = engine.run(asked(end_tokens=(end,)))
     theirs = searched(babbler, eos_token_id=[end])
@@ -63,7 +65,7 @@ def test_end_token_ends_an_answer(engine: LocalEngine, babbler: LlamaForCausalLM
     assert ours.finish_reason == "stop"
 
 
-def test_stop_sequence_cuts_the_text(engine: LocalEngine) -> None:
+def test_stop_sequence_cuts_the_text_of_a_beam_search(engine: LocalEngine) -> None:
     [whole] = engine.run(asked())
     stop = whole.text[4:6]
     [cut] = engine.run(asked(stop=[stop]))
@@ -71,7 +73,7 @@ def test_stop_sequence_cuts_the_text(engine: LocalEngine) -> None:
     assert cut.finish_reason == "stop"
 
 
-def test_search_that_nobody_waits_for_ends(engine: LocalEngine) -> None:
+def test_cancelled_beam_search_ends(engine: LocalEngine) -> None:
     request = Request(PROMPT, 200, Sampling(greedy=True), end_tokens=(95,), num_beams=4)
     generation = Generation(request)
     generation.cancel()
@@ -79,6 +81,6 @@ def test_search_that_nobody_waits_for_ends(engine: LocalEngine) -> None:
     assert len(next(iter(generation)).tokens) < 5
 
 
-def test_what_goes_wrong_is_raised_where_the_result_is_waited_for(engine: LocalEngine) -> None:
+def test_beam_search_error_is_raised_where_the_result_is_awaited(engine: LocalEngine) -> None:
     with pytest.raises(ValueError, match="penalty"):
         engine.run(asked(sampling=Sampling(greedy=True, repetition_penalty=-1.0)))

@@ -1,4 +1,4 @@
-"""Streamed text equals one-shot text, for every kind of tokenizer and however the stream is cut."""
+"""Streamed text equals text decoded at once, for each kind of tokenizer and each cut of the stream."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def decoded(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
 
 
 def after(tokenizer: PreTrainedTokenizerFast, prompt: Sequence[int], answer: Sequence[int]) -> str:
-    """Return the text of an answer, decoded in one go."""
+    """Return the text of an answer, decoded at once."""
     before, whole = decoded(tokenizer, prompt), decoded(tokenizer, [*prompt, *answer])
     assert whole.startswith(before)
     return whole[len(before) :]
@@ -70,19 +70,21 @@ def plain_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 
 @given(prompt=TEXT, answer=TEXT)
-def test_bytes_of_valid_text(tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> None:
+def test_streamed_bytes_of_valid_text_equal_one_decode(
+    tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str
+) -> None:
     before, ids = list(prompt.encode()), list(answer.encode())
     assert streamed(tiny_tokenizer, before, ids) == after(tiny_tokenizer, before, ids) == answer
 
 
 @given(prompt=TEXT, answer=st.binary(max_size=40))
-def test_any_bytes(tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: bytes) -> None:
+def test_streamed_bytes_equal_one_decode(tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: bytes) -> None:
     before = list(prompt.encode())
     assert streamed(tiny_tokenizer, before, list(answer)) == after(tiny_tokenizer, before, list(answer))
 
 
 class Measured:
-    """A tokenizer that remembers how many tokens it was given to decode at once, at the most."""
+    """A tokenizer that records the most tokens that it had to decode at once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
@@ -106,7 +108,7 @@ class Measured:
     ],
 )
 @pytest.mark.parametrize("prompt", [b"", b"Who?", [258] * 50], ids=["no prompt", "words", "special tokens"])
-def test_a_step_of_a_long_answer_decodes_no_more_than_one_of_a_short_one(
+def test_step_of_a_long_answer_decodes_no_more_than_one_of_a_short_answer(
     tiny_tokenizer: PreTrainedTokenizerFast, prompt: Sequence[int], answer: list[int]
 ) -> None:
     measured, said = Measured(tiny_tokenizer), (answer * 2000)[:2000]
@@ -118,7 +120,7 @@ def test_a_step_of_a_long_answer_decodes_no_more_than_one_of_a_short_one(
 
 @pytest.mark.parametrize("name", ["llama_tokenizer", "unigram_tokenizer", "merging_tokenizer"])
 @pytest.mark.parametrize("byte", ["<0xFF>", "<0xE2>"])
-def test_a_step_of_a_long_answer_of_fallback_bytes_decodes_no_more(
+def test_step_of_a_long_answer_of_fallback_bytes_decodes_few_tokens(
     name: str, request: pytest.FixtureRequest, byte: str
 ) -> None:
     tokenizer = request.getfixturevalue(name)
@@ -130,7 +132,7 @@ def test_a_step_of_a_long_answer_of_fallback_bytes_decodes_no_more(
     assert measured.longest <= 140
 
 
-def test_a_character_after_a_long_run_of_broken_ones_is_whole(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_character_after_a_long_run_of_invalid_bytes_is_whole(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     for broken in range(60, 75):
         detokenizer = Detokenizer(tiny_tokenizer, [])
         text = "".join(map(detokenizer.add, [*[0xFF] * broken, *"🌸é".encode()])) + detokenizer.flush()
@@ -146,21 +148,25 @@ def test_special_tokens_are_skipped_even_inside_a_character(
 
 
 @given(prompt=TEXT, answer=TEXT)
-def test_byte_level_tokens_of_valid_text(merging_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> None:
+def test_streamed_byte_level_tokens_of_valid_text_equal_one_decode(
+    merging_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str
+) -> None:
     before, ids = plain_ids(merging_tokenizer, prompt), plain_ids(merging_tokenizer, answer)
     assert streamed(merging_tokenizer, before, ids) == after(merging_tokenizer, before, ids)
 
 
 @given(prompt=TEXT, answer=st.lists(st.integers(0, 459), max_size=30))
-def test_any_byte_level_tokens(merging_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: list[int]) -> None:
-    """What a badly trained model says: parts of characters in any order, special tokens in between."""
+def test_streamed_byte_level_tokens_equal_one_decode(
+    merging_tokenizer: PreTrainedTokenizerFast, prompt: str, answer: list[int]
+) -> None:
+    """A badly trained model writes parts of characters in any order, with special tokens in between."""
     before = plain_ids(merging_tokenizer, prompt)
     assert streamed(merging_tokenizer, before, answer) == after(merging_tokenizer, before, answer)
 
 
 @pytest.mark.parametrize("name", ["llama_tokenizer", "unigram_tokenizer"])
 @given(prompt=TEXT, answer=TEXT)
-def test_marked_words_and_fallback_bytes_of_valid_text(
+def test_streamed_sentencepiece_tokens_of_valid_text_equal_one_decode(
     name: str, request: pytest.FixtureRequest, prompt: str, answer: str
 ) -> None:
     tokenizer = request.getfixturevalue(name)
@@ -173,10 +179,10 @@ def test_marked_words_and_fallback_bytes_of_valid_text(
     prompt=TEXT,
     answer=st.lists(st.integers(0, 10_000) | ANY_CHARACTER.map(lambda each: each.encode()), max_size=20),
 )
-def test_any_marked_words_and_whole_characters(
+def test_streamed_sentencepiece_tokens_equal_one_decode(
     name: str, request: pytest.FixtureRequest, prompt: str, answer: list[int | bytes]
 ) -> None:
-    """Tokens in any order; only those for bytes come in runs that make a character, as a trained model has them."""
+    """Tokens in any order, but those of bytes in runs that make a character, as a trained model writes them."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     vocabulary = tokenizer.get_vocab()
     other = sorted(i for token, i in vocabulary.items() if not token.startswith("<0x"))
@@ -196,7 +202,7 @@ def test_first_word_has_the_space_that_it_would_have_after_the_prompt(
     assert streamed(llama_tokenizer, before, [word]) == ("the" if prompt in ("", "<s>") else " the")
 
 
-def test_text_comes_as_early_as_it_can(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_text_is_released_with_the_last_byte_of_a_character(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     detokenizer = Detokenizer(tiny_tokenizer)
     pieces = [detokenizer.add(token) for token in "a é花🌸!".encode()]
     assert pieces == ["a", " ", "", "é", "", "", "花", "", "", "", "🌸", "!"]
@@ -207,7 +213,7 @@ def test_text_comes_as_early_as_it_can(tiny_tokenizer: PreTrainedTokenizerFast) 
 def test_answer_cut_inside_a_character_keeps_what_came_before(
     name: str, cut: int, request: pytest.FixtureRequest
 ) -> None:
-    """A limit on the length may fall anywhere. What shows of the cut character is no longer than the character."""
+    """A limit may cut a character. It is shown as no more characters than it has bytes."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     before, ids = plain_ids(tokenizer, "花"), plain_ids(tokenizer, "花𠀋")
     text = streamed(tokenizer, before, ids[: len(ids) - cut])
@@ -215,7 +221,7 @@ def test_answer_cut_inside_a_character_keeps_what_came_before(
 
 
 def test_work_per_token_does_not_grow_with_the_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    """Only what follows the last certain character is decoded again."""
+    """Only tokens after the last certain character are decoded again."""
 
     class Counting:
         longest = 0
@@ -272,7 +278,7 @@ def test_answer_does_not_depend_on_how_the_text_is_cut(pieces: list[str], stops:
 
 
 @given(pieces=cut_texts(), stops=STOPS)
-def test_no_more_is_held_back_than_may_begin_a_stop_sequence(pieces: list[str], stops: list[str]) -> None:
+def test_only_the_beginning_of_a_stop_sequence_is_held_back(pieces: list[str], stops: list[str]) -> None:
     matcher, seen, released = StopMatcher(stops), "", ""
     for piece in pieces:
         text, stop = matcher.add(piece)

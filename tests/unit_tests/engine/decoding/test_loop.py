@@ -1,4 +1,4 @@
-"""The token loop, over a scripted session: what is fed, what comes out, and how it ends."""
+"""The token loop over a scripted session: tokens that are fed, pieces, and endings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class NothingMoreError(Exception):
-    """Marks the end of what a generation got that has no last piece."""
+    """Marks the end of the pieces of a generation that has no final piece."""
 
 
 def collected(generation: Generation) -> list[Piece]:
-    """Return the pieces that a generation got until now."""
+    """Return the pieces that a generation has so far."""
     generation.put(NothingMoreError())
-    pieces = []
+    pieces: list[Piece] = []
     try:
         pieces.extend(generation)
     except NothingMoreError:
@@ -118,7 +118,7 @@ def test_prompt_is_fed_in_one_step_up_to_the_end_of_the_shortest(tiny_tokenizer:
     ]
 
 
-def test_session_that_holds_a_beginning_is_fed_the_rest(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_session_that_holds_the_beginning_of_a_prompt_is_fed_the_rest(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     session = ScriptedSession([b"abcdef"], [b"xyz"], held=b"abcd")
     generation = Generation(asked(b"abcdef", 3))
     decode(session, [Row(generation, tiny_tokenizer, ())], 1024, lambda: None)
@@ -146,10 +146,10 @@ def test_progress_of_the_prompt_is_reported(
     assert heard == reports
 
 
-# ---- what comes out
+# ---- pieces
 
 
-def test_each_token_is_a_piece_that_counts(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_each_token_is_a_piece_with_the_number_of_tokens(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     answer = "é花!".encode()
     [pieces] = run(ScriptedSession([b"a"], [answer]), [asked(b"a", len(answer))], tiny_tokenizer)
     assert [piece.text for piece in pieces] == ["", "é", "", "", "花", "!"]
@@ -178,7 +178,7 @@ def test_each_token_is_a_piece_that_counts(tiny_tokenizer: PreTrainedTokenizerFa
         pytest.param(b"\xe8\x8a", 2, [UNFINISHED], "", 2, "stop", id="stop sequence in what is flushed"),
     ],
 )
-def test_how_an_answer_ends(  # noqa: PLR0917 - pytest passes them by name
+def test_answer_ends_with_its_finish_reason(  # noqa: PLR0917 - pytest passes them by name
     tiny_tokenizer: PreTrainedTokenizerFast,
     answer: bytes,
     budget: int,
@@ -232,10 +232,10 @@ def test_text_ends_where_the_first_stop_sequence_begins(
     prompt=st.text(st.sampled_from("뷁花𠀋🌸é x:"), min_size=1, max_size=12),
     answer=st.text(st.sampled_from("뷁花𠀋🌸é x:"), min_size=1, max_size=12),
 )
-def test_text_does_not_depend_on_what_stands_in_front_of_it(
+def test_text_is_what_follows_the_prompt_when_both_are_decoded(
     name: str, request: pytest.FixtureRequest, prompt: str, answer: str
 ) -> None:
-    """Only the end of a prompt is looked at, and it may begin inside a character."""
+    """The detokenizer uses only the end of a prompt, which may begin inside a character."""
     tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(name)
     before, ids = (tokenizer(each, add_special_tokens=False)["input_ids"] for each in (prompt, answer))
     if tokenizer.convert_ids_to_tokens(ids[0]) == "▁":  # the answer goes on in the middle of a word
@@ -246,7 +246,7 @@ def test_text_does_not_depend_on_what_stands_in_front_of_it(
     assert text(pieces) == expected
 
 
-# ---- how it ends early
+# ---- cancellation, deadlines, errors
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -286,7 +286,7 @@ def test_cancelled_row_does_not_disturb_the_others(
             assert pieces[-1].finish_reason is not None
 
 
-def test_passed_deadline_ends_a_row_as_a_cancellation_does(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_deadline_ends_a_row_as_a_cancellation_does(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     late = Generation(asked(b"abc", 5, timeout=1e-9))
     others = Generation(asked(b"abc", 2))
     session = ScriptedSession([b"abc", b"abc"], [b"uvwxy", b"uv"])
@@ -308,8 +308,8 @@ def test_error_in_one_row_ends_that_row_only(tiny_tokenizer: PreTrainedTokenizer
     assert text(collected(generations[1])) == "uvw"
 
 
-def test_nobody_hears_of_the_end_before_the_session_is_put_away(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    """What the caller does next (ask again, at once) must find the session."""
+def test_final_piece_is_delivered_after_the_session_is_parked(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """The caller's next request, which may come at once, must find the session."""
     generations = [Generation(asked(b"ab", 2)), Generation(asked(b"abcd", 2))]
     session = ScriptedSession([b"ab", b"abcd"], [b"xy", b"uv"])
     heard_before: list[list[str]] = []
@@ -321,7 +321,7 @@ def test_nobody_hears_of_the_end_before_the_session_is_put_away(tiny_tokenizer: 
     assert heard_before == [["xy", "u"]]
 
 
-# ---- the session, whatever happens
+# ---- the session is closed or parked
 
 
 def submitted(engine: ScriptedEngine, requests: Sequence[Request]) -> list[Generation]:
@@ -332,7 +332,7 @@ def submitted(engine: ScriptedEngine, requests: Sequence[Request]) -> list[Gener
 
 
 @pytest.mark.parametrize("step", range(5))
-def test_failed_step_reaches_every_row_that_still_runs(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
+def test_error_of_a_step_reaches_every_running_row(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
     prompts, answers = [b"ab", b"abc", b"abcd"], [b"x", b"yz", b"uvw"]
     session = ScriptedSession(prompts, answers, failures={step: ConnectionError("gone")})
     engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
@@ -372,8 +372,8 @@ def test_cancellation_closes_the_session(tiny_tokenizer: PreTrainedTokenizerFast
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_cancelled_row_leaves_its_session_for_what_follows(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
-    """Who stops an answer may well go on talking."""
+def test_session_of_a_cancelled_row_is_parked(tiny_tokenizer: PreTrainedTokenizerFast, step: int) -> None:
+    """The user who stops an answer may continue the conversation."""
     generation = Generation(asked(b"ab", 6))
     session = ScriptedSession([b"ab"], [b"uvwxyz"], before_step=lambda n: generation.cancel() if n == step else None)
     engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
@@ -382,7 +382,7 @@ def test_cancelled_row_leaves_its_session_for_what_follows(tiny_tokenizer: PreTr
     assert engine.pool.lease(b"abuvwxyz", 10) is session
 
 
-def test_session_that_was_not_used_is_not_kept(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_unused_session_is_not_parked(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     generation = Generation(asked(b"ab", 6))
     generation.cancel()
     session = ScriptedSession([b"ab"], [b"uvwxyz"])
@@ -392,7 +392,7 @@ def test_session_that_was_not_used_is_not_kept(tiny_tokenizer: PreTrainedTokeniz
     assert len(engine.pool) == 0
 
 
-def test_answer_that_is_complete_is_handed_over_even_if_its_session_cannot_be_put_away(
+def test_complete_answer_is_delivered_even_if_its_session_cannot_be_parked(
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
@@ -401,13 +401,13 @@ def test_answer_that_is_complete_is_handed_over_even_if_its_session_cannot_be_pu
         msg = "no more threads"
         raise RuntimeError(msg)
 
-    engine.pool.park = refuse  # type: ignore[assignment]
+    engine.pool.park = refuse  # type: ignore[method-assign]
     generation = Generation(asked(b"ab", 2))
     engine._run([generation], Settings())
     assert text(collected(generation)) == "xy"
 
 
-def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_error_of_a_session_that_cannot_open_reaches_every_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     def refuse(rows: int) -> ScriptedSession:
         msg = f"no session for {rows} rows"
         raise ConnectionError(msg)
@@ -418,13 +418,13 @@ def test_session_that_cannot_be_opened_reaches_every_row(tiny_tokenizer: PreTrai
             list(generation)
 
 
-# ---- servers with less room than was asked for
+# ---- servers with less room than requested
 
 
 def limited(
     tokenizer: PreTrainedTokenizerFast, prompts: Sequence[bytes], answer: bytes, limits: Sequence[tuple[int, int]]
 ) -> ScriptedEngine:
-    """Return an engine whose sessions, one after the other, fail at a step: there is room for so many tokens only."""
+    """Return an engine whose sessions fail at a step, one after the other, for lack of room."""
     left = iter(limits)
 
     def open_session(rows: int) -> ScriptedSession:
@@ -434,7 +434,7 @@ def limited(
     return ScriptedEngine(tokenizer, open_session)
 
 
-def test_answer_is_cut_to_the_room_that_there_is(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_answer_is_cut_to_the_servers_room(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     engine = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(0, 8), (0, 7)])
     [generation] = submitted(engine, [asked(b"abc", 6)])
     pieces = list(generation)
@@ -445,10 +445,10 @@ def test_answer_is_cut_to_the_room_that_there_is(tiny_tokenizer: PreTrainedToken
 
 
 @pytest.mark.parametrize(("limit", "said"), [(9, "uvwxyz"), (8, "uvwxy"), (7, "uvwx"), (6, "uvw"), (4, "uvw")])
-def test_room_may_shrink_in_the_middle_of_an_answer(
+def test_servers_room_may_shrink_during_an_answer(
     tiny_tokenizer: PreTrainedTokenizerFast, limit: int, said: str
 ) -> None:
-    """A server failed, and the one that takes its place has less; what was said stays said."""
+    """The server that replaces another has less room; pieces that were delivered stay."""
     engine = limited(tiny_tokenizer, [b"abc"], b"uvwxyz", [(3, limit)])
     [generation] = submitted(engine, [asked(b"abc", 6)])
     pieces = list(generation)
@@ -457,7 +457,7 @@ def test_room_may_shrink_in_the_middle_of_an_answer(
     assert pieces[-1].generated == len(said)
 
 
-def test_prompt_without_room_for_an_answer_fails_alone(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_only_the_prompt_without_room_for_an_answer_fails(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     engine = limited(tiny_tokenizer, [b"abcdef", b"abc"], b"uv", [(0, 6)])
     long, short = submitted(engine, [asked(b"abcdef", 2), asked(b"abc", 2)])
     with pytest.raises(PromptTooLongError, match="6 tokens, but the context holds 6"):
@@ -465,7 +465,7 @@ def test_prompt_without_room_for_an_answer_fails_alone(tiny_tokenizer: PreTraine
     assert text(list(short)) == "uv"
 
 
-# ---- requests that cannot be honoured
+# ---- requests that cannot run
 
 
 @pytest.mark.parametrize(
@@ -477,10 +477,10 @@ def test_prompt_without_room_for_an_answer_fails_alone(tiny_tokenizer: PreTraine
         pytest.param(Sampling(seed=2**70), id="seed beyond 64 bits"),
     ],
 )
-def test_request_that_cannot_be_honoured_does_not_fail_its_companions(
+def test_request_that_cannot_run_does_not_fail_other_rows(
     tiny_tokenizer: PreTrainedTokenizerFast, bad: Sampling
 ) -> None:
-    """Requests of strangers run together: threads of one program that share a model."""
+    """Requests of different threads of a program run together."""
     engine = ScriptedEngine(tiny_tokenizer, lambda rows: ScriptedSession([b"ab"] * rows, [b"xy"] * rows))
     refused, good = submitted(engine, [Request(list(b"ab"), 2, sampling=bad), asked(b"ab", 2)])
     assert text(list(good)) == "xy"

@@ -1,4 +1,4 @@
-"""Every sampling option against transformers' own `generate`, on the same weights and with the same seed."""
+"""Each sampling option gives the tokens of transformers' `generate`, with the same weights and seed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def asked(*, seed: int | None = None, prompt: Sequence[int] = PROMPT, new: int =
 
 
 def generated(model: LlamaForCausalLM, request: Request, **more: Any) -> tuple[list[int], list[torch.Tensor]]:
-    """Return what transformers' `generate` makes of a request: the new tokens, and each step's final scores."""
+    """Return the new tokens of transformers' `generate` for a request, and the final scores of each step."""
     sampling = request.sampling
     options: dict[str, Any] = {
         "do_sample": not sampling.greedy,
@@ -101,7 +101,9 @@ def generated(model: LlamaForCausalLM, request: Request, **more: Any) -> tuple[l
 
 
 @of_options
-def test_greedy_tokens(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]) -> None:
+def test_greedy_tokens_equal_transformers(
+    engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any]
+) -> None:
     request = asked(greedy=True, **options)
     [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
@@ -109,21 +111,25 @@ def test_greedy_tokens(engine: LocalEngine, babbler: LlamaForCausalLM, options: 
 
 @of_options
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_sampled_tokens(engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int) -> None:
+def test_sampled_tokens_equal_transformers(
+    engine: LocalEngine, babbler: LlamaForCausalLM, options: dict[str, Any], seed: int
+) -> None:
     request = asked(seed=seed, **options)
     [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_any_seed(engine: LocalEngine, babbler: LlamaForCausalLM, seed: int) -> None:
+def test_sampled_tokens_equal_transformers_for_any_seed(
+    engine: LocalEngine, babbler: LlamaForCausalLM, seed: int
+) -> None:
     request = asked(seed=seed)
     [ours] = engine.run(request)
     assert ours.tokens == generated(babbler, request)[0]
 
 
-def test_options_make_a_difference(engine: LocalEngine) -> None:
-    """Else the comparisons above would compare nothing."""
+def test_each_option_changes_the_tokens(engine: LocalEngine) -> None:
+    """Without this, the comparisons above would prove nothing."""
 
     def answers(options: dict[str, Any]) -> list[list[int]]:
         requests = [asked(greedy=True, **options), *(asked(seed=seed, **options) for seed in SEEDS[:3])]
@@ -136,7 +142,7 @@ def test_options_make_a_difference(engine: LocalEngine) -> None:
 
 @pytest.mark.parametrize("greedy", [True, False])
 @pytest.mark.parametrize("min_new_tokens", [0, 1, 5, NEW])
-def test_end_tokens_and_min_new_tokens(
+def test_end_tokens_with_min_new_tokens_equal_transformers(
     engine: LocalEngine, babbler: LlamaForCausalLM, *, min_new_tokens: int, greedy: bool
 ) -> None:
     freely = engine.run(asked(seed=3, greedy=greedy))[0].tokens
@@ -164,7 +170,7 @@ def test_end_tokens_of_the_model_may_be_several(
 
 
 @pytest.mark.parametrize("min_p", [0.001, 0.1, 0.5, 1.0])
-def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
+def test_min_p_keeps_tokens_above_its_threshold(min_p: float) -> None:
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(5)) * 3
     kept = keep_min_p(min_p, scores)
     for row, left in zip(scores.tolist(), kept.tolist(), strict=True):
@@ -173,7 +179,9 @@ def test_min_p_keeps_what_is_likely_enough(min_p: float) -> None:
 
 
 @pytest.mark.parametrize("min_p", [0.1, 0.4])
-def test_sampled_tokens_with_min_p(engine: LocalEngine, babbler: LlamaForCausalLM, min_p: float) -> None:
+def test_sampled_tokens_with_min_p_equal_transformers(
+    engine: LocalEngine, babbler: LlamaForCausalLM, min_p: float
+) -> None:
     request = asked(seed=2, min_p=min_p)
     [ours] = engine.run(request)
     theirs, _ = generated(
@@ -205,7 +213,9 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(
 
 
 @pytest.mark.parametrize(("top", "reported"), [(None, None), (0, 0), (1, 1), (96, 96), (1000, 96)])
-def test_number_of_top_logprobs(engine: LocalEngine, top: int | None, reported: int | None) -> None:
+def test_as_many_top_logprobs_as_requested_are_reported(
+    engine: LocalEngine, top: int | None, reported: int | None
+) -> None:
     [ours] = engine.run(asked(seed=1, top_logprobs=top))
     assert [len(each.top) for each in ours.logprobs] == ([] if reported is None else [reported] * NEW)
 
@@ -229,7 +239,7 @@ def test_without_a_seed_answers_differ(engine: LocalEngine) -> None:
     assert first.tokens != again.tokens
 
 
-def test_global_random_state_has_no_influence_and_feels_none(engine: LocalEngine) -> None:
+def test_global_random_state_is_neither_used_nor_changed(engine: LocalEngine) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     [first] = engine.run(asked(seed=5))
@@ -239,8 +249,8 @@ def test_global_random_state_has_no_influence_and_feels_none(engine: LocalEngine
     assert first.tokens == again.tokens
 
 
-def test_rows_of_a_batch_are_what_they_would_be_alone(engine: LocalEngine) -> None:
-    """With options, seeds, lengths and end tokens of their own; one row has no seed and disturbs nobody."""
+def test_rows_of_a_batch_get_the_tokens_that_they_would_get_alone(engine: LocalEngine) -> None:
+    """Rows have their own options, seeds, lengths and end tokens; one row has no seed."""
     ends = tuple(range(0, 96, 9))
     requests = [
         asked(seed=index, prompt=PROMPT[: 1 + index % 6], new=24 + index, top_logprobs=index % 2, **options)
@@ -256,7 +266,7 @@ def test_rows_of_a_batch_are_what_they_would_be_alone(engine: LocalEngine) -> No
     assert [each.finish_reason for each in together] == [each.finish_reason for each in alone]
 
 
-# ---- what cannot be done
+# ---- options that are refused
 
 
 @pytest.mark.parametrize(
@@ -264,23 +274,23 @@ def test_rows_of_a_batch_are_what_they_would_be_alone(engine: LocalEngine) -> No
     [{"seed": 2**70}, {"temperature": -1.0}, {"top_k": -1}, {"repetition_penalty": -1.0}, {"bad_words_ids": ((-1,),)}],
     ids=str,
 )
-def test_setting_out_of_range_is_the_requests_fault(options: dict[str, Any]) -> None:
+def test_option_out_of_range_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="these sampling options cannot be used"):
         Sampler(Sampling(**options), prompt_length=1, end_tokens=())
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-def test_when_nothing_may_be_chosen_the_request_is_refused(engine: LocalEngine, *, greedy: bool) -> None:
+def test_options_that_forbid_every_token_are_refused(engine: LocalEngine, *, greedy: bool) -> None:
     nothing = tuple((token,) for token in range(96))
     with pytest.raises(InvalidRequestError, match="leave no token to choose"):
         engine.run(asked(greedy=greedy, bad_words_ids=nothing))
 
 
-# ---- what it costs
+# ---- cost
 
 
 class Unread(Sequence[int]):
-    """A row whose tokens nobody may look at."""
+    """A row whose tokens must not be read."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -309,7 +319,7 @@ class Unread(Sequence[int]):
     ids=str,
 )
 @pytest.mark.parametrize("allowed", [None, torch.ones(96, dtype=torch.bool)], ids=["free", "constrained"])
-def test_the_text_is_not_read_for_options_that_have_no_use_for_it(
+def test_token_ids_are_not_read_for_options_that_do_not_need_them(
     options: dict[str, Any], allowed: torch.Tensor | None
 ) -> None:
     sampler = Sampler(Sampling(seed=1, **options), prompt_length=8_000, end_tokens=[7])
@@ -318,7 +328,7 @@ def test_the_text_is_not_read_for_options_that_have_no_use_for_it(
     assert logprobs is not None
 
 
-def test_min_new_tokens_counts_what_came_after_the_prompt() -> None:
+def test_min_new_tokens_does_not_count_the_prompt() -> None:
     sampler = Sampler(Sampling(greedy=True, min_new_tokens=5), prompt_length=8_000, end_tokens=[95])
     chosen = [sampler.choose(Unread(8_000 + new), torch.arange(96.0))[0] for new in range(7)]
     assert chosen == [94] * 5 + [95] * 2

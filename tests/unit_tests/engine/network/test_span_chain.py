@@ -1,4 +1,4 @@
-"""What goes over the wire to the servers of a session, and what becomes of what comes back."""
+"""The messages to and from the servers of a session."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ScriptedServer:
 
 
 class ScriptedRoutes:
-    """One chain of servers, whatever is asked for."""
+    """Routes with a single chain of servers."""
 
     def __init__(self, servers: list[ScriptedServer]) -> None:
         self._servers = {server.span.peer_id: server for server in servers}
@@ -126,7 +126,7 @@ def test_hidden_states_pass_through_all_servers() -> None:
     assert all(server.ended.wait(30) for server in servers)
 
 
-def test_what_describes_the_session_is_in_the_first_message_only() -> None:
+def test_session_metadata_is_in_the_first_message_only() -> None:
     server = ScriptedServer(0)
     chain = chain_of(server)
     chain.step(hidden_states(3))
@@ -143,7 +143,7 @@ def test_what_describes_the_session_is_in_the_first_message_only() -> None:
     assert others == [{}, {"start_from_position": 2}, {}]
 
 
-def test_servers_may_be_given_time_to_find_room() -> None:
+def test_full_servers_can_be_asked_to_wait() -> None:
     server = ScriptedServer(0)
     chain = chain_of(server, wait_for_room=True)
     chain.step(hidden_states(3))
@@ -152,7 +152,7 @@ def test_servers_may_be_given_time_to_find_room() -> None:
 
 
 def test_servers_work_on_different_pieces_of_a_long_step() -> None:
-    """The first server does not answer its third piece before the second server has one: else nothing would end."""
+    """The first server answers its third piece only after the second server has got a piece."""
     first, second = ScriptedServer(0), ScriptedServer(2)
     second_has_one = asyncio.Event()
 
@@ -190,7 +190,7 @@ def test_a_chain_of_one_server_gets_a_long_step_in_one_piece() -> None:
     assert server.lengths == [3 * PIECE]
 
 
-def test_all_servers_are_connected_to_at_the_same_time() -> None:
+def test_connections_to_all_servers_open_at_the_same_time() -> None:
     first, second = ScriptedServer(0), ScriptedServer(2)
     second_connects = asyncio.Event()
 
@@ -207,7 +207,7 @@ def test_all_servers_are_connected_to_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 3 * PIECE])
-def test_a_server_that_breaks_off_is_named(tokens: int) -> None:
+def test_error_names_a_server_that_breaks_off(tokens: int) -> None:
     servers = [ScriptedServer(0), ScriptedServer(2), ScriptedServer(4)]
 
     async def break_off(messages: int) -> None:
@@ -223,7 +223,7 @@ def test_a_server_that_breaks_off_is_named(tokens: int) -> None:
     assert servers[0].ended.wait(30)
 
 
-def test_a_server_that_cannot_be_reached_is_named_and_the_others_are_let_go() -> None:
+def test_error_names_an_unreachable_server_and_other_streams_close() -> None:
     servers = [ScriptedServer(0), ScriptedServer(2)]
 
     async def refuse() -> None:
@@ -240,7 +240,7 @@ def test_a_server_that_cannot_be_reached_is_named_and_the_others_are_let_go() ->
 
 
 class Silence:
-    """Keeps a server from answering until it is over."""
+    """Keeps a server from answering until the test ends."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self._over = asyncio.Event()
@@ -257,7 +257,7 @@ class Silence:
         load_petals().worker.run_coroutine(end())
 
 
-def test_a_server_that_never_answers_is_given_up_on() -> None:
+def test_server_that_never_answers_fails_after_the_bound() -> None:
     servers = [ScriptedServer(0), ScriptedServer(2)]
     silence = Silence(servers[0])  # the first one: the other's time would begin with an answer, which may be late
     chain = chain_of(*servers, settings=IMPATIENT)
@@ -269,7 +269,7 @@ def test_a_server_that_never_answers_is_given_up_on() -> None:
     chain.close()
 
 
-def test_close_waits_for_the_server_to_hang_up_and_not_for_an_answer_that_comes_too_late(
+def test_close_waits_for_the_end_of_the_connection_and_skips_late_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(span_chain, "_GRACE", 30)

@@ -1,4 +1,4 @@
-"""A session on a model in this process gives what the model gives for all tokens at once."""
+"""A session on a model in this process gives the logits that the model gives for all tokens at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_logits_do_not_depend_on_how_the_tokens_come(babbler: LlamaForCausalLM, 
     assert (session.position, session.ids) == (5, ids[0].tolist())
 
 
-def test_only_what_it_holds_counts_as_reserved(babbler: LlamaForCausalLM) -> None:
+def test_local_session_reserves_only_what_it_holds(babbler: LlamaForCausalLM) -> None:
     session = LocalSession(babbler)
     assert (session.position, session.ids, session.reserved) == (0, [], 0)
     session.extend(IDS[:1])

@@ -12,7 +12,7 @@ from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 
 
 @given(steps=st.lists(st.integers(0, 600) | st.just(1), max_size=12), rows=st.integers(1, 3), data=st.data())
-def test_it_holds_what_was_added_less_what_was_cut(steps: list[int], rows: int, data: st.DataObject) -> None:
+def test_seen_tokens_are_those_added_without_those_cut(steps: list[int], rows: int, data: st.DataObject) -> None:
     seen, expected = SeenTokens(), torch.empty(rows, 0, dtype=torch.int64)
     for number, step in enumerate(steps):
         ids = torch.arange(rows * step).reshape(rows, step) + 1000 * number
@@ -28,7 +28,7 @@ def test_it_holds_what_was_added_less_what_was_cut(steps: list[int], rows: int, 
         assert seen.first_row == expected[0].tolist()
 
 
-def test_a_step_does_not_copy_what_came_before() -> None:
+def test_adding_tokens_does_not_copy_earlier_ones() -> None:
     seen, places = SeenTokens(), []
     for token in range(8_000):
         seen.add(torch.tensor([[token]]))

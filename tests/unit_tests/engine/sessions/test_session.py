@@ -1,4 +1,4 @@
-"""A session outlives its servers: what is fed to whom when one of them fails."""
+"""A session continues when its servers fail: the tokens that each server is fed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SwarmSession]:
         swarm: ScriptedSwarm, settings: Settings = AT_ONCE, *, needed: int = 20, max_length: int = 40, **more: Any
     ) -> SwarmSession:
         monkeypatch.setattr(session_module, "SpanChain", swarm.open_chain)
-        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings, **more)  # type: ignore[arg-type]
+        return SwarmSession(swarm, swarm, needed=needed, max_length=max_length, settings=settings, **more)
 
     return open_session
 
 
 def fed(session: SwarmSession, *steps: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """Feed a session, and return for each step what the servers had seen of each row after it."""
+    """Feed a session; return the tokens of each row that the servers have seen after each step."""
     seen = []
     for step in steps:
         logits = session.extend(torch.tensor(step))
@@ -64,7 +64,7 @@ def test_no_token_is_sent_twice(opened: Callable[..., SwarmSession]) -> None:
     assert chain.max_length == 40
 
 
-def test_no_server_is_asked_before_there_is_something_to_do(opened: Callable[..., SwarmSession]) -> None:
+def test_no_chain_is_opened_before_the_first_step(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm()
     session = opened(swarm)
     assert (session.position, session.ids) == (0, [])
@@ -100,27 +100,27 @@ def test_all_tokens_are_fed_to_another_server(
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_failure_within_a_long_input(opened: Callable[..., SwarmSession], step: int) -> None:
+def test_failure_within_a_long_input_feeds_all_of_it_again(opened: Callable[..., SwarmSession], step: int) -> None:
     swarm = ScriptedSwarm({step: GONE})
     tokens = [list(range(1, 11))]
     session = opened(swarm, Settings(prefill_chunk_tokens=2, longest_pause=0))
     assert fed(session, tokens, [[11]]) == [tokens, [[*tokens[0], 11]]]
 
 
-def test_servers_may_fail_one_after_the_other(opened: Callable[..., SwarmSession]) -> None:
+def test_several_servers_may_fail_one_after_the_other(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm({0: GONE, 1: GONE, 2: GONE})
     assert fed(opened(swarm), *STEPS) == SEEN
     assert [chain.closed for chain in swarm.chains] == [True, True, True, False]
     assert swarm.banned == ["server 0", "server 1", "server 2"]
 
 
-def test_attempts_are_counted_anew_after_each_step_that_worked(opened: Callable[..., SwarmSession]) -> None:
+def test_attempts_are_counted_again_after_each_step_that_worked(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm({0: GONE, 2: GONE, 4: GONE})
     assert fed(opened(swarm, Settings(max_retries=1)), *STEPS) == SEEN
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
-def test_there_is_an_end_to_trying(opened: Callable[..., SwarmSession], max_retries: int) -> None:
+def test_failing_step_is_given_up_after_max_retries(opened: Callable[..., SwarmSession], max_retries: int) -> None:
     swarm = ScriptedSwarm({-1: GONE})
     session = opened(swarm, Settings(max_retries=max_retries, longest_pause=0))
     with pytest.raises(
@@ -143,13 +143,13 @@ def test_pauses_grow_up_to_a_limit(opened: Callable[..., SwarmSession], monkeypa
 
 
 @pytest.mark.parametrize("error", [SwarmUnreachableError("no peers"), BlocksMissingError([3], "prefix")], ids=type)
-def test_swarm_without_a_way_through_is_asked_again(opened: Callable[..., SwarmSession], error: Exception) -> None:
+def test_missing_routes_are_asked_for_again(opened: Callable[..., SwarmSession], error: Exception) -> None:
     swarm = ScriptedSwarm(no_routes=[error, error])
     assert fed(opened(swarm), *STEPS) == SEEN
 
 
 @pytest.mark.parametrize("error", [SwarmUnreachableError("no peers"), BlocksMissingError([3], "prefix")], ids=type)
-def test_swarm_without_a_way_through_is_the_error_in_the_end(
+def test_error_about_missing_routes_is_raised_after_the_last_attempt(
     opened: Callable[..., SwarmSession], error: Exception
 ) -> None:
     session = opened(ScriptedSwarm(no_routes=[error] * 4))
@@ -158,7 +158,7 @@ def test_swarm_without_a_way_through_is_the_error_in_the_end(
     assert caught.value is error
 
 
-def test_error_of_another_kind_is_not_tried_again(opened: Callable[..., SwarmSession]) -> None:
+def test_other_errors_are_not_retried(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm(no_routes=[ZeroDivisionError()])
     with pytest.raises(ZeroDivisionError):
         opened(swarm).extend(torch.tensor([[1]]))
@@ -173,7 +173,7 @@ def refusal(limit: int) -> RuntimeError:
 
 
 @pytest.mark.parametrize("max_retries", [0, 3])
-def test_less_headroom_will_do(opened: Callable[..., SwarmSession], max_retries: int) -> None:
+def test_session_reserves_less_on_servers_with_less_room(opened: Callable[..., SwarmSession], max_retries: int) -> None:
     swarm = ScriptedSwarm({0: refusal(30)})
     session = opened(swarm, Settings(max_retries=max_retries), needed=20, max_length=40)
     assert fed(session, *STEPS) == SEEN
@@ -198,7 +198,7 @@ def test_full_server_is_waited_for_and_not_banned(opened: Callable[..., SwarmSes
     assert not swarm.refreshed
 
 
-def test_server_that_stays_full_is_the_error_in_the_end(opened: Callable[..., SwarmSession]) -> None:
+def test_server_that_stays_full_fails_the_session(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm({-1: FULL})
     with pytest.raises(SpanFailedError, match=r"failed 3 time\(s\).*Could not allocate 73728 bytes") as caught:
         opened(swarm, Settings(max_retries=2, longest_pause=0)).extend(torch.tensor([[1]]))
@@ -207,7 +207,7 @@ def test_server_that_stays_full_is_the_error_in_the_end(opened: Callable[..., Sw
     assert not swarm.banned
 
 
-def test_too_little_room_is_an_error_that_tells_how_much_there_is(opened: Callable[..., SwarmSession]) -> None:
+def test_cache_limit_below_the_need_is_an_error_with_the_limit(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm({0: refusal(19)})
     with pytest.raises(CacheLimitError, match="at most 19 tokens") as caught:
         opened(swarm, needed=20, max_length=40).extend(torch.tensor([[1]]))
@@ -217,11 +217,11 @@ def test_too_little_room_is_an_error_that_tells_how_much_there_is(opened: Callab
     assert not swarm.banned
 
 
-# ---- after a rest
+# ---- after an idle time
 
 
 @pytest.mark.parametrize("max_retries", [0, 3])
-def test_session_that_the_servers_dropped_is_replaced_without_a_word(
+def test_idle_session_that_servers_dropped_is_replaced_silently(
     opened: Callable[..., SwarmSession], caplog: pytest.LogCaptureFixture, max_retries: int
 ) -> None:
     swarm = ScriptedSwarm({2: GONE})
@@ -235,7 +235,7 @@ def test_session_that_the_servers_dropped_is_replaced_without_a_word(
     assert not caplog.records
 
 
-def test_second_failure_after_a_rest_is_a_failure(opened: Callable[..., SwarmSession]) -> None:
+def test_second_failure_of_an_idle_session_counts_as_a_failed_attempt(opened: Callable[..., SwarmSession]) -> None:
     swarm = ScriptedSwarm({2: GONE, 3: GONE})
     session = opened(swarm)
     fed(session, *STEPS[:2])
@@ -246,7 +246,7 @@ def test_second_failure_after_a_rest_is_a_failure(opened: Callable[..., SwarmSes
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_tokens_can_be_forgotten(opened: Callable[..., SwarmSession], *, dropped: bool) -> None:
+def test_resume_forgets_tokens_behind_its_position(opened: Callable[..., SwarmSession], *, dropped: bool) -> None:
     swarm = ScriptedSwarm({1: GONE} if dropped else {}, can_roll_back=True)
     session = opened(swarm)
     fed(session, [[1, 2, 3, 4, 5]])

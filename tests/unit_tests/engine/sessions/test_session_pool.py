@@ -1,11 +1,11 @@
-"""Idle sessions: who gets which, how many there are, and how they end."""
+"""Idle sessions: which one a prompt leases, how many are kept, and how they are closed."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -20,18 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class RollingSession(ScriptedSession):
-    """A session on servers that can forget tokens."""
-
-    can_roll_back = True
-
-
 def idle(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
     return ScriptedSession([[]], [[]], held=ids, max_length=max_length)
 
 
 def rolling(ids: Sequence[int], max_length: int = 100) -> ScriptedSession:
-    return RollingSession([[]], [[]], held=ids, max_length=max_length)
+    return ScriptedSession([[]], [[]], held=ids, max_length=max_length, can_roll_back=True)
 
 
 @pytest.fixture
@@ -41,10 +35,10 @@ def pool() -> Iterator[SessionPool]:
     pool.close()
 
 
-# ---- who gets which
+# ---- leases
 
 
-def test_prompt_that_goes_on_where_a_session_ended_gets_it(pool: SessionPool) -> None:
+def test_prompt_that_continues_a_session_leases_it(pool: SessionPool) -> None:
     session = idle(b"abc")
     pool.park(session, Settings())
     assert pool.lease(b"abcd", 10) is session
@@ -90,7 +84,7 @@ def test_threads_that_want_the_same_session_do_not_share_it(pool: SessionPool) -
         pytest.param(b"", b"abc", id="nothing held"),
     ],
 )
-def test_other_prompts_leave_a_session_alone(pool: SessionPool, held: bytes, prompt: bytes) -> None:
+def test_prompts_that_do_not_continue_a_session_do_not_lease_it(pool: SessionPool, held: bytes, prompt: bytes) -> None:
     session = idle(held)
     pool.park(session, Settings())
     assert pool.lease(prompt, 10) is None
@@ -109,7 +103,7 @@ def test_other_prompts_leave_a_session_alone(pool: SessionPool, held: bytes, pro
         pytest.param(b"abcd", b"abcdef", 4, id="all of it is shared"),
     ],
 )
-def test_servers_that_can_forget_need_a_shared_beginning_only(
+def test_session_that_can_roll_back_needs_only_a_shared_beginning(
     pool: SessionPool, held: bytes, prompt: bytes, position: int | None
 ) -> None:
     session = rolling(held)
@@ -119,7 +113,7 @@ def test_servers_that_can_forget_need_a_shared_beginning_only(
     assert session.resumed == ([] if position is None else [(position, 10)])
 
 
-def test_session_that_saves_most_is_taken(pool: SessionPool) -> None:
+def test_session_that_saves_most_tokens_is_leased(pool: SessionPool) -> None:
     sessions = [idle(b"ab"), idle(b"abcd"), idle(b"abc"), rolling(b"abcdxyz")]
     for session in sessions:
         pool.park(session, Settings())
@@ -130,7 +124,7 @@ def test_session_that_saves_most_is_taken(pool: SessionPool) -> None:
     held=st.lists(st.text("ab", max_size=6).map(str.encode), max_size=6),
     prompt=st.text("ab", max_size=8).map(str.encode),
 )
-def test_what_is_leased_is_always_a_beginning_of_the_prompt(held: list[bytes], prompt: bytes) -> None:
+def test_leased_session_is_always_a_beginning_of_the_prompt(held: list[bytes], prompt: bytes) -> None:
     pool = SessionPool()
     for ids in held:
         pool.park(idle(ids), Settings(session_cache=10))
@@ -154,10 +148,10 @@ def test_session_with_just_enough_room_is_leased(pool: SessionPool) -> None:
     assert pool.lease(b"abcd", 10) is session
 
 
-# ---- how many there are
+# ---- limits
 
 
-def test_least_recently_used_goes_first(pool: SessionPool) -> None:
+def test_least_recently_used_session_is_closed_first(pool: SessionPool) -> None:
     settings = Settings(session_cache=2)
     first, second, third = idle(b"a"), idle(b"b"), idle(b"c")
     pool.park(first, settings)
@@ -172,7 +166,7 @@ def test_least_recently_used_goes_first(pool: SessionPool) -> None:
     assert not third.closed.is_set()
 
 
-def test_reserved_tokens_have_a_cap(pool: SessionPool) -> None:
+def test_idle_sessions_reserve_no_more_than_the_limit(pool: SessionPool) -> None:
     settings = Settings(session_cache=10, session_cache_tokens=100)
     sessions = [idle(b"a", 40), idle(b"b", 40), idle(b"c", 20), idle(b"d", 50)]
     for session in sessions[:3]:
@@ -184,7 +178,7 @@ def test_reserved_tokens_have_a_cap(pool: SessionPool) -> None:
     assert pool.reserved_tokens == 70
 
 
-def test_session_over_the_cap_is_closed_and_costs_no_other_its_place(pool: SessionPool) -> None:
+def test_session_over_the_limit_is_closed_and_the_others_stay(pool: SessionPool) -> None:
     settings = Settings(session_cache_tokens=100)
     small, large = idle(b"a", 60), idle(b"b", 101)
     pool.park(small, settings)
@@ -194,7 +188,7 @@ def test_session_over_the_cap_is_closed_and_costs_no_other_its_place(pool: Sessi
     assert len(pool) == 1
 
 
-# ---- how they end
+# ---- closing
 
 
 def test_session_that_was_idle_too_long_is_closed(pool: SessionPool) -> None:
@@ -206,7 +200,7 @@ def test_session_that_was_idle_too_long_is_closed(pool: SessionPool) -> None:
     assert pool.lease(b"bx", 10) is lasting
 
 
-def test_close_closes_all_and_what_is_being_closed(pool: SessionPool) -> None:
+def test_close_closes_idle_sessions_and_waits_for_those_being_closed(pool: SessionPool) -> None:
     sessions = [idle(bytes([n])) for n in range(6)]
     for session in sessions:
         pool.park(session, Settings(session_cache=2))
@@ -215,9 +209,9 @@ def test_close_closes_all_and_what_is_being_closed(pool: SessionPool) -> None:
     assert len(pool) == 0
 
 
-def test_a_session_that_comes_back_after_close_is_closed(pool: SessionPool) -> None:
+def test_session_that_is_parked_after_close_is_closed(pool: SessionPool) -> None:
     pool.park(idle(b"abc"), Settings())
-    leased = pool.lease(b"abcd", 10)
+    leased: Any = pool.lease(b"abcd", 10)
     pool.close()
     assert leased is not None
     pool.park(leased, Settings())
@@ -226,7 +220,7 @@ def test_a_session_that_comes_back_after_close_is_closed(pool: SessionPool) -> N
     assert pool.lease(b"abcd", 10) is None
 
 
-def test_clear_closes_all_and_the_pool_goes_on(pool: SessionPool) -> None:
+def test_pool_works_after_clear(pool: SessionPool) -> None:
     first, second = idle(b"abc"), idle(b"abc")
     pool.park(first, Settings())
     pool.clear()
@@ -235,7 +229,7 @@ def test_clear_closes_all_and_the_pool_goes_on(pool: SessionPool) -> None:
     assert pool.lease(b"abcd", 10) is second
 
 
-def test_sessions_are_closed_in_place_where_no_thread_can_be_started(pool: SessionPool) -> None:
+def test_sessions_are_closed_by_the_caller_if_no_thread_can_be_started(pool: SessionPool) -> None:
     with out_of_threads(but=1):  # the timer of the first one
         first, second, large = idle(b"a"), idle(b"b"), idle(b"c", 101)
         settings = Settings(session_cache_tokens=100)
@@ -249,7 +243,7 @@ def test_sessions_are_closed_in_place_where_no_thread_can_be_started(pool: Sessi
     assert len(pool) == 0
 
 
-def test_a_session_that_cannot_be_taken_up_is_closed(pool: SessionPool) -> None:
+def test_session_that_cannot_resume_is_closed(pool: SessionPool) -> None:
     class Broken(ScriptedSession):
         def resume(self, position: int, needed: int) -> None:
             super().resume(position, needed)
@@ -263,7 +257,7 @@ def test_a_session_that_cannot_be_taken_up_is_closed(pool: SessionPool) -> None:
     assert session.closed.is_set()
 
 
-def test_a_session_that_cannot_be_closed_keeps_no_other_open(pool: SessionPool) -> None:
+def test_session_that_cannot_be_closed_does_not_keep_others_open(pool: SessionPool) -> None:
     class Broken(ScriptedSession):
         def close(self) -> None:
             super().close()
@@ -278,8 +272,8 @@ def test_a_session_that_cannot_be_closed_keeps_no_other_open(pool: SessionPool) 
     assert all(session.closed.is_set() for session in sessions)
 
 
-def test_close_waits_for_what_the_timer_is_closing(pool: SessionPool) -> None:
-    """The session that takes its time is let go by the other one, which `close` itself closes."""
+def test_close_waits_for_sessions_that_the_timer_closes(pool: SessionPool) -> None:
+    """The slow session ends only when `close` closes the other one."""
     begun, let_go = threading.Event(), threading.Event()
 
     class Slow(ScriptedSession):

@@ -1,4 +1,4 @@
-"""What the grammar of a schema lets through, and what a schema is refused for."""
+"""Texts that the grammar of a schema allows, and schemas that are refused."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from random_session import answered, text
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.grammars import Constraint
-from langchain_petals.grammars.writing import json_grammar
-from langchain_petals.schemas.classes import closed_schema_of
+from langchain_petals.grammars.builders import json_grammar
+from langchain_petals.schemas.object_schema import closed_schema_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: str) -> str:
-    """Return what becomes of an answer that the model wants to be `said`."""
+    """Return the answer of a model that tries to write `said`."""
     request = Request([40], 60, Sampling(greedy=True), constraint=Constraint(json_grammar(schema)))
     return text(answered(tokenizer, request, said=[*said.encode()]))
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("name", "said"),
     [
         ("date", "0001-01-01"),
         ("date", "2024-02-29"),
@@ -50,12 +50,12 @@ def written(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any], said: st
         ("base64url", "QUJD-_8="),
     ],
 )
-def test_formats_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str) -> None:
-    assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') == f'"{said}"'
+def test_formats_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, name: str, said: str) -> None:
+    assert written(byte_tokenizer, {"type": "string", "format": name}, f'"{said}"') == f'"{said}"'
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("name", "said"),
     [
         ("date", "0000-01-01"),
         ("date", "2023-02-29"),
@@ -75,14 +75,14 @@ def test_formats_can_be_written(byte_tokenizer: PreTrainedTokenizerFast, form: s
         ("base64", "QR=="),
     ],
 )
-def test_what_has_the_look_of_a_format_only_cannot(
-    byte_tokenizer: PreTrainedTokenizerFast, form: str, said: str
+def test_malformed_values_of_a_format_cannot_be_written(
+    byte_tokenizer: PreTrainedTokenizerFast, name: str, said: str
 ) -> None:
-    assert written(byte_tokenizer, {"type": "string", "format": form}, f'"{said}"') != f'"{said}"'
+    assert written(byte_tokenizer, {"type": "string", "format": name}, f'"{said}"') != f'"{said}"'
 
 
 class Formatted(BaseModel):
-    """Texts in many formats, after one that goes on and on."""
+    """Strings in many formats, after an endless one."""
 
     note: str
     day: dt.date
@@ -121,7 +121,7 @@ def test_formats_fit_their_python_types_also_when_the_end_is_forced(
         ({"type": "integer", "exclusiveMinimum": 0, "maximum": 1}, "0", "1"),
     ],
 )
-def test_open_bounds_are_not_reached(
+def test_exclusive_bounds_are_not_written(
     byte_tokenizer: PreTrainedTokenizerFast, bounds: dict[str, Any], outside: str, inside: str
 ) -> None:
     schema = {"type": "array", "items": {"type": "number"} | bounds, "minItems": 1, "maxItems": 1}
@@ -155,7 +155,7 @@ class Owner(BaseModel):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_tells_classes_apart_is_always_there(byte_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+def test_discriminator_is_always_written(byte_tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
     constraint = Constraint(json_grammar(closed_schema_of(Owner)))
     request = Request([40], 200, Sampling(temperature=1, seed=seed), constraint=constraint)
     Owner.model_validate_json(text(answered(byte_tokenizer, request, seed=seed)))
@@ -164,7 +164,7 @@ def test_what_tells_classes_apart_is_always_there(byte_tokenizer: PreTrainedToke
 
 
 class Harmless(BaseModel):
-    """Formats that every text has."""
+    """Formats that allow all strings."""
 
     place: Path
     file: FilePath
@@ -172,7 +172,7 @@ class Harmless(BaseModel):
     word: SecretStr
 
 
-def test_formats_that_every_text_has_are_none() -> None:
+def test_formats_that_allow_all_strings_are_ignored() -> None:
     assert json_grammar(closed_schema_of(Harmless))
     assert json_grammar({"type": "array", "uniqueItems": False})
 
@@ -190,18 +190,18 @@ def test_formats_that_every_text_has_are_none() -> None:
         ({"type": "string", "maxLength": float("inf")}, "cannot be written as JSON"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_the_reason(schema: dict[str, Any], reason: str) -> None:
+def test_schema_that_cannot_be_enforced_is_refused_with_the_reason(schema: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
         json_grammar(schema)
 
 
-@pytest.mark.parametrize("form", ["iban", "int64", "uri-reference", "regex", "jwt", "ipvanyaddress", "", 5, None])
+@pytest.mark.parametrize("name", ["iban", "int64", "uri-reference", "regex", "jwt", "ipvanyaddress", "", 5, None])
 @pytest.mark.parametrize("kind", [{"type": "string"}, {"type": ["string", "null"]}, {"type": "integer"}, {}])
-def test_format_that_nobody_knows_is_an_annotation(form: Any, kind: dict[str, Any]) -> None:
-    assert json_grammar({**kind, "format": form}) == json_grammar(kind)
+def test_unknown_format_is_ignored(name: Any, kind: dict[str, Any]) -> None:
+    assert json_grammar({**kind, "format": name}) == json_grammar(kind)
 
 
-def test_names_of_properties_are_no_keywords() -> None:
+def test_property_names_are_not_taken_for_keywords() -> None:
     properties = {name: {"type": "integer"} for name in ("format", "default", "minProperties", "pattern", "title")}
     schema = {"type": "object", "properties": properties, "required": [*properties]}
     assert json_grammar(schema)

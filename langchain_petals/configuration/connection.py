@@ -1,0 +1,95 @@
+"""The constructor arguments that locate a model: its files, its swarm and its device in this process."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+
+from langchain_petals.addresses import check_adapter, check_initial_peers, check_peer_id, check_prefix
+from langchain_petals.configuration.constructor import ArgumentChecks
+from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
+
+if TYPE_CHECKING:
+    from langchain_petals.engine import Connection
+
+
+class ConnectionParameters(ArgumentChecks):
+    """The arguments of one connection; objects with equal arguments share a loaded model.
+
+    No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
+    """
+
+    huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
+    """Key for gated or private models on the hub.
+
+    `api_key` is another name for it. None takes the key from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN,
+    or else the one that `huggingface-cli login` has stored."""
+
+    model_name: str = Field(default="bigscience/bloom-petals", alias="model")
+    """Folder or hub name of the model."""
+
+    initial_peers: Annotated[list[str], AfterValidator(check_initial_peers)] | None = None
+    """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
+
+    dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
+    """Name under which the swarm announces the model's blocks; needed when `model_name` is a folder."""
+
+    allowed_servers: list[str] | None = None
+    """Peer ids of the only servers to use."""
+
+    blocked_servers: list[str] | None = None
+    """Peer ids of servers not to use."""
+
+    active_adapter: Annotated[str, AfterValidator(check_adapter)] | None = None
+    """Hub name of a LoRA adapter that the servers hold and apply."""
+
+    torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Data type of embeddings and output layer in this process; "auto" is the checkpoint's."""
+
+    device: str = "cpu"
+    """Torch device of embeddings and output layer in this process."""
+
+    revision: str | None = None
+    """Commit, branch or tag on the hub."""
+
+    cache_dir: str | None = None
+    """Folder for files from the hub."""
+
+    local_files_only: bool = False
+    """Read the model's files from `cache_dir`, and send no request to the hub."""
+
+    trust_remote_code: bool = False
+    """Allow code from the model's repository to run in this process; read the code first."""
+
+    @field_validator(KEY_FIELD)
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key_from_environment() if key is None else checked_key(key)
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields for which LangChain's serialization writes the name of an environment variable."""
+        return {KEY_FIELD: "HF_TOKEN"}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return state | {"__dict__": state["__dict__"] | {KEY_FIELD: None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__[KEY_FIELD] = key_from_environment()
+
+    @field_validator("allowed_servers", "blocked_servers")
+    @classmethod
+    def _check_servers(cls, peer_ids: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        return peer_ids if peer_ids is None else [check_peer_id(str(info.field_name), peer_id) for peer_id in peer_ids]
+
+    def _connection(self) -> Connection:
+        from langchain_petals.engine import Connection  # noqa: PLC0415 - loads torch
+
+        names = {field.name for field in fields(Connection)} & type(self).model_fields.keys()
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return Connection(model=self.model_name, key=self.huggingface_api_key, **given)
