@@ -19,7 +19,7 @@ class LocalSession(Session):
     def __init__(self, model: CausalModel) -> None:
         super().__init__(sys.maxsize)
         self._model = model
-        self._cache: Any = None
+        self._cache: dict[str, Any] = {}
 
     @property
     def reserved(self) -> int:
@@ -29,8 +29,10 @@ class LocalSession(Session):
     @torch.inference_mode()
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Feed more tokens; see `Session.extend`."""
-        out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
-        self._cache = out.past_key_values
+        out = self._model(input_ids=ids.to(self._model.device), use_cache=True, **self._cache)
+        # transformers 5 has renamed it; a model takes its cache under the name under which it returns it
+        name = "cache" if getattr(out, "cache", None) is not None else "past_key_values"
+        self._cache = {name: getattr(out, name)}
         self._seen.add(ids)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
@@ -40,4 +42,4 @@ class LocalSession(Session):
 
     def close(self) -> None:
         """Drop the cache."""
-        self._cache = None
+        self._cache = {}
