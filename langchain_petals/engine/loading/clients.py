@@ -47,9 +47,7 @@ class Client(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session.
 
         Args:
@@ -113,9 +111,7 @@ class SwarmClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
         max_length = needed
         if rows == 1 and settings.session_cache:
