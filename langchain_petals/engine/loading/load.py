@@ -20,7 +20,7 @@ from langchain_petals.engine.network import Routes, shared_networks
 from langchain_petals.errors import InvalidRequestError, ModelLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
@@ -79,16 +79,20 @@ def load_client(connection: Connection) -> SwarmClient:
     read, dtype = Checkpoint(repository).read, _dtype(connection.torch_dtype, config)
     parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
     own = default_prefix(name) if Path(name).is_dir() else hub_prefix(name, config["model_type"])
-    network, leave = shared_networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
-        connection.dht_prefix or own,
-        parts.blocks,
-        allowed=connection.allowed_servers,
-        blocked=connection.blocked_servers,
-        adapter=connection.active_adapter,
-    )
-    return SwarmClient(parts, tokenizer, routes, hub.read_json(repository, "generation_config.json") or {}, leave)
+
+    def join() -> tuple[Routes, Callable[[], None]]:
+        network, leave = shared_networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        routes = Routes(
+            network,
+            connection.dht_prefix or own,
+            parts.blocks,
+            allowed=connection.allowed_servers,
+            blocked=connection.blocked_servers,
+            adapter=connection.active_adapter,
+        )
+        return routes, leave
+
+    return SwarmClient(parts, tokenizer, join, hub.read_json(repository, "generation_config.json") or {})
 
 
 def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
@@ -105,17 +109,21 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     config = model.config.to_dict()
     weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in model.named_parameters()}
     parts = ModelParts(config, family_of(config, config.get("_name_or_path", "client")), weights.get)
-    network, leave = shared_networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
-        model.config.dht_prefix,
-        parts.blocks,
-        allowed=map(str, model.config.allowed_servers or ()),
-        blocked=map(str, model.config.blocked_servers or ()),
-        adapter=model.config.active_adapter,
-    )
+
+    def join() -> tuple[Routes, Callable[[], None]]:
+        network, leave = shared_networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        routes = Routes(
+            network,
+            model.config.dht_prefix,
+            parts.blocks,
+            allowed=map(str, model.config.allowed_servers or ()),
+            blocked=map(str, model.config.blocked_servers or ()),
+            adapter=model.config.active_adapter,
+        )
+        return routes, leave
+
     generation_config = model.generation_config.to_dict() if model.generation_config is not None else {}
-    return SwarmClient(parts, tokenizer, routes, generation_config, leave)
+    return SwarmClient(parts, tokenizer, join, generation_config)
 
 
 def _original(model: str) -> str:
