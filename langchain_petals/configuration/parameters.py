@@ -319,9 +319,6 @@ class PetalsParameters(ConnectionParameters):
             PromptTooLongError: A prompt leaves no room for an answer.
         """
         engine = self._get_engine()
-        if options.num_beams > 1 and not engine.client.can_search_beams:
-            msg = "num_beams > 1 needs petals 2.2.0.post1: servers of 2.3.0.dev2 cannot reorder beams. Set num_beams=1."
-            raise InvalidRequestError(msg)
         requests = []
         for ids in prompts:
             if not ids:

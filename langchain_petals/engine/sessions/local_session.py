@@ -19,7 +19,7 @@ class LocalSession(Session):
     def __init__(self, model: CausalModel) -> None:
         super().__init__(sys.maxsize)
         self._model = model
-        self._cache: Any = None
+        self._cache: dict[str, Any] = {}
 
     @property
     def reserved(self) -> int:
@@ -29,28 +29,31 @@ class LocalSession(Session):
     @torch.inference_mode()
     def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
         """Feed more tokens; see `Session.extend`."""
-        if order is not None and self._cache is not None:
-            self._cache = self._reordered(order.to(self._model.device))
-        out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
-        self._cache = out.past_key_values
+        cache = self._cache if order is None else self._reordered(order.to(self._model.device))
+        out = self._model(input_ids=ids.to(self._model.device), use_cache=True, **cache)
+        # transformers 5 has renamed it; a model takes its cache under the name under which it returns it
+        name = "cache" if getattr(out, "cache", None) is not None else "past_key_values"
+        self._cache = {name: getattr(out, name)}
         self._seen.add(ids, order)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
 
-    def _reordered(self, order: torch.Tensor) -> Any:
-        """Return the cache with its rows in another order: newer caches can do that, older ones leave it to the model.
+    def _reordered(self, order: torch.Tensor) -> dict[str, Any]:
+        """Return the cache with its rows in another order.
 
-        transformers has had classes of caches since 4.36; before, and for some models after, a cache is a tuple, and
-        the model has `_reorder_cache`.
+        transformers has had classes of caches since 4.36. Before, and for some models after, a cache is a tuple, and
+        the model has a function that reorders it.
         """
-        if hasattr(self._cache, "reorder_cache"):
-            self._cache.reorder_cache(order)
-            return self._cache
-        return self._model._reorder_cache(self._cache, order)  # noqa: SLF001 - `generate` itself calls it
+        for name, cache in self._cache.items():
+            if hasattr(cache, "reorder_cache"):
+                cache.reorder_cache(order)
+            else:
+                return {name: self._model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+        return self._cache
 
     def resume(self, position: int, needed: int) -> None:
         """Do nothing: the session can neither roll back nor run out of room."""
 
     def close(self) -> None:
         """Drop the cache."""
-        self._cache = None
+        self._cache = {}

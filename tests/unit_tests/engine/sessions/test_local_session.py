@@ -37,7 +37,7 @@ class TupleModel:
     def __init__(self, model: LlamaForCausalLM) -> None:
         self.config, self.device, self._model = model.config, model.device, model
 
-    def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, use_cache: bool) -> Any:
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool, past_key_values: Any = None) -> Any:
         assert use_cache
         seen = input_ids if past_key_values is None else torch.cat([past_key_values[0], input_ids], dim=1)
         return SimpleNamespace(logits=self._model(seen, use_cache=False).logits, past_key_values=(seen,))
@@ -75,4 +75,4 @@ def test_close_drops_the_cache(babbler: LlamaForCausalLM) -> None:
     session.extend(IDS)
     session.close()
     session.close()
-    assert session._cache is None
+    assert not session._cache
