@@ -37,6 +37,10 @@ class Client(Protocol):
         """Ids that end a generation."""
 
     @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """What the model's generation_config.json holds; it comes from a stranger, and nothing of it is checked."""
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
 
@@ -47,9 +51,7 @@ class Client(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session.
 
         Args:
@@ -85,7 +87,7 @@ class SwarmClient:
         leave: Callable[[], object],
     ) -> None:
         self.parts, self.tokenizer, self.routes = parts, tokenizer, routes
-        self._generation_config, self._leave = generation_config, leave
+        self.generation_config, self._leave = generation_config, leave
 
     @property
     def family(self) -> str | None:
@@ -97,7 +99,7 @@ class SwarmClient:
     def end_tokens(self) -> tuple[int, ...]:
         """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
         own = {"eos_token_id": self.tokenizer.eos_token_id}
-        return _end_tokens(source.get("eos_token_id") for source in (self._generation_config, self.parts.config, own))
+        return _end_tokens(source.get("eos_token_id") for source in (self.generation_config, self.parts.config, own))
 
     @property
     def context_length(self) -> int | None:
@@ -113,9 +115,7 @@ class SwarmClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
         max_length = needed
         if rows == 1 and settings.session_cache:
@@ -153,6 +153,12 @@ class LocalClient:
         """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
         sources = (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer)
         return _end_tokens(getattr(source, "eos_token_id", None) for source in sources)
+
+    @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """The model's `generation_config`; empty if it has none."""
+        found = getattr(self.model, "generation_config", None)
+        return {} if found is None else found.to_dict()
 
     @property
     def context_length(self) -> int | None:

@@ -44,11 +44,11 @@ class LocalSession(Session):
         transformers has had classes of caches since 4.36. Before, and for some models after, a cache is a tuple, and
         the model has a function that reorders it.
         """
+        model: Any = self._model
         for name, cache in self._cache.items():
-            if hasattr(cache, "reorder_cache"):
-                cache.reorder_cache(order)
-            else:
-                return {name: self._model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+            if not hasattr(cache, "reorder_cache"):
+                return {name: model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+            cache.reorder_cache(order)
         return self._cache
 
     def resume(self, position: int, needed: int) -> None:
