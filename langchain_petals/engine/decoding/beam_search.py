@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from langchain_petals.engine.sessions import Session
     from langchain_petals.tokenizer import Tokenizer
 
-# The score of what is no text yet, as in transformers; sums of real log-probabilities are far above.
+# Added to the scores of beams that may not go on, as in transformers; sums of real log-probabilities are far above.
 _NOTHING = -1e9
+_DEAD = _NOTHING / 2
 _MOST_PENALTY = 10  # beyond it, powers of a text's length soon leave the range of a float32
 
 
@@ -92,7 +93,7 @@ class Beams:
         self._texts = [self._prompt] * self.number
         # the beams are equal before the first token, so all but the first have to lose
         self._scores = torch.tensor([0.0] + [_NOTHING] * (self.number - 1))
-        self._finished = [(_NOTHING, self._prompt)] * self.number  # scores and texts, the best first
+        self._finished: list[tuple[float, list[int]]] = []  # scores and texts, the best first
         self._is_over = False
 
     @property
@@ -160,24 +161,21 @@ class Beams:
             logits: Shape (beams, vocabulary).
         """
         scores, origins, tokens = self._best_continuations(logits)
-        if _is_nothing(scores.amax().item()):
-            if _is_nothing(self._finished[0][0]):
+        if not scores.amax() > _DEAD:  # nor for NaN
+            if not self._finished:
                 msg = "these sampling options leave no token to choose from; forbid or penalise fewer"
                 raise InvalidRequestError(msg)
             self._is_over = True
             return origins
         length = len(self._texts[0]) + 1 - len(self._prompt)
-        is_last = length >= self._budget
-        ends = torch.tensor([is_last or token in self._end_tokens for token in tokens])
+        ends = torch.tensor([length >= self._budget or token in self._end_tokens for token in tokens])
         texts = [[*self._texts[origin], token] for origin, token in zip(origins, tokens, strict=True)]
 
-        # The best `number` of them may be finished texts; the others are there to go on with.
-        final = (scores / length**self._preferences.length_penalty)[: self.number]
-        final = torch.where(ends[: self.number], final, _NOTHING + final)
-        known = torch.tensor([score for score, _ in self._finished])
-        together, best = torch.cat([known, final]).topk(self.number)
-        candidates = [*(text for _, text in self._finished), *texts]
-        self._finished = [(score, candidates[i]) for score, i in zip(together.tolist(), best.tolist(), strict=True)]
+        # Only the best `number` of them may be finished texts; the others are there to go on with.
+        final = (scores / length**self._preferences.length_penalty).tolist()
+        is_finished = (ends & (scores > _DEAD)).tolist()
+        more = [(final[i], texts[i]) for i in range(min(self.number, len(texts))) if is_finished[i]]
+        self._finished = sorted(self._finished + more, key=lambda text: -text[0])[: self.number]
 
         self._scores, going_on = (scores + ends * _NOTHING).topk(self.number)
         self._texts = [texts[i] for i in going_on.tolist()]
@@ -198,7 +196,7 @@ class Beams:
             logprobs = torch.cat([self._filters(text, row) for text, row in rows])
         sums = (logprobs + self._scores[:, None]).flatten()
         number = min(self._kept * self.number, len(sums))
-        if self._random is None or _is_nothing(sums.amax().item()):
+        if self._random is None or sums.amax() <= _DEAD:
             scores, places = sums.topk(number)
         else:
             drawn = torch.multinomial(sums.softmax(-1), number, generator=self._random)
@@ -209,16 +207,15 @@ class Beams:
 
     def _may_improve(self, length: int) -> bool:
         """Return whether a beam of so many new tokens may become better than the worst of the finished texts."""
-        worst = self._finished[-1][0]
-        if _is_nothing(self._scores[0].item()):
+        if self._scores[0] <= _DEAD:
             return False
-        if _is_nothing(worst):
+        if len(self._finished) < self.number:
             return True
         stopping, penalty = self._preferences.early_stopping, self._preferences.length_penalty
         if stopping is True:
             return False
         likeliest_length = self._budget if stopping == "never" and penalty > 0 else length
-        return bool(self._scores[0] / likeliest_length**penalty > worst)
+        return bool(self._scores[0] / likeliest_length**penalty > self._finished[-1][0])
 
     def _deliver(self) -> None:
         _, whole = self._finished[0]
@@ -228,8 +225,3 @@ class Beams:
         text, stopped = stop.add("".join(map(detokenizer.add, ids[:-1] if ended else ids)) + detokenizer.flush())
         reason: FinishReason = "stop" if ended or stopped is not None else "length"
         self.generation.put(Piece(text + stop.flush(), len(ids), reason, tokens=tuple(ids)))
-
-
-def _is_nothing(score: float) -> bool:
-    """Return whether a score is no text's: `_NOTHING` with a log-probability added, or minus infinity."""
-    return score < _NOTHING / 2

@@ -190,6 +190,14 @@ def test_length_penalty_decides_between_short_and_long_texts(
     assert lengths[1] == 40
 
 
+def test_beam_search_with_an_extreme_length_penalty_has_an_answer(
+    babbler: LlamaForCausalLM, endless_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The scores are below what transformers takes for no text, and it returns nothing."""
+    piece = found(babbler, endless_tokenizer, asked(new=200), Preferences(-10.0))
+    assert len(piece.tokens) == 200
+
+
 @pytest.mark.parametrize("wrong", [None, "1", True, math.nan, math.inf, -math.inf, 1e9, 10**400, [1.0], {}], ids=str)
 def test_invalid_preference_counts_as_missing(wrong: Any) -> None:
     config = {"length_penalty": wrong, "early_stopping": "sometimes" if wrong is True else wrong}
