@@ -6,7 +6,6 @@ Commands import what they need when they run, so that `--help` does not wait for
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,19 +60,14 @@ def demo(
 
 def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals import Petals  # noqa: PLC0415
-    from langchain_petals.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
-    installed_petals_version()
-    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, so it runs while the servers start
-    importing.start()
     with contextlib.ExitStack() as stack:
         with _step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for server in swarm.servers:
             console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
         with _step(console, "Loading the client: tokenizer, embeddings and output layer"):
-            importing.join()
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = map(sum, zip(*answers, strict=True))
