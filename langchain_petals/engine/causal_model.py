@@ -29,9 +29,6 @@ class CausalModel(Protocol):
         under the same name.
         """
 
-    def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return `inputs`, shape (1, tokens), and the model's new tokens after them, shape (1, more tokens)."""
-
 
 class DistributedModel(CausalModel, Protocol):
     """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""

@@ -37,6 +37,10 @@ class Client(Protocol):
         """Ids that end a generation."""
 
     @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """What the model's generation_config.json holds; it comes from a stranger, and nothing of it is checked."""
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
 
@@ -91,7 +95,7 @@ class SwarmClient:
         generation_config: Mapping[str, Any],
     ) -> None:
         self.parts, self.tokenizer = parts, tokenizer
-        self._join, self._generation_config = join, generation_config
+        self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
         self._is_left = False
 
@@ -101,7 +105,7 @@ class SwarmClient:
         Raises:
             SwarmUnreachableError: The swarm could not be joined.
         """
-        return SwarmClient(self.parts, self.tokenizer, self._join, self._generation_config)
+        return SwarmClient(self.parts, self.tokenizer, self._join, self.generation_config)
 
     @property
     def family(self) -> str | None:
@@ -113,7 +117,7 @@ class SwarmClient:
     def end_tokens(self) -> tuple[int, ...]:
         """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
         own = {"eos_token_id": self.tokenizer.eos_token_id}
-        return _end_tokens(source.get("eos_token_id") for source in (self._generation_config, self.parts.config, own))
+        return _end_tokens(source.get("eos_token_id") for source in (self.generation_config, self.parts.config, own))
 
     @property
     def context_length(self) -> int | None:
@@ -169,6 +173,12 @@ class LocalClient:
         """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
         sources = (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer)
         return _end_tokens(getattr(source, "eos_token_id", None) for source in sources)
+
+    @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """The model's `generation_config`; empty if it has none."""
+        found = getattr(self.model, "generation_config", None)
+        return {} if found is None else found.to_dict()
 
     @property
     def context_length(self) -> int | None:
