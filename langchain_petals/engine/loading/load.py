@@ -67,7 +67,6 @@ def load_client(connection: Connection) -> SwarmClient:
         revision=connection.revision or _PINNED.get(name),
         cache_dir=connection.cache_dir,
         local_files_only=connection.local_files_only,
-        trust_remote_code=connection.trust_remote_code,
         key=connection.key,
     ).located()
     config = hub.read_json(repository, "config.json")
