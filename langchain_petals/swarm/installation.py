@@ -26,7 +26,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from langchain_petals.errors import InvalidRequestError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import MARKER, environment_folder, environment_for, python_in
+from langchain_petals.swarm.interpreter import (
+    MARKER,
+    PROGRAM,
+    UNUSABLE,
+    environment_folder,
+    environment_for,
+    python_in,
+)
 
 if TYPE_CHECKING:
     import os
@@ -37,9 +44,6 @@ if TYPE_CHECKING:
 
 RELEASED = "2.2.0.post1"
 """The released petals whose companions the package has locked."""
-
-PROGRAM = Path(__file__).with_name("program")
-"""The servers' program; with the argument `check` it tells what it has found."""
 
 _LOCK = Path(__file__).with_name("requirements") / "servers.txt"
 _PYTHONS = ("3.11", "3.12", "3.10")  # best first: cpufeature has no wheels for 3.12
@@ -53,7 +57,7 @@ _PROBE = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 _REQUIREMENTS = """\
 import importlib.metadata, json
 found = {each.metadata["Name"]: each.requires or [] for each in importlib.metadata.distributions()}
-print(json.dumps({name: needs for name, needs in found.items() if name not in ("pip", "setuptools", "wheel")}))"""
+print(json.dumps([need for name in found if name not in ("pip", "setuptools", "wheel") for need in found[name]]))"""
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,10 @@ def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None
         there = installed()
         is_released = source == f"petals=={RELEASED}"
         shown = RELEASED if is_released else _without_password(source)
-        if there and is_released and python is None and (there.source, there.lock) == (shown, lock):
-            return there
         installer = _Uv.found() or _Pip()
+        if there and is_released and (there.source, there.lock) == (shown, lock):
+            if python is None or there.python.rpartition(".")[0] == _version_of(str(python)):
+                return there
         interpreter = installer.interpreter(python)
         _remove(folder)
         with step(f"Making an environment with Python in {folder}") as say:
@@ -126,7 +131,8 @@ def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None
             with step(f"Installing {shown}") as say:
                 installer.install(folder, ["--no-deps", source], say)
                 needs = folder / "requirements.txt"
-                needs.write_text("\n".join(_needs_of_fork(folder)) + "\n", encoding="utf-8")
+                lines = needs_of_fork(_listed(python_in(folder)))
+                needs.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             with step("Installing what it needs") as say:
                 installer.install(folder, ["-r", str(needs)], say)
         with step("Trying whether servers can run there") as say:
@@ -146,8 +152,9 @@ def uninstall() -> bool:
     folder = environment_folder()
     if not folder.is_dir():
         return False
-    with _alone(folder):
+    with _alone(folder) as lock:
         _remove(folder)
+        lock.unlink()
     return True
 
 
@@ -229,7 +236,7 @@ def _source(petals: str) -> str:
     if petals == RELEASED:
         return f"petals=={RELEASED}"
     folder = Path(petals).expanduser()
-    if folder.is_dir():
+    if petals and folder.is_dir():
         if not any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
             msg = f"The folder {petals!r} holds no Python package: no pyproject.toml, setup.cfg or setup.py."
             raise InvalidRequestError(msg)
@@ -249,18 +256,23 @@ def _without_password(source: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.password else source
 
 
-def _needs_of_fork(folder: Path) -> list[str]:
-    """Return what a fork needs that is installed alone in an environment: its requirements, but for `_REPLACED`."""
+def _listed(python: Path) -> list[str]:
+    """Return the requirements of all that is installed beside pip."""
     listed = subprocess.run(  # noqa: S603 - the environment's own interpreter
-        [python_in(folder), "-c", _REQUIREMENTS],
-        env=environment_for(python_in(folder)),
-        capture_output=True,
-        text=True,
-        check=True,
+        [python, "-c", _REQUIREMENTS], env=environment_for(python), capture_output=True, text=True, check=True
     )
-    ours = {_name_of(line): line for line in _LOCK.read_text(encoding="utf-8").splitlines() if "==" in line}
-    needs = [ours[name] for name in (*_REPLACED, *_ADDED) if name in ours]
-    for requirement in (each for found in json.loads(listed.stdout).values() for each in found):
+    return [str(each) for each in json.loads(listed.stdout)]
+
+
+def needs_of_fork(requirements: Sequence[str]) -> list[str]:
+    """Return what to install for a fork that has these requirements: they, but for those that are replaced by ours.
+
+    Raises:
+        PetalsNotInstalledError: A requirement cannot be read.
+    """
+    ours = [line for line in _LOCK.read_text(encoding="utf-8").splitlines() if "==" in line]
+    needs = [line for line in ours if _name_of(line) in (*_REPLACED, *_ADDED)]
+    for requirement in requirements:
         try:
             parsed = Requirement(requirement)
         except InvalidRequirement as error:
@@ -334,6 +346,9 @@ def _run(
         except BaseException:
             process.terminate()
             raise
+    if process.returncode == UNUSABLE and lines:
+        msg = f"{lines[-1]}."
+        raise PetalsNotInstalledError(msg)
     if process.returncode:
         ending = f"{what} failed with exit code {process.returncode}; the end of its output:"
         raise PetalsNotInstalledError("\n".join([ending, *lines]))
@@ -352,13 +367,14 @@ def _remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the environment; the system ends that with this process."""
+def _alone(folder: Path) -> Iterator[Path]:
+    """Keep other processes from changing the environment, by a lock on a file, which the system drops at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+    path = folder.with_name(f"{folder.name}.lock")
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             msg = f"Another process is changing {folder}; wait until it has ended."
             raise PetalsNotInstalledError(msg) from None
-        yield
+        yield path

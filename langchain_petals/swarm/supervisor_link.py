@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, environment_for
+from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, PROGRAM, UNUSABLE, environment_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _LOG_LINES = 20
-_PROGRAM = Path(__file__).with_name("program")
-_UNUSABLE = 78  # the program's exit code if its environment cannot run petals; see `petals_servers.environment`
 _GRACE_SECONDS = 5.0
 _LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
@@ -67,7 +65,7 @@ class SupervisorLink:
         try:
             with theirs, self.log_path("supervisor").open("wb") as log:
                 self._process = subprocess.Popen(
-                    [python, _PROGRAM],
+                    [python, PROGRAM],
                     stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
@@ -120,7 +118,7 @@ class SupervisorLink:
             for name, role in roles.items():
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
-            if self._stopped and self._process.returncode == _UNUSABLE:
+            if self._stopped and self._process.returncode == UNUSABLE:
                 raise PetalsNotInstalledError(f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}")
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
