@@ -120,7 +120,7 @@ def _have_an_environment(console: Console, *, yes: bool) -> None:
     if found_python() is not None:
         return
     if not yes:
-        if not (console.is_terminal and sys.stdin.isatty()):
+        if not _can_ask(console):
             msg = (
                 "No petals was found to run servers with. Run `langchain-petals server install` first, or "
                 "`langchain-petals demo --yes`, which does it."
@@ -136,6 +136,10 @@ def _have_an_environment(console: Console, *, yes: bool) -> None:
             raise typer.Exit(1)
     _install(console)
     console.print()
+
+
+def _can_ask(console: Console) -> bool:
+    return console.is_terminal and sys.stdin.isatty()
 
 
 def _install(console: Console, petals: str | None = None, python: str | None = None) -> None:
