@@ -214,7 +214,7 @@ class LocalSwarm:
 
     def _start_bootstrap(self, deadline: float, show: Callable[[str], None]) -> None:
         self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-        roles = {_BOOTSTRAP: "the bootstrap peer"}
+        roles = {_BOOTSTRAP: "The bootstrap peer"}
         reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
         self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
 

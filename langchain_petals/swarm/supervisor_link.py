@@ -109,7 +109,7 @@ class SupervisorLink:
             PetalsNotInstalledError: The interpreter's environment cannot run petals.
         """
         def is_over() -> bool:
-            waiting = [role for name, role in roles.items() if name not in self._reports]
+            waiting = [role[0].lower() + role[1:] for name, role in roles.items() if name not in self._reports]
             say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
             return bool(self._stopped or self._codes.keys() & roles or not waiting)
 
@@ -117,14 +117,14 @@ class SupervisorLink:
             self._changed.wait_for(is_over, deadline - time.monotonic())
             for name, role in roles.items():
                 if name in self._codes:
-                    raise LocalSwarmError(self._describe(name, f"{_capital(role)} {_ending(self._codes[name])} while starting."))
+                    raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
             if self._stopped and self._process.returncode == UNUSABLE:
                 raise PetalsNotInstalledError(f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}")
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
                 if name not in self._reports:
-                    late = f"{_capital(role)} was not ready within startup_timeout={timeout:g} s; raise startup_timeout."
+                    late = f"{role} was not ready within startup_timeout={timeout:g} s; raise startup_timeout."
                     raise LocalSwarmError(self._describe(name if name in self.pids else "supervisor", late))
             return {name: self._reports[name] for name in roles}
 
@@ -218,10 +218,6 @@ class SupervisorLink:
 
 def _ending(code: int) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _existing(pids: set[int]) -> list[psutil.Process]:
