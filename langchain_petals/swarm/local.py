@@ -218,9 +218,7 @@ class LocalSwarm:
         reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
         self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
 
-    def _start_servers(
-        self, spans: Sequence[range], deadline: float, show: Callable[[str], None]
-    ) -> list[LocalServer]:
+    def _start_servers(self, spans: Sequence[range], deadline: float, show: Callable[[str], None]) -> list[LocalServer]:
         named = {f"server-{next(self._numbers)}": span for span in spans}
         for name, span in named.items():
             self._supervisor.start(

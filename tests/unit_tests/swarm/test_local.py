@@ -232,9 +232,7 @@ def test_an_interpreter_that_does_not_exist_is_refused_before_anything_starts(li
     assert not links
 
 
-@pytest.mark.parametrize(
-    ("config", "blocks"), [({"n_layer": 3}, 3), ({"num_hidden_layers": 2, "n_layer": 3}, 2)]
-)
+@pytest.mark.parametrize(("config", "blocks"), [({"n_layer": 3}, 3), ({"num_hidden_layers": 2, "n_layer": 3}, 2)])
 def test_the_number_of_blocks_is_read_from_the_config(folder: Path, config: dict[str, int], blocks: int) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     assert LocalSwarm(folder, servers=1).servers[0].blocks == range(blocks)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from langchain_petals.swarm.interpreter import PROGRAM, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,7 +58,7 @@ def write_environment(folder: Path, name: str = "petals", **sources: str) -> Non
     write(folder, **empty | others | sources)
 
 
-# ---- imports
+# ---- what it imports
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
