@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.10", "3.12", "3.13", "3.14")  # the tests run with 3.11
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 """Where people run clients, as uv calls it."""
 
@@ -93,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("uv", help="uv's executable")
     uv = parser.parse_args().uv
-    with ThreadPoolExecutor(4) as pool:  # they mostly wait for the index
-        places = [(python, PLATFORMS[0]) for python in PYTHONS] + [(PYTHONS[2], each) for each in PLATFORMS[1:]]
+    with ThreadPoolExecutor(2) as pool:  # they mostly wait for the index
+        places = [(python, PLATFORMS[0]) for python in PYTHONS] + [("3.12", each) for each in PLATFORMS[1:]]
         checks = [pool.submit(check_place, uv, *place) for place in places]
         checks += [pool.submit(check_companions, uv, python) for python in COMPANIONS_PYTHONS]
         for check in checks:
