@@ -67,7 +67,8 @@ bench: servers ## run the benchmarks
 wheel: servers ## build the wheel into dist/ and try it in fresh environments
 	@sh scripts/check_wheel.sh
 
-.tools/bin/uv: venv
+# not in .venv, where `langchain-petals server install` would take it instead of pip, whose configuration it does not read
+.tools/bin/uv: | venv
 	@$(BIN)/python -m venv .tools
 	@.tools/bin/python -m pip install --quiet uv
 
