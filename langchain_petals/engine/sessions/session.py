@@ -57,8 +57,17 @@ class Session(ABC):
         return self.max_length
 
     @abstractmethod
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more token ids, shape (rows, new tokens); return the next tokens' logits, shape (rows, vocabulary)."""
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Feed more tokens.
+
+        Args:
+            ids: Token ids, shape (rows, new tokens).
+            order: For each row the one that it continues, int64, shape (rows,), for a beam search; None if each row
+                continues itself.
+
+        Returns:
+            Logits of the next tokens, shape (rows, vocabulary).
+        """
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
@@ -120,7 +129,7 @@ class SwarmSession(Session):
             if self._chain is not None:
                 self._chain.roll_back(position)
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
         """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
@@ -135,15 +144,15 @@ class SwarmSession(Session):
             reraise=True,
         )
         try:
-            logits: torch.Tensor = attempts(self._attempt, ids)
+            logits: torch.Tensor = attempts(self._attempt, ids, order)
         except SpanError as error:
             cause = error.__cause__ or error
             raise SpanFailedError(error.span.start, error.span.end, self._settings.max_retries + 1, cause) from cause
-        self._seen.add(ids)
+        self._seen.add(ids, order)
         return logits
 
-    def _attempt(self, ids: torch.Tensor) -> torch.Tensor:
-        fed = ids
+    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        fed, fed_order = ids, order
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
@@ -151,13 +160,13 @@ class SwarmSession(Session):
                 self._routes, self.max_length, self._needed, self._settings, wait_for_room=self._waits_for_room
             )
             self.max_length = self._chain.max_length
-            fed = self._seen.with_more(ids)
+            fed, fed_order = self._seen.with_more(ids, order), None
         try:
-            logits = self._feed(self._chain, fed)
+            logits = self._feed(self._chain, fed, fed_order)
         except SpanError as error:
             if not self._recover(error):
                 raise
-            return self._attempt(ids)
+            return self._attempt(ids, order)
         self._rested = self._routes_are_old = self._waits_for_room = False
         return logits
 
@@ -193,11 +202,12 @@ class SwarmSession(Session):
             return False
         return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
 
-    def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
         with torch.inference_mode():
             for chunk in torch.split(ids, length, dim=1):
-                hidden = chain.step(self._parts.embed(chunk))
+                hidden = chain.step(self._parts.embed(chunk), order)
+                order = None  # the rows are in their new order now
             return self._parts.logits(hidden[:, -1])
 
     def close(self) -> None:
