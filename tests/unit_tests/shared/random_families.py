@@ -52,11 +52,12 @@ def random_model(fields: dict[str, Any], dtype: torch.dtype = torch.float32, see
     config = AutoConfig.for_model(kind, **{"vocab_size": 96, "initializer_range": 0.4, **tokens} | others)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         for weights in model.parameters():
             if weights.dim() == 1:  # norms and biases begin as ones and zeros, which would hide mistakes
                 weights.data += 0.3 * torch.randn_like(weights)
-    return model.to(dtype).eval()
+    model.eval()
+    return model
 
 
 def save(model: PreTrainedModel, folder: Path, *, headless: bool = False) -> None:
@@ -67,7 +68,8 @@ def save(model: PreTrainedModel, folder: Path, *, headless: bool = False) -> Non
         folder: Where to write.
         headless: Whether to write the model without its head, as the hub has BLOOM.
     """
-    (model.base_model if headless else model).save_pretrained(folder)
+    saved: Any = model.base_model if headless else model
+    saved.save_pretrained(folder)
     path = folder / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config["torch_dtype"] = config["dtype"] = str(model.dtype).removeprefix("torch.")
