@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 OF_ONE_MODEL = frozenset({"dht_prefix", "revision", "active_adapter"})
 """Fields that apply to one model only."""
 
-# A swarm may serve two models of one name under two prefixes, and a model's own code may change its tokenizer.
-_MODEL_FIELDS = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype", "trust_remote_code")
+# A swarm may serve two models of one name under two prefixes.
+_MODEL_FIELDS = ("model_name", "revision", "dht_prefix", "active_adapter", "torch_dtype")
 
 
 def identity_of_answers(model: BaseModel, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

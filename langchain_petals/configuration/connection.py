@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ class ConnectionParameters(ArgumentChecks):
     """Key for gated or private models on the hub.
 
     `api_key` is another name for it. None takes the key from HUGGINGFACE_API_KEY, HF_TOKEN or HUGGINGFACEHUB_API_TOKEN,
-    or else the one that `huggingface-cli login` has stored."""
+    or else the one that the login of huggingface_hub has stored."""
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
     """Folder or hub name of the model."""
@@ -61,12 +62,23 @@ class ConnectionParameters(ArgumentChecks):
     """Read the model's files from `cache_dir`, and send no request to the hub."""
 
     trust_remote_code: bool = False
-    """Allow code from the model's repository to run in this process; read the code first."""
+    """Has no effect, and True causes a warning: no code of a model's repository is ever run in this process."""
 
     @field_validator(KEY_FIELD)
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
         return key_from_environment() if key is None else checked_key(key)
+
+    @field_validator("trust_remote_code")
+    @classmethod
+    def _check_trust(cls, trust: bool) -> bool:  # noqa: FBT001 - pydantic passes it by position
+        if trust:
+            msg = (
+                "trust_remote_code=True has no effect: no code of a model's repository is run. Leave it out. Models "
+                "that need code of their own are not supported."
+            )
+            warnings.warn(msg, stacklevel=2)
+        return trust
 
     @property
     def lc_secrets(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.constraints import Grammars
@@ -42,6 +43,12 @@ class Engine:
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
+        self._process = os.getpid()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be submitted: its swarm was not left, and it is not that of a parent process."""
+        return self._process == os.getpid() and self.client.is_open
 
     def shut_down(self) -> None:
         """Close the idle sessions and leave the swarm."""

@@ -1,9 +1,9 @@
 """The model hub: its key, a model's files, and the errors when they cannot be read.
 
-Nothing here knows LangChain or torch; `huggingface_hub` and `transformers` are imported on first use.
+Nothing here knows LangChain or torch; `huggingface_hub` is imported on first use.
 """
 
-from langchain_petals.hub.files import Files, read_json
+from langchain_petals.hub.files import Files, read_json, read_text
 from langchain_petals.hub.key import (
     KEY_FIELD,
     KEY_FIELDS,
@@ -15,7 +15,7 @@ from langchain_petals.hub.key import (
     key_from_environment,
     with_hidden_key,
 )
-from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository
+from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, missing
 
 __all__ = [
     "KEY_FIELD",
@@ -30,6 +30,8 @@ __all__ = [
     "hide_key",
     "is_key",
     "key_from_environment",
+    "missing",
     "read_json",
+    "read_text",
     "with_hidden_key",
 ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.errors import (
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 _UNAUTHORIZED, _SERVER_ERROR = 401, 500  # HTTP status codes
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
+# what huggingface_hub raises when the hub gives no answer: its own types, and those of requests and httpx
+_NO_ANSWER = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "RequestException", "TransportError")
 _SET_KEY = "set HF_TOKEN (or huggingface_api_key) to"
 
 
@@ -34,9 +33,8 @@ class Source:
     Attributes:
         name: Folder or hub name.
         revision: Commit, branch or tag; None for the main branch.
-        cache_dir: Folder for downloaded files; None for transformers' own.
+        cache_dir: Folder for downloaded files; None for huggingface_hub's own.
         local_files_only: Whether to read the cache and send no request.
-        trust_remote_code: Whether code from the repository may run in this process.
         key: The hub's key, for gated and private repositories; None for the one that huggingface_hub has stored.
     """
 
@@ -44,33 +42,40 @@ class Source:
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
-    trust_remote_code: bool = False
     key: SecretStr | None = field(default=None, repr=False)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the files are in a folder; a folder that may not be looked at is none."""
+        return os.path.isdir(self.name)  # noqa: PTH112 - Path.is_dir raises for names that no folder can have
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether only the cache is read: `local_files_only` or HF_HUB_OFFLINE asks for it."""
+        from huggingface_hub import constants  # noqa: PLC0415 - heavy
+
+        return self.local_files_only or bool(constants.HF_HUB_OFFLINE)
 
     def censored(self, text: str) -> str:
         """Return a text with the key replaced by asterisks."""
         return text.replace(self.key.get_secret_value(), "**********") if self.key else text
 
 
-def translated(error: Exception, source: Source) -> PetalsError | None:
-    """Return an error that tells the user what to do; None if it is unknown whether the hub caused the original."""
+def translated(error: Exception, source: Source, filename: str) -> PetalsError:
+    """Return the error to raise for an error of huggingface_hub; it tells the user what to do."""
     case = _Case(error, source)
-    if isinstance(error, ValueError) and not isinstance(error, OSError):
-        return case.misfit()
-    if Path(source.name).is_dir():
-        return ModelLoadError(f"Could not load the model from the folder {source.name!r}: {case.said}")
-    return case.refusal() or case.absence()
-
-
-def unexplained(error: Exception, source: Source) -> PetalsError:
-    """Return the error to raise for an error that the hub did not cause."""
-    return ModelLoadError(f"Could not load {source.name!r}: {_without_advice(source.censored(str(error)))}")
+    if _stems_from(error, "HFValidationError"):
+        return InvalidRequestError(
+            f"{source.name!r} is neither a folder nor a name of a model on the hub; the form is owner/name"
+        )
+    said = f"Could not load {filename} of {source.name!r}: {case.said or type(error).__name__}"
+    return case.refusal() or case.absence() or ModelLoadError(said)
 
 
 def _stems_from(error: BaseException, *names: str) -> bool:
     """Return whether an error or one of its causes is an instance of a class with one of these names.
 
-    Classes are compared by name, since huggingface_hub has moved them between modules.
+    Classes are compared by name, since huggingface_hub has changed its HTTP library: requests, httpx, httpx2.
     """
     return any(each.__name__ in names for link in chain(error) for each in type(link).__mro__)
 
@@ -90,23 +95,9 @@ class _Case:
         self._error, self._source, self._name = error, source, source.name
         responses = [getattr(each, "response", None) for each in chain(error)]
         self._response: Any = next((response for response in responses if response is not None), None)
-        self.said = _without_advice(source.censored(str(error)))
+        self.said = source.censored(str(error)).strip()
         self._page = f"{_endpoint()}/{source.name}"
         self._request = f"Access is requested on the model's page, {self._page}."
-
-    def misfit(self) -> PetalsError:
-        """Return the error for files or a name that do not fit the arguments."""
-        name = self._name
-        if _stems_from(self._error, "HFValidationError"):
-            return InvalidRequestError(
-                f"{name!r} is neither a folder nor a name of a model on the hub; the form is owner/name"
-            )
-        if "trust_remote_code" in self.said:
-            return InvalidRequestError(
-                f"{name!r} has its own code, which would run in this process. Read it, and set "
-                "trust_remote_code=True if you trust it."
-            )
-        return InvalidRequestError(f"Could not load {name!r}: {self.said}")
 
     def refusal(self) -> PetalsError | None:
         """Return the error for the hub's answer; None if the hub gave no answer, or had a failure."""
@@ -140,7 +131,7 @@ class _Case:
                 f"The files of {name!r} are not all in the cache {cache}, and local_files_only=True forbids "
                 f"downloads: {self.said}"
             )
-        if self._response is not None or _stems_from(self._error, "RequestException", "OfflineModeIsEnabled"):
+        if self._response is not None or _stems_from(self._error, *_NO_ANSWER):
             last = self._source.censored(str(chain(self._error)[-1]))
             return HubUnreachableError(
                 f"The hub ({_endpoint()}) could not be reached, or does not work: {last}. Check the connection, "
@@ -167,13 +158,7 @@ class _Case:
         for name in KEY_VARIABLES:
             if key is not None and os.environ.get(name, "").strip() == key.get_secret_value():
                 return f"the one in {name}"
-        return "the one given as huggingface_api_key, or stored by huggingface-cli login"
-
-
-def _without_advice(text: str) -> str:
-    """Drop the sentences of transformers with addresses on the hub, since it writes them even for a folder."""
-    sentences = _SENTENCE_ENDS.split(text.strip())
-    return " ".join(each for each in sentences if "https://huggingface.co/" not in each) or text.strip()
+        return "the one given as huggingface_api_key, or stored by huggingface_hub's login"
 
 
 def _endpoint() -> str:

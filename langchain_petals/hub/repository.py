@@ -5,32 +5,29 @@ weights belong together, and cached files need no further request. As in hugging
 does not answer, or refuses access.
 
 The key is a `SecretStr` until it is passed to a call. All errors leave this module without their frames, since local
-variables of transformers and huggingface_hub hold the key, and error reporting tools show them.
+variables of huggingface_hub hold the key, and error reporting tools show them.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import traceback
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from packaging.version import Version
 from pydantic import SecretStr
 
-from langchain_petals.errors import PetalsError
-from langchain_petals.hub.errors import Source, chain, translated, unexplained
+from langchain_petals.errors import ModelLoadError
+from langchain_petals.hub.bars import download_bars
+from langchain_petals.hub.errors import Source, chain, translated
 from langchain_petals.hub.key import checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from langchain_petals.hub.files import Files
 
 logger = logging.getLogger(__name__)
 
-_RESUMES = Version("0.23")  # the first huggingface_hub that resumes downloads by itself
 _CONFIG = "config.json"
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -38,7 +35,14 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 @dataclass(frozen=True)
 class Repository(Source):
-    """Reads the files of one model with transformers' loaders; see `Source` for its attributes."""
+    """The files of one model; see `Source` for its attributes.
+
+    Example:
+        >>> from langchain_petals.hub import Repository, read_json
+        >>> repository = Repository("bigscience/bloom-560m").located()  # doctest: +SKIP
+        >>> read_json(repository, "config.json")["model_type"]  # doctest: +SKIP
+        'bloom'
+    """
 
     def located(self) -> Repository:
         """Return this repository at the hub's commit, or at the cache's commit if the hub does not answer.
@@ -47,125 +51,86 @@ class Repository(Source):
             ModelLoadError: The model's config could not be read; the subclass tells why.
             InvalidRequestError: `name` is neither a folder nor a possible hub name.
         """
-        if Path(self.name).is_dir():
-            return Repository(self.name, trust_remote_code=self.trust_remote_code)
+        if self.is_folder:
+            return Repository(self.name)
         from huggingface_hub import constants  # noqa: PLC0415 - heavy
 
         cache_dir = str(self.cache_dir or constants.HF_HUB_CACHE)
         complete = replace(self, cache_dir=cache_dir, key=self.key or _stored_key())
-        config = complete._guarded(lambda: complete._download(_CONFIG))  # noqa: SLF001 - an object of this class
-        return replace(complete, revision=Path(config).parent.name)
-
-    def read(self, load: Callable[..., Any], **options: Any) -> Any:
-        """Call one of transformers' loaders, a `from_pretrained`, for this repository and with further `options`.
-
-        Raises:
-            ModelLoadError: The files could not be read; the subclass tells why.
-            InvalidRequestError: The files do not fit the arguments.
-        """
-        options |= {"trust_remote_code": self.trust_remote_code}
-        return self._guarded(lambda: load(self.name, **self._arguments(), **options))
-
-    def weights_format(self) -> dict[str, bool]:
-        """Return the argument that makes transformers read safetensors, or pickles if the model has no safetensors.
-
-        A pickle can hold code. PyTorch does not run it any more, but a file that cannot hold code is safer.
-        """
-        if any(map(self._has, SAFETENSORS)):
-            return {"use_safetensors": True}
-        if any(map(self._has, PICKLES)):
-            warnings.warn(
-                f"{self.name!r} has its weights in pickles only, which can hold harmful code. Use it if you trust its "
-                "authors; better, ask them for safetensors.",
-                stacklevel=2,
-            )
-            return {"use_safetensors": False}
-        return {}  # transformers reports what is missing
-
-    def _arguments(self) -> dict[str, Any]:
-        """Return the arguments that transformers' loaders and huggingface_hub's download have in common."""
-        arguments: dict[str, Any] = {"revision": self.revision, "cache_dir": self.cache_dir, "token": self._token()}
-        arguments["local_files_only"] = self.local_files_only
-        if Version(importlib.metadata.version("huggingface-hub")) < _RESUMES:
-            arguments["resume_download"] = True
-        return arguments
+        config = complete._downloaded(_CONFIG)  # noqa: SLF001 - an object of this class
+        if config is None:
+            raise missing(complete, _CONFIG)
+        return replace(complete, revision=config.parent.name)
 
     def file(self, filename: str) -> Path | None:
         """Return the path of a file, downloaded if need be; None if the model has no such file.
 
+        A file that the cache does not hold counts as one that the model does not have, where downloads are forbidden.
+
         Raises:
             ModelLoadError: The file could not be had; the subclass tells why.
         """
-        if Path(self.name).is_dir():
+        if self.is_folder:
             path = Path(self.name) / filename
             return path if path.is_file() else None
-        return Path(self._guarded(lambda: self._download(filename))) if self._has(filename) else None
-
-    def _token(self) -> str | bool:
-        """Return the key for huggingface_hub; False keeps it from searching for one by itself."""
-        return self.key.get_secret_value() if self.key else False
-
-    def _has(self, filename: str) -> bool:
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
-        if Path(self.name).is_dir():
-            return (Path(self.name) / filename).is_file()
         known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)
-        return isinstance(known, str) if known is not None else self._guarded(lambda: self._can_download(filename))
+        if known is not None:
+            return Path(known) if isinstance(known, str) else None  # else the hub has said that there is none
+        return None if self.is_offline else self._downloaded(filename)
 
-    def _can_download(self, filename: str) -> bool:
-        from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - heavy
-
-        try:
-            self._download(filename)
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError) and not self.local_files_only:
-                raise  # the hub could not be reached
-            return False
-        return True
-
-    def _download(self, filename: str) -> str:
-        """Return the path of a file in the cache; download it if it is not there."""
+    def _downloaded(self, filename: str) -> Path | None:
+        """Return the path of a file in the cache, downloaded if it is not there; None if there is no such file."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - as above
 
-        path: str = hf_hub_download(self.name, filename, **self._arguments())
-        return path
-
-    def _guarded(self, call: Callable[[], Any]) -> Any:
         try:
-            return call()
+            with download_bars():
+                path = hf_hub_download(
+                    self.name,
+                    filename,
+                    revision=self.revision,
+                    cache_dir=self.cache_dir,
+                    local_files_only=self.local_files_only,
+                    # False keeps huggingface_hub from searching for a key by itself
+                    token=self.key.get_secret_value() if self.key else False,
+                )
+            return Path(path)
+        except LocalEntryNotFoundError as error:  # it may exist: the hub could not be asked
+            problem = self._explained(error, filename)
+        except EntryNotFoundError:
+            return None
         except BaseException as error:  # noqa: BLE001 - raised below, without the frames of the call
-            problem = self._explained(error)
+            problem = self._explained(error, filename)
         raise problem
 
-    def _explained(self, error: BaseException) -> BaseException:
-        """Return the error to raise for a loader's error, without frames."""
-        logger.debug("Reading %r failed:\n%s", self.name, self.censored("".join(traceback.format_exception(error))))
-        explained = error
-        if isinstance(error, (OSError, ValueError)) and not isinstance(error, PetalsError):
-            explained = translated(error, self) or self._error_of_hub() or unexplained(error, self)
+    def _explained(self, error: BaseException, filename: str) -> BaseException:
+        """Return the error to raise for an error of huggingface_hub, without frames."""
+        details = self.censored("".join(traceback.format_exception(error)))
+        logger.debug("Reading %s of %r failed:\n%s", filename, self.name, details)
+        explained = translated(error, self, filename) if isinstance(error, Exception) else error
         for each in chain(explained):
             each.__traceback__ = None
         return explained
 
-    def _error_of_hub(self) -> PetalsError | None:
-        """Ask the hub for its own error, since transformers hides why it found no file of a tokenizer."""
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - heavy
 
-        try:
-            get_hf_file_metadata(hf_hub_url(self.name, _CONFIG, revision=self.revision), token=self._token())
-        except OSError as error:
-            return translated(error, self)
-        return None
+def missing(files: Files, what: str) -> ModelLoadError:
+    """Return the error to raise for a file that a model must have, and that `files` do not hold."""
+    if isinstance(files, Repository) and not files.is_folder and files.is_offline:
+        why = "local_files_only=True" if files.local_files_only else "HF_HUB_OFFLINE"
+        return ModelLoadError(
+            f"The files of {files.name!r} are not all in the cache {files.cache_dir}, and {why} forbids downloads: "
+            f"there is no {what}."
+        )
+    return ModelLoadError(f"{files.name!r} has no {what}. Check that its files are complete.")
 
 
 def _stored_key() -> SecretStr | None:
-    """Return the key that `huggingface-cli login` has stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set."""
-    import huggingface_hub  # noqa: PLC0415 - heavy
+    """Return the key that the login of huggingface_hub has stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set."""
+    from huggingface_hub import constants, get_token  # noqa: PLC0415 - heavy
 
-    if huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         return None
-    # get_token exists since huggingface_hub 0.20, HfFolder before
-    get_token = getattr(huggingface_hub, "get_token", None) or huggingface_hub.HfFolder.get_token
     found = get_token()
     return checked_key(SecretStr(found)) if found else None

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals import hub
 from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix, original_repository
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.progress import progress
 from langchain_petals.swarm.interpreter import servers_python
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pydantic import SecretStr
     from typing_extensions import Self
@@ -155,12 +156,12 @@ class LocalSwarm:
         self._finalizer = weakref.finalize(self, self._supervisor.end)
         try:
             deadline = time.monotonic() + startup_timeout
-            if not self._joined:
-                self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-                reports = self._supervisor.wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline, startup_timeout)
-                self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
-            borders = [blocks * part // servers for part in range(servers + 1)]
-            self._start_servers([range(start, end) for start, end in pairwise(borders)] * replicas, deadline)
+            with progress("Starting a swarm") as show:
+                if not self._joined:
+                    self._start_bootstrap(deadline, show)
+                borders = [blocks * part // servers for part in range(servers + 1)]
+                spans = [range(start, end) for start, end in pairwise(borders)] * replicas
+                self._start_servers(spans, deadline, show)
         except BaseException:
             self.close()
             raise
@@ -184,7 +185,8 @@ class LocalSwarm:
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
-        return self._start_servers([span], time.monotonic() + self._startup_timeout)[0]
+        with progress("Starting a server") as show:
+            return self._start_servers([span], time.monotonic() + self._startup_timeout, show)[0]
 
     def close(self) -> None:
         """Disconnect this process's clients, end all of the swarm's processes, and remove temporary files.
@@ -210,7 +212,18 @@ class LocalSwarm:
         state = ", ".join(map(repr, self.servers)) if self._finalizer.alive else "closed"
         return f"LocalSwarm({self.model!r}: {state})"
 
-    def _start_servers(self, spans: Sequence[range], deadline: float) -> list[LocalServer]:
+    def _start_bootstrap(self, deadline: float, show: Callable[[str], None]) -> None:
+        self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
+        self.initial_peers = self._wait({_BOOTSTRAP: "The bootstrap peer"}, deadline, show)[_BOOTSTRAP]["initial_peers"]
+
+    def _wait(self, roles: dict[str, str], deadline: float, show: Callable[[str], None]) -> dict[str, Any]:
+        return self._supervisor.wait_ready(
+            roles, deadline, self._startup_timeout, lambda what: show(f"Starting a swarm: {what}")
+        )
+
+    def _start_servers(
+        self, spans: Sequence[range], deadline: float, show: Callable[[str], None]
+    ) -> list[LocalServer]:
         named = {f"server-{next(self._numbers)}": span for span in spans}
         for name, span in named.items():
             self._supervisor.start(
@@ -228,7 +241,7 @@ class LocalSwarm:
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         try:
-            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
+            reports = self._wait(roles, deadline, show)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)

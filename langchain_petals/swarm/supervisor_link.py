@@ -8,25 +8,29 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
-from langchain_petals.hub import KEY_VARIABLES
-from langchain_petals.swarm.interpreter import HOW_TO_INSTALL
+from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, environment_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-_KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
-_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__")  # would lead another interpreter to our packages
+_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
+    "TOKENIZERS_PARALLELISM": "false",
+}
 _LOG_LINES = 20
 _PROGRAM = Path(__file__).with_name("program")
 _UNUSABLE = 78  # the program's exit code if its environment cannot run petals; see `petals_servers.environment`
@@ -67,7 +71,7 @@ class SupervisorLink:
                     stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
-                    env=_environment(python) | {"TMPDIR": self._work_dir},
+                    env=environment_for(python) | _VARIABLES | {"TMPDIR": self._work_dir},
                     cwd=self._work_dir,
                     start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
                 )
@@ -94,21 +98,25 @@ class SupervisorLink:
         self.log_path(name).unlink(missing_ok=True)
         self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
 
-    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
+    def wait_ready(
+        self, roles: dict[str, str], deadline: float, timeout: float, say: Callable[[str], None]
+    ) -> dict[str, Any]:
         """Return the reports of all named processes.
 
         `roles` maps the names to descriptions for errors. `deadline` is a time of `time.monotonic()`. `timeout`, in
-        seconds, is a text for the error.
+        seconds, is a text for the error. `say` is called with what is waited for.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
             PetalsNotInstalledError: The interpreter's environment cannot run petals.
         """
+        def is_over() -> bool:
+            waiting = [role for name, role in roles.items() if name not in self._reports]
+            say(f"waiting for {' and '.join(waiting)}" if self.pids else "importing Petals")
+            return bool(self._stopped or self._codes.keys() & roles or not waiting)
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or self._codes.keys() & roles or self._reports.keys() >= roles.keys(),
-                deadline - time.monotonic(),
-            )
+            self._changed.wait_for(is_over, deadline - time.monotonic())
             for name, role in roles.items():
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
@@ -216,19 +224,3 @@ def _ending(code: int) -> str:
 
 def _existing(pids: set[int]) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if process.pid in pids]
-
-
-def _environment(python: Path) -> dict[str, str]:
-    """Return the supervisor's environment variables."""
-    # Other users can read the environment, so servers get the key over the socket.
-    kept = {name: value for name, value in os.environ.items() if name not in _KEY_NAMES}
-    if python == Path(sys.executable):  # the supervisor runs in another folder
-        folders = [str(Path(each).absolute()) for each in kept.get("PYTHONPATH", "").split(os.pathsep) if each]
-        kept["PYTHONPATH"] = os.pathsep.join(folders)
-    else:
-        kept = {name: value for name, value in kept.items() if name not in _OF_THIS_PYTHON}
-    return kept | {
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
-        "TOKENIZERS_PARALLELISM": "false",
-    }

@@ -61,8 +61,15 @@ class Client(Protocol):
             make_room: Closes idle sessions; called when a server's attention cache is full.
         """
 
+    def rejoined(self) -> Client:
+        """Return a client of the same model with a connection of its own, for a swarm that was left, or after a fork.
+
+        Raises:
+            SwarmUnreachableError: The swarm could not be joined.
+        """
+
     def shut_down(self) -> None:
-        """Leave the swarm."""
+        """Leave the swarm; may be called twice."""
 
 
 class SwarmClient:
@@ -71,9 +78,11 @@ class SwarmClient:
     Args:
         parts: What of the model runs in this process.
         tokenizer: Its tokenizer.
-        routes: The servers that hold its blocks.
+        join: Joins the swarm; returns the model's routes there, and what leaves the swarm.
         generation_config: What generation_config.json holds.
-        leave: Leaves the swarm.
+
+    Raises:
+        SwarmUnreachableError: The swarm could not be joined.
     """
 
     is_distributed = True
@@ -82,12 +91,21 @@ class SwarmClient:
         self,
         parts: ModelParts,
         tokenizer: Tokenizer,
-        routes: Routes,
+        join: Callable[[], tuple[Routes, Callable[[], object]]],
         generation_config: Mapping[str, Any],
-        leave: Callable[[], object],
     ) -> None:
-        self.parts, self.tokenizer, self.routes = parts, tokenizer, routes
-        self.generation_config, self._leave = generation_config, leave
+        self.parts, self.tokenizer = parts, tokenizer
+        self._join, self.generation_config = join, generation_config
+        self.routes, self._leave = join()
+        self._is_left = False
+
+    def rejoined(self) -> SwarmClient:
+        """Return a client of the same model that has joined the swarm anew; nothing is read again.
+
+        Raises:
+            SwarmUnreachableError: The swarm could not be joined.
+        """
+        return SwarmClient(self.parts, self.tokenizer, self._join, self.generation_config)
 
     @property
     def family(self) -> str | None:
@@ -109,7 +127,7 @@ class SwarmClient:
     @property
     def is_open(self) -> bool:
         """Whether its swarm has not been left."""
-        return self.routes.network.is_open
+        return not self._is_left and self.routes.network.is_open
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
@@ -126,8 +144,10 @@ class SwarmClient:
         )
 
     def shut_down(self) -> None:
-        """Leave the swarm."""
-        self._leave()
+        """Leave the swarm; may be called twice."""
+        if not self._is_left:
+            self._is_left = True
+            self._leave()
 
 
 class LocalClient:
@@ -172,6 +192,10 @@ class LocalClient:
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
         return LocalSession(self.model)
+
+    def rejoined(self) -> LocalClient:
+        """Return this client: there is no swarm."""
+        return self
 
     def shut_down(self) -> None:
         """Do nothing: there is no swarm."""

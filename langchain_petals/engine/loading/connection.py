@@ -25,7 +25,6 @@ class Connection:
         revision: Commit, branch or tag on the hub.
         cache_dir: Folder for downloaded files.
         local_files_only: Whether to read only the cache, and not ask the hub.
-        trust_remote_code: Whether code that comes with the model may run in this process.
         key: The hub's key, for gated and private models; not in the repr. Connections with different keys are equal:
             all objects of the process share a loaded model, like the cache on the disk.
     """
@@ -41,5 +40,4 @@ class Connection:
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
-    trust_remote_code: bool = False
     key: SecretStr | None = field(default=None, repr=False, compare=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,11 @@ from langchain_petals.engine.loading.clients import LocalClient, SwarmClient
 from langchain_petals.engine.loading.families import family_of, hub_prefix
 from langchain_petals.engine.loading.fast_tokenizer import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
-from langchain_petals.engine.network import Network, Routes
+from langchain_petals.engine.network import Routes, shared_networks
 from langchain_petals.errors import InvalidRequestError, ModelLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
@@ -51,37 +50,6 @@ _PINNED = {
 }
 
 
-class Networks:
-    """The swarms that this process has joined; models on one swarm share its network."""
-
-    def __init__(self) -> None:
-        self._users: dict[Network, int] = {}
-        self._lock = threading.Lock()
-
-    def join(self, initial_peers: Sequence[str], timeout: float) -> tuple[Network, Callable[[], None]]:
-        """Return a network, and what gives it up: when all of its users have, the swarm is left."""
-        peers = tuple(initial_peers)
-        with self._lock:
-            known = (each for each in self._users if each.is_open and each.initial_peers == peers)
-            network = next(known, None) or Network(peers, timeout)
-            self._users[network] = self._users.get(network, 0) + 1
-
-        def give_up() -> None:
-            with self._lock:
-                self._users[network] -= 1
-                is_last = not self._users[network]
-                if is_last:
-                    del self._users[network]
-            if is_last:
-                network.leave()
-
-        return network, give_up
-
-
-_networks = Networks()
-"""Of the whole process: one event loop and one p2pd for each swarm are enough for all models."""
-
-
 def load_client(connection: Connection) -> SwarmClient:
     """Return a model's part in this process, connected to its swarm.
 
@@ -99,7 +67,6 @@ def load_client(connection: Connection) -> SwarmClient:
         revision=connection.revision or _PINNED.get(name),
         cache_dir=connection.cache_dir,
         local_files_only=connection.local_files_only,
-        trust_remote_code=connection.trust_remote_code,
         key=connection.key,
     ).located()
     config = hub.read_json(repository, "config.json")
@@ -111,16 +78,20 @@ def load_client(connection: Connection) -> SwarmClient:
     read, dtype = Checkpoint(repository).read, _dtype(connection.torch_dtype, config)
     parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
     own = default_prefix(name) if Path(name).is_dir() else hub_prefix(name, config["model_type"])
-    network, leave = _networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
-        connection.dht_prefix or own,
-        parts.blocks,
-        allowed=connection.allowed_servers,
-        blocked=connection.blocked_servers,
-        adapter=connection.active_adapter,
-    )
-    return SwarmClient(parts, tokenizer, routes, hub.read_json(repository, "generation_config.json") or {}, leave)
+
+    def join() -> tuple[Routes, Callable[[], None]]:
+        network, leave = shared_networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        routes = Routes(
+            network,
+            connection.dht_prefix or own,
+            parts.blocks,
+            allowed=connection.allowed_servers,
+            blocked=connection.blocked_servers,
+            adapter=connection.active_adapter,
+        )
+        return routes, leave
+
+    return SwarmClient(parts, tokenizer, join, hub.read_json(repository, "generation_config.json") or {})
 
 
 def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
@@ -137,17 +108,21 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     config = model.config.to_dict()
     weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in model.named_parameters()}
     parts = ModelParts(config, family_of(config, config.get("_name_or_path", "client")), weights.get)
-    network, leave = _networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
-        model.config.dht_prefix,
-        parts.blocks,
-        allowed=map(str, model.config.allowed_servers or ()),
-        blocked=map(str, model.config.blocked_servers or ()),
-        adapter=model.config.active_adapter,
-    )
+
+    def join() -> tuple[Routes, Callable[[], None]]:
+        network, leave = shared_networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        routes = Routes(
+            network,
+            model.config.dht_prefix,
+            parts.blocks,
+            allowed=map(str, model.config.allowed_servers or ()),
+            blocked=map(str, model.config.blocked_servers or ()),
+            adapter=model.config.active_adapter,
+        )
+        return routes, leave
+
     generation_config = model.generation_config.to_dict() if model.generation_config is not None else {}
-    return SwarmClient(parts, tokenizer, routes, generation_config, leave)
+    return SwarmClient(parts, tokenizer, join, generation_config)
 
 
 def _original(model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from langchain_petals import ChatPetals, Petals
 from langchain_petals.addresses import check_initial_peers
 from langchain_petals.engine import Connection
-from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
-from langchain_petals.petals_compat import load_distributed_model, load_petals
+from langchain_petals.engine.loading.load import PUBLIC_PEERS
+from langchain_petals.errors import InvalidRequestError
 
 PEER_ID = "12D3KooWQGTqmM7NKjV6ggU1ZCap8zWiyKR89RViDXiqehSiCpY5"
 OLD_PEER_ID = "QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY"
@@ -73,8 +74,8 @@ def test_invalid_peer_addresses_are_refused(model_class: type[Petals], address: 
 
 
 def test_the_public_swarms_peers_have_valid_addresses() -> None:
-    api = load_petals()
-    for address in api.petals.constants.PUBLIC_INITIAL_PEERS:
+    assert PUBLIC_PEERS
+    for address in PUBLIC_PEERS:
         assert check_initial_peers([address]) == [address]
 
 
@@ -90,7 +91,7 @@ def test_accepted_addresses_are_valid_for_hivemind(parts: list[str]) -> None:
         check_initial_peers([address])
     except ValueError:
         return
-    multiaddr = load_petals().hivemind.p2p.p2p_daemon.Multiaddr(address)
+    multiaddr = importlib.import_module("hivemind.utils.multiaddr").Multiaddr(address)  # warns if it comes first
     assert str(multiaddr) == address
 
 
@@ -127,11 +128,11 @@ def test_an_unknown_torch_dtype_is_refused_at_once(model_class: type[Petals]) ->
 
 
 @both
-def test_code_of_a_model_runs_only_if_it_is_trusted(model_class: type[Petals]) -> None:
-    model = model_class(model="m")
-    assert (model.trust_remote_code, model.local_files_only) == (False, False)
-    connection = model_class(model="m", trust_remote_code=True, local_files_only=True)._connection()
-    assert (connection.trust_remote_code, connection.local_files_only) == (True, True)
+def test_trusting_a_models_code_has_no_effect_and_says_so(model_class: type[Petals]) -> None:
+    assert not model_class(model="m").trust_remote_code
+    with pytest.warns(UserWarning, match="trust_remote_code=True has no effect: no code .* is run"):
+        trusting = model_class(model="m", trust_remote_code=True)
+    assert trusting._connection() == model_class(model="m")._connection()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "tpu"])
@@ -140,20 +141,7 @@ def test_a_missing_device_is_refused_before_anything_is_loaded(device: str) -> N
         Petals(model="no/such/folder", device=device).invoke("Hi")
 
 
-def test_an_unreachable_swarm_is_reported_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = load_petals().hivemind.p2p.P2PDaemonError
-
-    def load(*_: Any, **__: Any) -> Any:
-        msg = "Daemon failed to start: 2024/11/26 06:29:01 failed to connect to bootstrap peers"
-        raise error(msg)
-
-    monkeypatch.setattr(load_petals().petals.AutoDistributedModelForCausalLM, "from_pretrained", load)
-    with pytest.raises(SwarmUnreachableError) as caught:
-        load_distributed_model("a/b", initial_peers=["/ip4/1.2.3.4"])
-    assert "(/ip4/1.2.3.4): failed to connect to bootstrap peers. Check" in str(caught.value)
-
-
-@pytest.mark.parametrize("options", [{"local_files_only": True}, {"trust_remote_code": True}, {"revision": "v1"}])
+@pytest.mark.parametrize("options", [{"local_files_only": True}, {"revision": "v1"}])
 def test_connections_with_different_loading_options_are_not_equal(options: dict[str, Any]) -> None:
     assert Connection("m") != Connection("m", **options)
 

@@ -40,7 +40,6 @@ CONNECTION: dict[str, Any] = {
     "revision": "abc",
     "cache_dir": "/some/folder",
     "local_files_only": True,
-    "trust_remote_code": True,
     "huggingface_api_key": "hf_key",
 }
 OPTIONS: dict[str, Any] = {
@@ -70,11 +69,13 @@ SETTINGS: dict[str, Any] = {
     "session_cache_tokens": 8,
     "session_idle_timeout": 9.5,
 }
+TESTED_ELSEWHERE = {"trust_remote_code"}  # in test_addresses.py
 TESTED_BELOW = {"model_kwargs", "client", "tokenizer", "preload", "on_prefill"}
 
 
 def test_these_tests_cover_every_field() -> None:
-    assert {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW} == set(Petals.model_fields) - set(BaseLLM.model_fields)
+    tested = {*CONNECTION, *OPTIONS, *SETTINGS, *TESTED_BELOW, *TESTED_ELSEWHERE}
+    assert tested == set(Petals.model_fields) - set(BaseLLM.model_fields)
 
 
 def rows(page: str) -> Iterator[tuple[str, str]]:
@@ -308,10 +309,3 @@ def test_answer_ends_at_the_end_of_the_context(
     assert result.generations[0][0].generation_info == {"finish_reason": "length"}
     assert result.llm_output is not None
     assert result.llm_output["token_usage"]["completion_tokens"] == 5
-
-
-def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
-    llm = petals_llm()
-    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))
-    with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
-        llm.invoke("Hi", num_beams=2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import socket
 import threading
@@ -26,34 +25,19 @@ if TYPE_CHECKING:
     import pytest
     from typing_extensions import Self
 
-# Modules of huggingface_hub and transformers that copy settings from the environment at import, by release.
-_HOMES = {
-    "huggingface_hub.constants": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE", "HF_TOKEN_PATH"),
-    "huggingface_hub.file_download": ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"),
-    "transformers.utils.hub": ("HUGGINGFACE_CO_RESOLVE_ENDPOINT", "TRANSFORMERS_CACHE"),
-}
 _LARGE = (".safetensors", ".bin")
 
 
 def point_at(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
     """Make this process and its children use `url` as the hub and `home` as its folder."""
-    token_file = home / "token"
-    values = {
-        "TRANSFORMERS_CACHE": str(home / "hub"),
+    values = {  # what huggingface_hub took from the environment at its import
         "ENDPOINT": url,
         "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_TOKEN_PATH": str(token_file),
-        "HUGGINGFACE_CO_RESOLVE_ENDPOINT": url,
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_HUB_CACHE": str(home / "hub"),
     }
-    for place, names in _HOMES.items():
-        module = importlib.import_module(place)
-        for name in names:
-            if hasattr(module, name):
-                patch.setattr(module, name, values[name])
-    folder = getattr(importlib.import_module("huggingface_hub"), "HfFolder", None)
-    if hasattr(folder, "path_token"):  # 0.17
-        patch.setattr(folder, "path_token", token_file)
-        patch.setattr(folder, "_old_path_token", token_file)
+    for name, value in values.items():
+        patch.setattr(f"huggingface_hub.constants.{name}", value)
     for name in (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN"):
         patch.delenv(name, raising=False)
     patch.setenv("HF_ENDPOINT", url)

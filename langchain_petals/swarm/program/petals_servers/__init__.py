@@ -4,6 +4,7 @@ It needs petals with its companions, and psutil. It knows nothing of LangChain, 
 of the program that started it. It runs with petals 2.2.0.post1, with git main (2.3.0.dev2) and with forks of them.
 
     environment     checks what is installed, before anything else is imported
+    check           imports all, without running a server
     supervisor      starts and ends the others; talks with the program that has the LocalSwarm
     tasks           what a child process does: be a server, or the bootstrap peer
     delaying_proxy  makes a server answer late

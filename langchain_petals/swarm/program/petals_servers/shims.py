@@ -15,7 +15,7 @@ import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
-from .environment import end_as_unusable
+from .environment import end_as_unusable, petals_package
 from .parent import end_with_parent
 
 # Since 1.1.11, hivemind no longer re-exports these modules' names from its packages. petals 2.2.0.post1 and 2.3.0.dev2
@@ -40,15 +40,20 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
 )
 
 
+def petals(module: str) -> Any:
+    """Return a module of petals, or of a fork that has renamed the package."""
+    return importlib.import_module(f"{petals_package()}.{module}")
+
+
 def import_petals() -> None:
     """Import petals' server and what it needs; if that fails, end this process with one line about it."""
     # petals would put hivemind's coloured handler on the root logger
-    os.environ.setdefault("PETALS_LOGGING", "False")
+    os.environ.setdefault(f"{str(petals_package()).upper()}_LOGGING", "False")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside pinned packages (pkg_resources, pynvml, ...)
             restore_hivemind_names()
-            importlib.import_module("petals.server.server")
+            petals("server.server")
     except (ImportError, AssertionError) as error:  # petals asserts the version of transformers
         traceback.print_exc()
         end_as_unusable(f"importing petals fails with {type(error).__name__}: {error}")
@@ -59,7 +64,7 @@ def apply_shims(work_dir: str) -> None:
     importlib.import_module("hivemind.utils.logging").use_hivemind_log_handler("nowhere")
     _put_sockets_into(work_dir)
     _cancel_on_the_right_loop()
-    for process in _found(("hivemind", "DHT"), ("petals.server.handler", "TransformerConnectionHandler")):
+    for process in _found(("hivemind", "DHT"), (f"{petals_package()}.server.handler", "TransformerConnectionHandler")):
         end_with_parent(process)
     _ask_nobody_whether_reachable()
     _read_folders_once()
@@ -119,7 +124,7 @@ def _cancel_on_the_right_loop() -> None:
 
 def _ask_nobody_whether_reachable() -> None:
     """Keep petals from starting a second p2pd per server, which tests whether other servers can be reached."""
-    for protocol in _found(("petals.server.server", "ReachabilityProtocol")):
+    for protocol in _found((f"{petals_package()}.server.server", "ReachabilityProtocol")):
         protocol.attach_to_dht = lambda *_, **__: None
 
 
@@ -128,7 +133,7 @@ def _read_folders_once() -> None:
 
     It would ask the hub for a new copy, for ever, and the hub has no files of a local folder.
     """
-    weights = _module("petals.server.from_pretrained")
+    weights = _module(f"{petals_package()}.server.from_pretrained")
     names = ("_load_state_dict_from_repo_file", "_load_state_dict_from_local_file")
     if not all(hasattr(weights, name) for name in names):
         return

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .delaying_proxy import free_port, start_delaying_proxy
-from .shims import apply_shims, import_petals
+from .shims import apply_shims, import_petals, petals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def prepare(work_dir: str) -> None:
     apply_shims(work_dir)
     # petals would import it, and bitsandbytes, for the first block
     with contextlib.suppress(ModuleNotFoundError):  # not every fork has it
-        importlib.import_module("petals.utils.peft")
+        petals("utils.peft")
     importlib.import_module("torch").set_num_threads(1)  # several servers share this machine's cores
     gc.freeze()  # the children's garbage collectors then leave the shared memory uncopied
 
@@ -63,7 +63,7 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
         options["host_maddrs"] = [f"/ip4/127.0.0.1/tcp/{port}"]
         options["announce_maddrs"] = [f"/ip4/127.0.0.1/tcp/{start_delaying_proxy(port, hop_delay)}"]
 
-    class ReportingServer(importlib.import_module("petals.server.server").Server):  # type: ignore[misc]
+    class ReportingServer(petals("server.server").Server):  # type: ignore[misc]
         """Reports when its blocks can be found and used."""
 
         reported = False
@@ -87,7 +87,7 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
 
 def _announce(server: Any) -> None:
     """Announce the server's blocks now, earlier than petals would; return when the DHT lists them as online."""
-    directory = importlib.import_module("petals.utils.dht")
+    directory = petals("utils.dht")
     now = importlib.import_module("hivemind.utils.timed_storage").get_dht_time
     uids, peer_id = server.module_container.dht_announcer.module_uids, server.dht.peer_id
     online = False
