@@ -106,8 +106,8 @@ class SwarmClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether its swarm has not been left."""
-        return self.routes.network.is_open
+        """Whether neither it nor its swarm has been given up."""
+        return self.routes.is_open
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
@@ -127,6 +127,7 @@ class SwarmClient:
 
     def shut_down(self) -> None:
         """Leave the swarm."""
+        self.routes.close()
         self._leave()
 
 
