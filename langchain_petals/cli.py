@@ -6,20 +6,22 @@ Commands import what they need when they run, so that `--help` does not wait for
 from __future__ import annotations
 
 import contextlib
-import threading
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from langchain_petals.errors import PetalsError
+from langchain_petals.errors import PetalsError, PetalsNotInstalledError
+from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_petals.llms import Petals
     from langchain_petals.swarm import LocalServer
+    from langchain_petals.swarm.installation import Installation
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -40,40 +42,129 @@ with LocalSwarm() as swarm:
         print(piece, end="", flush=True)"""
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep `demo` a separate command: without this callback, typer makes a single command the program itself."""
+server = typer.Typer(
+    help="The environment in which Petals' servers run on this machine.", no_args_is_help=True
+)
+app.add_typer(server, name="server")
 
 
 @app.command()
 def demo(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of a few prepared questions.")] = None,
     servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model's 4 blocks over.")] = 2,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="If servers cannot run yet, install Petals unasked.")] = False,
 ) -> None:
-    """Start a swarm on this machine and talk to a small model; needs no internet, account or GPU."""
-    console = Console(highlight=False, soft_wrap=True)
-    try:
+    """Start a swarm on this machine and talk to a small model; needs no account or GPU, and no internet once installed."""
+    with _errors_as_sentences():
+        console = _console()
+        _have_an_environment(console, yes=yes)
         _run_demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
+
+
+@server.command()
+def install(
+    python: Annotated[str | None, typer.Option(help="Interpreter to use, Python 3.10 to 3.12; else one is found.")] = None,
+    petals: Annotated[str, typer.Option(help="2.2.0.post1; or the folder or address of git main or a fork.")] = "2.2.0.post1",
+) -> None:
+    """Make an environment with Petals for the servers of LocalSwarm; nothing else on this machine is changed."""
+    with _errors_as_sentences():
+        _install(_console(), petals, python)
+
+
+@server.command()
+def uninstall() -> None:
+    """Remove the environment that `install` has made."""
+    from langchain_petals.swarm import installation  # noqa: PLC0415
+    from langchain_petals.swarm.interpreter import environment_folder  # noqa: PLC0415
+
+    with _errors_as_sentences():
+        was_there = installation.uninstall()
+        _console().print(f"Removed {environment_folder()}." if was_there else "There is nothing to remove.", markup=False)
+
+
+@server.command()
+def info() -> None:
+    """Show which interpreter runs the servers of LocalSwarm, and which Petals it has."""
+    from langchain_petals.swarm import installation, interpreter  # noqa: PLC0415
+
+    with _errors_as_sentences():
+        console, python = _console(), interpreter.servers_python()
+        made = installation.installed()
+        if made is not None and interpreter.python_in(made.folder) == python:
+            _describe(console, made)
+        else:
+            with progress(f"Importing Petals with {python}") as say:
+                versions = installation.check(python, say)
+            for name, value in {"path": python, **versions}.items():
+                console.print(f"{name:13}{value}", markup=False)
+
+
+@contextlib.contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
     except PetalsError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _have_an_environment(console: Console, *, yes: bool) -> None:
+    """Make the servers' environment if there is none, and somebody agrees."""
+    from langchain_petals.swarm.interpreter import environment_folder, found_python  # noqa: PLC0415
+
+    if found_python() is not None:
+        return
+    if not yes:
+        if not (console.is_terminal and sys.stdin.isatty()):
+            msg = (
+                "No petals was found to run servers with. Run `langchain-petals server install` first, or "
+                "`langchain-petals demo --yes`, which does it."
+            )
+            raise PetalsNotInstalledError(msg)
+        console.print(
+            "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
+            f"its own, in {environment_folder()}.\n"
+            "This takes some minutes and 1.5 GB, once. `langchain-petals server uninstall` removes it.",
+            markup=False,
+        )
+        if not typer.confirm("Install it now?", default=True):
+            raise typer.Exit(1)
+    _install(console)
+    console.print()
+
+
+def _install(console: Console, petals: str | None = None, python: str | None = None) -> None:
+    from langchain_petals.swarm import installation  # noqa: PLC0415
+
+    def step(what: str) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+        return _step(console, what)
+
+    _describe(console, installation.install(petals or installation.RELEASED, python, step=step))
+
+
+def _describe(console: Console, made: Installation) -> None:
+    console.print(
+        f"Petals {made.petals}" + ("" if made.source == made.petals else f" from {made.source}")
+        + f", Python {made.python}, {made.size / 1e9:.1f} GB, in {made.folder}",
+        markup=False,
+    )
+
+
 def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals import Petals  # noqa: PLC0415
-    from langchain_petals.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
-    installed_petals_version()
-    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, so it runs while the servers start
-    importing.start()
     with contextlib.ExitStack() as stack:
         with _step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
-        for server in swarm.servers:
-            console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
+        for each in swarm.servers:
+            console.print(f"  {_blocks(each)}: process {each.pid}, peer {each.peer_id}")
         with _step(console, "Loading the client: tokenizer, embeddings and output layer"):
-            importing.join()
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = map(sum, zip(*answers, strict=True))
@@ -83,17 +174,17 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
 
 
 @contextlib.contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    """Show the name of a step, and its seconds when it is done."""
+def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show the name of a step, and its seconds when it is done; yield a function that shows a line about it."""
     started, outcome, name = time.monotonic(), "failed", f"{what} ... "
     if not console.is_terminal:
-        console.print(name, end="")
+        console.print(name, end="", markup=False)
     try:
-        with console.status(name):  # shows nothing where there is no terminal
-            yield
+        with progress(what) as say:
+            yield lambda line: say(f"{what}: {line}"[: console.width - 10])
         outcome = f"{time.monotonic() - started:.1f} s"
     finally:
-        console.print(name + outcome if console.is_terminal else outcome)
+        console.print(name + outcome if console.is_terminal else outcome, markup=False)
 
 
 def _number_of(servers: int) -> str:
