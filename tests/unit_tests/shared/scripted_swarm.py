@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import math
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from server_lies import answer
 
+from langchain_petals.engine.network import CLOSED
 from langchain_petals.engine.network.hivemind_parts import (
     ExpertRequest,
     MSGPackSerializer,
@@ -194,11 +196,12 @@ class ScriptedNetwork:
     def wait_for(self, work: Coroutine[Any, Any, Any], bound: float) -> Any:
         if not self.is_open:
             work.close()
-            msg = "closed"
-            raise SwarmUnreachableError(msg)
+            raise SwarmUnreachableError(CLOSED)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(bound)
+        except concurrent.futures.CancelledError:
+            raise SwarmUnreachableError(CLOSED) from None
         except BaseException:
             future.cancel()
             raise
