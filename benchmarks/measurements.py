@@ -18,6 +18,7 @@ from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
+from benchmarks.routes import large_swarms
 from benchmarks.workloads import save_random_model, step_time
 from langchain_petals.engine import Request, Sampling
 
@@ -264,4 +265,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "batch-window": batch_window,
     "constraints": constraints,
     "long-contexts": long_contexts,
+    "large-swarms": large_swarms,
 }
