@@ -126,8 +126,8 @@ class SwarmClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether its swarm has not been left."""
-        return not self._is_left and self.routes.network.is_open
+        """Whether neither it nor its swarm has been left."""
+        return not self._is_left and self.routes.is_open
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
@@ -147,6 +147,7 @@ class SwarmClient:
         """Leave the swarm; may be called twice."""
         if not self._is_left:
             self._is_left = True
+            self.routes.close()
             self._leave()
 
 
