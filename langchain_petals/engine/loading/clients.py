@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.model_parts import ModelParts
@@ -47,9 +47,7 @@ class Client(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session.
 
         Args:
@@ -113,9 +111,7 @@ class SwarmClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
-    def open_session(
-        self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]
-    ) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
         max_length = needed
         if rows == 1 and settings.session_cache:
@@ -171,7 +167,7 @@ class LocalClient:
         """Do nothing: there is no swarm."""
 
 
-def _end_tokens(candidates: Any) -> tuple[int, ...]:
+def _end_tokens(candidates: Iterable[Any]) -> tuple[int, ...]:
     for found in candidates:
         if found is not None:
             return (found,) if isinstance(found, int) else tuple(found)

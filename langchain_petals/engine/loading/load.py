@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,13 +15,15 @@ from langchain_petals.engine.causal_model import is_distributed
 from langchain_petals.engine.loading.checkpoint import Checkpoint
 from langchain_petals.engine.loading.clients import LocalClient, SwarmClient
 from langchain_petals.engine.loading.families import family_of, hub_prefix
-from langchain_petals.engine.loading.fast_tokenizer import load_tokenizer
+from langchain_petals.engine.loading.model_config import dtype_of, read_config, read_generation_config
+from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
 from langchain_petals.engine.network import Network, Routes
-from langchain_petals.errors import InvalidRequestError, ModelLoadError
+from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
+from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
@@ -86,7 +88,7 @@ def load_client(connection: Connection) -> SwarmClient:
     """Return a model's part in this process, connected to its swarm.
 
     Raises:
-        InvalidRequestError: There is no such device or type.
+        InvalidRequestError: The device cannot be used, or the model's name is impossible.
         ModelLoadError: The files could not be read; the subclass tells why.
         UnsupportedModelError: The model's family is not known.
         SwarmUnreachableError: No initial peer could be reached.
@@ -94,23 +96,24 @@ def load_client(connection: Connection) -> SwarmClient:
     _check_device(connection.device)
     logger.info("Loading the client part of %s", connection.model)
     name = _original(connection.model)
-    repository = hub.Repository(
-        name,
-        revision=connection.revision or _PINNED.get(name),
-        cache_dir=connection.cache_dir,
-        local_files_only=connection.local_files_only,
-        key=connection.key,
-    ).located()
-    config = hub.read_json(repository, "config.json")
-    if config is None:
-        msg = f"{name!r} has no config.json"
-        raise ModelLoadError(msg)
-    family = family_of(config, name)
-    tokenizer = load_tokenizer(repository)
-    read, dtype = Checkpoint(repository).read, _dtype(connection.torch_dtype, config)
-    parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
-    own = default_prefix(name) if Path(name).is_dir() else hub_prefix(name, config["model_type"])
-    network, leave = _networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+    with progress(f"Loading {name}") as say:
+        repository = hub.Repository(
+            name,
+            revision=connection.revision or _PINNED.get(name),
+            cache_dir=connection.cache_dir,
+            local_files_only=connection.local_files_only,
+            key=connection.key,
+        ).located()
+        config, family = read_config(repository)
+        generation_config = read_generation_config(repository)
+        tokenizer = load_tokenizer(repository, config)
+        say(f"Reading the weights of {name}")
+        read, dtype = Checkpoint(repository).read, dtype_of(connection.torch_dtype, config)
+        parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
+        own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
+        say("Joining the swarm")
+        with _explaining_the_public_swarm(connection.initial_peers):
+            network, leave = _networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
     routes = Routes(
         network,
         connection.dht_prefix or own,
@@ -119,13 +122,14 @@ def load_client(connection: Connection) -> SwarmClient:
         blocked=connection.blocked_servers,
         adapter=connection.active_adapter,
     )
-    return SwarmClient(parts, tokenizer, routes, hub.read_json(repository, "generation_config.json") or {}, leave)
+    return SwarmClient(parts, tokenizer, routes, generation_config, leave)
 
 
 def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     """Return the client of a model that is loaded: a plain transformers model, or petals' distributed one.
 
-    Of petals' model its parts in this process are taken, and the place of its blocks; the swarm is joined anew.
+    Petals' model gives its embeddings, norm and head, and the place of its blocks: initial peers, prefix, allowed and
+    blocked servers, adapter. The swarm is joined anew.
 
     Raises:
         UnsupportedModelError: Petals' model is of a family that is not known here.
@@ -133,20 +137,42 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     """
     if not is_distributed(model):
         return LocalClient(model, tokenizer)
-    config = model.config.to_dict()
-    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in model.named_parameters()}
-    parts = ModelParts(config, family_of(config, config.get("_name_or_path", "client")), weights.get)
-    network, leave = _networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
+    distributed: Any = model
+    config: dict[str, Any] = distributed.config.to_dict()
+    name = str(config.get("_name_or_path") or "client")
+    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in distributed.named_parameters()}
+    parts = ModelParts(config, family_of(config, name), weights.get, device=str(distributed.device))
+    peers = tuple(map(str, distributed.config.initial_peers or ()))
+    with progress("Joining the swarm"), _explaining_the_public_swarm(() if set(peers) <= set(PUBLIC_PEERS) else peers):
+        network, leave = _networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
     routes = Routes(
         network,
-        model.config.dht_prefix,
+        distributed.config.dht_prefix,
         parts.blocks,
-        allowed=map(str, model.config.allowed_servers or ()),
-        blocked=map(str, model.config.blocked_servers or ()),
-        adapter=model.config.active_adapter,
+        allowed=map(str, distributed.config.allowed_servers or ()),
+        blocked=map(str, distributed.config.blocked_servers or ()),
+        adapter=distributed.config.active_adapter,
     )
-    generation_config = model.generation_config.to_dict() if model.generation_config is not None else {}
-    return SwarmClient(parts, tokenizer, routes, generation_config, leave)
+    generation_config = getattr(distributed, "generation_config", None)
+    return SwarmClient(
+        parts, tokenizer, routes, {} if generation_config is None else generation_config.to_dict(), leave
+    )
+
+
+@contextlib.contextmanager
+def _explaining_the_public_swarm(initial_peers: Sequence[str]) -> Iterator[None]:
+    """Raise an error that fits a user who has given no `initial_peers`."""
+    try:
+        yield
+    except SwarmUnreachableError as error:
+        if initial_peers:
+            raise
+        msg = (
+            "Petals' public swarm could not be joined: none of its initial peers can be reached. Check the internet "
+            "connection, or give the initial_peers of a swarm that runs. LocalSwarm and `langchain-petals demo` start "
+            "one on this machine."
+        )
+        raise SwarmUnreachableError(msg) from error
 
 
 def _original(model: str) -> str:
@@ -156,15 +182,10 @@ def _original(model: str) -> str:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        is_real = torch.empty(0, device=device).device.type != "meta"
     except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without support for it
         msg = f"device={device!r} cannot be used: {str(error).splitlines()[0]}"
         raise InvalidRequestError(msg) from None
-
-
-def _dtype(name: str, config: Mapping[str, Any]) -> torch.dtype | None:
-    """Return a type by its name; for "auto" the config's, or None for the checkpoint's."""
-    if name == "auto":
-        name = str(config.get("dtype") or config.get("torch_dtype"))
-    found = getattr(torch, name.removeprefix("torch."), None)
-    return found if isinstance(found, torch.dtype) else None
+    if not is_real:
+        msg = f"device={device!r} cannot be used: it holds no numbers"
+        raise InvalidRequestError(msg)
