@@ -50,6 +50,10 @@ class FastTokenizer:
         backend.no_padding()
         self.backend_tokenizer, self.special_tokens_map = backend, dict(special_tokens)
         self.chat_template, self.name_or_path, self._cleans_up = chat_template, name_or_path, cleans_up
+        added: dict[int, Any] = backend.get_added_tokens_decoder()
+        # From version 0.22 on, the library gives a token that it normalizes the name of its normal form.
+        self._renamed = {n: token.content for n, token in added.items() if backend.id_to_token(n) != token.content}
+        self._special = frozenset(n for n, token in added.items() if token.special)
 
     @property
     def all_special_tokens(self) -> list[str]:
@@ -108,7 +112,14 @@ class FastTokenizer:
             skip_special_tokens: Whether to leave out special tokens.
             clean_up_tokenization_spaces: Whether to remove spaces before punctuation; None for the tokenizer's own way.
         """
-        text: str = self.backend_tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        text: str
+        if self._renamed.keys().isdisjoint(token_ids):
+            text = self.backend_tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        else:
+            kept = (n for n in token_ids if not skip_special_tokens or n not in self._special)
+            names = [name for name in self.convert_ids_to_tokens(list(kept)) if name is not None]
+            decoder = self.backend_tokenizer.decoder
+            text = " ".join(names) if decoder is None else decoder.decode(names)
         if self._cleans_up if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces:
             for words in _CLEANED:
                 text = text.replace(words, words.strip())
@@ -116,7 +127,8 @@ class FastTokenizer:
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
         """Return the names of tokens as the vocabulary has them."""
-        return [self.backend_tokenizer.id_to_token(number) for number in ids]
+        name_of = self.backend_tokenizer.id_to_token
+        return [self._renamed.get(number) or name_of(number) for number in ids]
 
     def convert_tokens_to_ids(self, token: str) -> int | None:
         """Return the id of a token; for a text that is no token, the id of the unknown token, if there is one."""

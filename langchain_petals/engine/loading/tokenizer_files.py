@@ -216,20 +216,30 @@ def _added_beside(files: Files, special: list[str]) -> list[AddedToken]:
 
 
 def _add(backend: Backend, added: list[AddedToken], special: Mapping[str, _Token | list[_Token]]) -> None:
-    """Add tokens to the vocabulary; those that it has take the flags that they have here."""
+    """Add tokens to the vocabulary; those that it has take the flags that they have here.
+
+    A token that is not normalized in one of two places is found in a text as it stands: up to version 0.21 the library
+    does so, and later ones replace the token.
+    """
     flat = [token for value in special.values() for token in (value if isinstance(value, list) else [value])]
+    before = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    known = {*before, *(token.content for token in added)}
     specials = set(map(_text, flat))
-    known = {token.content for token in (*backend.get_added_tokens_decoder().values(), *added)}
     tokens: list[_Token] = list(added)
     for token in flat:
-        is_there = token in known if isinstance(token, str) else False
-        if not is_there and token not in tokens:
+        if (token not in known) if isinstance(token, str) else (token not in added):
             tokens.append(token)
+
+    def found_as_it_stands(token: _Token) -> _Token:
+        if isinstance(token, str) or not token.normalized or getattr(before.get(token.content), "normalized", True):
+            return token
+        flags = {flag: getattr(token, flag) for flag in _FLAGS}
+        return AddedToken(token.content, **{**flags, "normalized": False})
 
     def is_special(token: _Token) -> bool:
         return _text(token) in specials or bool(getattr(token, "special", False))
 
-    for together, group in itertools.groupby(tokens, is_special):  # one by one, the library would take long
+    for together, group in itertools.groupby(map(found_as_it_stands, tokens), is_special):  # one by one, the library would take long
         (backend.add_special_tokens if together else backend.add_tokens)(list(group))
 
 
