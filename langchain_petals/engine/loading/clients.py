@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.model_parts import ModelParts
@@ -202,7 +202,7 @@ class LocalClient:
         """Do nothing: there is no swarm."""
 
 
-def _end_tokens(candidates: Any) -> tuple[int, ...]:
+def _end_tokens(candidates: Iterable[Any]) -> tuple[int, ...]:
     for found in candidates:
         if found is not None:
             return (found,) if isinstance(found, int) else tuple(found)
