@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import bounded, faster, in_turn, seconds
-from langchain_petals.engine.network.announcements import online_servers
-from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
-from langchain_petals.engine.network.server import Span
-from langchain_petals.swarm.interpreter import PROGRAM, servers_python
+from langchain_petals.engine.network import NO_ROOM, RouteTable, Span, online_servers
+from langchain_petals.swarm import PROGRAM, servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.comparison import Comparison
     from benchmarks.effort import Effort
-    from langchain_petals.engine.network.server import Server
+    from langchain_petals.engine.network import Server
 
 BLOCKS = 126  # as in a model of 405B parameters
 SERVERS = 10_000
