@@ -233,8 +233,9 @@ class _Uv(_Pip):
         _run(command, say, self._environment(folder))
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        # a variable: older uvs ignore it, and users can choose another
-        return {"UV_TORCH_BACKEND": "cpu"} | environment_for(python_in(folder))
+        # A variable, since older uvs lack the option. Users can choose another build or, with "", their own index.
+        found = {"UV_TORCH_BACKEND": "cpu"} | environment_for(python_in(folder))
+        return {name: value for name, value in found.items() if name != "UV_TORCH_BACKEND" or value}
 
 
 def _source(petals: str) -> str:
