@@ -19,6 +19,7 @@ from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
 from benchmarks.petals_client import PetalsClient
+from benchmarks.routes import large_swarms
 from benchmarks.workloads import save_random_model, step_time
 from langchain_petals.engine import Request, Sampling
 
@@ -256,4 +257,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "batch-window": batch_window,
     "constraints": constraints,
     "long-contexts": long_contexts,
+    "large-swarms": large_swarms,
 }

@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -79,6 +79,11 @@ class Installation:
     lock: str
 
     @property
+    def interpreter(self) -> Path:
+        """Its Python."""
+        return python_in(self.folder)
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file.lstat().st_size for file in self.folder.rglob("*"))
@@ -95,12 +100,12 @@ def installed() -> Installation | None:
     return made if python_in(folder).is_file() else None
 
 
-def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None, *, step: Step) -> Installation:
+def install(petals: str | None = None, python: str | os.PathLike[str] | None = None, *, step: Step) -> Installation:
     """Make the environment for servers, or return it if it is as asked; replace one that is not.
 
     Args:
-        petals: "2.2.0.post1"; or the folder or address of git main or a fork, which gets the requirements that it names
-            itself.
+        petals: "2.2.0.post1", the default; or the folder or address of git main or a fork, which gets the requirements
+            that it names itself.
         python: The interpreter to make it with; by default a Python 3.10 to 3.12 is looked for, and uv fetches one.
         step: Context manager that shows a step of the work; it yields a function that shows a line about it.
 
@@ -108,16 +113,16 @@ def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None
         InvalidRequestError: An argument cannot be used.
         PetalsNotInstalledError: It could not be made; has the end of what the installer said.
     """
-    source = _source(petals)
+    source = _source(RELEASED if petals is None else petals)
     folder, lock = environment_folder(), hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
     with _alone(folder):
         there = installed()
         is_released = source == f"petals=={RELEASED}"
         shown = RELEASED if is_released else _without_password(source)
         installer = _Uv.found() or _Pip()
-        if there and is_released and (there.source, there.lock) == (shown, lock):
-            if python is None or there.python.rpartition(".")[0] == _version_of(str(python)):
-                return there
+        fits = python is None or (there and there.python.rpartition(".")[0] == _version_of(str(python)))
+        if there and fits and is_released and (there.source, there.lock) == (shown, lock):
+            return there
         interpreter = installer.interpreter(python)
         _remove(folder)
         with step(f"Making an environment with Python in {folder}") as say:
@@ -224,11 +229,12 @@ class _Uv(_Pip):
         _run([self._command, "venv", "--python", interpreter, folder], say, self._environment(folder))
 
     def install(self, folder: Path, what: Sequence[str], say: Say) -> None:
-        command = [self._command, "pip", "install", "--python", python_in(folder), *what]
+        command = [self._command, "pip", "install", "--python", str(python_in(folder)), *what]
         _run(command, say, self._environment(folder))
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        return environment_for(python_in(folder)) | {"UV_TORCH_BACKEND": "cpu"}  # a variable: older uvs ignore it
+        # a variable: older uvs ignore it, and users can choose another
+        return {"UV_TORCH_BACKEND": "cpu"} | environment_for(python_in(folder))
 
 
 def _source(petals: str) -> str:
@@ -291,11 +297,9 @@ def _name_of(line: str) -> str:
 def _found_interpreter() -> str | None:
     """Return an interpreter that Petals' servers can use, the best first; None if there is none."""
     for version in _PYTHONS:
-        if "%d.%d" % sys.version_info[:2] == version and _version_of(sys.executable) == version:
-            return sys.executable
-        command = shutil.which(f"python{version}")
-        if command is not None and _version_of(command) == version:
-            return command
+        for command in (sys.executable, shutil.which(f"python{version}")):
+            if command and _version_of(command) == version:
+                return command
     return None
 
 
@@ -316,7 +320,11 @@ def _version_of(python: str) -> str | None:
 
 
 def _run(
-    command: Sequence[str | Path], say: Say, environment: dict[str, str], *, what: str = "Making the environment"
+    command: Sequence[str | os.PathLike[str]],
+    say: Say,
+    environment: dict[str, str],
+    *,
+    what: str = "Making the environment",
 ) -> list[str]:
     """Run a command, and say each line that it prints; return the last lines.
 

@@ -64,7 +64,7 @@ class SupervisorLink:
         self._connection, theirs = Pipe()
         try:
             with theirs, self.log_path("supervisor").open("wb") as log:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
                     [python, PROGRAM],
                     stdin=theirs.fileno(),
                     stdout=log,
@@ -108,9 +108,10 @@ class SupervisorLink:
             LocalSwarmError: A process ended, or the deadline has passed.
             PetalsNotInstalledError: The interpreter's environment cannot run petals.
         """
+
         def is_over() -> bool:
-            waiting = [role for name, role in roles.items() if name not in self._reports]
-            say(f"waiting for {' and '.join(waiting)}" if self.pids else "importing Petals")
+            waiting = [role[0].lower() + role[1:] for name, role in roles.items() if name not in self._reports]
+            say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
             return bool(self._stopped or self._codes.keys() & roles or not waiting)
 
         with self._changed:
@@ -119,7 +120,8 @@ class SupervisorLink:
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
             if self._stopped and self._process.returncode == UNUSABLE:
-                raise PetalsNotInstalledError(f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}")
+                msg = f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}"
+                raise PetalsNotInstalledError(msg)
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
@@ -207,7 +209,9 @@ class SupervisorLink:
         lines = self._end_of_log(name)
         if not lines:
             return f"{problem} Its log is empty."
-        kept = f"all of it is in {self.log_path(name)}" if self._keeps_logs else "LocalSwarm(log_dir=...) keeps all of it"
+        kept = "LocalSwarm(log_dir=...) keeps all of it"
+        if self._keeps_logs:
+            kept = f"all of it is in {self.log_path(name)}"
         return "\n".join([f"{problem} The end of its log ({kept}):", *lines])
 
     def _end_of_log(self, name: str) -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANSWER = {"python": "3.11.7", "petals": "2.2.0.post1", "hivemind": "1.1.12"}
 
@@ -52,9 +55,7 @@ class ScriptedUv:
 
     def fail_at(self, word: str) -> None:
         """Let orders that hold a word fail."""
-        script = _SCRIPT.format(
-            python=_PYTHON, orders=str(self._orders), fails=word, interpreter=_INTERPRETER
-        )
+        script = _SCRIPT.format(python=_PYTHON, orders=str(self._orders), fails=word, interpreter=_INTERPRETER)
         command = self.folder / "uv"
         command.write_text(script)
         command.chmod(0o755)

@@ -1,14 +1,17 @@
-"""Fixtures of the tests about servers: their interpreter, and an empty data folder with a `uv` that installs nothing."""
+"""Fixtures of the tests about servers: their interpreter, an empty data folder, and a `uv` that installs nothing."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from scripted_uv import ScriptedUv
 
 from langchain_petals.swarm.interpreter import found_python
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
