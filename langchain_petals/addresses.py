@@ -73,6 +73,11 @@ def default_prefix(folder: str) -> str:
     return re.sub(r"[^\w-]", "-", Path(folder).name)
 
 
+def original_repository(model: str) -> str:
+    """Return the repository that petals >= 1.2 reads for `model`: `bigscience/bloom-petals` -> `bigscience/bloom`."""
+    return model.removesuffix("-petals") if model.startswith("bigscience/") else model
+
+
 def check_adapter(name: str) -> str:
     """Check the hub name of a LoRA adapter."""
     if not _ADAPTER.fullmatch(name):

@@ -6,20 +6,21 @@ Commands import what they need when they run, so that `--help` does not wait for
 from __future__ import annotations
 
 import contextlib
-import threading
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from langchain_petals.errors import PetalsError
+from langchain_petals.errors import PetalsError, PetalsNotInstalledError
+from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_petals.llms import Petals
-    from langchain_petals.swarm import LocalServer
+    from langchain_petals.swarm import Installation, LocalServer
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -40,40 +41,132 @@ with LocalSwarm() as swarm:
         print(piece, end="", flush=True)"""
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep `demo` a separate command: without this callback, typer makes a single command the program itself."""
+server = typer.Typer(help="The environment in which Petals' servers run on this machine.", no_args_is_help=True)
+app.add_typer(server, name="server")
 
 
 @app.command()
 def demo(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of a few prepared questions.")] = None,
     servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model's 4 blocks over.")] = 2,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="If Petals is missing for servers, install it.")] = False,
 ) -> None:
-    """Start a swarm on this machine and talk to a small model; needs no internet, account or GPU."""
-    console = Console(highlight=False, soft_wrap=True)
-    try:
+    """Start a swarm on this machine and talk to a small model; needs no account, no GPU and, later on, no internet."""
+    with _errors_as_sentences():
+        console = _console()
+        _have_an_environment(console, yes=yes)
         _run_demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
+
+
+@server.command()
+def install(
+    python: Annotated[str | None, typer.Option(help="Interpreter to use, Python 3.10 to 3.12.")] = None,
+    petals: Annotated[
+        str | None, typer.Option(help="2.2.0.post1, the default; or the folder or address of git main or a fork.")
+    ] = None,
+) -> None:
+    """Make an environment with Petals for the servers of LocalSwarm; nothing else on this machine is changed."""
+    with _errors_as_sentences():
+        _install(_console(), petals, python)
+
+
+@server.command()
+def uninstall() -> None:
+    """Remove the environment that `install` has made."""
+    from langchain_petals import swarm  # noqa: PLC0415
+
+    with _errors_as_sentences():
+        folder = swarm.environment_folder()
+        _console().print(f"Removed {folder}." if swarm.uninstall() else "There is nothing to remove.", markup=False)
+
+
+@server.command()
+def info() -> None:
+    """Show which interpreter runs the servers of LocalSwarm, and which Petals it has."""
+    from langchain_petals import swarm  # noqa: PLC0415
+
+    with _errors_as_sentences():
+        console, python, made = _console(), swarm.servers_python(), swarm.installed()
+        if made is not None and made.interpreter == python:
+            _describe(console, made)
+            return
+        with progress(f"Importing Petals with {python}") as say:
+            versions = swarm.check(python, say)
+        for name, value in {"path": python, **versions}.items():
+            console.print(f"{name:13}{value}", markup=False)
+
+
+@contextlib.contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
     except PetalsError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _have_an_environment(console: Console, *, yes: bool) -> None:
+    """Make the servers' environment if there is none, and somebody agrees."""
+    from langchain_petals import swarm  # noqa: PLC0415
+
+    if swarm.found_python() is not None:
+        return
+    if not yes:
+        if not _can_ask(console):
+            msg = (
+                "No petals was found to run servers with. Run `langchain-petals server install` first, or "
+                "`langchain-petals demo --yes`, which does it."
+            )
+            raise PetalsNotInstalledError(msg)
+        console.print(
+            "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
+            f"its own, in {swarm.environment_folder()}.\n"
+            "This takes some minutes and 1.5 GB, once. `langchain-petals server uninstall` removes it.",
+            markup=False,
+        )
+        if not typer.confirm("Install it now?", default=True):
+            raise typer.Exit(1)
+    _install(console)
+    console.print()
+
+
+def _can_ask(console: Console) -> bool:
+    return console.is_terminal and sys.stdin.isatty()
+
+
+def _install(console: Console, petals: str | None = None, python: str | None = None) -> None:
+    from langchain_petals import swarm  # noqa: PLC0415
+
+    def step(what: str) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+        return _step(console, what)
+
+    _describe(console, swarm.install(petals, python, step=step))
+
+
+def _describe(console: Console, made: Installation) -> None:
+    console.print(
+        f"Petals {made.petals}"
+        + ("" if made.source == made.petals else f" from {made.source}")
+        + f", Python {made.python}, {made.size / 1e9:.1f} GB, in {made.folder}",
+        markup=False,
+    )
+
+
 def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     from langchain_petals import Petals  # noqa: PLC0415
-    from langchain_petals.petals_compat import installed_petals_version, load_petals  # noqa: PLC0415
     from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
 
-    installed_petals_version()
-    importing = threading.Thread(target=load_petals, daemon=True)  # takes seconds, so it runs while the servers start
-    importing.start()
     with contextlib.ExitStack() as stack:
         with _step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
-        for server in swarm.servers:
-            console.print(f"  {_blocks(server)}: process {server.pid}, peer {server.peer_id}")
+        for each in swarm.servers:
+            console.print(f"  {_blocks(each)}: process {each.pid}, peer {each.peer_id}")
         with _step(console, "Loading the client: tokenizer, embeddings and output layer"):
-            importing.join()
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
     tokens, seconds = map(sum, zip(*answers, strict=True))
@@ -83,17 +176,17 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
 
 
 @contextlib.contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    """Show the name of a step, and its seconds when it is done."""
+def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show the name of a step, and its seconds when it is done; yield a function that shows a line about it."""
     started, outcome, name = time.monotonic(), "failed", f"{what} ... "
     if not console.is_terminal:
-        console.print(name, end="")
+        console.print(name, end="", markup=False)
     try:
-        with console.status(name):  # shows nothing where there is no terminal
-            yield
+        with progress(what) as say:
+            yield lambda line: say(f"{what}: {line}"[: console.width - 10])
         outcome = f"{time.monotonic() - started:.1f} s"
     finally:
-        console.print(name + outcome if console.is_terminal else outcome)
+        console.print(name + outcome if console.is_terminal else outcome, markup=False)
 
 
 def _number_of(servers: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -11,14 +10,16 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals import hub, petals_compat
-from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix
+from langchain_petals import hub
+from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix, original_repository
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.progress import progress
+from langchain_petals.swarm.interpreter import servers_python
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pydantic import SecretStr
     from typing_extensions import Self
@@ -97,6 +98,9 @@ class LocalSwarm:
         log_dir: Folder for the processes' logs, which is kept. By default a temporary one that `close` removes.
         hop_delay: Seconds by which each message to and from a server is delayed, as in a real network, to test a
             program's speed.
+        python: The Python interpreter that runs the servers: one whose environment has petals or a fork of it. By
+            default the one that the environment variable LANGCHAIN_PETALS_SERVER_PYTHON names; else the one that
+            `langchain-petals server install` made; else this program's own, if petals is installed beside it.
 
     Attributes:
         model: The model's folder or hub name.
@@ -108,7 +112,7 @@ class LocalSwarm:
     Raises:
         InvalidRequestError: An argument cannot be used.
         ModelLoadError: The model's config could not be read.
-        PetalsNotInstalledError: Petals is missing or has the wrong version.
+        PetalsNotInstalledError: There is no such interpreter, or it cannot run petals; says what to do.
         LocalSwarmError: A process ended while starting, or was not ready in time. The error has the end of its log.
     """
 
@@ -123,6 +127,7 @@ class LocalSwarm:
         startup_timeout: float = 60,
         log_dir: str | os.PathLike[str] | None = None,
         hop_delay: float = 0,
+        python: str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value in {"servers": servers, "replicas": replicas}.items():
             is_count = type(value) is int and value > 0  # True is not a count
@@ -131,7 +136,7 @@ class LocalSwarm:
         _require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
         self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
-        petals_compat.installed_petals_version()
+        interpreter = servers_python(python)
         self._key = None if Path(self.model).is_dir() else hub.key_from_environment()
         blocks, context = _blocks_and_context(self.model, self._key)
         _require(
@@ -147,16 +152,16 @@ class LocalSwarm:
         self._joined = bool(initial_peers)
         self.servers: list[LocalServer] = []
         self._numbers = count()
-        self._supervisor = SupervisorLink(None if log_dir is None else Path(log_dir).absolute())
+        self._supervisor = SupervisorLink(interpreter, None if log_dir is None else Path(log_dir).absolute())
         self._finalizer = weakref.finalize(self, self._supervisor.end)
         try:
             deadline = time.monotonic() + startup_timeout
-            if not self._joined:
-                self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-                reports = self._supervisor.wait_ready({_BOOTSTRAP: "The bootstrap peer"}, deadline, startup_timeout)
-                self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
-            borders = [blocks * part // servers for part in range(servers + 1)]
-            self._start_servers([range(start, end) for start, end in pairwise(borders)] * replicas, deadline)
+            with progress("Starting a swarm") as show:
+                if not self._joined:
+                    self._start_bootstrap(deadline, show)
+                borders = [blocks * part // servers for part in range(servers + 1)]
+                spans = [range(start, end) for start, end in pairwise(borders)] * replicas
+                self._start_servers(spans, deadline, show)
         except BaseException:
             self.close()
             raise
@@ -180,7 +185,8 @@ class LocalSwarm:
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
-        return self._start_servers([span], time.monotonic() + self._startup_timeout)[0]
+        with progress("Starting a server") as show:
+            return self._start_servers([span], time.monotonic() + self._startup_timeout, show)[0]
 
     def close(self) -> None:
         """Disconnect this process's clients, end all of the swarm's processes, and remove temporary files.
@@ -206,7 +212,13 @@ class LocalSwarm:
         state = ", ".join(map(repr, self.servers)) if self._finalizer.alive else "closed"
         return f"LocalSwarm({self.model!r}: {state})"
 
-    def _start_servers(self, spans: Sequence[range], deadline: float) -> list[LocalServer]:
+    def _start_bootstrap(self, deadline: float, show: Callable[[str], None]) -> None:
+        self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
+        roles = {_BOOTSTRAP: "The bootstrap peer"}
+        reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
+        self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
+
+    def _start_servers(self, spans: Sequence[range], deadline: float, show: Callable[[str], None]) -> list[LocalServer]:
         named = {f"server-{next(self._numbers)}": span for span in spans}
         for name, span in named.items():
             self._supervisor.start(
@@ -224,7 +236,7 @@ class LocalSwarm:
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         try:
-            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout)
+            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)
@@ -257,28 +269,16 @@ def _resolve_model(model: str | os.PathLike[str]) -> str:
 
 def _blocks_and_context(model: str, key: SecretStr | None) -> tuple[int, int | None]:
     """Return the number of the model's blocks, and the number of tokens in its context (None if unlimited)."""
-    config = _read_config(model, key)
+    config = hub.read_json(hub.Repository(original_repository(model), key=key).located(), "config.json")
+    if config is None:
+        msg = f"{model!r} has no config.json, which says how many blocks it has."
+        raise ModelLoadError(msg)
     blocks = config.get("num_hidden_layers") or config.get("n_layer")
-    if not isinstance(blocks, int):
+    if type(blocks) is not int or blocks < 1:
         msg = f"The config of {model!r} does not have the number of blocks (num_hidden_layers or n_layer)."
         raise InvalidRequestError(msg)
-    return blocks, config.get("max_position_embeddings")
-
-
-def _read_config(model: str, key: SecretStr | None) -> dict[str, Any]:
-    if Path(model).is_dir():
-        try:
-            return dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
-            msg = f"Could not read the config of {model!r}: {error}"
-            raise ModelLoadError(msg) from error
-    petals_compat.load_petals()
-    from transformers import AutoConfig  # noqa: PLC0415 - heavy, and load_petals has checked its version
-
-    name = petals_compat.original_repository(model)
-    repository = hub.Repository(name, revision=petals_compat.default_revision(name), key=key).located()
-    config = repository.read(AutoConfig.from_pretrained)
-    return dict(config.to_dict()) | {"num_hidden_layers": getattr(config, "num_hidden_layers", None)}
+    context = config.get("max_position_embeddings")
+    return blocks, context if type(context) is int and context > 0 else None
 
 
 def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:

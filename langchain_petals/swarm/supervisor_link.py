@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from langchain_petals.errors import LocalSwarmError
-from langchain_petals.hub import KEY_VARIABLES
+from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
+from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, PROGRAM, UNUSABLE, environment_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-_KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
+_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
+    "TOKENIZERS_PARALLELISM": "false",
+}
 _LOG_LINES = 20
 _GRACE_SECONDS = 5.0
 _LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
 
 class SupervisorLink:
-    """Starts the supervisor, sends it orders, and keeps its reports; see `swarm.supervisor`.
+    """Starts the supervisor, sends it orders, and keeps its reports; see `petals_servers.supervisor`.
 
-    `log_dir` is a folder for logs that are kept; without it, logs are temporary. `pids` maps names to process ids.
+    `python` is the servers' interpreter. `log_dir` is a folder for logs that are kept; without it, logs are temporary.
+    `pids` maps names to process ids.
+
+    Raises:
+        PetalsNotInstalledError: `python` could not be started.
     """
 
-    def __init__(self, log_dir: Path | None) -> None:
+    def __init__(self, python: Path, log_dir: Path | None) -> None:
         temporary = tempfile.gettempdir()
         self._work_dir = tempfile.mkdtemp(
             prefix="petals-",
@@ -45,23 +55,29 @@ class SupervisorLink:
         self._keeps_logs = log_dir is not None
         self._log_dir = log_dir or Path(self._work_dir)
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        self._owner = os.getpid()
+        self._owner, self._python = os.getpid(), python
         self.pids: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._codes: dict[str, int] = {}
         self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
-        with theirs, self.log_path("supervisor").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "langchain_petals.swarm.supervisor"],
-                stdin=theirs.fileno(),
-                stdout=log,
-                stderr=log,
-                env=_environment() | {"TMPDIR": self._work_dir},
-                cwd=self._work_dir,  # -m imports from here first; the program's folder may hold any modules
-                start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
-            )
+        try:
+            with theirs, self.log_path("supervisor").open("wb") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
+                    [python, PROGRAM],
+                    stdin=theirs.fileno(),
+                    stdout=log,
+                    stderr=log,
+                    env=environment_for(python) | _VARIABLES | {"TMPDIR": self._work_dir},
+                    cwd=self._work_dir,
+                    start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
+                )
+        except OSError as error:
+            self._connection.close()
+            shutil.rmtree(self._work_dir, ignore_errors=True)
+            msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
+            raise PetalsNotInstalledError(msg) from None
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
         self._listener.start()
@@ -80,23 +96,32 @@ class SupervisorLink:
         self.log_path(name).unlink(missing_ok=True)
         self._send({"order": "start", "name": name, "log_path": str(self.log_path(name)), **order})
 
-    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
+    def wait_ready(
+        self, roles: dict[str, str], deadline: float, timeout: float, say: Callable[[str], None]
+    ) -> dict[str, Any]:
         """Return the reports of all named processes.
 
         `roles` maps the names to descriptions for errors. `deadline` is a time of `time.monotonic()`. `timeout`, in
-        seconds, is a text for the error.
+        seconds, is a text for the error. `say` is called with what is waited for.
 
         Raises:
             LocalSwarmError: A process ended, or the deadline has passed.
+            PetalsNotInstalledError: The interpreter's environment cannot run petals.
         """
+
+        def is_over() -> bool:
+            waiting = [role[0].lower() + role[1:] for name, role in roles.items() if name not in self._reports]
+            say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
+            return bool(self._stopped or self._codes.keys() & roles or not waiting)
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or self._codes.keys() & roles or self._reports.keys() >= roles.keys(),
-                deadline - time.monotonic(),
-            )
+            self._changed.wait_for(is_over, deadline - time.monotonic())
             for name, role in roles.items():
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
+            if self._stopped and self._process.returncode == UNUSABLE:
+                msg = f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}"
+                raise PetalsNotInstalledError(msg)
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
@@ -157,13 +182,13 @@ class SupervisorLink:
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._changed, suppress(OSError):  # the listener notices the end, and records its reason
-            self._connection.send(message)
+            self._connection.send_bytes(json.dumps(message).encode())
 
     def _listen(self) -> None:
         """Record the supervisor's events until it ends."""
         with suppress(EOFError, OSError):
             while True:
-                event = self._connection.recv()
+                event = json.loads(self._connection.recv_bytes())
                 kind, name = event.pop("event"), event.pop("name")
                 logger.debug("%s %s: %s", name, kind, event)
                 with self._changed:
@@ -176,18 +201,23 @@ class SupervisorLink:
                     self._changed.notify_all()
         code = self._process.wait()
         with self._changed:
-            self._stopped = self._stopped or f"The supervisor of the servers {_ending(code)}."
+            self._stopped = self._stopped or f"The supervisor of the servers ({self._python}) {_ending(code)}."
             self._changed.notify_all()
 
     def _describe(self, name: str, problem: str) -> str:
         """Return a description of a process's problem with the end of its log."""
-        path, lines = self.log_path(name), []
-        with suppress(FileNotFoundError):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        lines = self._end_of_log(name)
         if not lines:
             return f"{problem} Its log is empty."
-        where = f"all of it is in {path}" if self._keeps_logs else "LocalSwarm(log_dir=...) keeps all of it"
-        return "\n".join([f"{problem} The end of its log ({where}):", *lines])
+        kept = "LocalSwarm(log_dir=...) keeps all of it"
+        if self._keeps_logs:
+            kept = f"all of it is in {self.log_path(name)}"
+        return "\n".join([f"{problem} The end of its log ({kept}):", *lines])
+
+    def _end_of_log(self, name: str) -> list[str]:
+        with suppress(FileNotFoundError):
+            return self.log_path(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return []
 
 
 def _ending(code: int) -> str:
@@ -196,20 +226,3 @@ def _ending(code: int) -> str:
 
 def _existing(pids: set[int]) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if process.pid in pids]
-
-
-def _environment() -> dict[str, str]:
-    """Return the supervisor's environment variables."""
-    environment = {
-        # Other users can read the environment, so servers get the key over the socket.
-        **{name: value for name, value in os.environ.items() if name not in _KEY_NAMES},
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",  # the servers share this machine's cores
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    # The supervisor must find this package, which may be outside of site-packages.
-    folders = [str(Path(folder).absolute()) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    root = str(Path(__file__).parents[2])
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        folders.append(root)
-    return environment | {"PYTHONPATH": os.pathsep.join(folders)}

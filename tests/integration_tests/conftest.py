@@ -11,7 +11,6 @@ from langchain_tests.conftest import base_vcr_config
 from local_hub import LocalHub, point_at
 from random_weights import write_random_model
 
-from langchain_petals.petals_compat import load_petals
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ def vcr_config() -> dict[str, Any]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """Return an empty model hub on loopback; this process and its children ask it, and keep its files apart."""
-    load_petals()
     with LocalHub() as hub:
         point_at(monkeypatch, hub.url, tmp_path / "home")
         yield hub

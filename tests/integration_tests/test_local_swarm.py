@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
+PROGRAM_FOLDER = ROOT / "langchain_petals" / "swarm" / "program"
 
 PROGRAM = """
 import signal, sys
@@ -153,7 +154,7 @@ def test_every_server_is_a_process_group_with_a_log_and_a_name_of_its_own(four: 
 
 def test_no_argument_is_on_a_command_line(four: LocalSwarm) -> None:
     for server in four.servers:
-        assert psutil.Process(server.pid).cmdline()[1:] == ["-m", "langchain_petals.swarm.supervisor"]
+        assert psutil.Process(server.pid).cmdline()[1:] == [str(PROGRAM_FOLDER)]
 
 
 def test_a_killed_server_is_gone_with_all_its_processes_and_the_others_stay(four: LocalSwarm) -> None:

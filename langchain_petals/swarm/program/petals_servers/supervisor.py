@@ -1,4 +1,4 @@
-"""The supervisor of a local swarm: `python -m langchain_petals.swarm.supervisor`, started by `LocalSwarm`.
+"""The supervisor of a local swarm, which `LocalSwarm` starts.
 
 Importing torch and petals takes seconds and about 300 MB. The supervisor imports them once and forks the others:
 
@@ -12,8 +12,8 @@ Importing torch and petals takes seconds and about 300 MB. The supervisor import
        |     `- p2pd
        `- server-1 ...
 
-The program and the supervisor exchange dictionaries over a socket, the supervisor's standard input. The command line
-holds only the module's name.
+The program and the supervisor exchange JSON objects over a socket, the supervisor's standard input. The command line
+holds only the folder of this program.
 
     to the supervisor, first   {"program": its pid, "work_dir": folder for sockets and temporary files}
                        then    {"order": "start", "name": ..., "log_path": ..., "task": "bootstrap" or "server",
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import json
 import logging
 import os
 import selectors
@@ -45,8 +46,9 @@ from typing import Any, NoReturn
 
 import psutil
 
-from langchain_petals.petals_compat import watch_parent
-from langchain_petals.swarm.server import prepare_petals, run_bootstrap_peer, run_server, use_own_locks
+from .parent import watch_parent
+from .shims import use_own_locks
+from .tasks import prepare, run_bootstrap_peer, run_server
 
 _TASKS: dict[str, Any] = {"bootstrap": run_bootstrap_peer, "server": run_server}
 _PROGRAM_CHECK_SECONDS = 1.0
@@ -57,8 +59,8 @@ def main() -> None:
     """Run the supervisor until the program closes the socket, sends SIGTERM, or is gone."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    settings = connection.recv()
-    prepare_petals(settings["work_dir"])
+    settings = json.loads(connection.recv_bytes())
+    prepare(settings["work_dir"])
     Supervisor(connection, settings["program"], Path(settings["work_dir"])).run()
     os._exit(0)  # skip the slow exit handlers of torch and petals, since `LocalSwarm.close` waits for this
 
@@ -116,7 +118,7 @@ class Supervisor:
 
     def _on_order(self) -> None:
         try:
-            order = self._connection.recv()
+            order = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             self._stopping = True
             return
@@ -195,7 +197,7 @@ class Supervisor:
 
     def _tell(self, event: str, name: str, **more: Any) -> None:
         with suppress(OSError):  # the program is gone; the loop will notice that next
-            self._connection.send({"event": event, "name": name, **more})
+            self._connection.send_bytes(json.dumps({"event": event, "name": name, **more}).encode())
 
 
 def _family(pid: int) -> dict[int, int]:
@@ -222,7 +224,3 @@ def _remove_shared_memory(group: int, family: dict[int, int]) -> None:
     for file in Path("/dev/shm").glob("torch_*"):  # noqa: S108 - torch chooses the place
         if int(file.name.split("_")[1]) in family:
             file.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import gc
 import importlib
-import os
+import inspect
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.petals_compat import end_with_parent, load_petals
-from langchain_petals.swarm.delaying_proxy import free_port, start_delaying_proxy
+from .delaying_proxy import free_port, start_delaying_proxy
+from .shims import apply_shims, import_petals, petals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _P2P_OPTIONS: dict[str, Any] = {
     "nat_port_map": False,
     "auto_nat": False,
 }
-_SERVER_OPTIONS: dict[str, Any] = {
+_SERVER_OPTIONS: dict[str, Any] = {  # forks may lack some
     "throughput": 1.0,  # a number instead of "auto" skips the speed test, which needs the internet
     "device": "cpu",
     "torch_dtype": "float32",
@@ -33,45 +33,15 @@ _SERVER_OPTIONS: dict[str, Any] = {
 }
 
 
-def prepare_petals(work_dir: str) -> None:
-    """Import all modules that the children need; patch petals and hivemind where they have no option."""
-    api = load_petals()
-    server = importlib.import_module("petals.server.server")
-    importlib.import_module("petals.utils.peft")  # petals would import it, and bitsandbytes, for the first block
+def prepare(work_dir: str) -> None:
+    """Import all modules that the children need, with all shims."""
+    import_petals()
+    apply_shims(work_dir)
+    # petals would import it, and bitsandbytes, for the first block
+    with contextlib.suppress(ModuleNotFoundError):  # not every fork has it
+        petals("utils.peft")
     importlib.import_module("torch").set_num_threads(1)  # several servers share this machine's cores
-
-    # hivemind's sockets would remain in /tmp when a process is killed
-    p2p = importlib.import_module("hivemind.p2p.p2p_daemon").P2P
-    p2p._UNIX_SOCKET_PREFIX = f"/unix{work_dir}/"  # noqa: SLF001 - hivemind has no option for it
-
-    # The protocol would start a second p2pd per server, to test whether other servers are reachable.
-    server.ReachabilityProtocol.attach_to_dht = lambda *_, **__: None
-
-    end_with_parent(api.handler)
-
-    # If petals cannot read a file, it asks the hub for a new copy, for ever. The hub has no files of a local folder, so
-    # for those the error is raised instead.
-    weights: Any = importlib.import_module("petals.server.from_pretrained")
-    load_from_hub = weights._load_state_dict_from_repo_file  # noqa: SLF001 - petals has no public name for it
-
-    @functools.wraps(load_from_hub)
-    def load(model: str, filename: str, *, block_prefix: str | None = None, **options: Any) -> Any:
-        path = os.path.join(model, filename)  # noqa: PTH118 - a hub name is not a path
-        if os.path.isdir(model):  # noqa: PTH112
-            return weights._load_state_dict_from_local_file(path, block_prefix=block_prefix)  # noqa: SLF001 - as above
-        return load_from_hub(model, filename, block_prefix=block_prefix, **options)
-
-    weights._load_state_dict_from_repo_file = load  # noqa: SLF001 - as above
     gc.freeze()  # the children's garbage collectors then leave the shared memory uncopied
-
-
-def use_own_locks() -> None:
-    """Give this fork its own copies of the locks that hivemind's processes share.
-
-    hivemind makes them at import, for a process and its children. The supervisor imports hivemind, so all servers would
-    share the locks. A server that is killed while it holds a lock would block the others for ever.
-    """
-    importlib.import_module("hivemind.utils.mpfuture").MPFuture.reset_backend()
 
 
 def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
@@ -88,13 +58,16 @@ def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
 
 def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **options: Any) -> None:
     """Run petals' `Server` until the process ends; `report` gets its `peer_id` once its blocks can be used."""
-    options = _SERVER_OPTIONS | _P2P_OPTIONS | options
+    server_class = petals("server.server").Server
+    known = inspect.signature(server_class).parameters  # petals hands others to hivemind, which refuses them
+    for_petals = {name: value for name, value in _SERVER_OPTIONS.items() if name in known}
+    options = for_petals | _P2P_OPTIONS | options
     if hop_delay:
         port = free_port()
         options["host_maddrs"] = [f"/ip4/127.0.0.1/tcp/{port}"]
         options["announce_maddrs"] = [f"/ip4/127.0.0.1/tcp/{start_delaying_proxy(port, hop_delay)}"]
 
-    class ReportingServer(importlib.import_module("petals.server.server").Server):  # type: ignore[misc]
+    class ReportingServer(server_class):  # type: ignore[misc, valid-type]
         """Reports when its blocks can be found and used."""
 
         reported = False
@@ -118,7 +91,7 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
 
 def _announce(server: Any) -> None:
     """Announce the server's blocks now, earlier than petals would; return when the DHT lists them as online."""
-    directory = importlib.import_module("petals.utils.dht")
+    directory = petals("utils.dht")
     now = importlib.import_module("hivemind.utils.timed_storage").get_dht_time
     uids, peer_id = server.module_container.dht_announcer.module_uids, server.dht.peer_id
     online = False
