@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import Comparison, bounded
 from langchain_petals import Petals
-from langchain_petals.engine.network import Routes
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_petals.engine import Engine
+    from langchain_petals.engine.network import Routes
     from langchain_petals.swarm import LocalServer
 
 _CLOSING_SECONDS = 5.0  # a session is closed after its last token was delivered
@@ -30,8 +30,8 @@ class BenchSwarm:
     def __init__(self, swarm: LocalSwarm) -> None:
         self.swarm = swarm
         self.engine: Engine = self.llm()._get_engine()  # noqa: SLF001 - there is no public way to the engine
-        model: Any = self.engine.client.model  # petals' distributed one
-        self._routes = Routes(model)
+        client: Any = self.engine.client  # a `SwarmClient`
+        self._routes: Routes = client.routes
         self._untouched = {server.peer_id: self._free(server) for server in swarm.servers}
 
     def llm(self, **options: Any) -> Petals:

@@ -98,7 +98,7 @@ def _compilation(tokenizer: PreTrainedTokenizerFast, rounds: int) -> Iterator[Co
 
 def large_tokenizer() -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer of 128k tokens, made of random merges of letters."""
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - after petals' checks
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - heavy
 
     dice = random.Random(0)
     vocabulary = {each: number for number, each in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}

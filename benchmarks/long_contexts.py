@@ -11,7 +11,7 @@ import torch
 from benchmarks.comparison import Comparison, in_turn, overhead
 from benchmarks.workloads import step_time
 from langchain_petals.engine import Engine, Request, Sampling
-from langchain_petals.engine.loading import Client
+from langchain_petals.engine.loading import LocalClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,11 +44,11 @@ class InstantModel:
 
 def long_contexts(effort: Effort) -> Iterator[Comparison]:
     """Compare sampling and detokenizing after a long context with the same after a short one."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 - after petals' checks
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
 
     tokenizer = AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny"))
     model: Any = InstantModel(len(tokenizer))  # it cannot search beams, which nothing here does
-    engine = Engine(Client(model, tokenizer))
+    engine = Engine(LocalClient(model, tokenizer))
     # A step takes microseconds, so many rounds are needed to average the machine's noise.
     taken = in_turn({"long": _steps(engine, LONG), "short": _steps(engine, SHORT)}, rounds=20 * effort.rounds)
     name = f"the client's share of a token's time after {LONG:,} tokens of context"

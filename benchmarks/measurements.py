@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import statistics
 import tempfile
@@ -11,13 +12,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
+from benchmarks.petals_client import PetalsClient
+from benchmarks.routes import large_swarms
 from benchmarks.workloads import save_random_model, step_time
 from langchain_petals.engine import Request, Sampling
 
@@ -53,16 +55,16 @@ def streams(effort: Effort) -> Iterator[Comparison]:
     for delay in effort.delays:
         tokens = TOKENS // 8 if delay else TOKENS
         name = f"one stream of {tokens} tokens{at(delay)}"
-        with bench_swarm(hop_delay=delay) as bench:
+        with bench_swarm(hop_delay=delay) as bench, PetalsClient(bench.swarm) as petals:
             taken = in_turn(
-                {"ours": _streaming(bench, tokens), "generate": _petals_generate(bench, PROMPT, tokens)},
+                {"ours": _streaming(bench, tokens), "generate": _petals_generate(bench, petals, PROMPT, tokens)},
                 rounds=effort.few if delay else effort.rounds,
             )
             yield faster(
                 name, taken["ours"], "petals' model.generate", taken["generate"], at_least=None if delay else 1.05
             )
             if not delay:
-                taken = in_turn({"ours": _our_steps(bench), "bare": _bare_steps(bench)}, rounds=effort.rounds)
+                taken = in_turn({"ours": _our_steps(bench), "bare": _bare_steps(bench, petals)}, rounds=effort.rounds)
                 yield overhead(
                     "time per token", taken["ours"], "bare session.step", taken["bare"], unit="ms", at_most=1.1
                 )
@@ -74,23 +76,14 @@ def _streaming(bench: BenchSwarm, tokens: int) -> Callable[[], float]:
     return lambda: seconds(lambda: list(llm.stream(PROMPT)))
 
 
-def _petals_generate(bench: BenchSwarm, prompt: str, tokens: int) -> Callable[[], float]:
-    model, ids = bench.engine.client.model, torch.tensor([bench.engine.client.encode(prompt)])
-    options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
-    return lambda: seconds(lambda: model.generate(ids, **options))
+def _petals_generate(bench: BenchSwarm, petals: PetalsClient, prompt: str, tokens: int) -> Callable[[], float]:
+    ids = bench.engine.client.encode(prompt)
+    return lambda: petals.generate_seconds(ids, tokens)
 
 
-def _bare_steps(bench: BenchSwarm) -> Callable[[], float]:
-    model: Any = bench.engine.client.model  # petals' distributed one
-    prompt = torch.randn(1, len(bench.engine.client.encode(PROMPT)), model.config.hidden_size)
-    token = torch.randn(1, 1, model.config.hidden_size)
-
-    def measure() -> float:
-        with torch.inference_mode(), model.inference_session(max_length=prompt.shape[1] + TOKENS) as session:
-            session.step(prompt)
-            return seconds(lambda: [session.step(token) for _ in range(TOKENS - 1)]) * 1000 / (TOKENS - 1)
-
-    return measure
+def _bare_steps(bench: BenchSwarm, petals: PetalsClient) -> Callable[[], float]:
+    prompt = len(bench.engine.client.encode(PROMPT))
+    return lambda: petals.step_milliseconds(prompt, TOKENS)
 
 
 def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
@@ -100,17 +93,17 @@ def _our_steps(bench: BenchSwarm) -> Callable[[], float]:
 
 def large_vocabulary(effort: Effort) -> Iterator[Comparison]:
     """Compare the first token of a model whose output layer costs more than its blocks."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 - after petals' checks
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
 
     tokenizer = AutoTokenizer.from_pretrained(str(files("langchain_petals.swarm") / "tiny"))
     with tempfile.TemporaryDirectory() as folder:
         save_random_model(folder, tokenizer, intermediate_size=1024)
-        with bench_swarm(folder) as bench:
+        with bench_swarm(folder) as bench, PetalsClient(bench.swarm) as petals:
             llm = bench.llm(max_new_tokens=1)
             taken = in_turn(
                 {
                     "ours": lambda: seconds(lambda: llm.invoke(LONG_PROMPT)),
-                    "generate": _petals_generate(bench, LONG_PROMPT, 1),
+                    "generate": _petals_generate(bench, petals, LONG_PROMPT, 1),
                 },
                 rounds=effort.few,
             )
@@ -124,7 +117,7 @@ def batches(effort: Effort) -> Iterator[Comparison]:
     for delay in effort.delays:
         tokens = DELAYED_TOKENS if delay else BATCH_TOKENS
         name = f"{len(BATCH)} prompts, {tokens} tokens each{at(delay)}"
-        with bench_swarm(hop_delay=delay) as bench:
+        with bench_swarm(hop_delay=delay) as bench, contextlib.ExitStack() as stack:
             llm = bench.llm(**fixed_length(tokens))
             works = {
                 "batch": lambda llm=llm: seconds(lambda: llm.batch(BATCH)),
@@ -132,7 +125,7 @@ def batches(effort: Effort) -> Iterator[Comparison]:
                 "one by one": lambda llm=llm: seconds(lambda: [llm.invoke(prompt) for prompt in BATCH]),
             }
             if not delay:
-                theirs = _community_llm(bench, tokens)
+                theirs = _community_llm(bench, stack.enter_context(PetalsClient(bench.swarm)), tokens)
                 works["community"] = lambda theirs=theirs: seconds(lambda: theirs.batch(BATCH))
             taken = in_turn(works, rounds=1 if delay else effort.rounds, warm_up=not delay)
             one_by_one = "one after the other"
@@ -149,9 +142,9 @@ async def _gather(llm: Petals) -> None:
     await asyncio.gather(*(llm.ainvoke(prompt) for prompt in BATCH))
 
 
-def _community_llm(bench: BenchSwarm, tokens: int) -> CommunityPetals:
+def _community_llm(bench: BenchSwarm, petals: PetalsClient, tokens: int) -> CommunityPetals:
     return CommunityPetals.model_construct(
-        client=bench.engine.client.model,
+        client=petals,
         tokenizer=bench.engine.client.tokenizer,
         do_sample=False,
         temperature=1.0,
@@ -264,4 +257,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "batch-window": batch_window,
     "constraints": constraints,
     "long-contexts": long_contexts,
+    "large-swarms": large_swarms,
 }

@@ -36,7 +36,7 @@ def step_time(engine: Engine, request: Request) -> Callable[[], float]:
 
 def save_random_model(folder: str, tokenizer: PreTrainedTokenizerBase, *, intermediate_size: int) -> None:
     """Save a Llama model of two small blocks with random weights and `LARGE_VOCABULARY`."""
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - after petals' checks
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - heavy
 
     config = LlamaConfig(
         vocab_size=LARGE_VOCABULARY,

@@ -299,8 +299,11 @@ class PetalsParameters(ConnectionParameters):
         return super().__deepcopy__((memo or {}) | shared)
 
     def _get_engine(self) -> Engine:
-        """Return the engine of the model, loaded on first use; objects of one connection share it."""
-        if self._engine is None:
+        """Return the engine of the model, loaded on first use; objects of one connection share it.
+
+        If its swarm was left, or this process was forked, another one takes its place.
+        """
+        if self._engine is None or not self._engine.is_open:
             from langchain_petals.engine import engines  # noqa: PLC0415 - loads torch
 
             given = self.client is not None
@@ -309,7 +312,8 @@ class PetalsParameters(ConnectionParameters):
 
     def _expecting(self) -> AbstractContextManager[None]:
         """Return a context manager for the preparation of a request: other waiting requests wait for this one."""
-        return contextlib.nullcontext() if self._engine is None else self._engine.expecting()
+        engine = self._engine if self._engine is not None and self._engine.is_open else None
+        return contextlib.nullcontext() if engine is None else engine.expecting()
 
     def _submit(self, prompts: Sequence[Sequence[int]], options: GenerationOptions, **extra: Any) -> list[Generation]:
         """Start `options.n` generations for each prompt, given as token ids; `extra` holds further fields of `Request`.
@@ -319,9 +323,6 @@ class PetalsParameters(ConnectionParameters):
             PromptTooLongError: A prompt leaves no room for an answer.
         """
         engine = self._get_engine()
-        if options.num_beams > 1 and not engine.client.can_search_beams:
-            msg = "num_beams > 1 needs petals 2.2.0.post1: servers of 2.3.0.dev2 cannot reorder beams. Set num_beams=1."
-            raise InvalidRequestError(msg)
         requests = []
         for ids in prompts:
             if not ids:

@@ -22,11 +22,12 @@ class CausalModel(Protocol):
     def device(self) -> torch.device:
         """The device that its inputs must be on."""
 
-    def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, use_cache: bool) -> Any:
-        """Return an output with `logits`, shape (rows, tokens, vocabulary), and `past_key_values`."""
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool, **cache: Any) -> Any:
+        """Return an output with `logits`, shape (rows, tokens, vocabulary), and the attention cache.
 
-    def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return `inputs`, shape (1, tokens), and the model's new tokens after them, shape (1, more tokens)."""
+        The cache is the output's `cache`, or its `past_key_values` (transformers before 5.20); the next call gets it
+        under the same name.
+        """
 
 
 class DistributedModel(CausalModel, Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.constraints import Grammars
-from langchain_petals.engine.decoding import Row, decode, search
+from langchain_petals.engine.decoding import Beams, Preferences, Row, decode
 from langchain_petals.engine.generation import Generation, failing
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.scheduler import Scheduler
@@ -42,6 +43,12 @@ class Engine:
         self._grammars = Grammars(client.tokenizer)
         self._scheduler = Scheduler(self._run)
         self.pool = SessionPool()
+        self._process = os.getpid()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be submitted: its swarm was not left, and it is not that of a parent process."""
+        return self._process == os.getpid() and self.client.is_open
 
     def shut_down(self) -> None:
         """Close the idle sessions and leave the swarm."""
@@ -64,7 +71,7 @@ class Engine:
         for generation in generations:
             with failing([generation]):
                 if generation.request.num_beams > 1:
-                    start_thread(self._search, generation)
+                    start_thread(self._search, generation, settings)
                 elif not self._start_in_idle_session(generation, settings):
                     waiting.append(generation)
         if waiting:
@@ -87,9 +94,18 @@ class Engine:
             raise
         return True
 
-    def _search(self, generation: Generation) -> None:
+    def _search(self, generation: Generation, settings: Settings) -> None:
         with failing([generation]):
-            search(self.client.model, self.client.tokenizer, self.client.end_tokens, generation)
+            preferences = Preferences.of(self.client.generation_config)
+            beams = Beams(generation, self.client.tokenizer, self.client.end_tokens, preferences)
+            while not beams.done:
+                session = self.client.open_session(beams.number, beams.longest, settings, self.pool.clear)
+                try:
+                    beams.search(session, settings.prefill_chunk_tokens)
+                except CacheLimitError as error:
+                    beams.shorten(error.limit)
+                finally:
+                    session.close()
 
     def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
         """Run a group in one session; an error is raised to the callers that await the results."""

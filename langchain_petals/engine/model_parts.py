@@ -122,7 +122,7 @@ class ModelParts:
         if not self._is_head_slow:
             return functional.linear(hidden.to(self._head.dtype), self._head).float().cpu()
         wide = hidden.float()
-        return torch.cat([functional.linear(wide, part.float()) for part in self._head.split(_CHUNK)], dim=-1)
+        return torch.cat([functional.linear(wide, part.float()) for part in torch.split(self._head, _CHUNK)], dim=-1)
 
     def _layer_norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, self._epsilon)

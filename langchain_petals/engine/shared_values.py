@@ -7,6 +7,8 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from langchain_petals.engine.threads import call_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,7 +21,8 @@ class SharedValues(Generic[Key, Value]):
 
     The first thread that asks for a value makes it. Threads that ask for the same value wait, others do not. An error
     is raised in all threads that waited; the next thread that asks tries again. Only the `kept` values that were used
-    last are kept; None keeps all.
+    last are kept; None keeps all. In the child of a fork, the values that were made are there, and what other threads
+    of the parent were making is made anew.
     """
 
     def __init__(self, kept: int | None = None) -> None:
@@ -27,19 +30,30 @@ class SharedValues(Generic[Key, Value]):
         self._done: OrderedDict[Key, Value] = OrderedDict()
         self._under_way: dict[Key, Future[Value]] = {}
         self._lock = threading.Lock()
+        call_in_child(self._begin_child)
+
+    def _begin_child(self) -> None:
+        self._under_way, self._lock = {}, threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of values."""
         return len(self._done)
 
-    def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of a key; `make` makes it, here or in another thread, and must not ask for the same key."""
+    def get(self, key: Key, make: Callable[[], Value], is_current: Callable[[Value], bool] = lambda _: True) -> Value:
+        """Return the value of a key.
+
+        Args:
+            key: The key.
+            make: Makes the value, here or in another thread; it must not ask for the same key.
+            is_current: Tells whether a value that was made before will do. If not, a new one takes its place; if
+                making it fails, the old one stays where it is.
+        """
         with self._lock:
-            if key in self._done:
-                self._done.move_to_end(key)
-                return self._done[key]
             future = self._under_way.get(key)
             if future is None:
+                if key in self._done and is_current(self._done[key]):
+                    self._done.move_to_end(key)
+                    return self._done[key]
                 mine = self._under_way[key] = Future()
         if future is not None:
             return future.result()
@@ -53,10 +67,22 @@ class SharedValues(Generic[Key, Value]):
         with self._lock:
             del self._under_way[key]
             self._done[key] = value
+            self._done.move_to_end(key)
             while self._kept is not None and len(self._done) > self._kept:
                 self._done.popitem(last=False)
         mine.set_result(value)
         return value
+
+    def peek(self, key: Key) -> Value | None:
+        """Return the value of a key if it was made, current or not."""
+        with self._lock:
+            return self._done.get(key)
+
+    def drop(self, key: Key, value: Value) -> None:
+        """Forget a value, unless another one has taken its place."""
+        with self._lock:
+            if self._done.get(key) is value:
+                del self._done[key]
 
     def take_out(self, is_wanted: Callable[[Key], bool]) -> list[Value]:
         """Remove the values whose keys are wanted, and return them."""

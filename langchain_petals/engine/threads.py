@@ -1,22 +1,31 @@
-"""The threads of the engine, and how they end with the program."""
+"""The threads of the engine: how they end with the program, and what becomes of them in the child of a fork."""
 
 from __future__ import annotations
 
 import atexit
 import functools
+import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_Result = TypeVar("_Result")
 
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
 # One of each per process, for the interpreter's exit. A thread leaves the set when it is garbage-collected.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_loading: set[threading.Event] = set()
 _ending = threading.Event()
+_at_end: list[Callable[[], object]] = []
+
+_in_child: list[weakref.WeakMethod[Callable[[], object]]] = []
+_first_process = os.getpid()
 
 
 def start_thread(target: Callable[..., None], *args: object) -> None:
@@ -30,10 +39,56 @@ def start_thread(target: Callable[..., None], *args: object) -> None:
     thread.start()  # last, so that nothing runs if this raises
 
 
-@functools.cache
-def _register_end() -> None:
-    """Register `_end_threads` once, after the exit functions of modules that threads use; it runs before them."""
-    atexit.register(_end_threads)
+def call_at_end(function: Callable[[], object]) -> None:
+    """Call a function when the program ends, before its threads are waited for; it should let them end."""
+    _at_end.append(function)
+    _register_end()
+
+
+def call_in_child(method: Callable[[], object]) -> None:
+    """Call a method of an object in the child of each fork, while the object lives.
+
+    A child has only the thread that forked. Locks that other threads held stay locked there, and sockets are shared
+    with the parent.
+    """
+    _in_child[:] = [each for each in _in_child if each() is not None]
+    _in_child.append(weakref.WeakMethod(method))
+
+
+def load(work: Callable[[], _Result]) -> _Result:
+    """Do work that a call needs first and that computes with torch; return its result.
+
+    The program's end waits for it, as for the steps of threads. A daemon thread whose work fails because of that stops
+    for good, so that it prints no error.
+
+    In the child of a fork, it runs on a thread of its own: GNU's OpenMP keeps helper threads for each thread that has
+    computed. The thread that forked would wait for its own for ever, since they are not in the child.
+    """
+    if os.getpid() == _first_process:
+        return _awaited_at_end(work)
+    result: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            result.set_exception(error)
+
+    start_thread(run)
+    return _awaited_at_end(result.result)
+
+
+def _awaited_at_end(work: Callable[[], _Result]) -> _Result:
+    _register_end()
+    done = threading.Event()
+    _loading.add(done)
+    try:
+        return work()
+    finally:
+        _loading.discard(done)
+        done.set()
+        if _ending.is_set() and threading.current_thread().daemon:
+            threading.Event().wait()
 
 
 def program_ends() -> bool:
@@ -41,10 +96,31 @@ def program_ends() -> bool:
     return _ending.is_set()
 
 
+@functools.cache
+def _register_end() -> None:
+    """Register `_end_threads` once, after the exit functions of modules that threads use; it runs before them."""
+    atexit.register(_end_threads)
+
+
 def _end_threads() -> None:
     """Wait until the running generations have stopped: a thread inside torch would abort the ending process."""
     _ending.set()
+    for function in _at_end:
+        function()
     latest = time.monotonic() + _LONGEST_END
+    for done in list(_loading):
+        done.wait(max(0.0, latest - time.monotonic()))
     for thread in list(_threads):
         if thread.is_alive():
             thread.join(max(0.0, latest - time.monotonic()))
+
+
+def _begin_child() -> None:
+    _loading.clear()
+    for reference in _in_child:
+        method = reference()
+        if method is not None:
+            method()
+
+
+os.register_at_fork(after_in_child=_begin_child)

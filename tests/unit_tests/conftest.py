@@ -14,10 +14,10 @@ from cassettes import CDN, HUB, vcr_settings
 from local_hub import LocalHub, point_at
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
 from langchain_petals import Petals
 from langchain_petals.hub import KEY_VARIABLES
+from tiny_model.byte_level import byte_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer of bytes and three special tokens, which makes lengths easy to see."""
-    vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
+    vocabulary = {character: byte for byte, character in byte_characters().items()}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()

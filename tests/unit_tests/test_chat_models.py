@@ -19,7 +19,7 @@ from pydantic import create_model
 from langchain_petals import ChatPetals
 from langchain_petals.chat.response_format import ResponseFormat
 from langchain_petals.chat.templates import builtin
-from langchain_petals.engine.loading import Client
+from langchain_petals.engine.loading import LocalClient
 from langchain_petals.errors import InvalidRequestError, MissingChatTemplateError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_another_model_gets_the_options_and_not_the_fields_of_the_first_model() 
 def test_the_calls_of_a_batch_run_together(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=16)
     client, rows = chat._get_engine().client, []
-    client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
+    client.open_session = lambda n, *rest: (rows.append(n), LocalClient.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
     questions = [f"Say {number:02}." for number in range(16)]
 
     async def ask(runnable: Any) -> list[tuple[int, Any]]:
@@ -172,7 +172,7 @@ def test_the_calls_of_a_batch_run_together(make_chat: Callable[..., ChatPetals])
 def test_max_concurrency_limits_a_batch(make_chat: Callable[..., ChatPetals]) -> None:
     chat = make_chat(session_cache=0, batch_window=60_000, max_batch_size=4)
     client, rows = chat._get_engine().client, []
-    client.open_session = lambda n, *rest: (rows.append(n), Client.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
+    client.open_session = lambda n, *rest: (rows.append(n), LocalClient.open_session(client, n, *rest))[1]  # type: ignore[method-assign]
     list(chat.batch_as_completed([f"Say {number}." for number in range(8)], {"max_concurrency": 4}))
     assert rows == [4, 4]
 

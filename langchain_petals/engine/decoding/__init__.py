@@ -1,6 +1,6 @@
 """From logits to text: the token loop, sampling, detokenizing, beam search."""
 
-from langchain_petals.engine.decoding.beam_search import search
+from langchain_petals.engine.decoding.beam_search import Beams, Preferences
 from langchain_petals.engine.decoding.loop import Row, decode
 
-__all__ = ["Row", "decode", "search"]
+__all__ = ["Beams", "Preferences", "Row", "decode"]

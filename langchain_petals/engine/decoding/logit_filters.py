@@ -29,15 +29,18 @@ class LogitFilters:
         sampling: The options.
         prompt_length: Tokens of the prompt, from which `min_new_tokens` counts.
         end_tokens: Ids that end a generation.
+        least_kept: How many of the likeliest tokens remain at least after `top_k`, `top_p`, `min_p` and `typical_p`.
 
     Raises:
         InvalidRequestError: An option is out of range.
     """
 
-    def __init__(self, sampling: Sampling, prompt_length: int, end_tokens: Sequence[int]) -> None:
+    def __init__(
+        self, sampling: Sampling, prompt_length: int, end_tokens: Sequence[int], *, least_kept: int = 1
+    ) -> None:
         _check(sampling)
         self._of_text = [*_filters_of_text(sampling, prompt_length, end_tokens)]
-        self._of_scores = [] if sampling.greedy else [*_filters_of_scores(sampling)]
+        self._of_scores = [] if sampling.greedy else [*_filters_of_scores(sampling, least_kept)]
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -72,17 +75,17 @@ def _filters_of_text(sampling: Sampling, prompt_length: int, end_tokens: Sequenc
         yield partial(forbid_early_end, prompt_length + sampling.min_new_tokens, list(end_tokens))
 
 
-def _filters_of_scores(sampling: Sampling) -> Iterator[_OfScores]:
+def _filters_of_scores(sampling: Sampling, least: int) -> Iterator[_OfScores]:
     if sampling.temperature != 1:
         yield lambda scores: scores / sampling.temperature
     if sampling.top_k is not None:
-        yield partial(keep_top_k, sampling.top_k)
+        yield partial(keep_top_k, max(sampling.top_k, least))
     if sampling.top_p < 1:
-        yield partial(keep_top_p, sampling.top_p)
+        yield partial(keep_top_p, sampling.top_p, least=least)
     if sampling.min_p is not None:
-        yield partial(keep_min_p, sampling.min_p)
+        yield partial(keep_min_p, sampling.min_p, least=least)
     if sampling.typical_p is not None and sampling.typical_p < 1:
-        yield partial(keep_typical, sampling.typical_p)
+        yield partial(keep_typical, sampling.typical_p, least=least)
 
 
 def _check(sampling: Sampling) -> None:
@@ -150,26 +153,28 @@ def keep_top_k(number: int, scores: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(scores < least, -math.inf)
 
 
-def keep_top_p(share: float, scores: torch.Tensor) -> torch.Tensor:
-    """Keep the fewest tokens whose probabilities add up to a share (Holtzman et al., 2020), at least one."""
+def keep_top_p(share: float, scores: torch.Tensor, *, least: int = 1) -> torch.Tensor:
+    """Keep the fewest tokens whose probabilities add up to a share (Holtzman et al., 2020)."""
     ascending, order = scores.sort()
     dropped = ascending.softmax(-1).cumsum(-1) <= 1 - share
-    dropped[..., -1] = False
+    dropped[..., -least:] = False
     return scores.masked_fill(dropped.scatter(-1, order, dropped), -math.inf)
 
 
-def keep_min_p(fraction: float, scores: torch.Tensor) -> torch.Tensor:
+def keep_min_p(fraction: float, scores: torch.Tensor, *, least: int = 1) -> torch.Tensor:
     """Keep tokens at least this fraction as likely as the likeliest one (Nguyen et al., 2024)."""
     probabilities = scores.softmax(-1)
-    return scores.masked_fill(probabilities < fraction * probabilities.amax(-1, keepdim=True), -math.inf)
+    dropped = probabilities < fraction * probabilities.amax(-1, keepdim=True)
+    likeliest = probabilities.topk(min(least, scores.shape[-1])).indices
+    return scores.masked_fill(dropped.scatter(-1, likeliest, value=False), -math.inf)
 
 
-def keep_typical(share: float, scores: torch.Tensor) -> torch.Tensor:
+def keep_typical(share: float, scores: torch.Tensor, *, least: int = 1) -> torch.Tensor:
     """Keep the tokens whose information is nearest to the entropy, up to a share (Meister et al., 2022)."""
     logprobs = scores.log_softmax(-1)
     entropy = -(logprobs * logprobs.exp()).nansum(-1, keepdim=True)
     distance, order = (-logprobs - entropy).abs().sort()
     reached = (scores.gather(-1, order).softmax(-1).cumsum(-1) < share).sum(-1, keepdim=True)
     dropped = distance > distance.gather(-1, reached.clamp(max=distance.shape[-1] - 1))
-    dropped[..., 0] = False
+    dropped[..., :least] = False
     return scores.masked_fill(dropped.scatter(-1, order, dropped), -math.inf)

@@ -22,12 +22,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, *, prompt_length: int, end_tokens: Sequence[int]) -> None:
         self._greedy = sampling.greedy
-        self._generator = torch.Generator()
         self._filters = LogitFilters(sampling, prompt_length, end_tokens)
-        if sampling.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(sampling.seed)
+        self._generator = generator_of(sampling)
 
     @torch.inference_mode()
     def choose(
@@ -60,6 +56,16 @@ class Sampler:
         else:
             token = int(torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator))
         return token, None if top is None else _logprobs(token, scores[0].log_softmax(-1), top)
+
+
+def generator_of(sampling: Sampling) -> torch.Generator:
+    """Return the source of a request's random numbers, which nothing else uses."""
+    generator = torch.Generator()
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    return generator
 
 
 def _logprobs(token: int, logprobs: torch.Tensor, top: int) -> TokenLogprobs:

@@ -37,6 +37,10 @@ class Client(Protocol):
         """Ids that end a generation."""
 
     @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """What the model's generation_config.json holds; it comes from a stranger, and nothing of it is checked."""
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
 
@@ -57,8 +61,15 @@ class Client(Protocol):
             make_room: Closes idle sessions; called when a server's attention cache is full.
         """
 
+    def rejoined(self) -> Client:
+        """Return a client of the same model with a connection of its own, for a swarm that was left, or after a fork.
+
+        Raises:
+            SwarmUnreachableError: The swarm could not be joined.
+        """
+
     def shut_down(self) -> None:
-        """Leave the swarm."""
+        """Leave the swarm; may be called twice."""
 
 
 class SwarmClient:
@@ -67,9 +78,11 @@ class SwarmClient:
     Args:
         parts: What of the model runs in this process.
         tokenizer: Its tokenizer.
-        routes: The servers that hold its blocks.
+        join: Joins the swarm; returns the model's routes there, and what leaves the swarm.
         generation_config: What generation_config.json holds.
-        leave: Leaves the swarm.
+
+    Raises:
+        SwarmUnreachableError: The swarm could not be joined.
     """
 
     is_distributed = True
@@ -78,12 +91,21 @@ class SwarmClient:
         self,
         parts: ModelParts,
         tokenizer: Tokenizer,
-        routes: Routes,
+        join: Callable[[], tuple[Routes, Callable[[], object]]],
         generation_config: Mapping[str, Any],
-        leave: Callable[[], object],
     ) -> None:
-        self.parts, self.tokenizer, self.routes = parts, tokenizer, routes
-        self._generation_config, self._leave = generation_config, leave
+        self.parts, self.tokenizer = parts, tokenizer
+        self._join, self.generation_config = join, generation_config
+        self.routes, self._leave = join()
+        self._is_left = False
+
+    def rejoined(self) -> SwarmClient:
+        """Return a client of the same model that has joined the swarm anew; nothing is read again.
+
+        Raises:
+            SwarmUnreachableError: The swarm could not be joined.
+        """
+        return SwarmClient(self.parts, self.tokenizer, self._join, self.generation_config)
 
     @property
     def family(self) -> str | None:
@@ -95,7 +117,7 @@ class SwarmClient:
     def end_tokens(self) -> tuple[int, ...]:
         """Ids that end a generation; of the generation config, the config or the tokenizer, the first that has any."""
         own = {"eos_token_id": self.tokenizer.eos_token_id}
-        return _end_tokens(source.get("eos_token_id") for source in (self._generation_config, self.parts.config, own))
+        return _end_tokens(source.get("eos_token_id") for source in (self.generation_config, self.parts.config, own))
 
     @property
     def context_length(self) -> int | None:
@@ -104,8 +126,8 @@ class SwarmClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether its swarm has not been left."""
-        return self.routes.network.is_open
+        """Whether neither it nor its swarm has been left."""
+        return not self._is_left and self.routes.is_open
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
@@ -122,8 +144,11 @@ class SwarmClient:
         )
 
     def shut_down(self) -> None:
-        """Leave the swarm."""
-        self._leave()
+        """Leave the swarm; may be called twice."""
+        if not self._is_left:
+            self._is_left = True
+            self.routes.close()
+            self._leave()
 
 
 class LocalClient:
@@ -151,6 +176,12 @@ class LocalClient:
         return _end_tokens(getattr(source, "eos_token_id", None) for source in sources)
 
     @property
+    def generation_config(self) -> Mapping[str, Any]:
+        """The model's `generation_config`; empty if it has none."""
+        found = getattr(self.model, "generation_config", None)
+        return {} if found is None else found.to_dict()
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config."""
         return _whole(getattr(self.model.config, "max_position_embeddings", None))
@@ -162,6 +193,10 @@ class LocalClient:
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
         return LocalSession(self.model)
+
+    def rejoined(self) -> LocalClient:
+        """Return this client: there is no swarm."""
+        return self
 
     def shut_down(self) -> None:
         """Do nothing: there is no swarm."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.errors import UnsupportedModelError
@@ -53,7 +53,7 @@ _LLAMA = Family(
 FAMILIES: Mapping[str, Family] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "mixtral": _LLAMA,
+    "mixtral": replace(_LLAMA, default_epsilon=1e-5),
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "bloom": Family("word_embeddings", "ln_f", ("transformer.", ""), embeddings_norm="word_embeddings_layernorm"),

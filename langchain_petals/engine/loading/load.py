@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +17,12 @@ from langchain_petals.engine.loading.families import family_of, hub_prefix
 from langchain_petals.engine.loading.model_config import dtype_of, read_config, read_generation_config
 from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
-from langchain_petals.engine.network import Network, Routes
+from langchain_petals.engine.network import Routes, shared_networks
 from langchain_petals.errors import InvalidRequestError, ModelLoadError, SwarmUnreachableError
 from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
@@ -54,37 +53,6 @@ _PINNED = {
 }
 
 
-class Networks:
-    """The swarms that this process has joined; models on one swarm share its network."""
-
-    def __init__(self) -> None:
-        self._users: dict[Network, int] = {}
-        self._lock = threading.Lock()
-
-    def join(self, initial_peers: Sequence[str], timeout: float) -> tuple[Network, Callable[[], None]]:
-        """Return a network, and what gives it up: when all of its users have, the swarm is left."""
-        peers = tuple(initial_peers)
-        with self._lock:
-            known = (each for each in self._users if each.is_open and each.initial_peers == peers)
-            network = next(known, None) or Network(peers, timeout)
-            self._users[network] = self._users.get(network, 0) + 1
-
-        def give_up() -> None:
-            with self._lock:
-                self._users[network] -= 1
-                is_last = not self._users[network]
-                if is_last:
-                    del self._users[network]
-            if is_last:
-                network.leave()
-
-        return network, give_up
-
-
-_networks = Networks()
-"""Of the whole process: one event loop and one p2pd for each swarm are enough for all models."""
-
-
 def load_client(connection: Connection) -> SwarmClient:
     """Return a model's part in this process, connected to its swarm.
 
@@ -113,18 +81,16 @@ def load_client(connection: Connection) -> SwarmClient:
         parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
         _check_fit(tokenizer, parts, name)
         own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
+        join = _joining(
+            connection.initial_peers,
+            connection.dht_prefix or own,
+            parts.blocks,
+            allowed=connection.allowed_servers,
+            blocked=connection.blocked_servers,
+            adapter=connection.active_adapter,
+        )
         say("Joining the swarm")
-        with _explaining_the_public_swarm(connection.initial_peers):
-            network, leave = _networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
-        connection.dht_prefix or own,
-        parts.blocks,
-        allowed=connection.allowed_servers,
-        blocked=connection.blocked_servers,
-        adapter=connection.active_adapter,
-    )
-    return SwarmClient(parts, tokenizer, routes, generation_config, leave)
+        return SwarmClient(parts, tokenizer, join, generation_config)
 
 
 def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
@@ -145,10 +111,8 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in distributed.named_parameters()}
     parts = ModelParts(config, family_of(config, name), weights.get, device=str(distributed.device))
     peers = tuple(map(str, distributed.config.initial_peers or ()))
-    with progress("Joining the swarm"), _explaining_the_public_swarm(() if set(peers) <= set(PUBLIC_PEERS) else peers):
-        network, leave = _networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
-    routes = Routes(
-        network,
+    join = _joining(
+        () if set(peers) <= set(PUBLIC_PEERS) else peers,
         distributed.config.dht_prefix,
         parts.blocks,
         allowed=map(str, distributed.config.allowed_servers or ()),
@@ -156,9 +120,28 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
         adapter=distributed.config.active_adapter,
     )
     generation_config = getattr(distributed, "generation_config", None)
-    return SwarmClient(
-        parts, tokenizer, routes, {} if generation_config is None else generation_config.to_dict(), leave
-    )
+    with progress("Joining the swarm"):
+        return SwarmClient(parts, tokenizer, join, {} if generation_config is None else generation_config.to_dict())
+
+
+def _joining(
+    initial_peers: Sequence[str],
+    prefix: str,
+    blocks: int,
+    *,
+    allowed: Iterable[str],
+    blocked: Iterable[str],
+    adapter: str | None,
+) -> Callable[[], tuple[Routes, Callable[[], None]]]:
+    """Return a function that joins a swarm; it returns the model's routes there, and a function that leaves it."""
+    peers, allowed, blocked = tuple(initial_peers), frozenset(allowed), frozenset(blocked)
+
+    def join() -> tuple[Routes, Callable[[], None]]:
+        with _explaining_the_public_swarm(peers):
+            network, leave = shared_networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        return Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter), leave
+
+    return join
 
 
 @contextlib.contextmanager

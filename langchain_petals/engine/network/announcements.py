@@ -2,20 +2,24 @@
 
 Under the key `{prefix}.{block}`, each server of that block stores `(state, throughput, details)` by its peer id. An
 announcement with a value of a wrong type or out of range is left out as a whole. Fields that this client does not use
-are not looked at.
+are not looked at. How much is kept is bounded, too: for each server, and for each block.
 """
 
 from __future__ import annotations
 
 import logging
+import random
+import re
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from langchain_petals.engine.network.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +27,16 @@ _ONLINE = 2  # 0 is offline, 1 is joining
 _ROLLS_BACK = (2, 3)  # the first version of petals whose servers look at start_from_position
 
 _MOST_BLOCKS = 10_000
-_MOST_NEIGHBOURS = _MOST_ADAPTERS = 1_000
+_MOST_PER_BLOCK = 4_000  # announcements; the largest public swarm had some hundred servers
+_MOST_NEIGHBOURS = 200  # petals' servers ping at most 10
+_MOST_ADAPTERS = 200
 _LONGEST_NAME = 500
+_LEAST_SPEED = 1e-3  # blocks in a second; costs of slower servers would not be finite
 
-_Seconds = Annotated[float, Field(ge=0)]
+_PEER_ID = re.compile(r"(12D3KooW|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
+
+_Speed = Annotated[float, Field(ge=0, le=1e9)]
 _Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
-_PeerId = Annotated[str, StringConstraints(pattern=r"^(12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44})$")]
 
 
 class _Announcement(BaseModel):
@@ -36,20 +44,22 @@ class _Announcement(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
-    peer_id: _PeerId
+    peer_id: str
     state: Annotated[int, Field(ge=0, le=_ONLINE)]
     throughput: Annotated[float, Field(ge=0)]
     start_block: Annotated[int, Field(ge=0, lt=_MOST_BLOCKS)]
     end_block: Annotated[int, Field(gt=0, le=_MOST_BLOCKS)]
     version: Annotated[str, Field(max_length=100)] | None = None
-    inference_rps: Annotated[float, Field(ge=0)] | None = None
+    inference_rps: _Speed | None = None
     adapters: Annotated[tuple[_Name, ...], Field(max_length=_MOST_ADAPTERS)] = ()
-    cache_tokens_left: Annotated[int, Field(ge=0)] | None = None
-    next_pings: Annotated[dict[_Name, _Seconds], Field(max_length=_MOST_NEIGHBOURS)] = Field(default_factory=dict)
+    cache_tokens_left: Annotated[int, Field(ge=0, le=2**63)] | None = None
+    next_pings: Annotated[dict[_Name, Annotated[float, Field(ge=0)]], Field(max_length=_MOST_NEIGHBOURS)] = Field(
+        default_factory=dict
+    )
 
     def server(self) -> Server:
         """Return the server that announces this."""
-        speed = {"blocks_per_second": self.inference_rps} if self.inference_rps else {}
+        speed = {"blocks_per_second": max(self.inference_rps, _LEAST_SPEED)} if self.inference_rps else {}
         return Server(
             self.peer_id,
             self.start_block,
@@ -62,17 +72,22 @@ class _Announcement(BaseModel):
         )
 
 
-def online_servers(records: Iterable[tuple[int, Any, Any, float]], blocks: int) -> list[Server]:
+def online_servers(
+    records: Iterable[tuple[int, Any, Any, float]], blocks: int, known: Collection[str] = frozenset()
+) -> list[Server]:
     """Return the servers that are online, each as its latest announcement describes it.
 
     Args:
-        records: Block, peer id, value and expiration time of each announcement, as the DHT holds them.
+        records: Block, peer id, value and expiration time of each announcement, in the order of the blocks, as the DHT
+            holds them.
         blocks: Number of blocks of the model; a span that goes beyond them is invalid.
+        known: Peer ids of servers that were online before. Where a block has too many announcements to look at, theirs
+            come first, and of the others a random sample.
     """
     latest: dict[str, tuple[float, Server | None]] = {}
-    for block, peer_id, value, expires in records:
-        known = latest.get(peer_id) if isinstance(peer_id, str) else None
-        if known is not None and expires <= known[0]:
+    for block, peer_id, value, expires in _bounded(records, known):
+        before = latest.get(peer_id)
+        if before is not None and expires <= before[0]:
             continue  # a server announces the same under each of its blocks
         try:
             announced = _read(peer_id, value)
@@ -82,8 +97,21 @@ def online_servers(records: Iterable[tuple[int, Any, Any, float]], blocks: int) 
         except (ValidationError, ValueError, TypeError) as error:
             logger.debug("An announcement under block %d is invalid: %s", block, str(error)[:_LONGEST_NAME])
             continue
-        latest[announced.peer_id] = expires, announced.server() if announced.state == _ONLINE else None
+        latest[peer_id] = expires, announced.server() if announced.state == _ONLINE else None
     return [server for _, server in latest.values() if server is not None]
+
+
+def _bounded(
+    records: Iterable[tuple[int, Any, Any, float]], known: Collection[str]
+) -> Iterator[tuple[int, str, Any, float]]:
+    """Yield the announcements that have a peer id: for each block, as many as a swarm may have."""
+    for _, group in groupby(records, itemgetter(0)):
+        named = [record for record in group if isinstance(record[1], str) and _PEER_ID.fullmatch(record[1])]
+        if len(named) > _MOST_PER_BLOCK:
+            random.shuffle(named)
+            named.sort(key=lambda record: record[1] not in known)
+            del named[_MOST_PER_BLOCK:]
+        yield from named
 
 
 def _read(peer_id: Any, value: Any) -> _Announcement:

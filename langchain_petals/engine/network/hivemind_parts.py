@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.resources
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ with warnings.catch_warnings():
     from hivemind.proto.p2pd_pb2 import RPCError
     from hivemind.proto.runtime_pb2 import CompressionType, ExpertInfo, ExpertRequest, ExpertResponse, ExpertUID
     from hivemind.utils.logging import use_hivemind_log_handler
+    from hivemind.utils.multiaddr import Multiaddr
     from hivemind.utils.serializer import MSGPackSerializer
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "P2P",
+    "P2PD",
     "CompressionType",
     "DHTNode",
     "ExpertInfo",
@@ -31,6 +34,7 @@ __all__ = [
     "ExpertResponse",
     "ExpertUID",
     "MSGPackSerializer",
+    "Multiaddr",
     "P2PDaemonError",
     "PeerID",
     "PingRequest",
@@ -38,6 +42,9 @@ __all__ = [
     "deserialize_torch_tensor",
     "serialize_torch_tensor",
 ]
+
+P2PD = str(importlib.resources.files("hivemind.hivemind_cli") / "p2pd")
+"""Path of the program that comes with hivemind."""
 
 use_hivemind_log_handler("nowhere")  # whose program this is decides about its log
 _compression.USE_LEGACY_BFLOAT16 = False  # as petals does: else bfloat16 tensors travel in twice the bytes

@@ -18,7 +18,7 @@ from langchain_petals.engine.network.server import Server, Span
 from langchain_petals.errors import BlocksMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -97,10 +97,23 @@ class RouteTable:
         """Blocks that no server holds."""
         return [block for block, holders in enumerate(self._holders) if not len(holders)]
 
-    def is_covered_without(self, span: Span) -> bool:
-        """Whether other servers hold all blocks of a span."""
-        numbers = [number for number, server in enumerate(self.servers) if server.peer_id == span.server.peer_id]
-        return all(np.setdiff1d(self._holders[block], numbers).size for block in range(span.start, span.end))
+    def is_covered_without(self, span: Span, peer_ids: Collection[str]) -> bool:
+        """Whether servers other than these hold all blocks of a span."""
+        excluded = [number for number, server in enumerate(self.servers) if server.peer_id in peer_ids]
+        return all(np.setdiff1d(self._holders[block], excluded).size for block in range(span.start, span.end))
+
+    def room(self, limits: Mapping[str, int]) -> float:
+        """Return how many tokens the roomiest chain holds for one session; infinite where that is not known.
+
+        A chain may enter a server at any block, so there is one of all servers with some room if they hold all blocks.
+
+        Args:
+            limits: Tokens that servers hold for one session, by peer id.
+        """
+        if not limits or self.missing:
+            return math.inf
+        rooms = np.array([limits.get(server.peer_id, math.inf) for server in self.servers])
+        return float(min(rooms[holders].max() for holders in self._holders))
 
     def choose(
         self,

@@ -9,16 +9,16 @@ import math
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_petals.engine.network.announcements import online_servers
 from langchain_petals.engine.network.hivemind_parts import ExpertInfo, ExpertUID, MSGPackSerializer
 from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
 from langchain_petals.engine.network.span_stream import HANDLER
-from langchain_petals.errors import SwarmError, SwarmUnreachableError
+from langchain_petals.errors import SwarmError, SwarmUnreachableError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from langchain_petals.engine.network.network import Network
     from langchain_petals.engine.network.server import Server, Span
@@ -26,20 +26,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 60.0  # servers announce themselves every minute
+_LONGEST_READING = 60.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds between two readings while blocks are missing
 _BAN_SECONDS, _LONGEST_BAN = 15.0, 3600.0
-_BANNED, _TOO_SMALL = (
-    1e6,
-    1e4,
-)  # seconds: as few banned servers as possible, then as few as possible of too little cache
-_MOST_PINGED = 30  # servers at either end of the model, at each refresh
+_LIMIT_SECONDS = 900.0  # that a server's word about its room is believed
+# Seconds that servers seem slower: as few of too little room as possible, and then as few banned ones.
+_TOO_SMALL, _BANNED = 1e9, 1e6
+_MOST_PINGED = 30  # servers at either end of the model, at each reading
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
 
 
+TIMED_OUT = TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError  # one class from Python 3.11 on
+CLOSED = "The swarm that this model was connected to has been closed. Connect to one that runs."
+
+
 class CacheLimitError(SwarmError):
-    """The servers' attention caches hold fewer tokens than a session needs.
+    """Whichever servers a chain is made of, they hold fewer tokens than a session needs.
 
     Attributes:
-        limit: Most tokens that they hold for one session.
+        limit: Most tokens that a chain holds for one session.
     """
 
     def __init__(self, limit: int) -> None:
@@ -50,8 +55,8 @@ class CacheLimitError(SwarmError):
 class Routes:
     """The servers of one model on one swarm.
 
-    The DHT is asked again once a minute in the background, and at once where a server has failed or blocks are
-    missing. Round trips are measured in the background.
+    What servers announce is read again once a minute in the background, and at once where a server has failed or blocks
+    are missing. Round trips are measured in the background.
 
     Args:
         network: The swarm.
@@ -78,55 +83,97 @@ class Routes:
         self._lock = threading.Lock()
         self._table = RouteTable((), blocks, prefix)
         self._read_at = -math.inf
-        self._is_refreshing = False
+        self._reading: asyncio.Task[None] | None = None  # touched on the network's event loop only
+        self._is_closed = False
         self._round_trips: dict[str, float] = {}
         self._banned: dict[str, tuple[float, int]] = {}  # until when, and how many times in a row
         self._full: set[str] = set()
-        self._limits: dict[str, int] = {}  # tokens of one session that a server has room for
+        self._limits: dict[str, tuple[int, float]] = {}  # tokens of one session, and until when that is believed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model can be used: neither it nor its swarm has been given up."""
+        return not self._is_closed and self.network.is_open
+
+    def close(self) -> None:
+        """Give the model up: what fails from now on is no failure of a server."""
+        self._is_closed = True
 
     def refresh(self, timeout: float) -> None:
-        """Ask the DHT again which servers there are.
+        """Read again what servers announce.
 
         Args:
-            timeout: Seconds to wait for its answer.
+            timeout: Seconds to wait for the DHT's answer.
 
         Raises:
             SwarmUnreachableError: There was none.
         """
-        try:
-            self.network.wait_for(asyncio.wait_for(self._refresh(), timeout), timeout + 1)
-        except (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError):
-            msg = (
-                f"The swarm's DHT gave no routes within {timeout:g} s. Check that the initial peers are still running "
-                "and reachable."
-            )
-            raise SwarmUnreachableError(msg) from None
+        self._wait_for(self._read_again, timeout)
 
-    async def _refresh(self) -> None:
+    def _wait_for(self, reading: Callable[[], Coroutine[Any, Any, None]], timeout: float) -> None:
+        async def bounded() -> None:
+            await asyncio.wait_for(reading(), timeout)
+
+        try:
+            self.network.wait_for(bounded(), timeout + 1)
+        except SwarmUnreachableError:
+            raise
+        except Exception as error:  # hivemind raises whatever p2pd said
+            if not self.is_open:
+                raise SwarmUnreachableError(CLOSED) from None
+            reason = f"within {timeout:g} s" if isinstance(error, TIMED_OUT) else f"({reason_of(error)})"
+            msg = (
+                f"The swarm's DHT gave no routes {reason}. Check that the initial peers are still running and reachable."
+            )
+            raise SwarmUnreachableError(msg) from error
+
+    async def _read_again(self) -> None:
+        """Read what servers announce; who asks while that is under way waits for the same answer."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(asyncio.wait_for(self._read(), _LONGEST_READING))
+        await asyncio.shield(self._reading)
+
+    async def _read_until_complete(self) -> None:
+        """Read what servers announce until all blocks are there: servers may be joining."""
+        pause = _FIRST_PAUSE
+        await self._read_again()
+        while self._table.missing:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._read_again()
+
+    async def _read_in_background(self) -> None:
+        try:
+            await self._read_again()
+        except Exception as error:  # noqa: BLE001 - the routes there are will do; the next call tries again
+            logger.debug("The routes could not be read again: %r", error)
+
+    async def _read(self) -> None:
         records = await self.network.records(self.uids)
         # off the event loop: in a large swarm, this takes longer than a step
         table = await asyncio.get_running_loop().run_in_executor(None, self._arranged, records)
         with self._lock:
             self._table, self._read_at = table, time.monotonic()
-            self._full.clear()
+            self._forget_strangers()
         self.network.start(self._ping(table))
 
+    def _forget_strangers(self) -> None:
+        """Drop what is known of servers that are not announced any more, and what has expired."""
+        now, peer_ids = time.monotonic(), {server.peer_id for server in self._table.servers}
+        self._full.clear()
+        self._round_trips = {peer: seconds for peer, seconds in self._round_trips.items() if peer in peer_ids}
+        self._limits = {peer: known for peer, known in self._limits.items() if peer in peer_ids and now < known[1]}
+        self._banned = {peer: ban for peer, ban in self._banned.items() if peer in peer_ids or now < ban[0]}
+
     def _arranged(self, records: list[tuple[int, object, object, float]]) -> RouteTable:
-        servers = [server for server in online_servers(records, len(self.uids)) if self._may_use(server)]
+        known = {server.peer_id for server in self._table.servers}
+        servers = [server for server in online_servers(records, len(self.uids), known) if self._may_use(server)]
         return RouteTable(servers, len(self.uids), self.prefix)
 
     def _may_use(self, server: Server) -> bool:
         if server.peer_id in self._blocked or (self._allowed and server.peer_id not in self._allowed):
             return False
         return self.adapter is None or self.adapter in server.adapters
-
-    async def _refresh_in_background(self) -> None:
-        try:
-            await self._refresh()
-        except Exception as error:  # noqa: BLE001 - the routes there are will do; the next call tries again
-            logger.debug("The routes could not be read again: %r", error)
-        finally:
-            self._is_refreshing = False
 
     async def _ping(self, table: RouteTable) -> None:
         """Measure the way to servers where a chain may begin or end."""
@@ -147,7 +194,7 @@ class Routes:
         Args:
             max_length: Tokens of attention cache that each server should have free.
             needed: Tokens that will do.
-            timeout: Seconds to wait for the DHT where there is nothing to choose from.
+            timeout: Seconds to wait for servers of blocks that have none.
 
         Returns:
             The chain, and how many tokens to reserve: `max_length`, or less where a server is known to have less.
@@ -157,31 +204,39 @@ class Routes:
             CacheLimitError: No chain has room for the tokens that are needed.
             SwarmUnreachableError: The DHT gave no answer.
         """
-        if self._table.missing:
-            self.refresh(timeout)
-        elif time.monotonic() - self._read_at > _FRESH_SECONDS and not self._is_refreshing:
-            self._is_refreshing = True
-            self.network.start(self._refresh_in_background())
+        table = self._complete_table(timeout)
+        now = time.monotonic()
         with self._lock:
-            now = time.monotonic()
             penalties = dict.fromkeys(self._full, NO_ROOM)
-            for peer_id, limit in self._limits.items():
-                if limit < needed:
-                    penalties[peer_id] = _TOO_SMALL
-            for peer_id, (until, _) in self._banned.items():
-                if until > now:
-                    penalties[peer_id] = _BANNED
-            table, round_trips, limits = self._table, dict(self._round_trips), dict(self._limits)
+            penalties |= {peer: _BANNED for peer, (until, _) in self._banned.items() if now < until}
+            limits = {peer: limit for peer, (limit, until) in self._limits.items() if now < until}
+            round_trips = dict(self._round_trips)
+        if (room := table.room(limits)) < needed:
+            raise CacheLimitError(int(room))
+        penalties |= {peer: _TOO_SMALL for peer, limit in limits.items() if limit < needed}
         chain = table.choose(max_length, round_trips, penalties)
         logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.server.peer_id}" for s in chain))
-        room = min(limits.get(span.server.peer_id, max_length) for span in chain)
-        if room < needed:
-            raise CacheLimitError(room)
-        return chain, min(room, max_length)
+        return chain, min(max_length, *(limits.get(span.server.peer_id, max_length) for span in chain))
+
+    def _complete_table(self, timeout: float) -> RouteTable:
+        """Return the servers, read again where that is due; wait for servers of blocks that have none."""
+        if self._table.missing:
+            begun = time.monotonic()
+            try:
+                self._wait_for(self._read_until_complete, timeout)
+            except SwarmUnreachableError:
+                if not self.is_open or self._read_at < begun:
+                    raise
+        elif time.monotonic() - self._read_at > _FRESH_SECONDS:
+            self.network.start(self._read_in_background())
+        return self._table
 
     def has_way_around(self, span: Span) -> bool:
-        """Whether other servers hold the blocks of a span."""
-        return self._table.is_covered_without(span)
+        """Whether other servers, which are not banned, hold the blocks of a span."""
+        with self._lock:
+            now = time.monotonic()
+            banned = {peer for peer, (until, _) in self._banned.items() if now < until}
+        return self._table.is_covered_without(span, banned | {span.server.peer_id})
 
     def ban(self, peer_id: str) -> bool:
         """Avoid a server for a while: 15 s, and twice as long each time that it fails again.
@@ -209,9 +264,9 @@ class Routes:
             self._full.add(peer_id)
 
     def note_limit(self, peer_id: str, limit: int) -> None:
-        """Remember how many tokens of one session a server has room for."""
+        """Remember for a while how many tokens of one session a server has room for."""
         with self._lock:
-            self._limits[peer_id] = limit
+            self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
         """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.
@@ -223,10 +278,26 @@ class Routes:
 
         Returns:
             Tokens of a single block: a session of n tokens on three blocks takes 3 * n.
+
+        Raises:
+            SwarmError: The server gave no answer, or none that makes sense.
         """
         question = ExpertUID(uid=self.uids[block])
-        answer = self.network.wait_for(
-            asyncio.wait_for(self.network.ask(peer_id, HANDLER + "rpc_info", question, ExpertInfo), timeout),
-            timeout + 1,
-        )
-        return int(MSGPackSerializer.loads(answer.serialized_info)["cache_tokens_available"])
+
+        async def ask() -> Any:
+            return await asyncio.wait_for(
+                self.network.ask(peer_id, HANDLER + "rpc_info", question, ExpertInfo), timeout
+            )
+
+        try:
+            answer = MSGPackSerializer.loads(self.network.wait_for(ask(), timeout + 1).serialized_info)
+            free = answer.get("cache_tokens_available") if isinstance(answer, dict) else None
+        except SwarmError:
+            raise
+        except Exception as error:  # hivemind raises whatever p2pd said; what a stranger sends may break msgpack, too
+            msg = f"The server {peer_id} did not tell how much attention cache it has free: {reason_of(error)}"
+            raise SwarmError(msg) from error
+        if not isinstance(free, int) or isinstance(free, bool) or free < 0:
+            msg = f"The server {peer_id} gave no number of tokens that it has free, but {free!r:.100}"
+            raise SwarmError(msg)
+        return free

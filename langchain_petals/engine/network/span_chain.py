@@ -7,17 +7,18 @@ one visit to the network's event loop, and the servers work on different pieces 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langchain_petals.engine.network.routes import TIMED_OUT
 from langchain_petals.engine.network.span_stream import RefusedError, SpanStream
+from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from langchain_petals.engine.network.routes import Routes
     from langchain_petals.engine.network.server import Span
@@ -42,6 +43,7 @@ class SpanError(Exception):
         cache_limit: Tokens that its attention cache holds for one session, when it refused because of that; None also
             for a number that no real server has.
         is_full: Whether it refused because other sessions take up its attention cache.
+        others: Errors of other servers of the chain that could not be reached either.
     """
 
     def __init__(self, span: Span, cause: BaseException) -> None:
@@ -52,6 +54,7 @@ class SpanError(Exception):
         limit = int(refused[1]) if refused else 0
         self.cache_limit = limit if limit >= _LEAST_LIMIT else None
         self.is_full = _NO_ROOM.search(said) is not None
+        self.others: Sequence[SpanError] = ()
 
 
 class SpanChain:
@@ -107,11 +110,16 @@ class SpanChain:
 
         Raises:
             SpanError: A server failed or took too long.
+            SwarmUnreachableError: The network was left meanwhile, or came to a stop.
         """
         rows, tokens, _ = hidden.shape
         seconds = self._settings.step_bound(rows * tokens)
         bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE_SECONDS
-        outputs = self._network.wait_for(self._pass_through(hidden.cpu(), order, seconds), bound)
+        try:
+            outputs = self._network.wait_for(self._pass_through(hidden.cpu(), order, seconds), bound)
+        except TIMED_OUT:  # each server has a bound of its own, so no server is to blame
+            msg = f"This process's connection to the swarm came to a stop for {bound:g} s. Try again."
+            raise SwarmUnreachableError(msg) from None
         for span in self.spans:
             self._routes.report_success(span.server.peer_id)
         self.position += tokens
@@ -140,9 +148,12 @@ class SpanChain:
             for stream in self._streams
             if not stream.is_open
         ]
-        for error in await asyncio.gather(*openings, return_exceptions=True):
-            if error is not None:
-                raise error
+        errors = [error for error in await asyncio.gather(*openings, return_exceptions=True) if error is not None]
+        if errors:
+            first = errors[0]
+            if isinstance(first, SpanError):
+                first.others = [error for error in errors[1:] if isinstance(error, SpanError)]
+            raise first
 
     async def _walk(self, hidden: torch.Tensor, order: torch.Tensor | None, seconds: float) -> torch.Tensor:
         """Take a piece from server to server.
@@ -161,8 +172,8 @@ class SpanChain:
             return
         try:
             self._network.wait_for(_close_all(streams), 2 * _GRACE_SECONDS)
-        except (concurrent.futures.TimeoutError, TimeoutError):
-            logger.debug("Closing a session took too long; its servers will notice that the connection is gone.")
+        except (*TIMED_OUT, SwarmUnreachableError):
+            logger.debug("A session was not closed in time; its servers will notice that the connection is gone.")
 
 
 async def _bounded(stream: SpanStream, work: Coroutine[Any, Any, Any], seconds: float) -> Any:

@@ -13,6 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import torch
+from google.protobuf.message import DecodeError
 
 from langchain_petals.engine.network.hivemind_parts import (
     CompressionType,
@@ -37,8 +38,11 @@ HANDLER = "TransformerConnectionHandler."  # the name of petals' class is part o
 _MESSAGE, _ERROR = b"\x00", b"\x01"
 _LENGTH_BYTES = 8
 _FRAME_OVERHEAD = 65_536  # bytes that an answer may have beside its numbers
-_LONGEST_ERROR = 1_048_576
+_LONGEST_ERROR = 65_536  # bytes
+_LONGEST_REASON = 500  # characters of an error that are kept
 _WIDEST_NUMBER = 4  # bytes
+_MOST_FIELDS = 16  # petals' answers have one or two
+_WITH_LENGTH, _LONGEST_VARINT = 2, 10  # of protobuf's encoding: a kind of fields, and bytes
 _GOODBYE_SECONDS = 1.0
 
 _NO_PROMPTS = torch.empty(0)  # the protocol's mark for "no deep prompts"
@@ -51,7 +55,11 @@ class InvalidAnswerError(Exception):
 
 
 class RefusedError(Exception):
-    """A server answered with an error."""
+    """A server answered with an error; its text is cut, and has one line of printable characters."""
+
+    def __init__(self, text: str) -> None:
+        printable = "".join(each if each.isprintable() else " " for each in text[:_LONGEST_REASON])
+        super().__init__(" ".join(printable.split()))
 
 
 class SpanStream:
@@ -73,6 +81,7 @@ class SpanStream:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
+        self._is_broken = False  # whether the server sent what is no answer: nothing it sends makes sense after that
 
     @property
     def is_open(self) -> bool:
@@ -100,7 +109,8 @@ class SpanStream:
         Raises:
             RefusedError: The server answered with an error.
             InvalidAnswerError: The answer is none to this request.
-            OSError, asyncio.IncompleteReadError: The connection ended.
+            DecodeError: The answer is no message of the protocol.
+            OSError: The connection ended.
         """
         async with self._sending:
             await self._send(self._request(hidden, order))
@@ -131,16 +141,14 @@ class SpanStream:
         if self._reader is None:
             msg = "the stream is not open"
             raise ConnectionError(msg)
-        kind = await self._reader.readexactly(1)
-        length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
-        longest = _LONGEST_ERROR if kind == _ERROR else sent.numel() * _WIDEST_NUMBER + _FRAME_OVERHEAD
-        if kind not in (_MESSAGE, _ERROR) or length > longest:
-            msg = f"a frame of kind {kind!r} with {length} bytes, where at most {longest} make sense"
-            raise InvalidAnswerError(msg)
-        frame = await self._reader.readexactly(length)
-        if kind == _ERROR:
-            raise RefusedError(RPCError.FromString(frame).message)
-        return _hidden_states(ExpertResponse.FromString(frame), sent)
+        try:
+            return await _answer(self._reader, sent)
+        except (InvalidAnswerError, DecodeError):
+            self._is_broken = True
+            raise
+        except asyncio.IncompleteReadError:
+            msg = "the server hung up"
+            raise ConnectionResetError(msg) from None
 
     async def close(self) -> None:
         """Say goodbye and wait until the server hangs up, by which time its attention cache is free again."""
@@ -149,7 +157,7 @@ class SpanStream:
         if reader is None or writer is None:
             return
         try:
-            if self._first_metadata is None:
+            if self._first_metadata is None and not self._is_broken:
                 writer.write(_MESSAGE + bytes(_LENGTH_BYTES))  # an empty request: no more tensors
                 await writer.drain()
                 await asyncio.wait_for(_drop_rest(reader), _GOODBYE_SECONDS)
@@ -160,10 +168,55 @@ class SpanStream:
             writer.close()
 
 
+async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Tensor:
+    """Read the answer to hidden states; what is longer than it can be is not read."""
+    kind = await reader.readexactly(1)
+    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    longest = _LONGEST_ERROR if kind == _ERROR else sent.numel() * _WIDEST_NUMBER + _FRAME_OVERHEAD
+    if kind not in (_MESSAGE, _ERROR) or length > longest:
+        msg = f"a frame of kind {kind!r} with {length} bytes, where at most {longest} make sense"
+        raise InvalidAnswerError(msg)
+    frame = await reader.readexactly(length)
+    if kind == _ERROR:
+        raise RefusedError(RPCError.FromString(frame).message)
+    _check_fields(frame)
+    return _hidden_states(ExpertResponse.FromString(frame), sent)
+
+
 async def _drop_rest(reader: asyncio.StreamReader) -> None:
     """Read to the end: an answer that nobody waited for may come first."""
     while await reader.read(_FRAME_OVERHEAD):
         pass
+
+
+def _check_fields(frame: bytes) -> None:
+    """Check that a message has few fields, before a parser makes objects of them: each field takes 2 bytes or more.
+
+    See https://protobuf.dev/programming-guides/encoding: a field begins with its number and kind; all fields of an
+    `ExpertResponse` are of the kind that has a length.
+    """
+    position, fields = 0, 0
+    while position < len(frame) and fields < _MOST_FIELDS:
+        tag, position = _varint(frame, position)
+        if tag & 7 != _WITH_LENGTH:
+            msg = "a message with fields that an answer does not have"
+            raise InvalidAnswerError(msg)
+        length, position = _varint(frame, position)
+        position, fields = position + length, fields + 1
+    if position != len(frame):
+        msg = f"a message of {len(frame)} bytes that is cut off, or has more than {_MOST_FIELDS} fields"
+        raise InvalidAnswerError(msg)
+
+
+def _varint(frame: bytes, position: int) -> tuple[int, int]:
+    """Return a number of variable length, and the position after it."""
+    number = 0
+    for shift, byte in enumerate(frame[position : position + _LONGEST_VARINT]):
+        number |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return number, position + shift + 1
+    msg = "a message that is cut off"
+    raise InvalidAnswerError(msg)
 
 
 def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
@@ -172,8 +225,9 @@ def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
         msg = f"{len(answer.tensors)} tensors instead of one"
         raise InvalidAnswerError(msg)
     [tensor] = answer.tensors
-    if tuple(tensor.size) != tuple(sent.shape) or tensor.dtype not in _TYPES:
-        msg = f"a tensor of shape {tuple(tensor.size)} and type {tensor.dtype!r:.40} for one of {tuple(sent.shape)}"
+    # its length first: a shape of some bytes may have millions of numbers
+    if len(tensor.size) != sent.dim() or tuple(tensor.size) != tuple(sent.shape) or tensor.dtype not in _TYPES:
+        msg = f"a tensor of shape {list(tensor.size[:4])} and type {tensor.dtype!r:.40} for one of {list(sent.shape)}"
         raise InvalidAnswerError(msg)
     width = getattr(torch, tensor.dtype).itemsize
     if tensor.compression != CompressionType.NONE or len(tensor.buffer) != sent.numel() * width or tensor.chunks > 1:

@@ -19,7 +19,7 @@ class LocalSession(Session):
     def __init__(self, model: CausalModel) -> None:
         super().__init__(sys.maxsize)
         self._model = model
-        self._cache: Any = None
+        self._cache: dict[str, Any] = {}
 
     @property
     def reserved(self) -> int:
@@ -27,17 +27,33 @@ class LocalSession(Session):
         return self.position
 
     @torch.inference_mode()
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
         """Feed more tokens; see `Session.extend`."""
-        out = self._model(input_ids=ids.to(self._model.device), past_key_values=self._cache, use_cache=True)
-        self._cache = out.past_key_values
-        self._seen.add(ids)
+        cache = self._cache if order is None else self._reordered(order.to(self._model.device))
+        out = self._model(input_ids=ids.to(self._model.device), use_cache=True, **cache)
+        # transformers 5 has renamed it; a model takes its cache under the name under which it returns it
+        name = "cache" if getattr(out, "cache", None) is not None else "past_key_values"
+        self._cache = {name: getattr(out, name)}
+        self._seen.add(ids, order)
         logits: torch.Tensor = out.logits[:, -1]
         return logits.float().cpu()
+
+    def _reordered(self, order: torch.Tensor) -> dict[str, Any]:
+        """Return the cache with its rows in another order.
+
+        transformers has had classes of caches since 4.36. Before, and for some models after, a cache is a tuple, and
+        the model has a function that reorders it.
+        """
+        model: Any = self._model
+        for name, cache in self._cache.items():
+            if not hasattr(cache, "reorder_cache"):
+                return {name: model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+            cache.reorder_cache(order)
+        return self._cache
 
     def resume(self, position: int, needed: int) -> None:
         """Do nothing: the session can neither roll back nor run out of room."""
 
     def close(self) -> None:
         """Drop the cache."""
-        self._cache = None
+        self._cache = {}

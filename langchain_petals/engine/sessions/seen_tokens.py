@@ -28,13 +28,22 @@ class SeenTokens:
         """The tokens of the first row."""
         return self.rows[0].tolist() if self._length else []
 
-    def with_more(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return all tokens and then `ids`, shape (rows, tokens); nothing is added."""
-        return torch.cat([self.rows, ids], dim=1) if self._length else ids
+    def with_more(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the rows would be after `add`, shape (rows, tokens); nothing is added."""
+        if not self._length:
+            return ids
+        return torch.cat([self.rows if order is None else self.rows[order], ids], dim=1)
 
-    def add(self, ids: torch.Tensor) -> None:
-        """Add tokens, shape (rows, new tokens)."""
+    def add(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> None:
+        """Add tokens.
+
+        Args:
+            ids: The new tokens, shape (rows, new tokens).
+            order: For each row the one that it continues, shape (rows,); None if each continues itself.
+        """
         rows, new = ids.shape
+        if order is not None and self._length:
+            self._room = self._room[order]
         length = self._length + new
         if length > self._room.shape[1]:
             room = torch.empty(rows, max(2 * self._length, length, _LEAST_CAPACITY), dtype=torch.int64)

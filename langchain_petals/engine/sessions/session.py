@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import tenacity
 import torch
 
-from langchain_petals.engine.network import CacheLimitError, SpanChain, SpanError
+from langchain_petals.engine.network import CLOSED, CacheLimitError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
-from langchain_petals.errors import SpanFailedError, SwarmError, SwarmUnreachableError
+from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_MOST_LIMITED = 32  # servers whose word about their room is believed in one session
+_LONGEST_REASON = 300  # characters of a server's failure in the log
 
 
 class Session(ABC):
@@ -57,8 +60,17 @@ class Session(ABC):
         return self.max_length
 
     @abstractmethod
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feed more token ids, shape (rows, new tokens); return the next tokens' logits, shape (rows, vocabulary)."""
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Feed more tokens.
+
+        Args:
+            ids: Token ids, shape (rows, new tokens).
+            order: For each row the one that it continues, int64, shape (rows,), for a beam search; None if each row
+                continues itself.
+
+        Returns:
+            Logits of the next tokens, shape (rows, vocabulary).
+        """
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
@@ -120,12 +132,13 @@ class SwarmSession(Session):
             if self._chain is not None:
                 self._chain.roll_back(position)
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
         """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
-            SwarmError: There was no route.
+            BlocksMissingError: Some blocks had no server within `connect_timeout`.
+            SwarmUnreachableError: The DHT gave no answer at each attempt, or the swarm has been closed.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
         attempts = tenacity.Retrying(
@@ -135,15 +148,32 @@ class SwarmSession(Session):
             reraise=True,
         )
         try:
-            logits: torch.Tensor = attempts(self._attempt, ids)
+            logits: torch.Tensor = attempts(self._attempt, ids, order)
         except SpanError as error:
             cause = error.__cause__ or error
             raise SpanFailedError(error.span.start, error.span.end, self._settings.max_retries + 1, cause) from cause
-        self._seen.add(ids)
+        self._seen.add(ids, order)
         return logits
 
-    def _attempt(self, ids: torch.Tensor) -> torch.Tensor:
-        fed = ids
+    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        while True:
+            try:
+                logits = self._try(ids, order)
+            except SpanError as error:
+                self.close()
+                if not self._routes.is_open:
+                    raise SwarmUnreachableError(CLOSED) from None
+                if not self._recover(error):
+                    raise
+            except BaseException:  # the chain is in the middle of a step
+                self.close()
+                raise
+            else:
+                self._rested = self._routes_are_old = self._waits_for_room = False
+                return logits
+
+    def _try(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        fed, fed_order = ids, order
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
@@ -151,24 +181,17 @@ class SwarmSession(Session):
                 self._routes, self.max_length, self._needed, self._settings, wait_for_room=self._waits_for_room
             )
             self.max_length = self._chain.max_length
-            fed = self._seen.with_more(ids)
-        try:
-            logits = self._feed(self._chain, fed)
-        except SpanError as error:
-            if not self._recover(error):
-                raise
-            return self._attempt(ids)
-        self._rested = self._routes_are_old = self._waits_for_room = False
-        return logits
+            fed, fed_order = self._seen.with_more(ids, order), None
+        return self._feed(self._chain, fed, fed_order)
 
     def _recover(self, error: SpanError) -> bool:
-        """Close the chain that failed; return whether to repeat the step at once, as the same attempt.
+        """Decide what follows a failure; return whether to repeat the step at once, as the same attempt.
 
         If not, the next attempt avoids the server: it is banned, or, if it is full, other servers are preferred.
         """
-        self.close()
         peer_id, limit = error.span.server.peer_id, error.cache_limit
-        if limit is not None and limit < self.max_length and peer_id not in self._limited:
+        is_news = peer_id not in self._limited and len(self._limited) < _MOST_LIMITED
+        if limit is not None and limit < self.max_length and is_news:
             self._limited.add(peer_id)  # believed once
             self._routes.note_limit(peer_id, limit)
             return True  # with a smaller reservation, or other servers
@@ -181,23 +204,30 @@ class SwarmSession(Session):
             self.max_length = self._needed
             waited, self._waits_for_room = self._waits_for_room, True
             return not waited
-        if self._routes.ban(peer_id):
-            way = "going around it" if self._routes.has_way_around(error.span) else "and nobody else holds them"
-            span = error.span
-            logger.warning("Blocks %d:%d on %s failed, %s: %r", span.start, span.end, peer_id, way, error.__cause__)
+        for each in (error, *error.others):
+            self._ban(each)
         self._routes_are_old = True
         return False
 
-    def _may_pass(self, error: BaseException) -> bool:
-        if isinstance(error, SwarmUnreachableError) and not self._routes.network.is_open:
-            return False
-        return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
+    def _ban(self, error: SpanError) -> None:
+        span = error.span
+        if self._routes.ban(span.server.peer_id):
+            way = "going around it" if self._routes.has_way_around(span) else "and nobody else holds them"
+            cause = repr(error.__cause__)[:_LONGEST_REASON]
+            logger.warning("Blocks %d:%d on %s failed, %s: %s", span.start, span.end, span.server.peer_id, way, cause)
 
-    def _feed(self, chain: SpanChain, ids: torch.Tensor) -> torch.Tensor:
+    def _may_pass(self, error: BaseException) -> bool:
+        """Whether another attempt may help; where blocks were missing, servers for them have been waited for."""
+        if not isinstance(error, SpanError | SwarmError) or isinstance(error, CacheLimitError | BlocksMissingError):
+            return False
+        return self._routes.is_open
+
+    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
         with torch.inference_mode():
             for chunk in torch.split(ids, length, dim=1):
-                hidden = chain.step(self._parts.embed(chunk))
+                hidden = chain.step(self._parts.embed(chunk), order)
+                order = None  # the rows are in their new order now
             return self._parts.logits(hidden[:, -1])
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
-from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
+from tiny_model.byte_level import byte_characters
 from tiny_model.data.styles import END_OF_TEXT, SPECIAL_TOKENS, TURN_END, TURN_START
 from tiny_model.training.pieces import PIECES
 
@@ -69,7 +69,7 @@ def save_tokenizer(folder: Path) -> None:
     A text becomes the fewest possible tokens: it is a Unigram model in which each token costs the same, and among equal
     ways the one with the longest token wins. BPE would need a token for every merge that leads to a piece.
     """
-    readable = bytes_to_unicode()
+    readable = byte_characters()
     vocabulary = [(readable[byte], -1.0) for byte in range(256)]
     vocabulary += [(token, -1e6) for token in SPECIAL_TOKENS]  # never as ordinary text
     vocabulary += [("".join(readable[byte] for byte in piece), 1e-4 * len(piece) ** 2 - 1) for piece in PIECES]

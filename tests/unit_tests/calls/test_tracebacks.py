@@ -132,7 +132,6 @@ def test_an_error_of_the_swarm_has_one_frame_of_this_package(
 
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
-    engine.client.model = model.client
     model._engine = engine
     found = raised(lambda: way(model, "Hi"))
     assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
@@ -188,7 +187,6 @@ def test_an_error_of_another_type_keeps_its_frames(model_class: type[Petals], lo
 
     model = model_class(**loaded)
     engine = ScriptedEngine(model.tokenizer, open_session)
-    engine.client.model = model.client
     model._engine = engine
     for way in WAYS.values():
         error = raised(lambda: way(model, "Hi"))  # noqa: B023 - called at once
@@ -218,7 +216,6 @@ def test_calls_ended_by_one_error_get_one_copy_each(model_class: type[Petals], l
 
     model = model_class(**loaded, batch_window=60_000, max_batch_size=3)
     engine = ScriptedEngine(model.tokenizer, open_session)
-    engine.client.model = model.client
     model._engine = engine
     errors = [error for _, error in model.batch_as_completed(["Hi"] * 3, return_exceptions=True)]
     assert [type(error) for error in errors] == [SwarmUnreachableError] * 3

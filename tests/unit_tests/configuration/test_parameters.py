@@ -309,10 +309,3 @@ def test_answer_ends_at_the_end_of_the_context(
     assert result.generations[0][0].generation_info == {"finish_reason": "length"}
     assert result.llm_output is not None
     assert result.llm_output["token_usage"]["completion_tokens"] == 5
-
-
-def test_beam_search_that_the_servers_cannot_do_is_refused(petals_llm: Callable[..., Petals]) -> None:
-    llm = petals_llm()
-    llm._engine = ScriptedEngine(llm.tokenizer, lambda _: pytest.fail("opened a session"))
-    with pytest.raises(InvalidRequestError, match=r"num_beams > 1 needs petals 2\.2\.0\.post1"):
-        llm.invoke("Hi", num_beams=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.engine import Engine
-from langchain_petals.engine.loading import Client
+from langchain_petals.engine.loading import LocalClient
 from langchain_petals.engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def outcome(generation: Generation) -> Outcome:
     )
 
 
-class _CountingClient(Client):
+class _CountingClient(LocalClient):
     """A client that counts the rows of its sessions."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:

@@ -111,13 +111,11 @@ class _ScriptedClient:
 
     Attributes:
         opened: Rows and needed tokens of each session.
-        limit: Tokens for one session, as the engine has learned.
     """
 
-    model = None
     family = None
     context_length = None
-    can_search_beams = False
+    is_open = True
 
     def __init__(
         self,
@@ -128,7 +126,6 @@ class _ScriptedClient:
         self.tokenizer, self.end_tokens = tokenizer, tuple(end_tokens)
         self._open_session = open_session
         self.opened: list[tuple[int, int]] = []
-        self.limit: int | None = None
 
     def encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text)["input_ids"])
@@ -136,9 +133,6 @@ class _ScriptedClient:
     def open_session(self, rows: int, needed: int, *_: object) -> ScriptedSession:
         self.opened.append((rows, needed))
         return self._open_session(rows)
-
-    def learn_limit(self, limit: int) -> None:
-        self.limit = limit
 
 
 class ScriptedEngine(Engine):
@@ -161,9 +155,4 @@ class ScriptedEngine(Engine):
     ) -> None:
         client = _ScriptedClient(tokenizer, open_session, end_tokens)
         super().__init__(client)
-        self._scripted, self.opened = client, client.opened
-
-    @property
-    def limit(self) -> int | None:
-        """Tokens for one session, as the engine has learned."""
-        return self._scripted.limit
+        self.opened = client.opened

@@ -10,7 +10,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
-from transformers import LlamaTokenizer
+from transformers import GPTSw3Tokenizer
 
 from langchain_petals.chat.templates import ChatTemplate, find_template
 from langchain_petals.chat.templates.segments import Segment, encode, join_segments
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
-TOKENIZERS = ["merging_tokenizer", "llama_tokenizer", "unigram_tokenizer", "slow_llama_tokenizer", "tiny_tokenizer"]
+TOKENIZERS = ["merging_tokenizer", "llama_tokenizer", "unigram_tokenizer", "sentencepiece_tokenizer", "tiny_tokenizer"]
 EVERY_TOKENIZER = pytest.mark.parametrize("tokenizer", TOKENIZERS, indirect=True)
 
 # No ▁, which tokenizers with SentencePiece's marks read as a space; and no special token can come together.
@@ -29,8 +29,8 @@ TEXT = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
 
 
 @pytest.fixture(scope="module")
-def slow_llama_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> LlamaTokenizer:
-    """Return a tokenizer in Python over a SentencePiece model, as Llama 2's is."""
+def sentencepiece_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> GPTSw3Tokenizer:
+    """Return a tokenizer in Python over a SentencePiece model, like Llama 2's before transformers 5."""
     folder: Path = tmp_path_factory.mktemp("sentencepiece")
     corpus = folder / "corpus.txt"
     corpus.write_text("the quick brown fox jumps over the lazy dog\nhello there, who are you?\n" * 20)
@@ -45,7 +45,7 @@ def slow_llama_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> LlamaToken
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    return LlamaTokenizer(str(folder / "tokenizer.model"), legacy=True)
+    return GPTSw3Tokenizer(str(folder / "tokenizer.model"))
 
 
 @pytest.fixture(scope="module")

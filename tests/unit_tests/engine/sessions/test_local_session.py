@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from langchain_petals.engine.sessions.local_session import LocalSession
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import LlamaForCausalLM
 
@@ -30,6 +31,36 @@ def test_logits_do_not_depend_on_how_the_tokens_come(babbler: LlamaForCausalLM, 
     assert (session.position, session.ids) == (5, ids[0].tolist())
 
 
+class TupleModel:
+    """A model whose caches are tuples, which it reorders itself, as in transformers before 4.36."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        self.config, self.device, self._model = model.config, model.device, model
+
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool, past_key_values: Any = None) -> Any:
+        assert use_cache
+        seen = input_ids if past_key_values is None else torch.cat([past_key_values[0], input_ids], dim=1)
+        return SimpleNamespace(logits=self._model(seen, use_cache=False).logits, past_key_values=(seen,))
+
+    def _reorder_cache(self, cache: tuple[torch.Tensor], order: torch.Tensor) -> tuple[torch.Tensor]:
+        return (cache[0][order],)
+
+
+@pytest.mark.parametrize("adapt", [lambda model: model, TupleModel], ids=["class", "tuple"])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1]], ids=str)
+def test_each_row_continues_the_one_that_the_order_names(
+    babbler: LlamaForCausalLM, adapt: Callable[[LlamaForCausalLM], Any], order: list[int]
+) -> None:
+    session = LocalSession(adapt(babbler))
+    session.extend(IDS[:, :3])
+    logits = session.extend(IDS[:, 3:], torch.tensor(order))
+    rows = torch.cat([IDS[order, :3], IDS[:, 3:]], dim=1)
+    with torch.inference_mode():
+        whole = babbler(rows).logits[:, -1]
+    torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
+    assert session.ids == rows[0].tolist()
+
+
 def test_local_session_reserves_only_what_it_holds(babbler: LlamaForCausalLM) -> None:
     session = LocalSession(babbler)
     assert (session.position, session.ids, session.reserved) == (0, [], 0)
@@ -44,4 +75,4 @@ def test_close_drops_the_cache(babbler: LlamaForCausalLM) -> None:
     session.extend(IDS)
     session.close()
     session.close()
-    assert session._cache is None
+    assert not session._cache

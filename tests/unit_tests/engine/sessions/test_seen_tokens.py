@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 
 
-@given(steps=st.lists(st.integers(0, 600) | st.just(1), max_size=12), rows=st.integers(1, 3), data=st.data())
-def test_seen_tokens_are_those_added_without_those_cut(steps: list[int], rows: int, data: st.DataObject) -> None:
+@given(steps=st.lists(st.integers(1, 600) | st.just(1), max_size=12), rows=st.integers(1, 3), data=st.data())
+def test_seen_tokens_are_those_added_in_the_last_order_without_those_cut(
+    steps: list[int], rows: int, data: st.DataObject
+) -> None:
     seen, expected = SeenTokens(), torch.empty(rows, 0, dtype=torch.int64)
     for number, step in enumerate(steps):
         ids = torch.arange(rows * step).reshape(rows, step) + 1000 * number
-        assert torch.equal(seen.with_more(ids), torch.cat([expected, ids], dim=1))
-        seen.add(ids)
-        expected = torch.cat([expected, ids], dim=1)
+        orders = st.none() | st.lists(st.integers(0, rows - 1), min_size=rows, max_size=rows).map(torch.tensor)
+        order = data.draw(orders)
+        expected = torch.cat([expected if order is None else expected[order], ids], dim=1)
+        assert torch.equal(seen.with_more(ids, order), expected)
+        seen.add(ids, order)
         if data.draw(st.booleans()):
             length = data.draw(st.integers(0, expected.shape[1]))
             seen.cut(length)
