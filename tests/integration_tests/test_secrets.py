@@ -109,7 +109,9 @@ async def test_a_model_in_use_shows_its_key_nowhere(
     written |= {f"log of {server.pid}": server.log_path.read_text() for server in swarm.servers}
     client = used._get_engine().client
     kept = (client, client.parts, client.parts.config, client.tokenizer, client.routes, client.generation_config)
-    written |= {f"part {number} of the client": f"{getattr(each, '__dict__', each)}" for number, each in enumerate(kept)}
+    written |= {
+        f"part {number} of the client": f"{getattr(each, '__dict__', each)}" for number, each in enumerate(kept)
+    }
     assert any("Hello" in sent for sent in session.sent)
     assert [name for name, text in written.items() if sings(text)] == []
 
