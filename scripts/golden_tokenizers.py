@@ -46,7 +46,7 @@ TEXTS = [
     "They don't, we've, I'm, it's, you're, he'll; can't WON'T",
     "1234567 12 3.14159 1,000,000 ٣٤٥ ²½",
     "def f(x):\n    return x ** 2  # comment\n\n\n",
-    "花の木 日本語 한국어 中文。、！",
+    "花の木 日本語 한국어 中文。、！",  # noqa: RUF001 - awkward on purpose
     "🌸🤖 👩‍🚀 👨‍👩‍👧 🏳️‍🌈 👍🏽 🇫🇷",
     "é e\u0301 ñ ậ \u00a0nbsp\u200bzero\ufeffbom",
     "Ωμέγα шесть שלום مرحبا हिन्दी ไทย",
@@ -61,7 +61,7 @@ TEXTS = [
     "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST]",
     "▁under ▁ score __ _",
     "<0x0A><0xE2>",
-    "<tool_call>{\"name\": \"f\"}</tool_call>",
+    '<tool_call>{"name": "f"}</tool_call>',
     "word<mark>word <mark> word",
     "▁<PRE> a ▁<SUF>b ▁<MID>",
     "A" * 40 + " " + "ab" * 30,
@@ -73,7 +73,7 @@ LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 QWEN = LLAMA3.replace("{1,3}", "")
-BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"  # noqa: RUF001 - as in the model
 
 
 def byte_level(splitter: Any, special: list[str], normalizer: Any = None, end: Any = None) -> Tokenizer:
@@ -151,15 +151,17 @@ def tokenizers(folder: Path) -> None:
 
 
 def token(content: str, **flags: bool) -> dict[str, Any]:
-    return {"content": content, **dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False), **flags}
+    return {
+        "content": content,
+        **dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False),
+        **flags,
+    }
 
 
 def repositories() -> dict[str, dict[str, Any]]:
     """Return for each kind of repository the tokenizer's file, and the files beside it."""
     ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    llama2 = {
-        role: {**token(text, normalized=True), "__type": "AddedToken"} for role, text in ends.items()
-    }
+    llama2 = {role: {**token(text, normalized=True), "__type": "AddedToken"} for role, text in ends.items()}
     for each in llama2.values():
         del each["special"]
     beside = {role: {key: each[key] for key in each if key != "__type"} for role, each in llama2.items()}
@@ -207,7 +209,10 @@ def repositories() -> dict[str, dict[str, Any]]:
             "tokenizer": "llama.tokenizer.json",
             "config.json": {"model_type": "llama", "tokenizer_class": "LlamaTokenizer"},
             "tokenizer_config.json": {"pad_token": "<pad>", "add_eos_token": True},
-            "special_tokens_map.json": {**ends, "additional_special_tokens": ["<|im_start|>", {"content": "<|im_end|>", "lstrip": True}]},
+            "special_tokens_map.json": {
+                **ends,
+                "additional_special_tokens": ["<|im_start|>", {"content": "<|im_end|>", "lstrip": True}],
+            },
             "added_tokens.json": {"<mark>": 481, "<pad>": 480, "<|im_start|>": 482},
         },
         "llama3": {

@@ -84,6 +84,7 @@ class ModelParts:
         self._embeddings_norm = None if family.embeddings_norm is None else self._weights(family.embeddings_norm)
         tied = config.get("tie_word_embeddings", family.is_tied)
         self._head = self._embeddings if tied else self._tensor("lm_head.weight", 2)
+        self._check_rows()
         slow = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
         self._is_head_slow = slow and self._head.dtype in _NARROW
 
@@ -91,6 +92,13 @@ class ModelParts:
     def vocabulary_size(self) -> int:
         """Number of logits."""
         return self._head.shape[0]
+
+    def _check_rows(self) -> None:
+        least = self.config.get("vocab_size")
+        rows = min(self._embeddings.shape[0], self._head.shape[0])
+        if rows < (least if isinstance(least, int) else 1):
+            msg = f"the checkpoint has embeddings or a head of {rows} tokens, the config a vocabulary of {least}"
+            raise ModelLoadError(msg)
 
     def _weights(self, name: str) -> _Weights:
         bias = None if self._family.is_rms else self._tensor(name + ".bias", 1)
@@ -115,7 +123,16 @@ class ModelParts:
 
         Returns:
             Shape (rows, tokens, hidden size).
+
+        Raises:
+            ModelLoadError: The tokenizer has given an id that the model has no embedding for.
         """
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self._embeddings.shape[0]:
+            msg = (
+                f"the tokenizer gives token ids up to {int(ids.max())}, but the model has embeddings for "
+                f"{self._embeddings.shape[0]} tokens. Take the tokenizer that belongs to the model."
+            )
+            raise ModelLoadError(msg)
         hidden = functional.embedding(ids.to(self._device), self._embeddings)
         return hidden if self._embeddings_norm is None else self._layer_norm(hidden, *self._embeddings_norm)
 

@@ -18,7 +18,7 @@ from langchain_petals.engine.loading.model_config import dtype_of, read_config, 
 from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
 from langchain_petals.engine.network import Routes, shared_networks
-from langchain_petals.errors import InvalidRequestError, SwarmUnreachableError
+from langchain_petals.errors import InvalidRequestError, ModelLoadError, SwarmUnreachableError
 from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
     from langchain_petals.engine.loading.connection import Connection
+    from langchain_petals.engine.loading.fast_tokenizer import FastTokenizer
     from langchain_petals.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def load_client(connection: Connection) -> SwarmClient:
         say(f"Reading the weights of {name}")
         read, dtype = Checkpoint(repository).read, dtype_of(connection.torch_dtype, config)
         parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
+        _check_fit(tokenizer, parts, name)
         own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
         join = _joining(
             connection.initial_peers,
@@ -156,6 +158,16 @@ def _explaining_the_public_swarm(initial_peers: Sequence[str]) -> Iterator[None]
             "one on this machine."
         )
         raise SwarmUnreachableError(msg) from error
+
+
+def _check_fit(tokenizer: FastTokenizer, parts: ModelParts, name: str) -> None:
+    tokens = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    if tokens > parts.vocabulary_size:
+        msg = (
+            f"the tokenizer of {name!r} has {tokens} tokens, but its head has {parts.vocabulary_size}. Take the "
+            "tokenizer that belongs to the model."
+        )
+        raise ModelLoadError(msg)
 
 
 def _original(model: str) -> str:

@@ -109,7 +109,7 @@ def load_tokenizer(files: Files, model_config: Mapping[str, Any]) -> FastTokeniz
             _make_ends(backend, config, special)
         if own.sets_prefix_space:
             _set_prefix_space(backend, own.sets_prefix_space, add=bool(config.get("add_prefix_space")))
-        size = backend.get_vocab_size()
+        size = backend.get_vocab_size(with_added_tokens=False)
         backend.encode("a")  # some mistakes show only in use
     except Exception as error:  # noqa: BLE001 - the library raises plain Exceptions
         msg = f"The tokenizer of {files.name!r} cannot be used: {error}"
@@ -225,10 +225,8 @@ def _add(backend: Backend, added: list[AddedToken], special: Mapping[str, _Token
     before = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     known = {*before, *(token.content for token in added)}
     specials = set(map(_text, flat))
-    tokens: list[_Token] = list(added)
-    for token in flat:
-        if (token not in known) if isinstance(token, str) else (token not in added):
-            tokens.append(token)
+    missing = (token for token in flat if token not in (known if isinstance(token, str) else added))
+    tokens: list[_Token] = [*added, *missing]
 
     def found_as_it_stands(token: _Token) -> _Token:
         if isinstance(token, str) or not token.normalized or getattr(before.get(token.content), "normalized", True):
@@ -239,7 +237,9 @@ def _add(backend: Backend, added: list[AddedToken], special: Mapping[str, _Token
     def is_special(token: _Token) -> bool:
         return _text(token) in specials or bool(getattr(token, "special", False))
 
-    for together, group in itertools.groupby(map(found_as_it_stands, tokens), is_special):  # one by one, the library would take long
+    for together, group in itertools.groupby(
+        map(found_as_it_stands, tokens), is_special
+    ):  # one by one, the library would take long
         (backend.add_special_tokens if together else backend.add_tokens)(list(group))
 
 
