@@ -78,9 +78,7 @@ def test_threads_that_join_the_same_swarm_at_the_same_time_share_one_network(pee
     assert not list(sockets.iterdir())
 
 
-def test_joining_one_swarm_does_not_wait_for_another(
-    peer: str, sockets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_joining_one_swarm_does_not_wait_for_another(peer: str, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks, begun, go_on = Networks(), threading.Event(), threading.Event()
     join = Network._join
 
@@ -234,10 +232,14 @@ def test_a_child_does_not_wait_for_a_join_of_its_parent(peer: str) -> None:
         go_on.wait(60)
         return Network([peer], 30)
 
+    def join_and_leave() -> None:
+        _, give_up = networks.join([peer], 30)
+        give_up()
+
     with ThreadPoolExecutor(1) as threads:
         joining = threads.submit(networks._joined.get, (peer,), make)
         assert begun.wait(30)
         with networks._lock:
-            in_child(lambda: networks.join([peer], 30)[1]())
+            in_child(join_and_leave)
         go_on.set()
         joining.result(60).leave()
