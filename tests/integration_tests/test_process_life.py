@@ -172,7 +172,8 @@ say(used.invoke(PROMPT))
 
 def test_a_child_works_whatever_the_parents_threads_were_doing(swarm: LocalSwarm, answer: str) -> None:
     program = """
-used, ended = model(preload=True), threading.Event()
+used, ended = model(), threading.Event()
+used.invoke(PROMPT)  # imports are done: a child waits for ever for a module that a thread of its parent is importing
 def work():
     while not ended.is_set():
         used.invoke(PROMPT)
