@@ -126,7 +126,8 @@ def _have_an_environment(console: Console, *, yes: bool) -> None:
         console.print(
             "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
             f"its own, in {swarm.environment_folder()}.\n"
-            "This takes some minutes and 1.5 GB, once. `langchain-petals server uninstall` removes it.",
+            "This takes some minutes and 1.5 GB (with pip on Linux up to 5 GB, since pip takes torch's CUDA build).\n"
+            "`langchain-petals server uninstall` removes it.",
             markup=False,
         )
         if not typer.confirm("Install it now?", default=True):

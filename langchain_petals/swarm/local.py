@@ -124,7 +124,7 @@ class LocalSwarm:
         replicas: int = 1,
         dht_prefix: str | None = None,
         initial_peers: Sequence[str] | None = None,
-        startup_timeout: float = 60,
+        startup_timeout: float = 180,
         log_dir: str | os.PathLike[str] | None = None,
         hop_delay: float = 0,
         python: str | os.PathLike[str] | None = None,

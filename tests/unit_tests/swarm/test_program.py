@@ -240,3 +240,23 @@ for _ in range(2):
 """
     ended = run(servers_python, "-c", program)
     assert ended.stdout.split() == ["True"] * 6, ended.stderr
+
+
+def test_a_forks_server_gets_the_options_that_it_knows_and_all_that_it_was_ordered(run: Run, tmp_path: Path) -> None:
+    server = """
+import json
+
+class Server:
+    def __init__(self, *, device, torch_dtype, block_indices, **of_hivemind):
+        assert (device, torch_dtype, block_indices) == ("cpu", "float32", "0:2")
+        print(json.dumps(sorted(of_hivemind)))
+
+    def run(self):
+        pass
+"""
+    write_environment(tmp_path, petals__server__server=server)
+    order = "from petals_servers.tasks import run_server; run_server(print, hop_delay=0, block_indices='0:2', new=1)"
+    ended = run(sys.executable, "-c", order)
+    assert json.loads(ended.stdout) == [
+        "auto_nat", "host_maddrs", "nat_port_map", "new", "use_auto_relay", "use_relay"
+    ], ended.stderr  # fmt: skip

@@ -70,4 +70,4 @@ def test_a_file_that_cannot_be_started_is_one_sentence_and_leaves_nothing(
 
 def test_both_programs_mean_the_same_exit_code() -> None:
     source = Path(__file__).parents[3] / "langchain_petals/swarm/program/petals_servers/environment.py"
-    assert re.search(r"^EXIT_CODE = (\d+)$", source.read_text(), re.MULTILINE)[1] == str(UNUSABLE)  # type: ignore[index]
+    assert re.search(r"^EXIT_CODE = (\d+)$", source.read_text(), re.MULTILINE)[1] == str(UNUSABLE)
