@@ -39,5 +39,9 @@ quietly "$bin/python" -m pip install --upgrade pip
 quietly "$bin/python" -m pip install --constraint "$work/lowest.txt" --constraint constraints.txt --editable . --group test
 
 echo "==> Running unit tests with them"
+# Not run: tests of the scripts that train the bundled model; tests over models of Qwen 3, which that transformers does
+# not know; two that compare spaces at the ends of long lines, where rich before 14.3 drops one. Old packages warn of
+# what newer ones beside them deprecated.
 "$bin/python" -m pytest --numprocesses 2 --disable-socket --allow-unix-socket --record-mode=none -p no:cacheprovider \
-    "${@:-tests/unit_tests}"
+    -W default::DeprecationWarning -W default::FutureWarning --ignore tests/unit_tests/tiny_model \
+    -k 'not qwen3 and not neither_wrapped_nor_coloured and not installing_shows_its_steps' "${@:-tests/unit_tests}"

@@ -24,7 +24,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 SERVERS = PACKAGE / "swarm" / "program"
 """The servers' program, which runs in an environment of its own and imports what is there."""
 
-OPTIONAL = {"transformers"}
+OPTIONAL = {"sentencepiece", "transformers"}
 """What the package uses where the user has it, and only then."""
 
 IMPORTED_AS = {"protobuf": "google"}

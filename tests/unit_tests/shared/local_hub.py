@@ -38,6 +38,7 @@ def point_at(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
     }
     for name, value in values.items():
         patch.setattr(f"huggingface_hub.constants.{name}", value)
+        patch.setattr(f"huggingface_hub.file_download.{name}", value, raising=False)  # 0.25 copies them
     for name in (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN"):
         patch.delenv(name, raising=False)
     patch.setenv("HF_ENDPOINT", url)

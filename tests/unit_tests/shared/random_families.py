@@ -52,7 +52,7 @@ def random_model(fields: dict[str, Any], dtype: torch.dtype = torch.float32, see
     config = AutoConfig.for_model(kind, **{"vocab_size": 96, "initializer_range": 0.4, **tokens} | others)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config).to(dtype)
         for weights in model.parameters():
             if weights.dim() == 1:  # norms and biases begin as ones and zeros, which would hide mistakes
                 weights.data += 0.3 * torch.randn_like(weights)
