@@ -1,12 +1,16 @@
-# Every target makes .venv by itself when it is missing or out of date; see scripts/make_venv.sh.
+# Every target makes .venv by itself when it is missing or out of date, and those that start swarms make the servers'
+# environment, too; see scripts/make_venv.sh.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test unit_tests integration_tests lint format type docs bench wheel clean
+.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs bench wheel clean
+.PHONY: resolution lowest newest_python
 
 SHELL := /bin/sh
 BIN := .venv/bin
 WORKERS ?= 2
 export PYTHON
+# where `langchain-petals server install` makes the servers' environment, and LocalSwarm finds it
+export LANGCHAIN_PETALS_DATA_DIR := $(CURDIR)/.servers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,19 +18,22 @@ help: ## list the targets
 venv: # .venv, complete and up to date
 	@sh scripts/make_venv.sh
 
-demo: venv ## start a swarm of two servers here and stream an answer from it
+servers: # .venv and the servers' environment, complete and up to date
+	@sh scripts/make_venv.sh servers
+
+demo: servers ## start a swarm of two servers here and stream an answer from it
 	@echo "==> Running the demo"
 	$(BIN)/langchain-petals demo
 
 test: unit_tests integration_tests ## run all tests, in WORKERS=2 processes
 
 unit_tests: TEST_FILE ?= tests/unit_tests
-unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=...)
+unit_tests: servers ## run the tests that need no network (narrow with TEST_FILE=...)
 	@echo "==> Running the unit tests"
 	$(BIN)/pytest --numprocesses $(WORKERS) --disable-socket --allow-unix-socket --record-mode=none $(TEST_FILE)
 
 integration_tests: TEST_FILE ?= tests/integration_tests
-integration_tests: venv ## run the tests that start local swarms (narrow with TEST_FILE=...)
+integration_tests: servers ## run the tests that start local swarms (narrow with TEST_FILE=...)
 	@echo "==> Running the integration tests"
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TEST_FILE)
 
@@ -53,13 +60,28 @@ docs: venv ## build the documentation into site/
 	@# mkdocs-material advertises its successor otherwise
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: venv ## run the benchmarks
+bench: servers ## run the benchmarks
 	@echo "==> Running the benchmarks"
 	$(BIN)/python -m benchmarks
 
-wheel: venv ## build the wheel into dist/ and try it in an empty environment
+wheel: servers ## build the wheel into dist/ and try it in fresh environments
 	@sh scripts/check_wheel.sh
 
+# not in .venv, where `langchain-petals server install` would take it instead of pip, whose configuration it does not read
+.tools/bin/uv: | venv
+	@$(BIN)/python -m venv .tools
+	@.tools/bin/python -m pip install --quiet uv
+
+resolution: .tools/bin/uv ## resolve the requirements for each Python and platform, and beside other packages
+	@echo "==> Resolving the requirements"
+	$(BIN)/python scripts/check_resolution.py .tools/bin/uv
+
+lowest: .tools/bin/uv ## run unit tests with the lowest versions of what the package needs
+	@sh scripts/test_lowest.sh
+
+newest_python: venv ## run the tests that need no torch on the newest Python found here
+	@sh scripts/test_newest_python.sh
+
 clean: ## remove .venv and everything else that make made
-	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .servers .tools build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,10 +15,12 @@ import psutil
 from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
+from benchmarks.client_costs import client_costs
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
 from benchmarks.petals_client import PetalsClient
+from benchmarks.routes import large_swarms
 from benchmarks.workloads import save_random_model, step_time
 from langchain_petals.engine import Request, Sampling
 
@@ -254,6 +256,8 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "killed-servers": killed_servers,
     "memory": memory,
     "batch-window": batch_window,
+    "client-costs": client_costs,
     "constraints": constraints,
     "long-contexts": long_contexts,
+    "large-swarms": large_swarms,
 }

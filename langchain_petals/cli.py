@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from langchain_petals.llms import Petals
-    from langchain_petals.swarm import LocalServer
-    from langchain_petals.swarm.installation import Installation
+    from langchain_petals.swarm import Installation, LocalServer
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -42,9 +41,7 @@ with LocalSwarm() as swarm:
         print(piece, end="", flush=True)"""
 
 
-server = typer.Typer(
-    help="The environment in which Petals' servers run on this machine.", no_args_is_help=True
-)
+server = typer.Typer(help="The environment in which Petals' servers run on this machine.", no_args_is_help=True)
 app.add_typer(server, name="server")
 
 
@@ -53,9 +50,9 @@ def demo(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of a few prepared questions.")] = None,
     servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model's 4 blocks over.")] = 2,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="If servers cannot run yet, install Petals unasked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="If Petals is missing for servers, install it.")] = False,
 ) -> None:
-    """Start a swarm on this machine and talk to a small model; needs no account or GPU, and no internet once installed."""
+    """Start a swarm on this machine and talk to a small model; needs no account, no GPU and, later on, no internet."""
     with _errors_as_sentences():
         console = _console()
         _have_an_environment(console, yes=yes)
@@ -64,8 +61,10 @@ def demo(
 
 @server.command()
 def install(
-    python: Annotated[str | None, typer.Option(help="Interpreter to use, Python 3.10 to 3.12; else one is found.")] = None,
-    petals: Annotated[str, typer.Option(help="2.2.0.post1; or the folder or address of git main or a fork.")] = "2.2.0.post1",
+    python: Annotated[str | None, typer.Option(help="Interpreter to use, Python 3.10 to 3.12.")] = None,
+    petals: Annotated[
+        str | None, typer.Option(help="2.2.0.post1, the default; or the folder or address of git main or a fork.")
+    ] = None,
 ) -> None:
     """Make an environment with Petals for the servers of LocalSwarm; nothing else on this machine is changed."""
     with _errors_as_sentences():
@@ -75,29 +74,27 @@ def install(
 @server.command()
 def uninstall() -> None:
     """Remove the environment that `install` has made."""
-    from langchain_petals.swarm import installation  # noqa: PLC0415
-    from langchain_petals.swarm.interpreter import environment_folder  # noqa: PLC0415
+    from langchain_petals import swarm  # noqa: PLC0415
 
     with _errors_as_sentences():
-        was_there = installation.uninstall()
-        _console().print(f"Removed {environment_folder()}." if was_there else "There is nothing to remove.", markup=False)
+        folder = swarm.environment_folder()
+        _console().print(f"Removed {folder}." if swarm.uninstall() else "There is nothing to remove.", markup=False)
 
 
 @server.command()
 def info() -> None:
     """Show which interpreter runs the servers of LocalSwarm, and which Petals it has."""
-    from langchain_petals.swarm import installation, interpreter  # noqa: PLC0415
+    from langchain_petals import swarm  # noqa: PLC0415
 
     with _errors_as_sentences():
-        console, python = _console(), interpreter.servers_python()
-        made = installation.installed()
-        if made is not None and interpreter.python_in(made.folder) == python:
+        console, python, made = _console(), swarm.servers_python(), swarm.installed()
+        if made is not None and made.interpreter == python:
             _describe(console, made)
-        else:
-            with progress(f"Importing Petals with {python}") as say:
-                versions = installation.check(python, say)
-            for name, value in {"path": python, **versions}.items():
-                console.print(f"{name:13}{value}", markup=False)
+            return
+        with progress(f"Importing Petals with {python}") as say:
+            versions = swarm.check(python, say)
+        for name, value in {"path": python, **versions}.items():
+            console.print(f"{name:13}{value}", markup=False)
 
 
 @contextlib.contextmanager
@@ -115,12 +112,12 @@ def _console() -> Console:
 
 def _have_an_environment(console: Console, *, yes: bool) -> None:
     """Make the servers' environment if there is none, and somebody agrees."""
-    from langchain_petals.swarm.interpreter import environment_folder, found_python  # noqa: PLC0415
+    from langchain_petals import swarm  # noqa: PLC0415
 
-    if found_python() is not None:
+    if swarm.found_python() is not None:
         return
     if not yes:
-        if not (console.is_terminal and sys.stdin.isatty()):
+        if not _can_ask(console):
             msg = (
                 "No petals was found to run servers with. Run `langchain-petals server install` first, or "
                 "`langchain-petals demo --yes`, which does it."
@@ -128,7 +125,7 @@ def _have_an_environment(console: Console, *, yes: bool) -> None:
             raise PetalsNotInstalledError(msg)
         console.print(
             "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
-            f"its own, in {environment_folder()}.\n"
+            f"its own, in {swarm.environment_folder()}.\n"
             "This takes some minutes and 1.5 GB, once. `langchain-petals server uninstall` removes it.",
             markup=False,
         )
@@ -138,18 +135,23 @@ def _have_an_environment(console: Console, *, yes: bool) -> None:
     console.print()
 
 
+def _can_ask(console: Console) -> bool:
+    return console.is_terminal and sys.stdin.isatty()
+
+
 def _install(console: Console, petals: str | None = None, python: str | None = None) -> None:
-    from langchain_petals.swarm import installation  # noqa: PLC0415
+    from langchain_petals import swarm  # noqa: PLC0415
 
     def step(what: str) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         return _step(console, what)
 
-    _describe(console, installation.install(petals or installation.RELEASED, python, step=step))
+    _describe(console, swarm.install(petals, python, step=step))
 
 
 def _describe(console: Console, made: Installation) -> None:
     console.print(
-        f"Petals {made.petals}" + ("" if made.source == made.petals else f" from {made.source}")
+        f"Petals {made.petals}"
+        + ("" if made.source == made.petals else f" from {made.source}")
         + f", Python {made.python}, {made.size / 1e9:.1f} GB, in {made.folder}",
         markup=False,
     )

@@ -4,11 +4,11 @@ Every error of this package is a `PetalsError`. Most also have one of LangChain'
 retries and summaries treats them like the errors of other providers:
 
     PetalsError
-    |- PetalsNotInstalledError   (ImportError)                petals is missing or does not fit
+    |- PetalsNotInstalledError   (ImportError)                what local servers need is not installed
     |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be used
     |  `- MissingChatTemplateError                          the model has no chat template
     |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
-    |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   petals has no code for this family
+    |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   the model's family is not known
     |- ModelLoadError            (OSError)                    a model's files could not be read
     |  |- ModelNotFoundError     (LangChain's)                no such model, or it is private
     |  |- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
@@ -86,7 +86,7 @@ class PetalsError(Exception):
 
 
 class PetalsNotInstalledError(PetalsError, ImportError):
-    """Petals or a package that it needs is missing, or has a version that does not fit."""
+    """Petals, which runs the servers of a `LocalSwarm`, is not installed or does not fit; a client does not need it."""
 
 
 class InvalidRequestError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
@@ -128,7 +128,7 @@ class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError
 
 
 class UnsupportedModelError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
-    """The installed petals has no code for the model's family."""
+    """The model's family is none that this package knows, or that the servers' petals has code for."""
 
 
 class ModelLoadError(PetalsError, OSError):

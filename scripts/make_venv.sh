@@ -1,21 +1,24 @@
 #!/bin/sh
-# Make .venv, or bring it up to date: the newest fitting Python, this package (editable), its development tools, petals.
+# Make .venv, or bring it up to date: a fitting Python, this package (editable) and its development tools. With the
+# argument `servers`, do the same for the environment of local swarms' servers, beside it in .servers.
 #
-# Usage: scripts/make_venv.sh                      PYTHON=/path/to/python chooses the interpreter
+# Usage: scripts/make_venv.sh [servers]            PYTHON=/path/to/python chooses the interpreter
 #
-# The last act is to write .venv/.ready, which names what the environment was made from. Without that file .venv is
-# taken for half-made and made anew; when only the project's files changed it is updated in place.
+# The last act is to write .venv/.complete, which names what the environment was made from. Without that file .venv is
+# taken for half-made and made anew; when only the project's files changed it is updated in place. The servers'
+# environment is made by `langchain-petals server install`, which returns at once when it is up to date.
 set -eu
 cd "$(dirname "$0")/.."
 unset PYTHONHOME PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0
 
 venv=.venv
-ready=$venv/.ready
+complete=$venv/.complete
 log=$venv/install.log
 failed=$venv/failed
-lowest=10 # 3.10 up to 3.12, as requires-python in pyproject.toml
-highest=12
+lowest=10 # as requires-python in pyproject.toml
+# Those that the servers need, too, come first, so that both environments can be made from one of them.
+commands='python3.12 python3.11 python3.10 python3.14 python3.13 python3'
 
 # Print version, home and executable of a command's interpreter. A virtual environment's answer names its base, so that
 # an activated .venv is not made from itself; a command on PATH may exist and still not run (pyenv's shims).
@@ -33,11 +36,11 @@ line() {
     printf '%s\n' "$2" | sed -n "$1p"
 }
 
-find_python() {
-    best=-1
+find_python() { # the first that fits
+    python=
     found=
     lacks_venv=
-    for command in ${PYTHON:-python3.12 python3.11 python3.10 python3}; do
+    for command in ${PYTHON:-$commands}; do
         where=$(command -v "$command") || continue
         answer=$(probe "$command") || {
             found="$found
@@ -52,31 +55,28 @@ find_python() {
             verdict="not CPython"
         elif [ "${version%%.*}" -ne 3 ] || [ "$minor" -lt $lowest ]; then
             verdict="too old"
-        elif [ "$minor" -gt $highest ]; then
-            verdict="too new"
         elif ! "$command" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1; then
             verdict="cannot make virtual environments (its venv and ensurepip modules are not installed)"
             lacks_venv=${lacks_venv:-3.$minor}
-        elif [ "$minor" -gt "$best" ]; then
-            best=$minor
+        elif [ -z "$python" ]; then
             python=$(line 3 "$answer")
         fi
         found="$found
   $where: Python $version, ${verdict:-fits}"
     done
-    [ "$best" -ge 0 ] || give_up
+    [ -n "$python" ] || give_up
 }
 
 give_up() {
     {
-        echo "==> No fitting Python: langchain-petals needs CPython 3.$lowest to 3.$highest, with its venv module."
+        echo "==> No fitting Python: langchain-petals needs CPython 3.$lowest or newer, with its venv module."
         echo "Found:${found:-
-  nothing under the name(s) ${PYTHON:-python3.12, python3.11, python3.10, python3}}"
+  nothing under the name(s) ${PYTHON:-$commands}}"
         if [ -n "$lacks_venv" ]; then
             echo "Install what is missing (Debian, Ubuntu: apt install python$lacks_venv-venv) and run make again."
         else
-            echo "Install one (Debian, Ubuntu: apt install python3.$highest python3.$highest-venv, or one of the others;"
-            echo "macOS: brew install python@3.$highest; anywhere: pyenv or uv), or name one: make PYTHON=/path/to/python ..."
+            echo "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.12;"
+            echo "anywhere: pyenv or uv), or name one: make PYTHON=/path/to/python ..."
         fi
     } >&2
     exit 1
@@ -103,36 +103,56 @@ run() { # run pip or venv; show the steps that take long, and all that was said 
 }
 
 folder=$PWD # a virtual environment does not survive being moved
-files=$(cat pyproject.toml constraints.txt scripts/make_venv.sh | cksum)
-if [ -f $ready ]; then
-    made_from=$(cat $ready)
-    if [ "$(line 1 "$made_from")" = "$folder" ] &&
-        [ "$(identity $venv/bin/python)" = "$(printf '%s\n' "$made_from" | sed -n 2,3p)" ] &&
-        { [ -z "${PYTHON:-}" ] || [ "$(identity "$PYTHON")" = "$(identity $venv/bin/python)" ]; }; then
-        [ "$(line 4 "$made_from")" != "$files" ] || exit 0
-        echo "==> Updating $venv: pyproject.toml, constraints.txt or scripts/make_venv.sh has changed"
-        rm $ready
-    else
-        echo "==> Making $venv anew: its Python or its place has changed"
+
+has_servers() { # the servers' environment is whole, and made from the list that the package has now
+    [ -f "$LANGCHAIN_PETALS_DATA_DIR/.complete" ] && [ "$(cat "$LANGCHAIN_PETALS_DATA_DIR/.complete")" = "$1" ] &&
+        [ -x "$LANGCHAIN_PETALS_DATA_DIR/servers/bin/python" ]
+}
+
+make_servers() {
+    export LANGCHAIN_PETALS_DATA_DIR="${LANGCHAIN_PETALS_DATA_DIR:-$PWD/.servers}"
+    made_from=$(printf '%s\n' "$folder" "$(cat langchain_petals/swarm/requirements/* | cksum)")
+    ! has_servers "$made_from" || return 0
+    echo "==> Making the servers' environment in ${LANGCHAIN_PETALS_DATA_DIR#"$PWD"/} (a few minutes the first time)"
+    $venv/bin/langchain-petals server install
+    printf '%s\n' "$made_from" >"$LANGCHAIN_PETALS_DATA_DIR/.complete"
+}
+
+make_client() {
+    files=$(cat pyproject.toml constraints.txt scripts/make_venv.sh | cksum)
+    if [ -f $complete ]; then
+        made_from=$(cat $complete)
+        if [ "$(line 1 "$made_from")" = "$folder" ] &&
+            [ "$(identity $venv/bin/python)" = "$(printf '%s\n' "$made_from" | sed -n 2,3p)" ] &&
+            { [ -z "${PYTHON:-}" ] || [ "$(identity "$PYTHON")" = "$(identity $venv/bin/python)" ]; }; then
+            [ "$(line 4 "$made_from")" != "$files" ] || return 0
+            echo "==> Updating $venv: pyproject.toml, constraints.txt or scripts/make_venv.sh has changed"
+            rm $complete
+        else
+            echo "==> Making $venv anew: its Python or its place has changed"
+            rm -rf $venv
+        fi
+    elif [ -e $venv ]; then
+        echo "==> Making $venv anew: it is incomplete"
         rm -rf $venv
     fi
-elif [ -e $venv ]; then
-    echo "==> Making $venv anew: it is incomplete"
-    rm -rf $venv
-fi
 
-started=$(date +%s)
-if [ ! -e $venv ]; then
-    find_python
-    echo "==> Creating $venv with Python $(line 1 "$(probe "$python")") ($python)"
-    mkdir $venv
-    run "$python" -m venv $venv
-fi
-pip="$venv/bin/python -m pip"
-run $pip install --upgrade 'pip>=25.1' # the first that knows --group
-echo "==> Installing langchain-petals, what it needs and the development tools (a few minutes the first time)"
-run $pip install --constraint constraints.txt --editable . --group dev
-echo "==> Installing petals beside them (--no-deps: its own pins do not fit LangChain 1.x)"
-run $pip install --constraint constraints.txt --no-deps petals
-printf '%s\n' "$folder" "$(identity $venv/bin/python)" "$files" >$ready
-echo "==> $venv is ready, after $(($(date +%s) - started)) s"
+    started=$(date +%s)
+    if [ ! -e $venv ]; then
+        find_python
+        echo "==> Creating $venv with Python $(line 1 "$(probe "$python")") ($python)"
+        mkdir $venv
+        run "$python" -m venv $venv
+    fi
+    pip="$venv/bin/python -m pip"
+    run $pip install --upgrade 'pip>=25.1' # the first that knows --group
+    echo "==> Installing langchain-petals, what it needs and the development tools (a few minutes the first time)"
+    run $pip install --constraint constraints.txt --editable . --group dev
+    printf '%s\n' "$folder" "$(identity $venv/bin/python)" "$files" >$complete
+    echo "==> $venv is ready, after $(($(date +%s) - started)) s"
+}
+
+make_client
+case ${1:-} in
+servers) make_servers ;;
+esac

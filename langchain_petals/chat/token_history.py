@@ -8,6 +8,7 @@ from there on only. Tool calls may differ, too: they are parsed and written agai
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -65,6 +66,15 @@ class TokenHistory:
 _histories: weakref.WeakKeyDictionary[Any, TokenHistory] = weakref.WeakKeyDictionary()
 """Not an attribute of the engine, which knows nothing of conversations. A history ends with its engine."""
 _lock = threading.Lock()
+
+
+def _begin_child() -> None:
+    """Renew the lock, in the child of a fork: another thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603 - of the module, like what it guards
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_child)
 
 
 def history_of(engine: Any) -> TokenHistory:

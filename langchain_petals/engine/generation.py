@@ -54,7 +54,12 @@ class Generation:
         return self._cancelled.is_set() or self._remaining() == 0 or program_ends()
 
     def put(self, event: Piece | BaseException) -> None:
-        """Pass a piece, or the error that ends the generation, to the caller."""
+        """Pass a piece, or the error that ends the generation, to the caller.
+
+        When the program ends, only daemon threads can still wait. They get nothing, since they could only print it.
+        """
+        if program_ends():
+            return
         self._events.put(event)
         notify = self._notify
         if notify is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +13,39 @@ from langchain_petals.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langchain_petals.engine.loading.families import Family
-
     _Weights = tuple[torch.Tensor, torch.Tensor | None]
 
 _CHUNK = 16_384  # rows of the head that are converted at a time, as in petals
 _NARROW = frozenset({torch.bfloat16, torch.float16})
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family has before its first block and after its last one.
+
+    Attributes:
+        embeddings: Name of the table of embeddings.
+        norm: Name of the last norm, without `.weight`.
+        prefixes: What the names in a checkpoint may begin with.
+        embeddings_norm: Name of a norm right after the embeddings; None for none.
+        is_rms: Whether the last norm is a root mean square, and not a LayerNorm.
+        epsilon: The config's name for what keeps a norm from dividing by zero.
+        default_epsilon: Its value where the config does not say.
+        is_tied: Whether the head is the table of embeddings where the config does not say.
+        blocks: The config's names for the number of blocks.
+        hidden_size: The config's names for the width of hidden states.
+    """
+
+    embeddings: str
+    norm: str
+    prefixes: tuple[str, ...]
+    embeddings_norm: str | None = None
+    is_rms: bool = False
+    epsilon: str = "layer_norm_epsilon"
+    default_epsilon: float = 1e-5
+    is_tied: bool = True
+    blocks: tuple[str, ...] = ("num_hidden_layers", "n_layer")
+    hidden_size: tuple[str, ...] = ("hidden_size", "n_embed")
 
 
 class ModelParts:
@@ -56,6 +84,7 @@ class ModelParts:
         self._embeddings_norm = None if family.embeddings_norm is None else self._weights(family.embeddings_norm)
         tied = config.get("tie_word_embeddings", family.is_tied)
         self._head = self._embeddings if tied else self._tensor("lm_head.weight", 2)
+        self._check_rows()
         slow = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
         self._is_head_slow = slow and self._head.dtype in _NARROW
 
@@ -63,6 +92,13 @@ class ModelParts:
     def vocabulary_size(self) -> int:
         """Number of logits."""
         return self._head.shape[0]
+
+    def _check_rows(self) -> None:
+        least = self.config.get("vocab_size")
+        rows = min(self._embeddings.shape[0], self._head.shape[0])
+        if rows < (least if isinstance(least, int) else 1):
+            msg = f"the checkpoint has embeddings or a head of {rows} tokens, the config a vocabulary of {least}"
+            raise ModelLoadError(msg)
 
     def _weights(self, name: str) -> _Weights:
         bias = None if self._family.is_rms else self._tensor(name + ".bias", 1)
@@ -87,7 +123,16 @@ class ModelParts:
 
         Returns:
             Shape (rows, tokens, hidden size).
+
+        Raises:
+            ModelLoadError: The tokenizer has given an id that the model has no embedding for.
         """
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self._embeddings.shape[0]:
+            msg = (
+                f"the tokenizer gives token ids up to {int(ids.max())}, but the model has embeddings for "
+                f"{self._embeddings.shape[0]} tokens. Take the tokenizer that belongs to the model."
+            )
+            raise ModelLoadError(msg)
         hidden = functional.embedding(ids.to(self._device), self._embeddings)
         return hidden if self._embeddings_norm is None else self._layer_norm(hidden, *self._embeddings_norm)
 

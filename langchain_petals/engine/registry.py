@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.loading import client_over, load_client
 from langchain_petals.engine.shared_values import SharedValues
-from langchain_petals.engine.threads import apart_in_child
+from langchain_petals.engine.threads import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Engines:
             former = self._connected.peek(connection)
             return Engine(load_client(connection) if former is None else former.client.rejoined())
 
-        return self._connected.get(connection, lambda: apart_in_child(make), _is_open)
+        return self._connected.get(connection, lambda: load(make), _is_open)
 
     def over(self, model: CausalModel, tokenizer: Tokenizer) -> Engine:
         """Return the engine over a loaded model and its tokenizer."""
@@ -53,7 +53,7 @@ class Engines:
                 engine = self._given[key] = Engine(client)
             return engine
 
-        return self._opening.get(key, lambda: apart_in_child(make))
+        return self._opening.get(key, lambda: load(make))
 
     def release(self, initial_peers: Sequence[str], model: str | None = None) -> None:
         """Shut down and forget the engines that joined a swarm through these peers: all, or those of one model."""

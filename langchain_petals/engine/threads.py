@@ -20,6 +20,7 @@ _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
 # One of each per process, for the interpreter's exit. A thread leaves the set when it is garbage-collected.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_loading: set[threading.Event] = set()
 _ending = threading.Event()
 _at_end: list[Callable[[], object]] = []
 
@@ -54,14 +55,17 @@ def call_in_child(method: Callable[[], object]) -> None:
     _in_child.append(weakref.WeakMethod(method))
 
 
-def apart_in_child(work: Callable[[], _Result]) -> _Result:
-    """Do work that computes with torch; in the child of a fork, on a thread of its own.
+def load(work: Callable[[], _Result]) -> _Result:
+    """Do work that a call needs first and that computes with torch; return its result.
 
-    GNU's OpenMP keeps helper threads for each thread that has computed. The thread that forked would wait for its own
-    for ever, since they are not in the child; a new thread gets new ones.
+    The program's end waits for it, as for the steps of threads. A daemon thread whose work fails because of that stops
+    for good, so that it prints no error.
+
+    In the child of a fork, it runs on a thread of its own: GNU's OpenMP keeps helper threads for each thread that has
+    computed. The thread that forked would wait for its own for ever, since they are not in the child.
     """
     if os.getpid() == _first_process:
-        return work()
+        return _awaited_at_end(work)
     result: Future[_Result] = Future()
 
     def run() -> None:
@@ -71,7 +75,20 @@ def apart_in_child(work: Callable[[], _Result]) -> _Result:
             result.set_exception(error)
 
     start_thread(run)
-    return result.result()
+    return _awaited_at_end(result.result)
+
+
+def _awaited_at_end(work: Callable[[], _Result]) -> _Result:
+    _register_end()
+    done = threading.Event()
+    _loading.add(done)
+    try:
+        return work()
+    finally:
+        _loading.discard(done)
+        done.set()
+        if _ending.is_set() and threading.current_thread().daemon:
+            threading.Event().wait()
 
 
 def program_ends() -> bool:
@@ -91,12 +108,15 @@ def _end_threads() -> None:
     for function in _at_end:
         function()
     latest = time.monotonic() + _LONGEST_END
+    for done in list(_loading):
+        done.wait(max(0.0, latest - time.monotonic()))
     for thread in list(_threads):
         if thread.is_alive():
             thread.join(max(0.0, latest - time.monotonic()))
 
 
 def _begin_child() -> None:
+    _loading.clear()
     for reference in _in_child:
         method = reference()
         if method is not None:

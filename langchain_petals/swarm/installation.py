@@ -19,14 +19,21 @@ from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from langchain_petals.errors import InvalidRequestError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import MARKER, environment_folder, environment_for, python_in
+from langchain_petals.swarm.interpreter import (
+    MARKER,
+    PROGRAM,
+    UNUSABLE,
+    environment_folder,
+    environment_for,
+    python_in,
+)
 
 if TYPE_CHECKING:
     import os
@@ -37,9 +44,6 @@ if TYPE_CHECKING:
 
 RELEASED = "2.2.0.post1"
 """The released petals whose companions the package has locked."""
-
-PROGRAM = Path(__file__).with_name("program")
-"""The servers' program; with the argument `check` it tells what it has found."""
 
 _LOCK = Path(__file__).with_name("requirements") / "servers.txt"
 _PYTHONS = ("3.11", "3.12", "3.10")  # best first: cpufeature has no wheels for 3.12
@@ -53,7 +57,7 @@ _PROBE = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 _REQUIREMENTS = """\
 import importlib.metadata, json
 found = {each.metadata["Name"]: each.requires or [] for each in importlib.metadata.distributions()}
-print(json.dumps({name: needs for name, needs in found.items() if name not in ("pip", "setuptools", "wheel")}))"""
+print(json.dumps([need for name in found if name not in ("pip", "setuptools", "wheel") for need in found[name]]))"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class Installation:
     lock: str
 
     @property
+    def interpreter(self) -> Path:
+        """Its Python."""
+        return python_in(self.folder)
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file.lstat().st_size for file in self.folder.rglob("*"))
@@ -91,12 +100,12 @@ def installed() -> Installation | None:
     return made if python_in(folder).is_file() else None
 
 
-def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None, *, step: Step) -> Installation:
+def install(petals: str | None = None, python: str | os.PathLike[str] | None = None, *, step: Step) -> Installation:
     """Make the environment for servers, or return it if it is as asked; replace one that is not.
 
     Args:
-        petals: "2.2.0.post1"; or the folder or address of git main or a fork, which gets the requirements that it names
-            itself.
+        petals: "2.2.0.post1", the default; or the folder or address of git main or a fork, which gets the requirements
+            that it names itself.
         python: The interpreter to make it with; by default a Python 3.10 to 3.12 is looked for, and uv fetches one.
         step: Context manager that shows a step of the work; it yields a function that shows a line about it.
 
@@ -104,15 +113,16 @@ def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None
         InvalidRequestError: An argument cannot be used.
         PetalsNotInstalledError: It could not be made; has the end of what the installer said.
     """
-    source = _source(petals)
+    source = _source(RELEASED if petals is None else petals)
     folder, lock = environment_folder(), hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
     with _alone(folder):
         there = installed()
         is_released = source == f"petals=={RELEASED}"
         shown = RELEASED if is_released else _without_password(source)
-        if there and is_released and python is None and (there.source, there.lock) == (shown, lock):
-            return there
         installer = _Uv.found() or _Pip()
+        fits = python is None or (there and there.python.rpartition(".")[0] == _version_of(str(python)))
+        if there and fits and is_released and (there.source, there.lock) == (shown, lock):
+            return there
         interpreter = installer.interpreter(python)
         _remove(folder)
         with step(f"Making an environment with Python in {folder}") as say:
@@ -126,7 +136,8 @@ def install(petals: str = RELEASED, python: str | os.PathLike[str] | None = None
             with step(f"Installing {shown}") as say:
                 installer.install(folder, ["--no-deps", source], say)
                 needs = folder / "requirements.txt"
-                needs.write_text("\n".join(_needs_of_fork(folder)) + "\n", encoding="utf-8")
+                lines = needs_of_fork(_listed(python_in(folder)))
+                needs.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             with step("Installing what it needs") as say:
                 installer.install(folder, ["-r", str(needs)], say)
         with step("Trying whether servers can run there") as say:
@@ -146,8 +157,9 @@ def uninstall() -> bool:
     folder = environment_folder()
     if not folder.is_dir():
         return False
-    with _alone(folder):
+    with _alone(folder) as lock:
         _remove(folder)
+        lock.unlink()
     return True
 
 
@@ -217,11 +229,13 @@ class _Uv(_Pip):
         _run([self._command, "venv", "--python", interpreter, folder], say, self._environment(folder))
 
     def install(self, folder: Path, what: Sequence[str], say: Say) -> None:
-        command = [self._command, "pip", "install", "--python", python_in(folder), *what]
+        command = [self._command, "pip", "install", "--python", str(python_in(folder)), *what]
         _run(command, say, self._environment(folder))
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        return environment_for(python_in(folder)) | {"UV_TORCH_BACKEND": "cpu"}  # a variable: older uvs ignore it
+        # A variable, since older uvs lack the option. Users can choose another build or, with "", their own index.
+        found = {"UV_TORCH_BACKEND": "cpu"} | environment_for(python_in(folder))
+        return {name: value for name, value in found.items() if name != "UV_TORCH_BACKEND" or value}
 
 
 def _source(petals: str) -> str:
@@ -229,7 +243,7 @@ def _source(petals: str) -> str:
     if petals == RELEASED:
         return f"petals=={RELEASED}"
     folder = Path(petals).expanduser()
-    if folder.is_dir():
+    if petals and folder.is_dir():
         if not any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
             msg = f"The folder {petals!r} holds no Python package: no pyproject.toml, setup.cfg or setup.py."
             raise InvalidRequestError(msg)
@@ -249,18 +263,23 @@ def _without_password(source: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.password else source
 
 
-def _needs_of_fork(folder: Path) -> list[str]:
-    """Return what a fork needs that is installed alone in an environment: its requirements, but for `_REPLACED`."""
+def _listed(python: Path) -> list[str]:
+    """Return the requirements of all that is installed beside pip."""
     listed = subprocess.run(  # noqa: S603 - the environment's own interpreter
-        [python_in(folder), "-c", _REQUIREMENTS],
-        env=environment_for(python_in(folder)),
-        capture_output=True,
-        text=True,
-        check=True,
+        [python, "-c", _REQUIREMENTS], env=environment_for(python), capture_output=True, text=True, check=True
     )
-    ours = {_name_of(line): line for line in _LOCK.read_text(encoding="utf-8").splitlines() if "==" in line}
-    needs = [ours[name] for name in (*_REPLACED, *_ADDED) if name in ours]
-    for requirement in (each for found in json.loads(listed.stdout).values() for each in found):
+    return [str(each) for each in json.loads(listed.stdout)]
+
+
+def needs_of_fork(requirements: Sequence[str]) -> list[str]:
+    """Return what to install for a fork that has these requirements: they, but for those that are replaced by ours.
+
+    Raises:
+        PetalsNotInstalledError: A requirement cannot be read.
+    """
+    ours = [line for line in _LOCK.read_text(encoding="utf-8").splitlines() if "==" in line]
+    needs = [line for line in ours if _name_of(line) in (*_REPLACED, *_ADDED)]
+    for requirement in requirements:
         try:
             parsed = Requirement(requirement)
         except InvalidRequirement as error:
@@ -279,11 +298,9 @@ def _name_of(line: str) -> str:
 def _found_interpreter() -> str | None:
     """Return an interpreter that Petals' servers can use, the best first; None if there is none."""
     for version in _PYTHONS:
-        if "%d.%d" % sys.version_info[:2] == version and _version_of(sys.executable) == version:
-            return sys.executable
-        command = shutil.which(f"python{version}")
-        if command is not None and _version_of(command) == version:
-            return command
+        for command in (sys.executable, shutil.which(f"python{version}")):
+            if command and _version_of(command) == version:
+                return command
     return None
 
 
@@ -304,7 +321,11 @@ def _version_of(python: str) -> str | None:
 
 
 def _run(
-    command: Sequence[str | Path], say: Say, environment: dict[str, str], *, what: str = "Making the environment"
+    command: Sequence[str | os.PathLike[str]],
+    say: Say,
+    environment: dict[str, str],
+    *,
+    what: str = "Making the environment",
 ) -> list[str]:
     """Run a command, and say each line that it prints; return the last lines.
 
@@ -334,6 +355,9 @@ def _run(
         except BaseException:
             process.terminate()
             raise
+    if process.returncode == UNUSABLE and lines:
+        msg = f"{lines[-1]}."
+        raise PetalsNotInstalledError(msg)
     if process.returncode:
         ending = f"{what} failed with exit code {process.returncode}; the end of its output:"
         raise PetalsNotInstalledError("\n".join([ending, *lines]))
@@ -352,13 +376,14 @@ def _remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the environment; the system ends that with this process."""
+def _alone(folder: Path) -> Iterator[Path]:
+    """Keep other processes from changing the environment, by a lock on a file, which the system drops at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+    path = folder.with_name(f"{folder.name}.lock")
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             msg = f"Another process is changing {folder}; wait until it has ended."
             raise PetalsNotInstalledError(msg) from None
-        yield
+        yield path

@@ -1,4 +1,4 @@
-"""Which Python interpreter runs the servers."""
+"""Which Python interpreter runs the servers' program, and with which environment variables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import platformdirs
 
 from langchain_petals.errors import PetalsNotInstalledError
 from langchain_petals.hub import KEY_VARIABLES
+
+PROGRAM = Path(__file__).with_name("program")
+"""The servers' program, for `python PROGRAM`; with the argument `check` it tells what it has found."""
+
+UNUSABLE = 78
+"""Exit code of the program if its interpreter cannot run petals; the last line of its output tells why."""
 
 VARIABLE = "LANGCHAIN_PETALS_SERVER_PYTHON"
 """Environment variable that names the servers' interpreter."""

@@ -214,16 +214,11 @@ class LocalSwarm:
 
     def _start_bootstrap(self, deadline: float, show: Callable[[str], None]) -> None:
         self._supervisor.start(_BOOTSTRAP, task=_BOOTSTRAP)
-        self.initial_peers = self._wait({_BOOTSTRAP: "The bootstrap peer"}, deadline, show)[_BOOTSTRAP]["initial_peers"]
+        roles = {_BOOTSTRAP: "The bootstrap peer"}
+        reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
+        self.initial_peers = reports[_BOOTSTRAP]["initial_peers"]
 
-    def _wait(self, roles: dict[str, str], deadline: float, show: Callable[[str], None]) -> dict[str, Any]:
-        return self._supervisor.wait_ready(
-            roles, deadline, self._startup_timeout, lambda what: show(f"Starting a swarm: {what}")
-        )
-
-    def _start_servers(
-        self, spans: Sequence[range], deadline: float, show: Callable[[str], None]
-    ) -> list[LocalServer]:
+    def _start_servers(self, spans: Sequence[range], deadline: float, show: Callable[[str], None]) -> list[LocalServer]:
         named = {f"server-{next(self._numbers)}": span for span in spans}
         for name, span in named.items():
             self._supervisor.start(
@@ -241,7 +236,7 @@ class LocalSwarm:
             )
         roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
         try:
-            reports = self._wait(roles, deadline, show)
+            reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
         except BaseException:
             for name in roles:
                 self._supervisor.kill(name)

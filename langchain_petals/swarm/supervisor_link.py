@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, environment_for
+from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, PROGRAM, UNUSABLE, environment_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _LOG_LINES = 20
-_PROGRAM = Path(__file__).with_name("program")
-_UNUSABLE = 78  # the program's exit code if its environment cannot run petals; see `petals_servers.environment`
 _GRACE_SECONDS = 5.0
 _LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
@@ -64,10 +62,10 @@ class SupervisorLink:
         self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
-        try:
-            with theirs, self.log_path("supervisor").open("wb") as log:
-                self._process = subprocess.Popen(
-                    [python, _PROGRAM],
+        with theirs, self.log_path("supervisor").open("wb") as log:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
+                    [python, PROGRAM],
                     stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
@@ -75,11 +73,11 @@ class SupervisorLink:
                     cwd=self._work_dir,
                     start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
                 )
-        except OSError as error:
-            self._connection.close()
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-            msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
-            raise PetalsNotInstalledError(msg) from None
+            except OSError as error:
+                self._connection.close()
+                shutil.rmtree(self._work_dir, ignore_errors=True)
+                msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
+                raise PetalsNotInstalledError(msg) from None
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
         self._listener.start()
@@ -110,9 +108,11 @@ class SupervisorLink:
             LocalSwarmError: A process ended, or the deadline has passed.
             PetalsNotInstalledError: The interpreter's environment cannot run petals.
         """
+
         def is_over() -> bool:
-            waiting = [role for name, role in roles.items() if name not in self._reports]
-            say(f"waiting for {' and '.join(waiting)}" if self.pids else "importing Petals")
+            waiting = [role[0].lower() + role[1:] for name, role in roles.items() if name not in self._reports]
+            if waiting:
+                say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
             return bool(self._stopped or self._codes.keys() & roles or not waiting)
 
         with self._changed:
@@ -120,8 +120,9 @@ class SupervisorLink:
             for name, role in roles.items():
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
-            if self._stopped and self._process.returncode == _UNUSABLE:
-                raise PetalsNotInstalledError(f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}")
+            if self._stopped and self._process.returncode == UNUSABLE and (lines := self._end_of_log("supervisor")):
+                msg = f"{lines[-1]}. {HOW_TO_INSTALL}"
+                raise PetalsNotInstalledError(msg)
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))
             for name, role in roles.items():
@@ -209,7 +210,9 @@ class SupervisorLink:
         lines = self._end_of_log(name)
         if not lines:
             return f"{problem} Its log is empty."
-        kept = f"all of it is in {self.log_path(name)}" if self._keeps_logs else "LocalSwarm(log_dir=...) keeps all of it"
+        kept = "LocalSwarm(log_dir=...) keeps all of it"
+        if self._keeps_logs:
+            kept = f"all of it is in {self.log_path(name)}"
         return "\n".join([f"{problem} The end of its log ({kept}):", *lines])
 
     def _end_of_log(self, name: str) -> list[str]:

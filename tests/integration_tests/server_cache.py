@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.network.routes import Routes
+from langchain_petals.engine.loading import SwarmClient
 from langchain_petals.engine.sessions import session_pool
 from langchain_petals.swarm import local
 
 if TYPE_CHECKING:
     from langchain_petals import Petals
+    from langchain_petals.engine.network import Routes
     from langchain_petals.swarm import LocalSwarm
+
+
+def routes_of(llm: Petals) -> Routes:
+    """Return the routes of a model, which all calls share."""
+    client = llm._get_engine().client
+    assert isinstance(client, SwarmClient)
+    return client.routes
 
 
 def tokens_in_use(llm: Petals, swarm: LocalSwarm) -> list[int]:
     """Return how many tokens of attention cache are in use on each living server, over all its blocks."""
-    routes = Routes(llm._get_engine().client.model)
+    routes = routes_of(llm)
     of_a_block = swarm._longest_session * local._FULL_SESSIONS
     return [
         of_a_block * len(server.blocks) - routes.free_cache_tokens(server.peer_id, server.blocks.start)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import pytest
+import torch
 from random_weights import write_random_model
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from langchain_petals import Petals
-from langchain_petals.engine.causal_model import CausalModel, DistributedModel, is_distributed
+from langchain_petals.engine.loading import SwarmClient
+from langchain_petals.errors import BlocksMissingError
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -28,11 +35,50 @@ def test_preload_loads_in_the_constructor(swarm: LocalSwarm) -> None:
     assert Petals(**swarm.connection, preload=True)._engine is not None
 
 
-def test_distributed_model_has_all_members_that_the_engine_uses(swarm: LocalSwarm) -> None:
-    client = Petals(**swarm.connection)._get_engine().client
-    members = {name for protocol in (CausalModel, DistributedModel) for name in vars(protocol) if name[0] != "_"}
-    assert [name for name in members if not hasattr(client.model, name)] == []
-    assert is_distributed(client.model)
+class DistributedConfig:
+    """The config of petals' distributed model, as far as a client looks at it."""
+
+    def __init__(self, folder: Path, swarm: LocalSwarm) -> None:
+        self._values = json.loads((folder / "config.json").read_text())
+        self.initial_peers, self.dht_prefix = swarm.initial_peers, swarm.dht_prefix
+        self.allowed_servers = self.blocked_servers = self.active_adapter = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._values
+
+
+class DistributedModel:
+    """Petals' distributed model: embeddings, norm and head as parameters, and a place for the blocks."""
+
+    generation_config = None
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, swarm: LocalSwarm) -> None:
+        self.config = DistributedConfig(folder, swarm)
+        self.transformer = SimpleNamespace(h=SimpleNamespace(sequence_manager=None))
+        self._weights = load_file(folder / "model.safetensors")
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        parts = (name for name in self._weights if ".layers." not in name)
+        return ((name, torch.nn.Parameter(self._weights[name])) for name in parts)
+
+
+def test_a_distributed_model_of_petals_gives_its_parts_and_its_swarm(swarm: LocalSwarm, tiny_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    given = Petals(client=DistributedModel(tiny_folder, swarm), tokenizer=tokenizer, temperature=0, max_new_tokens=12)
+    assert given.invoke("Who are you?") == Petals(**swarm.connection, temperature=0, max_new_tokens=12).invoke(
+        "Who are you?"
+    )
+    assert isinstance(given._get_engine().client, SwarmClient)
+
+
+def test_an_adapter_that_no_server_has_is_an_error(swarm: LocalSwarm) -> None:
+    with pytest.raises(BlocksMissingError, match="active_adapter"):
+        Petals(**swarm.connection, active_adapter="nobody/adapter", max_retries=0).invoke("Hello")
+
+
+def test_a_model_in_float16_answers(swarm: LocalSwarm) -> None:
+    assert Petals(**swarm.connection, torch_dtype="float16", temperature=0, max_new_tokens=4).invoke("Hello")
 
 
 def test_two_models_in_one_process_answer_as_each_does_alone(

@@ -93,7 +93,7 @@ def test_idle_session_that_servers_dropped_is_replaced_silently(llm: Petals, swa
 def _break_connections(session: Any) -> int:
     """Close the streams of a session as a server does after an idle time; return how many there were."""
     for stream in session._chain._streams:
-        session._chain._wait_for(stream.close(), 10)
+        session._chain._network.wait_for(stream.close(), 10)
         stream._writer = _Broken()
     return len(session._chain._streams)
 

@@ -86,7 +86,7 @@ def test_error_names_the_span_whose_last_server_died(pair: LocalSwarm) -> None:
 def test_error_names_blocks_without_a_server(tiny_folder: Path) -> None:
     with LocalSwarm(servers=1) as swarm:
         only = swarm.servers[0]
-        llm = Petals(**swarm.connection, blocked_servers=[only.peer_id], max_retries=0)
+        llm = Petals(**swarm.connection, blocked_servers=[only.peer_id], connect_timeout=2)
         with pytest.raises(BlocksMissingError, match=r"block\(s\) 0, 1, 2, 3\b") as failure:
             llm.invoke(PROMPT)
         assert failure.value.blocks == (0, 1, 2, 3)
@@ -159,7 +159,7 @@ def test_cancelled_row_does_not_disturb_other_rows(swarm: LocalSwarm) -> None:
 
 
 def test_three_hundred_generations_do_not_hang(swarm: LocalSwarm) -> None:
-    """Petals' own client deadlocks within some 200 of them; see `_never_wait_when_collected`."""
+    """Petals' own client deadlocks within some 200 of them, when connections are collected."""
     llm = _greedy(swarm, max_new_tokens=8)
     for index in range(300):
         count = 1 + index % 16

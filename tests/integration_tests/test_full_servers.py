@@ -63,8 +63,8 @@ def test_session_waits_for_room_that_other_clients_take(
     _fill(other, swarm)
     note_full, noted = Routes.note_full, []
 
-    def note_and_let_the_other_go(routes: Routes, peer_id: Any) -> None:
-        noted.append(peer_id.to_base58())
+    def note_and_let_the_other_go(routes: Routes, peer_id: str) -> None:
+        noted.append(peer_id)
         note_full(routes, peer_id)
         other._get_engine().pool.clear()
 

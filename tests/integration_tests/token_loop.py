@@ -31,11 +31,11 @@ def before_step(actions: dict[int, Callable[[SwarmSession], object]]) -> Iterato
     """
     extend, steps, left = SwarmSession.extend, itertools.count(), dict(actions)
 
-    def act_and_extend(session: SwarmSession, ids: Any) -> Any:
+    def act_and_extend(session: SwarmSession, *args: Any) -> Any:
         act = left.pop(next(steps), None)
         if act is not None:
             act(session)
-        return extend(session, ids)
+        return extend(session, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SwarmSession, "extend", act_and_extend)
@@ -66,4 +66,4 @@ def servers_of(session: SwarmSession, swarm: LocalSwarm) -> list[LocalServer]:
     """
     servers = {server.peer_id: server for server in swarm.servers}
     assert session._chain is not None
-    return [servers[stream.span.peer_id.to_base58()] for stream in session._chain._streams]
+    return [servers[span.server.peer_id] for span in session._chain.spans]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scripted_uv import ScriptedUv
 from typer.testing import CliRunner
 
 import langchain_petals
-from langchain_petals import petals_compat
+from langchain_petals import cli
 from langchain_petals import swarm as swarms
 from langchain_petals.cli import app
-from langchain_petals.errors import InvalidRequestError, LocalSwarmError, PetalsNotInstalledError
+from langchain_petals.errors import InvalidRequestError, LocalSwarmError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -68,8 +72,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeSwarm.open = 0
     monkeypatch.setattr(swarms, "LocalSwarm", FakeSwarm)
     monkeypatch.setattr(langchain_petals, "Petals", FakePetals)
-    monkeypatch.setattr(petals_compat, "installed_petals_version", lambda: "2.2.0.post1")
-    monkeypatch.setattr(petals_compat, "load_petals", lambda: None)
+    monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", sys.executable)
 
 
 def run(*arguments: str) -> Any:
@@ -150,16 +153,100 @@ def test_an_error_in_the_middle_closes_the_swarm(monkeypatch: pytest.MonkeyPatch
     assert FakeSwarm.open == 0
 
 
-def test_missing_petals_is_reported_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        msg = "petals is not installed"
-        raise PetalsNotInstalledError(msg)
-
-    monkeypatch.setattr(petals_compat, "installed_petals_version", missing)
-    result = run("demo")
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: petals is not installed\n")
-
-
 def test_help_lists_the_commands() -> None:
     for arguments in ([], ["--help"], ["-h"]):
-        assert "demo" in run(*arguments).output
+        assert {"demo", "server"} <= set(run(*arguments).output.split())
+    for arguments in (["server"], ["server", "-h"]):
+        assert {"install", "uninstall", "info"} <= set(run(*arguments).output.split())
+
+
+# ---- the servers' environment
+
+
+@pytest.fixture
+def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedUv:
+    """Return a `uv` that installs nothing; no interpreter for servers is there."""
+    monkeypatch.delenv("LANGCHAIN_PETALS_SERVER_PYTHON")
+    monkeypatch.setenv("LANGCHAIN_PETALS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "version", _no_version)  # petals may be installed beside us
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # a real uv may lie beside the real one
+    return ScriptedUv(tmp_path)
+
+
+def _no_version(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+def test_installing_shows_its_steps_and_what_was_made(uv: ScriptedUv, tmp_path: Path) -> None:
+    result = run("server", "install")
+    assert result.exit_code == 0
+    folder = tmp_path / "data" / "servers"
+    made = f"Petals 2.2.0.post1, Python 3.11.7, 0.0 GB, in {folder}\n"
+    assert re.sub(r"\d+\.\d s", "#", result.output) == (
+        f"Making an environment with Python in {folder} ... #\n"
+        "Installing what Petals needs ... #\n"
+        "Installing Petals 2.2.0.post1 ... #\n"
+        "Trying whether servers can run there ... #\n" + made
+    )
+    assert run("server", "install").output == made
+    assert run("server", "info").output == made
+    assert run("server", "uninstall").output == f"Removed {folder}.\n"
+    assert run("server", "uninstall").output == "There is nothing to remove.\n"
+
+
+def test_a_fork_is_installed_from_where_it_is(uv: ScriptedUv, tmp_path: Path) -> None:
+    result = run("server", "install", "--petals", "https://example.org/corolla")
+    assert "Petals 2.2.0.post1 from git+https://example.org/corolla, " in result.output
+    assert uv.orders[1][-2] == "git+https://example.org/corolla"
+
+
+def test_an_installation_that_fails_is_an_error_with_what_the_installer_said(uv: ScriptedUv) -> None:
+    uv.fail_at("-r")
+    result = run("server", "install")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "Installing what Petals needs ... failed")
+    assert result.stderr.endswith("Resolved 70 packages\nno solution found\n")
+
+
+@pytest.mark.usefixtures("uv")
+def test_without_an_environment_info_names_the_command_that_makes_one() -> None:
+    result = run("server", "info")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Run `langchain-petals server install`" in result.stderr
+
+
+def test_info_describes_an_interpreter_that_was_named(uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("server", "install")
+    python = uv.folder / "data" / "servers" / "bin" / "python"
+    monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", str(python.rename(uv.folder / "mine")))
+    shown = dict(line.split() for line in run("server", "info").output.splitlines())
+    assert shown == {"path": str(uv.folder / "mine"), "python": "3.11.7", "petals": "2.2.0.post1", "hivemind": "1.1.12"}
+
+
+def test_a_demo_that_nobody_watches_names_the_commands_to_run(uv: ScriptedUv) -> None:
+    result = run("demo")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "`langchain-petals server install`" in result.stderr
+    assert "`langchain-petals demo --yes`" in result.stderr
+    assert not uv.orders
+
+
+def test_the_demo_installs_unasked_if_told_to(uv: ScriptedUv) -> None:
+    output = run("demo", "--yes", "--prompt", "Hello!").output
+    assert output.index("Trying whether servers can run there") < output.index("Starting a swarm of 2 servers")
+    assert "AI: You said [b]Hello![/b]" in output
+    orders = uv.orders
+    assert run("demo", "--yes", "--prompt", "Hello!").output.startswith("Starting a swarm")
+    assert uv.orders == orders
+
+
+@pytest.mark.parametrize(("answer", "code"), [("\n", 0), ("y\n", 0), ("n\n", 1)])
+def test_on_a_terminal_the_demo_asks_first(
+    uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    monkeypatch.setattr(cli, "_can_ask", lambda _: True)
+    result = CliRunner().invoke(app, ["demo", "--prompt", "Hello!"], input=answer)
+    assert result.exit_code == code
+    assert str(uv.folder / "data" / "servers") in result.output
+    assert "Install it now? [Y/n]" in result.output
+    assert bool(uv.orders) == (code == 0)

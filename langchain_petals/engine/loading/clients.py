@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.model_parts import ModelParts
@@ -126,8 +126,8 @@ class SwarmClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether its swarm has not been left."""
-        return not self._is_left and self.routes.network.is_open
+        """Whether neither it nor its swarm has been left."""
+        return not self._is_left and self.routes.is_open
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
@@ -147,6 +147,7 @@ class SwarmClient:
         """Leave the swarm; may be called twice."""
         if not self._is_left:
             self._is_left = True
+            self.routes.close()
             self._leave()
 
 
@@ -201,7 +202,7 @@ class LocalClient:
         """Do nothing: there is no swarm."""
 
 
-def _end_tokens(candidates: Any) -> tuple[int, ...]:
+def _end_tokens(candidates: Iterable[Any]) -> tuple[int, ...]:
     for found in candidates:
         if found is not None:
             return (found,) if isinstance(found, int) else tuple(found)

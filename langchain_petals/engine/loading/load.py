@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,17 +14,20 @@ from langchain_petals.engine.causal_model import is_distributed
 from langchain_petals.engine.loading.checkpoint import Checkpoint
 from langchain_petals.engine.loading.clients import LocalClient, SwarmClient
 from langchain_petals.engine.loading.families import family_of, hub_prefix
-from langchain_petals.engine.loading.fast_tokenizer import load_tokenizer
+from langchain_petals.engine.loading.model_config import dtype_of, read_config, read_generation_config
+from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
 from langchain_petals.engine.network import Routes, shared_networks
-from langchain_petals.errors import InvalidRequestError, ModelLoadError
+from langchain_petals.errors import InvalidRequestError, ModelLoadError, SwarmUnreachableError
+from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from langchain_petals.engine.causal_model import CausalModel
     from langchain_petals.engine.loading.clients import Client
     from langchain_petals.engine.loading.connection import Connection
+    from langchain_petals.engine.loading.fast_tokenizer import FastTokenizer
     from langchain_petals.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ def load_client(connection: Connection) -> SwarmClient:
     """Return a model's part in this process, connected to its swarm.
 
     Raises:
-        InvalidRequestError: There is no such device or type.
+        InvalidRequestError: The device cannot be used, or the model's name is impossible.
         ModelLoadError: The files could not be read; the subclass tells why.
         UnsupportedModelError: The model's family is not known.
         SwarmUnreachableError: No initial peer could be reached.
@@ -62,42 +65,39 @@ def load_client(connection: Connection) -> SwarmClient:
     _check_device(connection.device)
     logger.info("Loading the client part of %s", connection.model)
     name = _original(connection.model)
-    repository = hub.Repository(
-        name,
-        revision=connection.revision or _PINNED.get(name),
-        cache_dir=connection.cache_dir,
-        local_files_only=connection.local_files_only,
-        key=connection.key,
-    ).located()
-    config = hub.read_json(repository, "config.json")
-    if config is None:
-        msg = f"{name!r} has no config.json"
-        raise ModelLoadError(msg)
-    family = family_of(config, name)
-    tokenizer = load_tokenizer(repository)
-    read, dtype = Checkpoint(repository).read, _dtype(connection.torch_dtype, config)
-    parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
-    own = default_prefix(name) if Path(name).is_dir() else hub_prefix(name, config["model_type"])
-
-    def join() -> tuple[Routes, Callable[[], None]]:
-        network, leave = shared_networks.join(connection.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-        routes = Routes(
-            network,
+    with progress(f"Loading {name}") as say:
+        repository = hub.Repository(
+            name,
+            revision=connection.revision or _PINNED.get(name),
+            cache_dir=connection.cache_dir,
+            local_files_only=connection.local_files_only,
+            key=connection.key,
+        ).located()
+        config, family = read_config(repository)
+        generation_config = read_generation_config(repository)
+        tokenizer = load_tokenizer(repository, config)
+        say(f"Reading the weights of {name}")
+        read, dtype = Checkpoint(repository).read, dtype_of(connection.torch_dtype, config)
+        parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
+        _check_fit(tokenizer, parts, name)
+        own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
+        join = _joining(
+            connection.initial_peers,
             connection.dht_prefix or own,
             parts.blocks,
             allowed=connection.allowed_servers,
             blocked=connection.blocked_servers,
             adapter=connection.active_adapter,
         )
-        return routes, leave
-
-    return SwarmClient(parts, tokenizer, join, hub.read_json(repository, "generation_config.json") or {})
+        say("Joining the swarm")
+        return SwarmClient(parts, tokenizer, join, generation_config)
 
 
 def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     """Return the client of a model that is loaded: a plain transformers model, or petals' distributed one.
 
-    Of petals' model its parts in this process are taken, and the place of its blocks; the swarm is joined anew.
+    Petals' model gives its embeddings, norm and head, and the place of its blocks: initial peers, prefix, allowed and
+    blocked servers, adapter. The swarm is joined anew.
 
     Raises:
         UnsupportedModelError: Petals' model is of a family that is not known here.
@@ -105,24 +105,69 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     """
     if not is_distributed(model):
         return LocalClient(model, tokenizer)
-    config = model.config.to_dict()
-    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in model.named_parameters()}
-    parts = ModelParts(config, family_of(config, config.get("_name_or_path", "client")), weights.get)
+    distributed: Any = model
+    config: dict[str, Any] = distributed.config.to_dict()
+    name = str(config.get("_name_or_path") or "client")
+    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in distributed.named_parameters()}
+    parts = ModelParts(config, family_of(config, name), weights.get, device=str(distributed.device))
+    peers = tuple(map(str, distributed.config.initial_peers or ()))
+    join = _joining(
+        () if set(peers) <= set(PUBLIC_PEERS) else peers,
+        distributed.config.dht_prefix,
+        parts.blocks,
+        allowed=map(str, distributed.config.allowed_servers or ()),
+        blocked=map(str, distributed.config.blocked_servers or ()),
+        adapter=distributed.config.active_adapter,
+    )
+    generation_config = getattr(distributed, "generation_config", None)
+    with progress("Joining the swarm"):
+        return SwarmClient(parts, tokenizer, join, {} if generation_config is None else generation_config.to_dict())
+
+
+def _joining(
+    initial_peers: Sequence[str],
+    prefix: str,
+    blocks: int,
+    *,
+    allowed: Iterable[str],
+    blocked: Iterable[str],
+    adapter: str | None,
+) -> Callable[[], tuple[Routes, Callable[[], None]]]:
+    """Return a function that joins a swarm; it returns the model's routes there, and a function that leaves it."""
+    peers, allowed, blocked = tuple(initial_peers), frozenset(allowed), frozenset(blocked)
 
     def join() -> tuple[Routes, Callable[[], None]]:
-        network, leave = shared_networks.join(model.config.initial_peers or PUBLIC_PEERS, _JOIN_SECONDS)
-        routes = Routes(
-            network,
-            model.config.dht_prefix,
-            parts.blocks,
-            allowed=map(str, model.config.allowed_servers or ()),
-            blocked=map(str, model.config.blocked_servers or ()),
-            adapter=model.config.active_adapter,
-        )
-        return routes, leave
+        with _explaining_the_public_swarm(peers):
+            network, leave = shared_networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        return Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter), leave
 
-    generation_config = model.generation_config.to_dict() if model.generation_config is not None else {}
-    return SwarmClient(parts, tokenizer, join, generation_config)
+    return join
+
+
+@contextlib.contextmanager
+def _explaining_the_public_swarm(initial_peers: Sequence[str]) -> Iterator[None]:
+    """Raise an error that fits a user who has given no `initial_peers`."""
+    try:
+        yield
+    except SwarmUnreachableError as error:
+        if initial_peers:
+            raise
+        msg = (
+            "Petals' public swarm could not be joined: none of its initial peers can be reached. Check the internet "
+            "connection, or give the initial_peers of a swarm that runs. LocalSwarm and `langchain-petals demo` start "
+            "one on this machine."
+        )
+        raise SwarmUnreachableError(msg) from error
+
+
+def _check_fit(tokenizer: FastTokenizer, parts: ModelParts, name: str) -> None:
+    tokens = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    if tokens > parts.vocabulary_size:
+        msg = (
+            f"the tokenizer of {name!r} has {tokens} tokens, but its head has {parts.vocabulary_size}. Take the "
+            "tokenizer that belongs to the model."
+        )
+        raise ModelLoadError(msg)
 
 
 def _original(model: str) -> str:
@@ -132,15 +177,10 @@ def _original(model: str) -> str:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        is_real = torch.empty(0, device=device).device.type != "meta"
     except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without support for it
         msg = f"device={device!r} cannot be used: {str(error).splitlines()[0]}"
         raise InvalidRequestError(msg) from None
-
-
-def _dtype(name: str, config: Mapping[str, Any]) -> torch.dtype | None:
-    """Return a type by its name; for "auto" the config's, or None for the checkpoint's."""
-    if name == "auto":
-        name = str(config.get("dtype") or config.get("torch_dtype"))
-    found = getattr(torch, name.removeprefix("torch."), None)
-    return found if isinstance(found, torch.dtype) else None
+    if not is_real:
+        msg = f"device={device!r} cannot be used: it holds no numbers"
+        raise InvalidRequestError(msg)

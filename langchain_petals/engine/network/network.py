@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -65,6 +66,7 @@ class Network:
         self._node: Any = None
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         _networks.add(self)
+        _leave_all_at_end()
         call_in_child(self._disown)
         try:
             if program_ends():
@@ -238,8 +240,8 @@ class Network:
             self._daemon.disown()
         connections = self._selector.get_map()
         nothing = os.open(os.devnull, os.O_RDWR)
-        for number in [] if self._is_left or connections is None else list(connections):
-            os.dup2(nothing, number, inheritable=False)
+        for connection in [] if self._is_left or connections is None else list(connections.values()):
+            os.dup2(nothing, connection.fd, inheritable=False)
         os.close(nothing)
 
 
@@ -259,4 +261,10 @@ def _leave_all() -> None:
         network.leave()
 
 
-call_at_end(_leave_all)
+@functools.cache
+def _leave_all_at_end() -> None:
+    """Register `_leave_all` once, when a swarm is joined: so it runs before the exit functions of modules.
+
+    Servers free the attention caches of sessions whose connection ends. Closing each session would take a round trip.
+    """
+    call_at_end(_leave_all)

@@ -53,6 +53,8 @@ class P2PDaemon:
         self.address = f"/unix{self._socket}"
         self._reading: asyncio.ReadTransport | None = None
         self._failures: deque[str] = deque(maxlen=len(initial_peers) + 1)
+        output, printed = os.pipe()
+        self._output = open(output, "rb")  # noqa: SIM115, PTH123 - a pipe, and asyncio closes it
         self._process = subprocess.Popen(  # noqa: S603 - hivemind's own program
             [
                 P2PD,
@@ -66,12 +68,15 @@ class P2PDaemon:
                 f"-idleTimeout={timeout:g}s",
             ],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=printed,
             stderr=subprocess.STDOUT,
             env={"GOLOG_LOG_LEVEL": "error,p2pd=debug", **os.environ, "GOLOG_LOG_FMT": "json"},
+            # if this process is killed, p2pd must be able to print before it removes its socket: it reads, too
+            pass_fds=(output,),
             start_new_session=True,
             umask=0o077,  # nobody else may use the socket
         )
+        os.close(printed)
 
     @property
     def is_alive(self) -> bool:
@@ -86,7 +91,7 @@ class P2PDaemon:
         """
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        self._reading, _ = await loop.connect_read_pipe(lambda: _Output(ready, self._failures), self._process.stdout)
+        self._reading, _ = await loop.connect_read_pipe(lambda: _Output(ready, self._failures), self._output)
         await ready
 
     def stop_reading(self) -> None:

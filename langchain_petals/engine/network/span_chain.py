@@ -7,14 +7,13 @@ one visit to the network's event loop, and the servers work on different pieces 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals.engine.network.routes import CLOSED, TIMED_OUT
+from langchain_petals.engine.network.routes import TIMED_OUT
 from langchain_petals.engine.network.span_stream import RefusedError, SpanStream
 from langchain_petals.errors import SwarmUnreachableError
 
@@ -118,8 +117,6 @@ class SpanChain:
         bound = len(self._streams) * (seconds + self._settings.connect_timeout) + _GRACE_SECONDS
         try:
             outputs = self._network.wait_for(self._pass_through(hidden.cpu(), order, seconds), bound)
-        except concurrent.futures.CancelledError:
-            raise SwarmUnreachableError(CLOSED) from None
         except TIMED_OUT:  # each server has a bound of its own, so no server is to blame
             msg = f"This process's connection to the swarm came to a stop for {bound:g} s. Try again."
             raise SwarmUnreachableError(msg) from None
@@ -175,7 +172,7 @@ class SpanChain:
             return
         try:
             self._network.wait_for(_close_all(streams), 2 * _GRACE_SECONDS)
-        except (*TIMED_OUT, concurrent.futures.CancelledError, SwarmUnreachableError):
+        except (*TIMED_OUT, SwarmUnreachableError):
             logger.debug("A session was not closed in time; its servers will notice that the connection is gone.")
 
 

@@ -109,7 +109,8 @@ class SpanStream:
         Raises:
             RefusedError: The server answered with an error.
             InvalidAnswerError: The answer is none to this request.
-            OSError, asyncio.IncompleteReadError: The connection ended.
+            DecodeError: The answer is no message of the protocol.
+            OSError: The connection ended.
         """
         async with self._sending:
             await self._send(self._request(hidden, order))
@@ -145,6 +146,9 @@ class SpanStream:
         except (InvalidAnswerError, DecodeError):
             self._is_broken = True
             raise
+        except asyncio.IncompleteReadError:
+            msg = "the server hung up"
+            raise ConnectionResetError(msg) from None
 
     async def close(self) -> None:
         """Say goodbye and wait until the server hangs up, by which time its attention cache is free again."""

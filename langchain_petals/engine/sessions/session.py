@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import tenacity
 import torch
 
-from langchain_petals.engine.network import CacheLimitError, SpanChain, SpanError
+from langchain_petals.engine.network import CLOSED, CacheLimitError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
-from langchain_petals.errors import SpanFailedError, SwarmError, SwarmUnreachableError
+from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_MOST_LIMITED = 32  # servers whose word about their room is believed in one session
+_LONGEST_REASON = 300  # characters of a server's failure in the log
 
 
 class Session(ABC):
@@ -134,7 +137,8 @@ class SwarmSession(Session):
 
         Raises:
             SpanFailedError: A span of blocks failed at each attempt.
-            SwarmError: There was no route.
+            BlocksMissingError: Some blocks had no server within `connect_timeout`.
+            SwarmUnreachableError: The DHT gave no answer at each attempt, or the swarm has been closed.
             CacheLimitError: The servers' caches are too small for `needed` tokens.
         """
         attempts = tenacity.Retrying(
@@ -152,6 +156,23 @@ class SwarmSession(Session):
         return logits
 
     def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        while True:
+            try:
+                logits = self._try(ids, order)
+            except SpanError as error:
+                self.close()
+                if not self._routes.is_open:
+                    raise SwarmUnreachableError(CLOSED) from None
+                if not self._recover(error):
+                    raise
+            except BaseException:  # the chain is in the middle of a step
+                self.close()
+                raise
+            else:
+                self._rested = self._routes_are_old = self._waits_for_room = False
+                return logits
+
+    def _try(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
         fed, fed_order = ids, order
         if self._chain is None:
             if self._routes_are_old:
@@ -161,23 +182,16 @@ class SwarmSession(Session):
             )
             self.max_length = self._chain.max_length
             fed, fed_order = self._seen.with_more(ids, order), None
-        try:
-            logits = self._feed(self._chain, fed, fed_order)
-        except SpanError as error:
-            if not self._recover(error):
-                raise
-            return self._attempt(ids, order)
-        self._rested = self._routes_are_old = self._waits_for_room = False
-        return logits
+        return self._feed(self._chain, fed, fed_order)
 
     def _recover(self, error: SpanError) -> bool:
-        """Close the chain that failed; return whether to repeat the step at once, as the same attempt.
+        """Decide what follows a failure; return whether to repeat the step at once, as the same attempt.
 
         If not, the next attempt avoids the server: it is banned, or, if it is full, other servers are preferred.
         """
-        self.close()
         peer_id, limit = error.span.server.peer_id, error.cache_limit
-        if limit is not None and limit < self.max_length and peer_id not in self._limited:
+        is_news = peer_id not in self._limited and len(self._limited) < _MOST_LIMITED
+        if limit is not None and limit < self.max_length and is_news:
             self._limited.add(peer_id)  # believed once
             self._routes.note_limit(peer_id, limit)
             return True  # with a smaller reservation, or other servers
@@ -190,17 +204,23 @@ class SwarmSession(Session):
             self.max_length = self._needed
             waited, self._waits_for_room = self._waits_for_room, True
             return not waited
-        if self._routes.ban(peer_id):
-            way = "going around it" if self._routes.has_way_around(error.span) else "and nobody else holds them"
-            span = error.span
-            logger.warning("Blocks %d:%d on %s failed, %s: %r", span.start, span.end, peer_id, way, error.__cause__)
+        for each in (error, *error.others):
+            self._ban(each)
         self._routes_are_old = True
         return False
 
+    def _ban(self, error: SpanError) -> None:
+        span = error.span
+        if self._routes.ban(span.server.peer_id):
+            way = "going around it" if self._routes.has_way_around(span) else "and nobody else holds them"
+            cause = repr(error.__cause__)[:_LONGEST_REASON]
+            logger.warning("Blocks %d:%d on %s failed, %s: %s", span.start, span.end, span.server.peer_id, way, cause)
+
     def _may_pass(self, error: BaseException) -> bool:
-        if isinstance(error, SwarmUnreachableError) and not self._routes.network.is_open:
+        """Whether another attempt may help; where blocks were missing, servers for them have been waited for."""
+        if not isinstance(error, SpanError | SwarmError) or isinstance(error, CacheLimitError | BlocksMissingError):
             return False
-        return isinstance(error, SpanError | SwarmError) and not isinstance(error, CacheLimitError)
+        return self._routes.is_open
 
     def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
         length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])

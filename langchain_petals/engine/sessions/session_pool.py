@@ -10,6 +10,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from langchain_petals.engine.threads import call_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,6 +42,11 @@ class SessionPool:
         self._timer: threading.Timer | None = None
         self._closed = False
         _pools.add(self)
+        call_in_child(self._begin_child)
+
+    def _begin_child(self) -> None:
+        """Forget the sessions, in the child of a fork: they are the parent's."""
+        self._idle, self._closing, self._timer, self._lock = {}, [], None, threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of idle sessions."""

@@ -4,6 +4,8 @@ With the argument `check` it imports what servers need, and prints what it has f
 Python looks for modules in this folder first. So it holds nothing but one package and this file.
 """
 
+# ruff: noqa: INP001 - the folder is no package
+
 import importlib
 import sys
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from langchain_petals.engine import engines
-from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError, PetalsNotInstalledError
 from langchain_petals.swarm import LocalSwarm, local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class FakeSupervisorLink:
@@ -36,8 +40,11 @@ class FakeSupervisorLink:
         self.orders[name] = order
         self.pids[name] = 1000 + len(self.pids)
 
-    def wait_ready(self, roles: dict[str, str], deadline: float, timeout: float) -> dict[str, Any]:
+    def wait_ready(
+        self, roles: dict[str, str], deadline: float, timeout: float, say: Callable[[str], None]
+    ) -> dict[str, Any]:
         del deadline, timeout
+        say(f"Waiting for {', '.join(roles)}")
         return {name: {"peer_id": f"peer of {name}", "initial_peers": ["/ip4/1.2.3.4"]} for name in roles}
 
     def is_gone(self, name: str) -> bool:
@@ -195,6 +202,47 @@ def test_a_span_that_the_model_does_not_have_is_refused(links: list[FakeSupervis
     with pytest.raises(InvalidRequestError, match="0 <= start < end <= 4"):
         swarm.add_server(blocks)
     assert "server-2" not in links[0].orders
+
+
+def test_a_swarm_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def progress(text: str) -> Iterator[Callable[[str], None]]:
+        said.append(text)
+        yield said.append
+
+    monkeypatch.setattr(local, "progress", progress)
+    swarm = LocalSwarm()
+    assert said == ["Starting a swarm", "Waiting for bootstrap", "Waiting for server-0, server-1"]
+    swarm.add_server("0:1")
+    assert said[3:] == ["Starting a server", "Waiting for server-2"]
+
+
+def test_servers_run_with_the_interpreter_that_is_named(links: list[FakeSupervisorLink], tmp_path: Path) -> None:
+    (tmp_path / "python").touch()
+    LocalSwarm(python=tmp_path / "python")
+    LocalSwarm()
+    assert [link.python for link in links] == [tmp_path / "python", Path(sys.executable)]
+
+
+def test_an_interpreter_that_does_not_exist_is_refused_before_anything_starts(links: list[FakeSupervisorLink]) -> None:
+    with pytest.raises(PetalsNotInstalledError, match="'nowhere' is not a file"):
+        LocalSwarm(python="nowhere")
+    assert not links
+
+
+@pytest.mark.parametrize(("config", "blocks"), [({"n_layer": 3}, 3), ({"num_hidden_layers": 2, "n_layer": 3}, 2)])
+def test_the_number_of_blocks_is_read_from_the_config(folder: Path, config: dict[str, int], blocks: int) -> None:
+    (folder / "config.json").write_text(json.dumps(config))
+    assert LocalSwarm(folder, servers=1).servers[0].blocks == range(blocks)
+
+
+@pytest.mark.parametrize("blocks", [0, -1, True, "4", 2.0, None])
+def test_a_number_of_blocks_that_is_none_is_refused(folder: Path, blocks: Any) -> None:
+    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": blocks}))
+    with pytest.raises(InvalidRequestError, match="does not have the number of blocks"):
+        LocalSwarm(folder)
 
 
 def test_closing_ends_the_processes_once(links: list[FakeSupervisorLink]) -> None:

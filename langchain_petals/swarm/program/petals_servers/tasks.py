@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from .delaying_proxy import free_port, start_delaying_proxy
@@ -22,7 +23,7 @@ _P2P_OPTIONS: dict[str, Any] = {
     "nat_port_map": False,
     "auto_nat": False,
 }
-_SERVER_OPTIONS: dict[str, Any] = {
+_SERVER_OPTIONS: dict[str, Any] = {  # forks may lack some
     "throughput": 1.0,  # a number instead of "auto" skips the speed test, which needs the internet
     "device": "cpu",
     "torch_dtype": "float32",
@@ -57,13 +58,16 @@ def run_bootstrap_peer(report: Callable[[dict[str, Any]], None]) -> None:
 
 def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **options: Any) -> None:
     """Run petals' `Server` until the process ends; `report` gets its `peer_id` once its blocks can be used."""
-    options = _SERVER_OPTIONS | _P2P_OPTIONS | options
+    server_class = petals("server.server").Server
+    known = inspect.signature(server_class).parameters  # petals hands others to hivemind, which refuses them
+    for_petals = {name: value for name, value in _SERVER_OPTIONS.items() if name in known}
+    options = for_petals | _P2P_OPTIONS | options
     if hop_delay:
         port = free_port()
         options["host_maddrs"] = [f"/ip4/127.0.0.1/tcp/{port}"]
         options["announce_maddrs"] = [f"/ip4/127.0.0.1/tcp/{start_delaying_proxy(port, hop_delay)}"]
 
-    class ReportingServer(petals("server.server").Server):  # type: ignore[misc]
+    class ReportingServer(server_class):  # type: ignore[misc, valid-type]
         """Reports when its blocks can be found and used."""
 
         reported = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_a_server_that_is_not_online_is_no_server(state: int) -> None:
         announced(DETAILS | {"inference_rps": -5.0}),
         announced(DETAILS | {"cache_tokens_left": -1}),
         announced(DETAILS | {"cache_tokens_left": "much"}),
+        announced(DETAILS | {"cache_tokens_left": 10**400}),
+        announced(DETAILS | {"inference_rps": 10**400}),
+        announced(DETAILS | {"inference_rps": 1e300}),
+        announced(DETAILS | {"next_pings": {OTHER: 10**400}}),
+        announced(DETAILS | {"next_pings": {"x" * 10_000: 0.1}}),
+        announced(DETAILS | {"adapters": ["x" * 10_000]}),
+        announced(DETAILS | {"adapters": ["x"] * 10_000}),
         announced(DETAILS | {"next_pings": [0.1]}),
         announced(DETAILS | {"next_pings": {OTHER: math.nan}}),
         announced(DETAILS | {"next_pings": {f"p{number}": 0.1 for number in range(100_000)}}),
@@ -121,3 +129,33 @@ def test_what_is_no_peer_id_is_left_out(peer_id: Any) -> None:
 def test_a_server_cannot_announce_itself_under_another_name() -> None:
     [server] = online_servers([(2, PEER, announced(DETAILS | {"peer_id": OTHER, "state": 0}), 1.0)], 8)
     assert server.peer_id == PEER
+
+
+def test_a_server_may_have_lost_pings_to_others() -> None:
+    [server] = online_servers([(2, PEER, announced(DETAILS | {"next_pings": {OTHER: math.inf}}), 1.0)], 8)
+    assert server.next_pings == {OTHER: math.inf}
+
+
+@pytest.mark.parametrize("speed", [0.0, 5e-324, 1e-300])
+def test_a_server_that_claims_no_speed_has_a_finite_cost(speed: float) -> None:
+    [server] = online_servers([(2, PEER, announced(DETAILS | {"inference_rps": speed}), 1.0)], 8)
+    assert 0 < 1 / server.blocks_per_second <= 1000
+
+
+def strangers(number: int, block: int) -> list[tuple[int, Any, Any, float]]:
+    digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+    names = (f"12D3KooW{'C' * 41}{''.join(three)}" for three in itertools.product(digits, repeat=3))
+    return [(block, name, announced(), 1.0) for name in itertools.islice(names, number)]
+
+
+def test_thousands_of_announcements_that_name_no_server_change_nothing() -> None:
+    records = [(2, f"server {number}", announced(), 1.0) for number in range(50_000)]
+    [server] = online_servers([*records, (2, PEER, announced(), 1.0)], 8)
+    assert server.peer_id == PEER
+
+
+def test_of_too_many_announcements_under_a_block_those_of_known_servers_are_kept() -> None:
+    records = strangers(6000, 2)
+    servers = online_servers([*records, (2, PEER, announced(), 1.0), (3, OTHER, announced(), 1.0)], 8, known={PEER})
+    assert {PEER, OTHER} < {server.peer_id for server in servers}
+    assert len(servers) == 4001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,4 +122,21 @@ def test_a_way_around_a_span_is_known(others: list[tuple[int, int]], *, is_cover
     own = Server("own", 0, 3)
     table = RouteTable([own, *(Server(f"{start}", start, end) for start, end in others)], 3, "model")
     [span] = table.choose(LENGTH, {}, {server.peer_id: 1e6 for server in table.servers if server is not own})
-    assert table.is_covered_without(span) is is_covered
+    assert table.is_covered_without(span, {"own"}) is is_covered
+    assert not table.is_covered_without(span, {server.peer_id for server in table.servers})
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"),
+    [
+        ({}, math.inf),
+        ({"whole": 100}, math.inf),
+        ({"whole": 100, "front": 300}, 300),
+        ({"whole": 100, "front": 300, "back": 200}, 200),
+        ({"whole": 1000, "front": 300, "back": 200}, 1000),
+        ({"whole": 250, "front": 300, "back": 200}, 250),
+    ],
+)
+def test_the_room_of_a_model_is_that_of_its_roomiest_chain(limits: dict[str, int], room: float) -> None:
+    table = RouteTable([Server("whole", 0, 4), Server("front", 0, 2), Server("back", 1, 4)], 4, "model")
+    assert table.room(limits) == room
