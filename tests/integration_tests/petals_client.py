@@ -7,6 +7,7 @@ prompt. It has to lead a process group, which it kills at its end.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,9 +17,7 @@ import sys
 def main() -> None:
     order = json.load(sys.stdin)
     sys.path.insert(0, order["shims"])
-    from petals_servers.shims import import_petals  # noqa: PLC0415
-
-    import_petals()
+    importlib.import_module("petals_servers.shims").import_petals()
     import torch  # noqa: PLC0415
     from petals import AutoDistributedModelForCausalLM  # noqa: PLC0415
     from petals.client import inference_session  # noqa: PLC0415

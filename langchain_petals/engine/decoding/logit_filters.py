@@ -135,7 +135,7 @@ def forbid_words(words: Sequence[Sequence[int]], ids: Sequence[int], scores: tor
         msg = f"bad_words_ids has tokens that the model, with {scores.shape[-1]} tokens, does not have: {unknown}"
         raise InvalidRequestError(msg)
     for *begun, last in words:
-        if not begun or (len(begun) < len(ids) and list(ids[-len(begun) :]) == begun):
+        if not begun or list(ids[-len(begun) :]) == begun:
             scores[:, last] = -math.inf
     return scores
 

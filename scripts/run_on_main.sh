@@ -1,0 +1,37 @@
+#!/bin/sh
+# Run what depends on the servers' version with servers of petals' git main, 2.3.0.dev2: exactness, beam search, families,
+# conversations, failures and tools. Then try a chain of a released server and one of git main.
+#
+# Usage: scripts/run_on_main.sh FOLDER             FOLDER is a checkout of bigscience-workshop/petals
+#
+# BIN=/path/to/bin chooses the client's environment; the default is .venv/bin, which `make servers` makes together with
+# the released servers' environment. That of git main is made here, in .tools.
+# RELEASED_PYTHON=/path/to/python chooses the released servers' interpreter.
+set -eu
+cd "$(dirname "$0")/.."
+unset PYTHONHOME LANGCHAIN_PETALS_SERVER_PYTHON
+export PYTHONPATH="$PWD"
+
+if [ $# -ne 1 ] || ! [ -d "$1/src/petals" ]; then
+    echo "Usage: $0 FOLDER, a checkout of bigscience-workshop/petals" >&2
+    exit 2
+fi
+bin=${BIN:-.venv/bin}
+released=${RELEASED_PYTHON:-$PWD/.servers/servers/bin/python}
+main=$PWD/.tools/petals-main
+
+echo "==> Making the environment of git main's servers"
+LANGCHAIN_PETALS_DATA_DIR=$main "$bin/python" -c 'from langchain_petals.cli import app; app()' \
+    server install --petals "$1"
+
+echo "==> Trying a chain of servers of both versions"
+"$bin/python" scripts/chain_of_both.py "$released" "$main/servers/bin/python"
+
+echo "==> Running the integration tests on servers of git main"
+tests=
+for name in exactness beam_search families conversations failures tools; do
+    tests="$tests tests/integration_tests/test_$name.py"
+done
+# servers of git main cannot run Falcon-RW's blocks
+# shellcheck disable=SC2086 # names without spaces
+LANGCHAIN_PETALS_DATA_DIR=$main "$bin/python" -m pytest -k 'not falcon-rw' $tests
