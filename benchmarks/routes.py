@@ -18,7 +18,7 @@ from langchain_petals.engine.network.server import Span
 from langchain_petals.swarm.interpreter import PROGRAM, servers_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks.comparison import Comparison
     from benchmarks.effort import Effort
@@ -97,13 +97,8 @@ def large_swarms(effort: Effort) -> Iterator[Comparison]:
     reading, choosing, excess = [], [], []
     for swarm, their in zip(swarms, theirs, strict=True):
         table = _table(swarm)
-        taken = in_turn(
-            {
-                "reading": lambda swarm=swarm: seconds(lambda: _table(swarm)),
-                "choosing": lambda table=table, swarm=swarm: seconds(lambda: table.choose(TOKENS, swarm.round_trips)),
-            },
-            rounds=effort.rounds,
-        )
+        works = {"reading": _reading(swarm), "choosing": _choosing(table, swarm)}
+        taken = in_turn(works, rounds=effort.rounds)
         reading.append(statistics.median(taken["reading"]))
         choosing.append(statistics.median(taken["choosing"]))
         servers = {server.peer_id: server for server in table.servers}
@@ -121,6 +116,14 @@ def large_swarms(effort: Effort) -> Iterator[Comparison]:
 
 def _table(swarm: SimulatedSwarm) -> RouteTable:
     return RouteTable(online_servers(swarm.records, BLOCKS), BLOCKS, "model")
+
+
+def _reading(swarm: SimulatedSwarm) -> Callable[[], float]:
+    return lambda: seconds(lambda: _table(swarm))
+
+
+def _choosing(table: RouteTable, swarm: SimulatedSwarm) -> Callable[[], float]:
+    return lambda: seconds(lambda: table.choose(TOKENS, swarm.round_trips))
 
 
 def _theirs(swarms: Sequence[SimulatedSwarm]) -> list[dict[str, Any]]:

@@ -80,6 +80,7 @@ def test_an_answer_stays_the_same_when_a_server_lies(
     model: Callable[..., Petals],
     calm: str,
     caplog: pytest.LogCaptureFixture,
+    *,
     lie: str,
     truths: int,
 ) -> None:

@@ -125,9 +125,7 @@ class ScriptedServer:
         self, exchanges: Exchanges, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         assert await reader.readexactly(1) == b"\x00"
-        request = ExpertRequest.FromString(
-            await reader.readexactly(int.from_bytes(await reader.readexactly(8), "big"))
-        )
+        request = ExpertRequest.FromString(await reader.readexactly(int.from_bytes(await reader.readexactly(8), "big")))
         if not request.tensors:
             exchanges.said_goodbye = True
             if self.hanging_up is not None:

@@ -11,7 +11,7 @@ import pytest
 import tenacity
 import torch
 from scripted_swarm import Exchanges, ScriptedNetwork, ScriptedServer, hang_up
-from server_lies import CLAIMS, FULL, NO_ANSWERS, SILENCE, says, short_of_room
+from server_lies import CLAIMS, FULL, NO_ANSWERS, SILENCE, short_of_room
 
 from langchain_petals.engine.network import CacheLimitError, Routes, routes, span_stream
 from langchain_petals.engine.sessions.session import SwarmSession
@@ -75,7 +75,9 @@ class Swarm:
         self.opened: list[Exchanges] = []
         self.first = ScriptedServer(30, 0, 2, **announces)
         self.first.compute = lambda exchanges: exchanges.hidden[-1]
-        self.servers = [ScriptedServer(number, 2, BLOCKS, speed=9000 - number, **announces) for number in range(replicas)]
+        self.servers = [
+            ScriptedServer(number, 2, BLOCKS, speed=9000 - number, **announces) for number in range(replicas)
+        ]
         for server in self.servers:
             server.answering, server.compute = self._answer, self._last_token
         self.network = ScriptedNetwork(self.first, *self.servers)
