@@ -103,7 +103,7 @@ def test_a_lie_without_a_way_around_is_an_error(
         llm.invoke(PROMPT)
     assert hostile.lies == 2
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert f"on {hostile.peer_id} failed, and nobody else holds them: " in warning.message
+    assert f"on {hostile.peer_id} failed, and there is no way around it: " in warning.message
 
 
 @pytest.mark.parametrize("truths", [0, 1, 9], ids=["first step", "prefill", "mid-answer"])
