@@ -160,14 +160,12 @@ class SpanStream:
             return
         try:
             if self._first_metadata is None and not self._is_broken:
-                writer.write(_MESSAGE + bytes(_LENGTH_BYTES))  # an empty request: no more tensors
-                await writer.drain()
-                await asyncio.wait_for(_drop_rest(reader), _GOODBYE_SECONDS)
+                await asyncio.wait_for(_say_goodbye(reader, writer), _GOODBYE_SECONDS)
         # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             logger.debug("The stream to %s broke before it was closed: %r", self.span.server.peer_id, error)
         finally:
-            writer.close()
+            writer.transport.abort()  # closing would wait for a server that does not read
 
 
 async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Tensor:
@@ -185,8 +183,10 @@ async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Ten
     return _hidden_states(ExpertResponse.FromString(frame), sent)
 
 
-async def _drop_rest(reader: asyncio.StreamReader) -> None:
-    """Read to the end: an answer that nobody waited for may come first."""
+async def _say_goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send an empty request, which ends the session, and read to the end: late answers may come first."""
+    writer.write(_MESSAGE + bytes(_LENGTH_BYTES))
+    await writer.drain()
     while await reader.read(_FRAME_OVERHEAD):
         pass
 
