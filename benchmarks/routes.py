@@ -96,10 +96,7 @@ def large_swarms(effort: Effort) -> Iterator[Comparison]:
     reading, choosing, excess = [], [], []
     for swarm, their in zip(swarms, theirs, strict=True):
         table = _table(swarm)
-        works: dict[str, Callable[[], float]] = {
-            "reading": partial(seconds, partial(_table, swarm)),
-            "choosing": partial(seconds, partial(table.choose, TOKENS, swarm.round_trips)),
-        }
+        works = {"reading": _reading(swarm), "choosing": _choosing(table, swarm)}
         taken = in_turn(works, rounds=effort.rounds)
         reading.append(statistics.median(taken["reading"]))
         choosing.append(statistics.median(taken["choosing"]))
@@ -118,6 +115,14 @@ def large_swarms(effort: Effort) -> Iterator[Comparison]:
 
 def _table(swarm: SimulatedSwarm) -> RouteTable:
     return RouteTable(online_servers(swarm.records, BLOCKS), BLOCKS, "model")
+
+
+def _reading(swarm: SimulatedSwarm) -> Callable[[], float]:
+    return lambda: seconds(lambda: _table(swarm))
+
+
+def _choosing(table: RouteTable, swarm: SimulatedSwarm) -> Callable[[], float]:
+    return lambda: seconds(lambda: table.choose(TOKENS, swarm.round_trips))
 
 
 def _theirs(swarms: Sequence[SimulatedSwarm]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +79,7 @@ def test_an_answer_stays_the_same_when_a_server_lies(
     model: Callable[..., Petals],
     calm: str,
     caplog: pytest.LogCaptureFixture,
+    *,
     lie: str,
     truths: int,
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_lie_without_a_way_around_is_an_error(
         llm.invoke(PROMPT)
     assert hostile.lies == 2
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert f"on {hostile.peer_id} failed, and nobody else holds them: " in warning.message
+    assert f"on {hostile.peer_id} failed, and there is no way around it: " in warning.message
 
 
 @pytest.mark.parametrize("truths", [0, 1, 9], ids=["first step", "prefill", "mid-answer"])
@@ -166,16 +166,16 @@ def test_a_large_claim_takes_no_memory(
     """The process holds the client and the hostile server; gigabytes are claimed, and hundreds of megabytes sent."""
     llm = model()
     hostile.lie = CLAIMS[lie]
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what is used now
     before = _peak_memory()
     assert llm.invoke(PROMPT) == calm
     assert _peak_memory() - before < 64 * MEGABYTE
 
 
 def _peak_memory() -> int:
-    """Return the most memory that this process has had since the last call, in bytes; Linux only."""
+    """Return the most memory that this process has had since its peak was reset, in bytes; Linux only."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     [peak] = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    Path(f"/proc/{os.getpid()}/clear_refs").write_text("5", encoding="ascii")
     return int(peak) * 1024
 
 

@@ -122,9 +122,7 @@ class Routes:
             if not self.is_open:
                 raise SwarmUnreachableError(CLOSED) from None
             reason = f"within {timeout:g} s" if isinstance(error, TIMED_OUT) else f"({reason_of(error)})"
-            msg = (
-                f"The swarm's DHT gave no routes {reason}. Check that the initial peers are still running and reachable."
-            )
+            msg = f"The swarm's DHT gave no routes {reason}. Check that the initial peers still run and can be reached."
             raise SwarmUnreachableError(msg) from error
 
     async def _read_again(self) -> None:

@@ -13,7 +13,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import torch
-from google.protobuf.message import DecodeError
 
 from langchain_petals.engine.network.hivemind_parts import (
     CompressionType,
@@ -42,7 +41,8 @@ _LONGEST_ERROR = 65_536  # bytes
 _LONGEST_REASON = 500  # characters of an error that are kept
 _WIDEST_NUMBER = 4  # bytes
 _MOST_FIELDS = 16  # petals' answers have one or two
-_WITH_LENGTH, _LONGEST_VARINT = 2, 10  # of protobuf's encoding: a kind of fields, and bytes
+# of protobuf's encoding: a kind of fields, the most bytes of a number, and the bit of all of its bytes but the last
+_WITH_LENGTH, _LONGEST_VARINT, _MORE_FOLLOWS = 2, 10, 0x80
 _GOODBYE_SECONDS = 1.0
 
 _NO_PROMPTS = torch.empty(0)  # the protocol's mark for "no deep prompts"
@@ -109,7 +109,7 @@ class SpanStream:
         Raises:
             RefusedError: The server answered with an error.
             InvalidAnswerError: The answer is none to this request.
-            DecodeError: The answer is no message of the protocol.
+            Exception: protobuf's, about an answer that is no message.
             OSError: The connection ended.
         """
         async with self._sending:
@@ -143,12 +143,14 @@ class SpanStream:
             raise ConnectionError(msg)
         try:
             return await _answer(self._reader, sent)
-        except (InvalidAnswerError, DecodeError):
-            self._is_broken = True
-            raise
         except asyncio.IncompleteReadError:
             msg = "the server hung up"
             raise ConnectionResetError(msg) from None
+        except RefusedError:
+            raise
+        except Exception:
+            self._is_broken = True
+            raise
 
     async def close(self) -> None:
         """Say goodbye and wait until the server hangs up, by which time its attention cache is free again."""
@@ -158,14 +160,12 @@ class SpanStream:
             return
         try:
             if self._first_metadata is None and not self._is_broken:
-                writer.write(_MESSAGE + bytes(_LENGTH_BYTES))  # an empty request: no more tensors
-                await writer.drain()
-                await asyncio.wait_for(_drop_rest(reader), _GOODBYE_SECONDS)
+                await asyncio.wait_for(_say_goodbye(reader, writer), _GOODBYE_SECONDS)
         # uvloop raises RuntimeError for a write to a closed transport; asyncio's TimeoutError is OSError from 3.11 on
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             logger.debug("The stream to %s broke before it was closed: %r", self.span.server.peer_id, error)
         finally:
-            writer.close()
+            writer.transport.abort()  # closing would wait for a server that does not read
 
 
 async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Tensor:
@@ -183,8 +183,10 @@ async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Ten
     return _hidden_states(ExpertResponse.FromString(frame), sent)
 
 
-async def _drop_rest(reader: asyncio.StreamReader) -> None:
-    """Read to the end: an answer that nobody waited for may come first."""
+async def _say_goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send an empty request, which ends the session, and read to the end: late answers may come first."""
+    writer.write(_MESSAGE + bytes(_LENGTH_BYTES))
+    await writer.drain()
     while await reader.read(_FRAME_OVERHEAD):
         pass
 
@@ -212,8 +214,8 @@ def _varint(frame: bytes, position: int) -> tuple[int, int]:
     """Return a number of variable length, and the position after it."""
     number = 0
     for shift, byte in enumerate(frame[position : position + _LONGEST_VARINT]):
-        number |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80:
+        number |= (byte % _MORE_FOLLOWS) << 7 * shift
+        if byte < _MORE_FOLLOWS:
             return number, position + shift + 1
     msg = "a message that is cut off"
     raise InvalidAnswerError(msg)

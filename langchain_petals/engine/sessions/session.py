@@ -14,7 +14,7 @@ from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.model_parts import ModelParts
     from langchain_petals.engine.network import Routes
@@ -204,15 +204,16 @@ class SwarmSession(Session):
             self.max_length = self._needed
             waited, self._waits_for_room = self._waits_for_room, True
             return not waited
-        for each in (error, *error.others):
-            self._ban(each)
+        self._ban([error, *error.others])
         self._routes_are_old = True
         return False
 
-    def _ban(self, error: SpanError) -> None:
-        span = error.span
-        if self._routes.ban(span.server.peer_id):
-            way = "going around it" if self._routes.has_way_around(span) else "and nobody else holds them"
+    def _ban(self, errors: Sequence[SpanError]) -> None:
+        """Ban the servers that failed, and log each once a ban."""
+        banned = [error for error in errors if self._routes.ban(error.span.server.peer_id)]
+        for error in banned:
+            span = error.span
+            way = "going around it" if self._routes.has_way_around(span) else "and there is no way around it"
             cause = repr(error.__cause__)[:_LONGEST_REASON]
             logger.warning("Blocks %d:%d on %s failed, %s: %s", span.start, span.end, span.server.peer_id, way, cause)
 

@@ -86,6 +86,7 @@ class ScriptedServer:
     Attributes:
         sessions: What it got, in the order of the connections.
         connecting: Awaited before a connection is there.
+        before_reading: Awaited before each message is read.
         answering: Awaited with the exchanges so far before each answer. It may return bytes to send instead of the
             answer; an error, or the end of these bytes, hangs up.
         hanging_up: Awaited between the client's goodbye and the end of the connection.
@@ -98,6 +99,7 @@ class ScriptedServer:
         self.announcement = 2, speed, details | announces
         self.sessions: list[Exchanges] = []
         self.connecting: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.before_reading: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.answering: Callable[[Exchanges], Coroutine[Any, Any, AsyncIterator[bytes] | None]] | None = None
         self.hanging_up: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.compute: Callable[[Exchanges], torch.Tensor] = lambda exchanges: exchanges.hidden[-1] + 1
@@ -124,10 +126,10 @@ class ScriptedServer:
     async def _serve_one(
         self, exchanges: Exchanges, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
+        if self.before_reading is not None:
+            await self.before_reading()
         assert await reader.readexactly(1) == b"\x00"
-        request = ExpertRequest.FromString(
-            await reader.readexactly(int.from_bytes(await reader.readexactly(8), "big"))
-        )
+        request = ExpertRequest.FromString(await reader.readexactly(int.from_bytes(await reader.readexactly(8), "big")))
         if not request.tensors:
             exchanges.said_goodbye = True
             if self.hanging_up is not None:

@@ -74,7 +74,6 @@ def settled(network: ScriptedNetwork) -> None:
 def test_announcements_are_read_by_the_first_call_only() -> None:
     network = ScriptedNetwork(whole(0))
     routes = routes_of(network)
-    assert not network.readings
     assert [chosen(routes) for _ in range(3)] == [[peer_id(0)]] * 3
     assert network.readings == 1
 
@@ -86,8 +85,7 @@ def test_old_announcements_are_read_again_in_the_background(clock: Clock) -> Non
     settled(network)
 
     async def wait(_: int) -> None:
-        while not released.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(released.wait)
 
     network.reading = wait
     network.servers[peer_id(0)] = whole(0)
@@ -114,21 +112,22 @@ def test_a_reading_in_the_background_may_fail(clock: Clock) -> None:
 
 
 def test_calls_at_the_same_time_share_a_reading() -> None:
-    calls = 8
+    calls, all_ask = 8, asyncio.Event()
 
     class Counting(Routes):
         asked = 0
 
         async def _read_again(self) -> None:
             self.asked += 1
+            if self.asked == calls:
+                all_ask.set()
             await super()._read_again()
 
     network: Any = ScriptedNetwork(whole(0))
     routes = Counting(network, "model", BLOCKS)
 
     async def wait_for_the_others(_: int) -> None:
-        while routes.asked < calls:
-            await asyncio.sleep(0)
+        await all_ask.wait()
 
     network.reading = wait_for_the_others
     with concurrent.futures.ThreadPoolExecutor(calls) as pool:
@@ -222,11 +221,10 @@ def test_pings_are_not_waited_for() -> None:
     released = threading.Event()
 
     async def round_trip(peer: str) -> float:
-        while not released.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(released.wait)
         return 0.001 if peer == peer_id(1) else 1.0
 
-    network.round_trip = round_trip  # type: ignore[method-assign]
+    network.round_trip = round_trip  # type: ignore[assignment, method-assign]
     routes = routes_of(network)
     assert chosen(routes) == [peer_id(0)]
     released.set()

@@ -321,3 +321,26 @@ def test_the_error_of_a_server_is_one_short_line() -> None:
     assert said.isprintable()
     assert len(said) <= 500
     chain.close()
+
+
+def test_a_server_that_does_not_read_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_stream, "_GOODBYE_SECONDS", 0.05)
+    server, read_on = ScriptedServer(0, 0, 2), asyncio.Event()
+
+    async def wait() -> None:
+        await read_on.wait()
+
+    server.before_reading = wait
+    chain = chain_of([server], settings=IMPATIENT)
+    [stream] = chain._streams
+    with pytest.raises(SpanError):
+        chain.step(hidden_states(500_000))  # more than buffers hold
+    writer: Any = stream._writer
+    chain.close()
+
+    async def turn() -> None:
+        await asyncio.sleep(0)
+
+    chain._network.wait_for(turn(), 30)
+    assert writer.transport.get_write_buffer_size() == 0
+    assert server.sessions[0].hidden == []

@@ -11,7 +11,7 @@ import pytest
 import tenacity
 import torch
 from scripted_swarm import Exchanges, ScriptedNetwork, ScriptedServer, hang_up
-from server_lies import CLAIMS, FULL, NO_ANSWERS, SILENCE, says, short_of_room
+from server_lies import CLAIMS, FULL, NO_ANSWERS, SILENCE, short_of_room
 
 from langchain_petals.engine.network import CacheLimitError, Routes, routes, span_stream
 from langchain_petals.engine.sessions.session import SwarmSession
@@ -75,7 +75,9 @@ class Swarm:
         self.opened: list[Exchanges] = []
         self.first = ScriptedServer(30, 0, 2, **announces)
         self.first.compute = lambda exchanges: exchanges.hidden[-1]
-        self.servers = [ScriptedServer(number, 2, BLOCKS, speed=9000 - number, **announces) for number in range(replicas)]
+        self.servers = [
+            ScriptedServer(number, 2, BLOCKS, speed=9000 - number, **announces) for number in range(replicas)
+        ]
         for server in self.servers:
             server.answering, server.compute = self._answer, self._last_token
         self.network = ScriptedNetwork(self.first, *self.servers)
@@ -258,7 +260,7 @@ def test_failing_step_is_given_up_after_max_retries(max_retries: int, caplog: py
     assert len(swarm.opened) == max_retries + 1
     assert swarm.closed()
     [record] = caplog.records  # once for a ban, and nobody is gone around
-    assert "failed, and nobody else holds them: " in record.message
+    assert "failed, and there is no way around it: " in record.message
 
 
 def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +366,7 @@ def test_a_server_that_lies_without_a_way_around_is_an_error(lie: str, caplog: p
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
     [record] = caplog.records
-    assert "nobody else holds them" in record.message
+    assert "there is no way around it" in record.message
     assert swarm.closed()
 
 
