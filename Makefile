@@ -28,7 +28,7 @@ demo: servers ## start a swarm of two servers here and stream an answer from it
 test: unit_tests integration_tests ## run all tests, in WORKERS=2 processes
 
 unit_tests: TEST_FILE ?= tests/unit_tests
-unit_tests: venv ## run the tests that need no network (narrow with TEST_FILE=...)
+unit_tests: servers ## run the tests that need no network (narrow with TEST_FILE=...)
 	@echo "==> Running the unit tests"
 	$(BIN)/pytest --numprocesses $(WORKERS) --disable-socket --allow-unix-socket --record-mode=none $(TEST_FILE)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from benchmarks import length_spread
+from benchmarks.client_costs import Version, client_costs
 from benchmarks.effort import QUICK, Effort
 from benchmarks.measurements import MEASUREMENTS
 from benchmarks.report import ROOT, fill, markdown, publish, table
@@ -67,6 +69,17 @@ def measure_length_spread(
         rows.append(line)
     if write:
         fill(ROOT / "docs" / "engine.md", markdown(length_spread.HEADER, rows))
+
+
+@app.command("client-costs")
+def measure_client_costs(
+    old: Annotated[Path, typer.Argument(help="Checkout of an older version.")],
+    python: Annotated[str, typer.Argument(help="Interpreter of the older version's environment.")],
+    *,
+    rounds: Annotated[int, typer.Option(help="Programs of each version.")] = 5,
+) -> None:
+    """Compare the import, connection, end and memory of a client program with an older version's."""
+    console.print(table(list(client_costs(Effort(rounds=rounds), Version(old, python)))))
 
 
 if __name__ == "__main__":

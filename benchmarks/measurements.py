@@ -15,6 +15,7 @@ import psutil
 from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
+from benchmarks.client_costs import client_costs
 from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
@@ -255,6 +256,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "killed-servers": killed_servers,
     "memory": memory,
     "batch-window": batch_window,
+    "client-costs": client_costs,
     "constraints": constraints,
     "long-contexts": long_contexts,
     "large-swarms": large_swarms,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals.swarm.interpreter import servers_python
+from langchain_petals.swarm import PROGRAM, servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +30,9 @@ class PetalsClient:
     """
 
     def __init__(self, swarm: LocalSwarm) -> None:
-        shims = files("langchain_petals.swarm") / "program"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._process = subprocess.Popen(
-            [str(servers_python()), str(_PROGRAM), str(shims), json.dumps(swarm.connection)],
+            [str(servers_python()), str(_PROGRAM), str(PROGRAM), json.dumps(swarm.connection)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -47,7 +47,7 @@ def _steps(model: Any, prompt: int, tokens: int) -> dict[str, Any]:
         return {"milliseconds": (time.perf_counter() - started) * 1000 / (tokens - 1)}
 
 
-_WORKS = {"generate": _generate, "steps": _steps}
+_WORKS: dict[str, Any] = {"generate": _generate, "steps": _steps}
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from langchain_petals.swarm import check, servers_python
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -67,7 +69,8 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("petals", "transformers", "torch", "langchain-core")},
+        "petals": check(servers_python(), lambda _: None)["petals"],
+        **{name: importlib.metadata.version(name) for name in ("hivemind", "torch", "langchain-core")},
     }
 
 

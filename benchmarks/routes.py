@@ -8,21 +8,20 @@ import statistics
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import bounded, faster, in_turn, seconds
-from langchain_petals.engine.network.announcements import online_servers
-from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
-from langchain_petals.engine.network.server import Span
-from langchain_petals.swarm.interpreter import PROGRAM, servers_python
+from langchain_petals.engine.network import NO_ROOM, RouteTable, Span, online_servers
+from langchain_petals.swarm import PROGRAM, servers_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks.comparison import Comparison
     from benchmarks.effort import Effort
-    from langchain_petals.engine.network.server import Server
+    from langchain_petals.engine.network import Server
 
 BLOCKS = 126  # as in a model of 405B parameters
 SERVERS = 10_000
@@ -97,13 +96,11 @@ def large_swarms(effort: Effort) -> Iterator[Comparison]:
     reading, choosing, excess = [], [], []
     for swarm, their in zip(swarms, theirs, strict=True):
         table = _table(swarm)
-        taken = in_turn(
-            {
-                "reading": lambda swarm=swarm: seconds(lambda: _table(swarm)),
-                "choosing": lambda table=table, swarm=swarm: seconds(lambda: table.choose(TOKENS, swarm.round_trips)),
-            },
-            rounds=effort.rounds,
-        )
+        works: dict[str, Callable[[], float]] = {
+            "reading": partial(seconds, partial(_table, swarm)),
+            "choosing": partial(seconds, partial(table.choose, TOKENS, swarm.round_trips)),
+        }
+        taken = in_turn(works, rounds=effort.rounds)
         reading.append(statistics.median(taken["reading"]))
         choosing.append(statistics.median(taken["choosing"]))
         servers = {server.peer_id: server for server in table.servers}

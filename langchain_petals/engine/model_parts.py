@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +13,39 @@ from langchain_petals.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langchain_petals.engine.loading.families import Family
-
     _Weights = tuple[torch.Tensor, torch.Tensor | None]
 
 _CHUNK = 16_384  # rows of the head that are converted at a time, as in petals
 _NARROW = frozenset({torch.bfloat16, torch.float16})
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family has before its first block and after its last one.
+
+    Attributes:
+        embeddings: Name of the table of embeddings.
+        norm: Name of the last norm, without `.weight`.
+        prefixes: What the names in a checkpoint may begin with.
+        embeddings_norm: Name of a norm right after the embeddings; None for none.
+        is_rms: Whether the last norm is a root mean square, and not a LayerNorm.
+        epsilon: The config's name for what keeps a norm from dividing by zero.
+        default_epsilon: Its value where the config does not say.
+        is_tied: Whether the head is the table of embeddings where the config does not say.
+        blocks: The config's names for the number of blocks.
+        hidden_size: The config's names for the width of hidden states.
+    """
+
+    embeddings: str
+    norm: str
+    prefixes: tuple[str, ...]
+    embeddings_norm: str | None = None
+    is_rms: bool = False
+    epsilon: str = "layer_norm_epsilon"
+    default_epsilon: float = 1e-5
+    is_tied: bool = True
+    blocks: tuple[str, ...] = ("num_hidden_layers", "n_layer")
+    hidden_size: tuple[str, ...] = ("hidden_size", "n_embed")
 
 
 class ModelParts:

@@ -5,10 +5,11 @@ for the command `langchain-petals`.
 """
 
 from langchain_petals.swarm.installation import Installation, check, install, installed, uninstall
-from langchain_petals.swarm.interpreter import environment_folder, found_python, servers_python
+from langchain_petals.swarm.interpreter import PROGRAM, environment_folder, found_python, servers_python
 from langchain_petals.swarm.local import LocalServer, LocalSwarm
 
 __all__ = [
+    "PROGRAM",
     "Installation",
     "LocalServer",
     "LocalSwarm",

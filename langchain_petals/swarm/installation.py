@@ -233,7 +233,7 @@ class _Uv(_Pip):
         _run(command, say, self._environment(folder))
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        # A variable, since older uvs do not know the option. Users can choose another build, or with "" their own index.
+        # A variable, since older uvs lack the option. Users can choose another build or, with "", their own index.
         found = {"UV_TORCH_BACKEND": "cpu"} | environment_for(python_in(folder))
         return {name: value for name, value in found.items() if name != "UV_TORCH_BACKEND" or value}
 

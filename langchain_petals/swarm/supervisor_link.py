@@ -62,8 +62,8 @@ class SupervisorLink:
         self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
-        try:
-            with theirs, self.log_path("supervisor").open("wb") as log:
+        with theirs, self.log_path("supervisor").open("wb") as log:
+            try:
                 self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
                     [python, PROGRAM],
                     stdin=theirs.fileno(),
@@ -73,11 +73,11 @@ class SupervisorLink:
                     cwd=self._work_dir,
                     start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
                 )
-        except OSError as error:
-            self._connection.close()
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-            msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
-            raise PetalsNotInstalledError(msg) from None
+            except OSError as error:
+                self._connection.close()
+                shutil.rmtree(self._work_dir, ignore_errors=True)
+                msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
+                raise PetalsNotInstalledError(msg) from None
         self._send({"program": self._owner, "work_dir": self._work_dir})
         self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
         self._listener.start()
@@ -111,7 +111,8 @@ class SupervisorLink:
 
         def is_over() -> bool:
             waiting = [role[0].lower() + role[1:] for name, role in roles.items() if name not in self._reports]
-            say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
+            if waiting:
+                say(f"Waiting for {' and '.join(waiting)}" if self.pids else "Importing Petals for the servers")
             return bool(self._stopped or self._codes.keys() & roles or not waiting)
 
         with self._changed:
@@ -119,8 +120,8 @@ class SupervisorLink:
             for name, role in roles.items():
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
-            if self._stopped and self._process.returncode == UNUSABLE:
-                msg = f"{self._end_of_log('supervisor')[-1]}. {HOW_TO_INSTALL}"
+            if self._stopped and self._process.returncode == UNUSABLE and (lines := self._end_of_log("supervisor")):
+                msg = f"{lines[-1]}. {HOW_TO_INSTALL}"
                 raise PetalsNotInstalledError(msg)
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))

@@ -6,7 +6,6 @@ an example is that example's output.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
 import io
@@ -83,14 +82,6 @@ def test_every_error_is_on_the_page_about_the_llm() -> None:
 
 def test_every_argument_of_a_local_swarm_is_on_the_page_about_swarms() -> None:
     assert set(inspect.signature(LocalSwarm).parameters) <= names_in_tables("swarms.md")
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
-def test_the_lines_for_git_main_name_the_versions_of_pyproject(page: str) -> None:
-    group = re.search(r"^petals-main = (\[.*])$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert group
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert [requirement for requirement in ast.literal_eval(group[1]) if requirement not in text] == []
 
 
 @pytest.mark.filterwarnings("ignore:`langchain-community` is being sunset:DeprecationWarning")

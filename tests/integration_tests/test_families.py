@@ -1,46 +1,116 @@
-"""BLOOM and Falcon on a swarm give the tokens of transformers; the bundled model is a Llama, and tested elsewhere."""
+"""Every family that petals 2.2.0.post1 serves gives the tokens of transformers, and in bfloat16 those of petals."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import petals_client
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, FalconConfig
+from random_families import FAMILIES, random_model, save
+from transformers import AutoTokenizer
 
 from langchain_petals import Petals
+from langchain_petals.engine.request import Request, Sampling
+from langchain_petals.engine.settings import Settings
 from langchain_petals.swarm import LocalSwarm
+from langchain_petals.swarm.interpreter import servers_python
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from transformers import PretrainedConfig
+    from transformers import PreTrainedModel
 
-FAMILIES: dict[str, PretrainedConfig] = {
-    "bloom": BloomConfig(hidden_size=32, n_layer=2, n_head=2),
-    "falcon": FalconConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True
-    ),
+NEW = 40
+PROMPTS = ["Who are you?", "Human: Repeat after me: 你好 🌍\nAI:", "q"]
+
+SERVED: dict[str, dict[str, Any]] = {
+    "llama": FAMILIES["llama"],
+    "tied llama with grouped queries": FAMILIES["llama with grouped queries"] | {"tie_word_embeddings": True},
+    "bloom": FAMILIES["bloom"],
+    "falcon-40b": FAMILIES["falcon-40b"],
+    "untied falcon-rw": FAMILIES["falcon-rw"] | {"tie_word_embeddings": False},
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_of_the_family_equals_transformers(
-    family: str, swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / f"random-{family}"
+class Served(NamedTuple):
+    """A family's model on two servers, and in this process."""
+
+    swarm: LocalSwarm
+    model: PreTrainedModel
+    prompts: list[list[int]]
+
+    def answers(self, *, num_beams: int = 1, **options: Any) -> list[list[int]]:
+        """Return the new tokens for each prompt."""
+        sampling = Sampling(greedy=True, min_new_tokens=NEW)
+        requests = [Request(ids, NEW, sampling, num_beams=num_beams) for ids in self.prompts]
+        engine = Petals(**self.swarm.connection, **options)._get_engine()
+        generations = engine.submit(requests, Settings(session_cache=0))
+        return [[token for piece in generation for token in piece.tokens] for generation in generations]
+
+    def expected(self, **options: Any) -> list[list[int]]:
+        """Return the new tokens by transformers."""
+        answers = []
+        for ids in self.prompts:
+            with torch.inference_mode():
+                tokens = self.model.generate(
+                    torch.tensor([ids]),
+                    attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+                    max_new_tokens=NEW,
+                    min_new_tokens=NEW,
+                    do_sample=False,
+                    **options,
+                )
+            answers.append(tokens[0, len(ids) :].tolist())
+        return answers
+
+
+@pytest.fixture(scope="module", params=SERVED)
+def served(
+    request: pytest.FixtureRequest, swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("models") / request.param.replace(" ", "-")
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_folder)
-    config = FAMILIES[family]
-    config.update({"vocab_size": len(tokenizer), "initializer_range": 0.4, "eos_token_id": tokenizer.eos_token_id})
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = AutoModelForCausalLM.from_config(config)
-    saved = model.transformer if family == "bloom" else model  # the hub has BLOOM without its head
-    saved.save_pretrained(folder, safe_serialization=True)
+    end = {"eos_token_id": tokenizer.eos_token_id}
+    model = random_model(SERVED[request.param] | {"vocab_size": len(tokenizer), **end})
+    save(model, folder, headless=request.param == "bloom")  # as on the hub
     tokenizer.save_pretrained(folder)
-    ids = tokenizer("Who are you?", return_tensors="pt").input_ids
-    with torch.inference_mode():
-        output = model.eval().generate(ids, max_new_tokens=24, do_sample=False)
-    wanted = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    with LocalSwarm(folder, initial_peers=swarm.initial_peers) as family_swarm:
-        assert Petals(**family_swarm.connection, temperature=0, max_new_tokens=24).invoke("Who are you?") == wanted
+    prompts = [tokenizer(prompt).input_ids for prompt in PROMPTS]
+    with LocalSwarm(folder, initial_peers=swarm.initial_peers) as family:
+        yield Served(family, model, prompts)
+
+
+def test_tokens_equal_transformers(served: Served) -> None:
+    expected = served.expected()
+    assert served.answers() == expected
+    assert [len(answer) for answer in expected] == [NEW] * len(PROMPTS)
+
+
+def test_tokens_of_a_beam_search_equal_transformers(served: Served) -> None:
+    expected = served.expected(num_beams=3)
+    assert served.answers(num_beams=3) == expected
+    assert expected != served.expected()
+
+
+def test_tokens_in_bfloat16_equal_petals_own_client(served: Served) -> None:
+    order = {
+        **served.swarm.connection,
+        "shims": str(Path(petals_client.__file__).parents[2] / "langchain_petals" / "swarm" / "program"),
+        "dtype": "bfloat16",
+        "prompts": served.prompts,
+        "new_tokens": NEW,
+    }
+    ran = subprocess.run(
+        [servers_python(), petals_client.__file__],
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        start_new_session=True,
+    )
+    assert ran.stdout, ran.stderr
+    assert served.answers(torch_dtype="bfloat16") == json.loads(ran.stdout.splitlines()[-1])

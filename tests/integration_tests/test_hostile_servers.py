@@ -109,13 +109,13 @@ def test_a_lie_without_a_way_around_is_an_error(
 def test_a_silent_server_costs_the_time_of_a_step(
     hostile: HostileServer, model: Callable[..., Petals], calm: str, truths: int
 ) -> None:
-    llm = model(step_timeout=0.5, seconds_per_token=0)
+    llm = model(step_timeout=2)
     hostile.lie, hostile.truths = SILENCE["silence"], truths
     assert llm.invoke(PROMPT) == calm
 
 
 def test_silence_without_a_way_around_is_an_error(hostile: HostileServer, model: Callable[..., Petals]) -> None:
-    llm = model(alone=True, max_retries=1, step_timeout=0.5, seconds_per_token=0)
+    llm = model(alone=True, max_retries=1, step_timeout=2)
     hostile.lie = SILENCE["silence"]
     with pytest.raises(SpanFailedError, match="TimeoutError"):
         llm.invoke(PROMPT)

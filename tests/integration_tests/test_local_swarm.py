@@ -18,7 +18,7 @@ import pytest
 
 from langchain_petals import Petals
 from langchain_petals.errors import LocalSwarmError
-from langchain_petals.swarm import LocalSwarm
+from langchain_petals.swarm import LocalSwarm, servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,9 +152,9 @@ def test_every_server_is_a_process_group_with_a_log_and_a_name_of_its_own(four: 
         assert f"Loaded {four.model} block {server.blocks[0]}" in server.log_path.read_text()
 
 
-def test_no_argument_is_on_a_command_line(four: LocalSwarm) -> None:
+def test_a_command_line_holds_the_interpreter_and_the_program_alone(four: LocalSwarm) -> None:
     for server in four.servers:
-        assert psutil.Process(server.pid).cmdline()[1:] == [str(PROGRAM_FOLDER)]
+        assert psutil.Process(server.pid).cmdline() == [str(servers_python()), str(PROGRAM_FOLDER)]
 
 
 def test_a_killed_server_is_gone_with_all_its_processes_and_the_others_stay(four: LocalSwarm) -> None:

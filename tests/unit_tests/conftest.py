@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-import torch
 from cassettes import CDN, HUB, vcr_settings
 from local_hub import LocalHub, point_at
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -40,7 +40,10 @@ CORPUS = (
 
 
 # The models are so small that more threads would mostly wait for each other.
-torch.set_num_threads(1)
+if importlib.util.find_spec("torch"):  # see scripts/test_newest_python.sh
+    import torch
+
+    torch.set_num_threads(1)
 
 
 # Warnings that third parties cause; all others are errors.

@@ -27,6 +27,9 @@ SERVERS = PACKAGE / "swarm" / "program"
 OPTIONAL = {"transformers"}
 """What the package uses where the user has it, and only then."""
 
+IMPORTED_AS = {"protobuf": "google"}
+"""Requirements whose modules have another name."""
+
 BOUNDS = {"<", "<=", "==", "===", "~="}
 
 
@@ -67,7 +70,8 @@ def section(beginning: str, end: str) -> str:
 
 
 DEPENDENCIES = section("dependencies = [", "]")
-DECLARED = {canonicalize_name(Requirement(line.requirement).name) for line in requirement_lines(DEPENDENCIES)}
+NAMES = [canonicalize_name(Requirement(line.requirement).name) for line in requirement_lines(DEPENDENCIES)]
+DECLARED = {IMPORTED_AS.get(name, name) for name in NAMES}
 
 
 class Import(NamedTuple):

@@ -1,22 +1,51 @@
-"""A program that has used petals ends without a crash."""
+"""A program that has joined a swarm ends without a crash, without a word, and leaves nothing."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-PROGRAM = """
-import asyncio, atexit, os
-atexit.register(lambda: os._exit(thread.is_alive()))  # registered first, so it runs last
-from langchain_petals.petals_compat import load_petals
+import pytest
+from bootstrap_peer import BootstrapPeer
 
-worker = load_petals().worker
-worker.run_coroutine(asyncio.sleep(0))
-thread = worker._event_thread
-assert thread.is_alive()
+JOIN = """
+import asyncio, atexit, os, sys, threading
+atexit.register(lambda: os._exit(network._thread.is_alive()))  # registered first, so it runs last
+from langchain_petals.engine.network import shared_networks
+network, _ = shared_networks.join([sys.argv[1]], 60)
+network.start(asyncio.sleep(1000))
+"""
+LOADING = """
+import atexit, os, threading
+atexit.register(lambda: print("ended", flush=True))
+from langchain_petals.engine.threads import load, program_ends
+begun = threading.Event()
+def work():
+    begun.set()
+    while not program_ends():
+        pass
+    print("loaded", flush=True)
+    raise ValueError
+threading.Thread(target=load, args=[work], daemon=True).start()
+begun.wait()
 """
 
 
-def test_hiveminds_event_loop_does_not_outlive_the_program() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("end", ["", "sys.exit()", "threading.Thread(target=sys.exit).start()"])
+def test_an_event_loop_does_not_outlive_the_program(tmp_path: Path, end: str) -> None:
+    with BootstrapPeer(tmp_path) as peer, tempfile.TemporaryDirectory(dir="/tmp") as sockets:
+        environment = {**os.environ, "TMPDIR": sockets}
+        command = [sys.executable, "-c", JOIN + end, peer.address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+        assert done.returncode == 0
+        assert not done.stdout + done.stderr
+        assert not list(Path(sockets).iterdir())
+
+
+def test_the_end_waits_for_what_is_being_loaded_and_its_error_is_not_printed() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.split() == ["loaded", "ended"]
+    assert not done.stderr

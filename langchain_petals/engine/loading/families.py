@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.engine.model_parts import Family
 from langchain_petals.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@dataclass(frozen=True)
-class Family:
-    """What a family has before its first block and after its last one.
-
-    Attributes:
-        embeddings: Name of the table of embeddings.
-        norm: Name of the last norm, without `.weight`.
-        prefixes: What the names in a checkpoint may begin with.
-        embeddings_norm: Name of a norm right after the embeddings; None for none.
-        is_rms: Whether the last norm is a root mean square, and not a LayerNorm.
-        epsilon: The config's name for what keeps a norm from dividing by zero.
-        default_epsilon: Its value where the config does not say.
-        is_tied: Whether the head is the table of embeddings where the config does not say.
-        blocks: The config's names for the number of blocks.
-        hidden_size: The config's names for the width of hidden states.
-    """
-
-    embeddings: str
-    norm: str
-    prefixes: tuple[str, ...]
-    embeddings_norm: str | None = None
-    is_rms: bool = False
-    epsilon: str = "layer_norm_epsilon"
-    default_epsilon: float = 1e-5
-    is_tied: bool = True
-    blocks: tuple[str, ...] = ("num_hidden_layers", "n_layer")
-    hidden_size: tuple[str, ...] = ("hidden_size", "n_embed")
 
 
 _LLAMA = Family(

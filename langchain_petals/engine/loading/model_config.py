@@ -14,7 +14,7 @@ from langchain_petals.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_petals.engine.loading.families import Family
+    from langchain_petals.engine.model_parts import Family
     from langchain_petals.hub import Files
 
 _MOST_BLOCKS, _MOST_NUMBERS = 10_000, 10_000_000  # far above any model

@@ -35,6 +35,7 @@ _LEAST_SPEED = 1e-3  # blocks in a second; costs of slower servers would not be 
 
 _PEER_ID = re.compile(r"(12D3KooW|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
 
+_Ping = Annotated[float, Field(ge=0, allow_inf_nan=True)]  # infinite where a server got no answer; never NaN
 _Speed = Annotated[float, Field(ge=0, le=1e9)]
 _Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
 
@@ -53,9 +54,7 @@ class _Announcement(BaseModel):
     inference_rps: _Speed | None = None
     adapters: Annotated[tuple[_Name, ...], Field(max_length=_MOST_ADAPTERS)] = ()
     cache_tokens_left: Annotated[int, Field(ge=0, le=2**63)] | None = None
-    next_pings: Annotated[dict[_Name, Annotated[float, Field(ge=0)]], Field(max_length=_MOST_NEIGHBOURS)] = Field(
-        default_factory=dict
-    )
+    next_pings: Annotated[dict[_Name, _Ping], Field(max_length=_MOST_NEIGHBOURS)] = Field(default_factory=dict)
 
     def server(self) -> Server:
         """Return the server that announces this."""

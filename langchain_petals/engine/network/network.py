@@ -240,8 +240,8 @@ class Network:
             self._daemon.disown()
         connections = self._selector.get_map()
         nothing = os.open(os.devnull, os.O_RDWR)
-        for number in [] if self._is_left or connections is None else list(connections):
-            os.dup2(nothing, number, inheritable=False)
+        for connection in [] if self._is_left or connections is None else list(connections.values()):
+            os.dup2(nothing, connection.fd, inheritable=False)
         os.close(nothing)
 
 

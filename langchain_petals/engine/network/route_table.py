@@ -70,7 +70,7 @@ class RouteTable:
         """Return, for each block at which spans end, which delays to servers that follow are known."""
         numbers = {server.peer_id: number for number, server in enumerate(self.servers)}
         known = [
-            (number, numbers[peer_id], _delay(seconds))
+            (number, numbers[peer_id], seconds)
             for number, server in enumerate(self.servers)
             for peer_id, seconds in server.next_pings.items()
             if peer_id in numbers
@@ -78,7 +78,7 @@ class RouteTable:
         if not known:
             return {}
         sources, targets = (np.array(column, dtype=np.int64) for column in list(zip(*known, strict=True))[:2])
-        delays = np.array([delay for *_, delay in known])
+        delays = np.minimum(np.array([seconds for *_, seconds in known]) / 2, _LONGEST)
         blocks = self._ends[sources]
         fits = (blocks < self._blocks) & (self._starts[targets] <= blocks) & (blocks < self._ends[targets])
         sources, targets, delays, blocks = sources[fits], targets[fits], delays[fits], blocks[fits]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.request import Request
-    from langchain_petals.engine.sessions.session import Session
+    from langchain_petals.engine.sessions import LocalSession
     from langchain_petals.pieces import TokenLogprobs
 
 
@@ -46,7 +46,7 @@ class _CountingClient(LocalClient):
         super().__init__(model, tokenizer)
         self.rows: list[int] = []
 
-    def open_session(self, rows: int, *more: Any) -> Session:
+    def open_session(self, rows: int, *more: Any) -> LocalSession:
         self.rows.append(rows)
         return super().open_session(rows, *more)
 

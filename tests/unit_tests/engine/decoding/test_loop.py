@@ -12,8 +12,8 @@ from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.decoding.loop import Row, decode
 from langchain_petals.engine.generation import Generation
+from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.request import Request, Sampling
-from langchain_petals.engine.sessions.session import CacheLimitError
 from langchain_petals.engine.settings import Settings
 from langchain_petals.engine.threads import start_thread
 from langchain_petals.errors import InvalidRequestError, PromptTooLongError

@@ -131,6 +131,11 @@ def test_a_server_cannot_announce_itself_under_another_name() -> None:
     assert server.peer_id == PEER
 
 
+def test_a_server_may_have_lost_pings_to_others() -> None:
+    [server] = online_servers([(2, PEER, announced(DETAILS | {"next_pings": {OTHER: math.inf}}), 1.0)], 8)
+    assert server.next_pings == {OTHER: math.inf}
+
+
 @pytest.mark.parametrize("speed", [0.0, 5e-324, 1e-300])
 def test_a_server_that_claims_no_speed_has_a_finite_cost(speed: float) -> None:
     [server] = online_servers([(2, PEER, announced(DETAILS | {"inference_rps": speed}), 1.0)], 8)

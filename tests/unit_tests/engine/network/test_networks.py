@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import concurrent.futures
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bootstrap_peer import BootstrapPeer
+from forks import FORK_WARNING, in_child
 
 from langchain_petals.engine.network import Network, Networks
 from langchain_petals.errors import SwarmUnreachableError
@@ -78,9 +79,7 @@ def test_threads_that_join_the_same_swarm_at_the_same_time_share_one_network(pee
     assert not list(sockets.iterdir())
 
 
-def test_joining_one_swarm_does_not_wait_for_another(
-    peer: str, sockets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_joining_one_swarm_does_not_wait_for_another(peer: str, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks, begun, go_on = Networks(), threading.Event(), threading.Event()
     join = Network._join
 
@@ -155,7 +154,7 @@ def test_a_wait_that_ends_early_cancels_its_work(peer: str) -> None:
             cancelled.set()
             raise
 
-    with pytest.raises((TimeoutError, __import__("concurrent.futures").futures.TimeoutError)):
+    with pytest.raises((TimeoutError, concurrent.futures.TimeoutError)):
         network.wait_for(wait(), 0)
     network.wait_for(answer(), 30)
     assert cancelled.is_set() or not begun.is_set()
@@ -191,19 +190,7 @@ def test_initial_peers_that_come_back_are_found_again(tmp_path: Path) -> None:
             network.leave()
 
 
-def in_child(check: Any) -> None:
-    """Fork, run a function in the child, and require that it returns."""
-    pid = os.fork()
-    if not pid:
-        try:
-            check()
-        except BaseException:  # noqa: BLE001 - the child must not go on with the tests
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings(FORK_WARNING)
 def test_the_child_of_a_fork_joins_by_itself_and_the_parents_network_goes_on(peer: str, sockets: Path) -> None:
     networks = Networks()
     network, give_up = networks.join([peer], 30)
@@ -225,7 +212,7 @@ def test_the_child_of_a_fork_joins_by_itself_and_the_parents_network_goes_on(pee
     assert not list(sockets.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings(FORK_WARNING)
 def test_a_child_does_not_wait_for_a_join_of_its_parent(peer: str) -> None:
     networks, begun, go_on = Networks(), threading.Event(), threading.Event()
 
@@ -234,10 +221,14 @@ def test_a_child_does_not_wait_for_a_join_of_its_parent(peer: str) -> None:
         go_on.wait(60)
         return Network([peer], 30)
 
+    def join_and_leave() -> None:
+        _, give_up = networks.join([peer], 30)
+        give_up()
+
     with ThreadPoolExecutor(1) as threads:
         joining = threads.submit(networks._joined.get, (peer,), make)
         assert begun.wait(30)
         with networks._lock:
-            in_child(lambda: networks.join([peer], 30)[1]())
+            in_child(join_and_leave)
         go_on.set()
         joining.result(60).leave()

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Run unit tests with the lowest versions that the package's metadata allows, in an environment that is made for it.
+#
+# Usage: scripts/test_lowest.sh [TEST ...]         needs .venv and .tools/bin/uv (make lowest)
+#
+# torch keeps the version of constraints.txt, since a build of the lowest one without CUDA may not lie on disk.
+set -eu
+cd "$(dirname "$0")/.."
+unset PYTHONHOME PYTHONPATH
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 UV_PYTHON_DOWNLOADS=never
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+bin=$work/venv/bin
+
+quietly() { # run a command; show what it said only if it fails
+    if ! "$@" </dev/null >"$work/log" 2>&1; then
+        cat "$work/log" >&2
+        echo "==> Failed: $*" >&2
+        exit 1
+    fi
+}
+
+echo "==> Resolving for the lowest versions"
+version=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# the transformers that fits the lowest tokenizers; the tests compare with it
+echo 'transformers>=4.45' >"$work/transformers.in"
+quietly .tools/bin/uv pip compile --no-config --no-header --annotation-style line --resolution lowest-direct \
+    --python-version "$version" --output-file "$work/resolved.txt" pyproject.toml "$work/transformers.in"
+# only what the package and the line above name is lowest; the tests' tools are the newest that fit
+grep -e 'pyproject\.toml' -e 'transformers\.in' "$work/resolved.txt" | sed 's/ *#.*//' | grep -v '^torch==' >"$work/lowest.txt"
+tr '\n' ' ' <"$work/lowest.txt" && echo
+
+echo "==> Installing them into an empty environment"
+quietly .venv/bin/python -m venv "$work/venv"
+quietly "$bin/python" -m pip install --upgrade pip
+quietly "$bin/python" -m pip install --constraint "$work/lowest.txt" --constraint constraints.txt --editable . --group test
+
+echo "==> Running unit tests with them"
+"$bin/python" -m pytest --numprocesses 2 --disable-socket --allow-unix-socket --record-mode=none -p no:cacheprovider \
+    "${@:-tests/unit_tests}"
