@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """A tokenizer. All tokenizers of transformers fit, fast or slow; see their documentation.
+    """A tokenizer: the one that this package loads (`FastTokenizer`), or one of transformers, fast or slow.
 
-    A `chat_template` attribute is optional. Constraints (`json_schema`, tools, ...) need one of transformers' classes.
+    A `chat_template` attribute is optional. Constraints (`json_schema`, tools, ...) need more: a `backend_tokenizer` of
+    the `tokenizers` library, or one of transformers' slow classes, which can be converted to one.
     """
 
     @property

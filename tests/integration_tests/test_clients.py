@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from langchain_petals import Petals
 from langchain_petals.engine.loading import SwarmClient
-from langchain_petals.errors import BlocksMissingError
+from langchain_petals.errors import BlocksMissingError, SwarmUnreachableError
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -70,6 +70,17 @@ def test_a_distributed_model_of_petals_gives_its_parts_and_its_swarm(swarm: Loca
         "Who are you?"
     )
     assert isinstance(given._get_engine().client, SwarmClient)
+
+
+def test_a_peer_with_another_id_than_its_address_says_is_an_error(swarm: LocalSwarm) -> None:
+    nobody = "12D3KooWQGTqmM7NKjV6ggU1ZCap8zWiyKR89RViDXiqehSiCpY5"
+    peers = [f"{peer.rpartition('/')[0]}/{nobody}" for peer in swarm.initial_peers]
+    with pytest.raises(
+        SwarmUnreachableError, match="Check that they are running and that initial_peers holds"
+    ) as caught:
+        Petals(**swarm.connection | {"initial_peers": peers}).invoke("Hello")
+    assert nobody in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_adapter_that_no_server_has_is_an_error(swarm: LocalSwarm) -> None:

@@ -54,6 +54,7 @@ class CapturingSession(requests.Session):
 def model(hub: LocalHub, swarm: LocalSwarm, tiny_folder: Path, tmp_path: Path) -> Callable[..., Any]:
     """Return a factory of models that need the canary to load."""
     hub.keys.add(CANARY)
+    hub.echoes_keys = False  # httpcore's log has the headers of answers
     hub.add("acme/gated", tiny_folder, gated=True, readers={CANARY})
 
     def model(model_class: type[Any], **fields: Any) -> Any:
@@ -100,7 +101,7 @@ async def test_a_model_in_use_shows_its_key_nowhere(
     raised(lambda: used.invoke("Hello", config, wrong_option=1))
     tracer.wait_for_futures()
 
-    assert {request.key for request in hub.requests if request.place == "hub"} == {CANARY}
+    assert {request.key for request in hub.requests if "/acme/gated/" in request.path} == {CANARY}
     loggers = {record.name.partition(".")[0] for record in caplog.records}
     assert loggers >= {"langchain_petals", "huggingface_hub"}
     written = written_forms(used) | {"log": caplog.text, "output": "".join(capfd.readouterr())}

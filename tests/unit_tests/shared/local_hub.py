@@ -87,6 +87,7 @@ class LocalHub:
         requests: What has been asked for.
         keys: Keys that the hub knows.
         interruptions: How many of the next downloads of large files break off in the middle.
+        echoes_keys: Whether answers have a header with the key, which no cassette may hold. The real hub has none.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ class LocalHub:
         self.requests: list[Request] = []
         self.keys: set[str] = set()
         self.interruptions = 0
+        self.echoes_keys = True
         self._servers = [_Server(_HubHandler, self), _Server(_CdnHandler, self)]
         self._ports = [server.server_address[1] for server in self._servers]
         for server in self._servers:
@@ -258,8 +260,9 @@ class _HubHandler(_Handler):
             "X_Request_Id": "Root=1-00000000-000000000000000000000000",
             # what no cassette may hold: sessions, and the key come back
             "Set_Cookie": f"session={_sha256(key.encode())}; Path=/; HttpOnly",
-            "X_Echo": f"Bearer {key}",
         }
+        if hub.echoes_keys:
+            common["X_Echo"] = f"Bearer {key}"
         if file.endswith(_LARGE):
             where = f"{hub.cdn_url}/{_sha256(body)}?Signature={_sha256(body + b'signed')}&Expires=4102444800"
             linked = {"X_Linked_Etag": f'"{_sha256(body)}"', "X_Linked_Size": len(body)}

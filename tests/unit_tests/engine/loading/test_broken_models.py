@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langchain_petals import Petals
+from langchain_petals.engine.loading.families import family_of
+from langchain_petals.engine.model_parts import ModelParts
 from langchain_petals.errors import (
     InvalidRequestError,
     ModelLoadError,
@@ -263,3 +265,19 @@ def test_a_peer_that_cannot_be_reached_is_named(folder: Path) -> None:
     assert isinstance(error, SwarmUnreachableError)
     assert NOBODY in str(error)
     assert "Check that" in str(error)
+
+
+def test_a_public_swarm_that_cannot_be_reached_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langchain_petals.engine.loading.load.PUBLIC_PEERS", (NOBODY,))
+    error = error_of(folder, initial_peers=None)
+    assert isinstance(error, SwarmUnreachableError)
+    assert "Petals' public swarm could not be joined" in str(error)
+    assert "give the initial_peers of a swarm that runs" in str(error)
+
+
+def test_a_token_without_an_embedding_is_an_error() -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4}
+    parts = ModelParts(config, family_of(config, "small"), lambda name: torch.ones(4 if "norm" in name else (3, 4)))
+    assert parts.embed(torch.tensor([[0, 2]])).shape == (1, 2, 4)
+    with pytest.raises(ModelLoadError, match="token ids up to 3, but the model has embeddings for 3 tokens"):
+        parts.embed(torch.tensor([[0, 3]]))
