@@ -51,8 +51,7 @@ def call_in_child(method: Callable[[], object]) -> None:
     A child has only the thread that forked. Locks that other threads held stay locked there, and sockets are shared
     with the parent.
     """
-    _in_child[:] = [each for each in _in_child if each() is not None]
-    _in_child.append(weakref.WeakMethod(method))
+    _in_child.append(weakref.WeakMethod(method, _in_child.remove))
 
 
 def load(work: Callable[[], _Result]) -> _Result:
@@ -117,7 +116,7 @@ def _end_threads() -> None:
 
 def _begin_child() -> None:
     _loading.clear()
-    for reference in _in_child:
+    for reference in tuple(_in_child):
         method = reference()
         if method is not None:
             method()
