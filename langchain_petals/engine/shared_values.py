@@ -30,7 +30,7 @@ class SharedValues(Generic[Key, Value]):
         self._done: OrderedDict[Key, Value] = OrderedDict()
         self._under_way: dict[Key, Future[Value]] = {}
         self._lock = threading.Lock()
-        call_in_child(self._begin_child)
+        call_in_child(self, SharedValues._begin_child)
 
     def _begin_child(self) -> None:
         self._under_way, self._lock = {}, threading.Lock()

@@ -9,12 +9,13 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _Result = TypeVar("_Result")
+_Owner = TypeVar("_Owner")
 
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
@@ -24,7 +25,8 @@ _loading: set[threading.Event] = set()
 _ending = threading.Event()
 _at_end: list[Callable[[], object]] = []
 
-_in_child: list[weakref.WeakMethod[Callable[[], object]]] = []
+# in the order in which the objects were made
+_in_child: weakref.WeakKeyDictionary[object, Callable[[Any], object]] = weakref.WeakKeyDictionary()
 _first_process = os.getpid()
 
 
@@ -45,14 +47,13 @@ def call_at_end(function: Callable[[], object]) -> None:
     _register_end()
 
 
-def call_in_child(method: Callable[[], object]) -> None:
-    """Call a method of an object in the child of each fork, while the object lives.
+def call_in_child(owner: _Owner, method: Callable[[_Owner], object]) -> None:
+    """Call a method of an object in the child of each fork, while the object lives; one method for each object.
 
     A child has only the thread that forked. Locks that other threads held stay locked there, and sockets are shared
     with the parent.
     """
-    _in_child[:] = [each for each in _in_child if each() is not None]
-    _in_child.append(weakref.WeakMethod(method))
+    _in_child[owner] = method
 
 
 def load(work: Callable[[], _Result]) -> _Result:
@@ -117,10 +118,8 @@ def _end_threads() -> None:
 
 def _begin_child() -> None:
     _loading.clear()
-    for reference in _in_child:
-        method = reference()
-        if method is not None:
-            method()
+    for each, method in list(_in_child.items()):
+        method(each)
 
 
 os.register_at_fork(after_in_child=_begin_child)

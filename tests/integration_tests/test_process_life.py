@@ -274,7 +274,7 @@ def test_a_model_works_again_when_its_swarm_comes_back_at_the_same_address(tiny_
     shutil.copytree(tiny_folder, folder)
     with BootstrapPeer(tmp_path) as peer:
         with LocalSwarm(folder, servers=1, initial_peers=[peer.address]) as swarm:
-            model = Petals(**swarm.connection, temperature=0, max_new_tokens=4, max_retries=0, connect_timeout=60)
+            model = Petals(**swarm.connection, temperature=0, max_new_tokens=4, max_retries=0, connect_timeout=20)
             answer = model.invoke("Human: Hello!\nAI:")
         peer.kill()
         with pytest.raises(SwarmUnreachableError):

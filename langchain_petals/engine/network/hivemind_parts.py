@@ -1,4 +1,4 @@
-"""What the client uses of hivemind, with its log handler off."""
+"""The parts of hivemind that the client uses. hivemind's own log handler is off."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = [
 P2PD = str(importlib.resources.files("hivemind.hivemind_cli") / "p2pd")
 """Path of the program that comes with hivemind."""
 
-use_hivemind_log_handler("nowhere")  # whose program this is decides about its log
+use_hivemind_log_handler("nowhere")  # the user's program decides about its log
 _compression.USE_LEGACY_BFLOAT16 = False  # as petals does: else bfloat16 tensors travel in twice the bytes
 
 

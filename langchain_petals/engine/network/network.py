@@ -67,7 +67,7 @@ class Network:
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         _networks.add(self)
         _leave_all_at_end()
-        call_in_child(self._disown)
+        call_in_child(self, Network._disown)
         try:
             if program_ends():
                 msg = "the program ends"

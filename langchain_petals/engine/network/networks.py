@@ -21,7 +21,7 @@ class Networks:
         self._joined: SharedValues[tuple[str, ...], Network] = SharedValues()
         self._users: dict[Network, int] = {}
         self._lock = threading.Lock()
-        call_in_child(self._begin_child)
+        call_in_child(self, Networks._begin_child)
 
     def join(self, initial_peers: Sequence[str], timeout: float) -> tuple[Network, Callable[[], None]]:
         """Return a network, and a function that gives it up: when all of its users have, the swarm is left.

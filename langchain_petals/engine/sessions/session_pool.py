@@ -42,7 +42,7 @@ class SessionPool:
         self._timer: threading.Timer | None = None
         self._closed = False
         _pools.add(self)
-        call_in_child(self._begin_child)
+        call_in_child(self, SessionPool._begin_child)
 
     def _begin_child(self) -> None:
         """Forget the sessions, in the child of a fork: they are the parent's."""

@@ -65,7 +65,7 @@ def get(request: pytest.FixtureRequest) -> Callable[[], Any]:
     model, tokenizer = object(), object()
     if request.param == "by connection":
         return functools.partial(engines.connect, HERE)
-    return functools.partial(engines.over, model, tokenizer)  # type: ignore[arg-type]
+    return functools.partial(engines.over, model, tokenizer)
 
 
 def test_an_engine_whose_client_is_not_open_is_replaced_without_loading_again(

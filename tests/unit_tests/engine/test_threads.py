@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(FORK_WARNING)
 class Counter:
     def __init__(self, counted: list[str], name: str) -> None:
         self._counted, self._name = counted, name
-        call_in_child(self.count)
+        call_in_child(self, Counter.count)
 
     def count(self) -> None:
         self._counted.append(self._name)
