@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_petals import hub
-from langchain_petals.addresses import default_prefix
+from langchain_petals.addresses import default_prefix, original_repository
 from langchain_petals.engine.causal_model import is_distributed
 from langchain_petals.engine.loading.checkpoint import Checkpoint
 from langchain_petals.engine.loading.clients import LocalClient, SwarmClient
@@ -64,7 +64,7 @@ def load_client(connection: Connection) -> SwarmClient:
     """
     _check_device(connection.device)
     logger.info("Loading the client part of %s", connection.model)
-    name = _original(connection.model)
+    name = original_repository(connection.model)
     with progress(f"Loading {name}") as say:
         repository = hub.Repository(
             name,
@@ -168,11 +168,6 @@ def _check_fit(tokenizer: FastTokenizer, parts: ModelParts, name: str) -> None:
             "tokenizer that belongs to the model."
         )
         raise ModelLoadError(msg)
-
-
-def _original(model: str) -> str:
-    """Return the repository that petals >= 1.2 reads for `model`: `bigscience/bloom-petals` -> `bigscience/bloom`."""
-    return model.removesuffix("-petals") if model.startswith("bigscience/") else model
 
 
 def _check_device(device: str) -> None:
