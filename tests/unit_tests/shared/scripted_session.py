@@ -79,7 +79,8 @@ class ScriptedSession(Session):
     def resume(self, position: int, needed: int) -> None:
         self.resumed.append((position, needed))
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        assert order is None, "rows of a script keep their order"
         assert not self.closed.is_set()
         number = len(self.steps)
         if self._before_step is not None:
