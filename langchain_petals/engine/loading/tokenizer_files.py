@@ -110,8 +110,11 @@ def load_tokenizer(files: Files, model_config: Mapping[str, Any]) -> FastTokeniz
         if own.sets_prefix_space:
             _set_prefix_space(backend, own.sets_prefix_space, add=bool(config.get("add_prefix_space")))
         size = backend.get_vocab_size(with_added_tokens=False)
+        backend.no_padding()  # which might ask for any length
         backend.encode("a")  # some mistakes show only in use
-    except Exception as error:  # noqa: BLE001 - the library raises plain Exceptions
+    except BaseException as error:
+        if not _is_of_the_library(error):
+            raise
         msg = f"The tokenizer of {files.name!r} cannot be used: {error}"
         raise ModelLoadError(msg) from None
     if not size:
@@ -126,6 +129,11 @@ def load_tokenizer(files: Files, model_config: Mapping[str, Any]) -> FastTokeniz
     )
 
 
+def _is_of_the_library(error: BaseException) -> bool:
+    """Return whether an error is the library's: a plain Exception, or a panic of Rust, which is none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def _class_name(config: Mapping[str, Any], model_config: Mapping[str, Any]) -> str:
     """Return the name of the tokenizer's class, without the "Fast" of its end."""
     named = (config.get("tokenizer_class"), model_config.get("tokenizer_class"))
@@ -138,7 +146,9 @@ def _backend(files: Files, *, is_llama: bool) -> Backend:
     if path is not None:
         try:
             return Backend.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises plain Exceptions
+        except BaseException as error:
+            if not _is_of_the_library(error):
+                raise
             msg = f"tokenizer.json of {files.name!r} cannot be read: {error}"
             raise ModelLoadError(msg) from None
     if is_llama and files.file("tokenizer.model") is not None:

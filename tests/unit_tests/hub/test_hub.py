@@ -296,9 +296,7 @@ def test_hf_endpoint_selects_the_hub(
 
 
 @pytest.mark.usefixtures("offline")
-def test_offline_mode_counts_what_the_cache_lacks_as_absent(
-    find: Callable[..., Repository], tmp_path: Path
-) -> None:
+def test_offline_mode_counts_what_the_cache_lacks_as_absent(find: Callable[..., Repository], tmp_path: Path) -> None:
     commit = tmp_path / "cache" / "models--acme--open" / "snapshots" / ("0" * 40)
     commit.mkdir(parents=True)
     (commit / "config.json").write_text("{}")

@@ -112,6 +112,22 @@ def test_tokenizer_model_of_another_family_is_not_converted(tmp_path: Path) -> N
         load_tokenizer(Repository(str(tmp_path)), {"model_type": "bloom"})
 
 
+def test_a_tokenizer_at_which_the_library_panics_is_refused(tmp_path: Path) -> None:
+    content = json.loads((GOLDEN / "llama3.tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"]["special_tokens"] = {}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelLoadError, match=r"The tokenizer of .* cannot be used"):
+        load_tokenizer(Repository(str(tmp_path)), {"model_type": "falcon"})
+
+
+def test_padding_to_any_length_is_not_done(tmp_path: Path) -> None:
+    content = json.loads((GOLDEN / "llama3.tokenizer.json").read_text(encoding="utf-8"))
+    sides = {"pad_id": 0, "pad_type_id": 0, "pad_token": "x", "direction": "Right", "pad_to_multiple_of": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"padding": {"strategy": {"Fixed": 2**60}, **sides}}))
+    tokenizer = load_tokenizer(Repository(str(tmp_path)), {"model_type": "falcon"})
+    assert len(tokenizer("a")["input_ids"]) == 2
+
+
 # ---- chat templates
 
 ONE, TWO, THREE = "{{ 'one' }}", "{{ 'two' }}", "{{ 'three' }}"
