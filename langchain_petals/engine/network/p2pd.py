@@ -55,28 +55,30 @@ class P2PDaemon:
         self._failures: deque[str] = deque(maxlen=len(initial_peers) + 1)
         output, printed = os.pipe()
         self._output = open(output, "rb")  # noqa: SIM115, PTH123 - a pipe, and asyncio closes it
-        self._process = subprocess.Popen(  # noqa: S603 - hivemind's own program
-            [
-                P2PD,
-                f"-listen={self.address}",
-                f"-bootstrapPeers={','.join(initial_peers)}",
-                "-b",
-                "-dhtClient=1",
-                "-hostAddrs=/ip4/127.0.0.1/tcp/0",
-                "-relayHopLimit=0",
-                *(f"-{name}=1" for name in ("autonat", "connManager", "natPortMap", "relay", "tls")),
-                f"-idleTimeout={timeout:g}s",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            env={"GOLOG_LOG_LEVEL": "error,p2pd=debug", **os.environ, "GOLOG_LOG_FMT": "json"},
-            # if this process is killed, p2pd must be able to print before it removes its socket: it reads, too
-            pass_fds=(output,),
-            start_new_session=True,
-            umask=0o077,  # nobody else may use the socket
-        )
-        os.close(printed)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - hivemind's own program
+                [
+                    P2PD,
+                    f"-listen={self.address}",
+                    f"-bootstrapPeers={','.join(initial_peers)}",
+                    "-b",
+                    "-dhtClient=1",
+                    "-hostAddrs=/ip4/127.0.0.1/tcp/0",
+                    "-relayHopLimit=0",
+                    *(f"-{name}=1" for name in ("autonat", "connManager", "natPortMap", "relay", "tls")),
+                    f"-idleTimeout={timeout:g}s",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                env={"GOLOG_LOG_LEVEL": "error,p2pd=debug", **os.environ, "GOLOG_LOG_FMT": "json"},
+                # if this process is killed, p2pd must be able to print before it removes its socket: it reads, too
+                pass_fds=(output,),
+                start_new_session=True,
+                umask=0o077,  # nobody else may use the socket
+            )
+        finally:
+            os.close(printed)
 
     @property
     def is_alive(self) -> bool:
@@ -95,7 +97,7 @@ class P2PDaemon:
         await ready
 
     def stop_reading(self) -> None:
-        """Stop reading what it prints; call `end` next, since it ends if it prints more."""
+        """Stop reading what it prints; on the event loop."""
         if self._reading is not None:
             self._reading.close()
 
@@ -103,6 +105,7 @@ class P2PDaemon:
         """End it, and remove its socket. May be called twice."""
         self._process.kill()
         self._process.wait()
+        self._output.close()
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()
 
