@@ -92,7 +92,7 @@ def client_costs(effort: Effort, old: Version | None = None) -> Iterator[Compari
             yield Comparison(f"a client program: {cost}", "", ours, ours, unit, None)
     ends = statistics.median(each[_END] for each in taken["ours"]) - statistics.median(without)
     yield bounded(
-        "a client program: end, beyond one with the same imports that has joined no swarm",
+        "a client program: end, beyond its imports alone",
         ends,
         _MOST_SECONDS_TO_END,
         unit="s",
