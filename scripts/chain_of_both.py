@@ -79,7 +79,7 @@ def main() -> None:
             check_chain(released, newer, "released => git main")
             check_chain(newer, released, "git main => released")
     with tempfile.TemporaryDirectory() as folder:
-        model = random_model(FAMILIES["mixtral"])
+        model = random_model(FAMILIES["mixtral"] | {"vocab_size": len(tokenizer)})
         save(model, Path(folder))
         tokenizer.save_pretrained(folder)
         with LocalSwarm(folder, python=main_python) as mixtral:
