@@ -42,12 +42,15 @@ class LocalSession(Session):
         """Return the cache with its rows in another order.
 
         transformers has had classes of caches since 4.36. Before, and for some models after, a cache is a tuple, and
-        the model has a function that reorders it.
+        the model has a function that reorders it. Between, some models give tuples and lack the function.
         """
         model: Any = self._model
         for name, cache in self._cache.items():
             if not hasattr(cache, "reorder_cache"):
-                return {name: model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+                try:
+                    return {name: model._reorder_cache(cache, order)}  # noqa: SLF001 - `generate` calls it, too
+                except NotImplementedError:
+                    return {name: tuple(tuple(part.index_select(0, order) for part in layer) for layer in cache)}
             cache.reorder_cache(order)
         return self._cache
 
