@@ -46,7 +46,22 @@ class TupleModel:
         return (cache[0][order],)
 
 
-@pytest.mark.parametrize("adapt", [lambda model: model, TupleModel], ids=["class", "tuple"])
+class PlainTupleModel(TupleModel):
+    """A model whose caches are tuples of layers, and which cannot reorder them, as Llama's of transformers 4.45."""
+
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool, past_key_values: Any = None) -> Any:
+        out = super().__call__(
+            input_ids=input_ids, use_cache=use_cache, past_key_values=past_key_values and past_key_values[0]
+        )
+        return SimpleNamespace(logits=out.logits, past_key_values=(out.past_key_values,))
+
+    def _reorder_cache(self, cache: Any, order: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "adapt", [lambda model: model, TupleModel, PlainTupleModel], ids=["class", "tuple", "tuple of layers"]
+)
 @pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1]], ids=str)
 def test_each_row_continues_the_one_that_the_order_names(
     babbler: LlamaForCausalLM, adapt: Callable[[LlamaForCausalLM], Any], order: list[int]
