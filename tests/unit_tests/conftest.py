@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TINY = Path(__file__).parents[2] / "langchain_petals" / "swarm" / "tiny"
 
-# Repeatable, so that a failure comes from the change at hand; HYPOTHESIS_PROFILE=search tries more examples, brief fewer.
+# Repeatable, so that a failure comes from the change at hand. HYPOTHESIS_PROFILE can be search or brief, too.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=80)
 hypothesis.settings.register_profile("brief", derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)

@@ -27,9 +27,6 @@ SERVERS = PACKAGE / "swarm" / "program"
 OPTIONAL = {"sentencepiece", "transformers"}
 """What the package uses where the user has it, and only then."""
 
-IMPORTED_AS = {"protobuf": "google"}
-"""Requirements whose modules have another name."""
-
 BOUNDS = {"<", "<=", "==", "===", "~="}
 
 
@@ -71,7 +68,7 @@ def section(beginning: str, end: str) -> str:
 
 DEPENDENCIES = section("dependencies = [", "]")
 NAMES = [canonicalize_name(Requirement(line.requirement).name) for line in requirement_lines(DEPENDENCIES)]
-DECLARED = {IMPORTED_AS.get(name, name) for name in NAMES}
+DECLARED = set(NAMES)
 
 
 class Import(NamedTuple):
