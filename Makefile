@@ -67,7 +67,7 @@ bench: servers ## run the benchmarks
 wheel: servers ## build the wheel into dist/ and try it in fresh environments
 	@sh scripts/check_wheel.sh
 
-# not in .venv, where `langchain-petals server install` would take it instead of pip, whose configuration it does not read
+# not in .venv: `langchain-petals server install` prefers a uv that lies there, and uv does not read the configuration of pip
 .tools/bin/uv: | venv
 	@$(BIN)/python -m venv .tools
 	@.tools/bin/python -m pip install --quiet uv

@@ -128,7 +128,7 @@ class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError
 
 
 class UnsupportedModelError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
-    """The model's family is none that this package knows, or that the servers' petals has code for."""
+    """The model's family is none that the client knows."""
 
 
 class ModelLoadError(PetalsError, OSError):

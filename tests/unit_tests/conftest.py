@@ -49,10 +49,6 @@ if importlib.util.find_spec("torch"):  # see scripts/test_newest_python.sh
 
 # Warnings that third parties cause; all others are errors.
 THIRD_PARTY_WARNINGS = (
-    # transformers 4.34 registers its outputs in a way that torch deprecated
-    "ignore:`?torch.utils._pytree._register_pytree_node`? is deprecated:FutureWarning",
-    # its AutoConfig passes the hub's key under the old name
-    "ignore:The `use_auth_token` argument is deprecated:FutureWarning",
     # hivemind 1.1.12 finds its p2pd in a way that Python 3.11 deprecated
     "ignore:path is deprecated. Use files:DeprecationWarning",
     # LangChain's `loads` has been in beta since 2023
