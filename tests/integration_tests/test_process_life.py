@@ -128,7 +128,7 @@ def test_nothing_is_left_of_a_program_that_was_killed(swarm: LocalSwarm, number:
         child = int(running.line())
         running.send(number)
         running.wait_until_nothing_is_left()  # although its child still lives
-        running.interrupt()
+        running.kill()
         assert running.end()[2] == -number
         assert child
 
