@@ -19,6 +19,7 @@ _BEGINNING = """
 import asyncio, json, multiprocessing, os, signal, sys, threading
 from langchain_petals import Petals
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a job in the background ignores it
 CONNECTION = json.loads({connection!r})
 PROMPT, LONG = "Human: Hello!\\nAI:", "Human: Count: 1, 2, 3, 4, 5\\nAI:"
 
