@@ -14,6 +14,7 @@ from langchain_petals.engine.network.hivemind_parts import (
     P2P,
     DHTNode,
     ExpertRequest,
+    MSGPackSerializer,
     PeerID,
     deserialize_torch_tensor,
 )
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
     from langchain_petals.swarm import LocalSwarm
 
 _SECONDS = 30.0  # for each call here
+
+
+class Raw(bytes):
+    """A value that is stored in the DHT as these bytes."""
+
+
+class _Serializer(MSGPackSerializer):
+    @classmethod
+    def dumps(cls, obj: object) -> bytes:
+        return bytes(obj) if isinstance(obj, Raw) else super().dumps(obj)
 
 
 class HostileServer:
@@ -72,6 +83,7 @@ class HostileServer:
         peers = self._swarm.initial_peers
         self._p2p = await P2P.create(initial_peers=peers)
         self._node = await DHTNode.create(p2p=self._p2p, initial_peers=peers)
+        self._node.protocol.serializer = _Serializer
         await self._p2p.add_binary_stream_handler(HANDLER, self._serve)
         self.peer_id: str = self._p2p.peer_id.to_base58()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hostile_server import HostileServer
+from hostile_server import HostileServer, Raw
 from server_cache import routes_of
 from server_lies import CLAIMS, FULL, NO_ANSWERS, SILENCE, short_of_room
 
@@ -184,6 +184,11 @@ def _peak_memory() -> int:
 
 ANNOUNCEMENTS: dict[str, Any] = {
     "nothing": None,
+    "a dictionary": {},
+    "bytes that are no value": Raw(b"\xc1"),
+    "a dictionary with a number for a name": Raw(b"\x81\x01\x02"),
+    "a type of values that nobody knows": Raw(b"\xd4\x07a"),
+    "details with a number for a name": (2, 1.0, {1: 2, "start_block": 0, "end_block": 4}),
     "no details": (2, 1.0),
     "blocks that the model lacks": (2, 1e9, {"start_block": 0, "end_block": 400}),
     "throughput of NaN": (2, math.nan, {"start_block": 0, "end_block": 4}),

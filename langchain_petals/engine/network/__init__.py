@@ -7,11 +7,13 @@ from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
 from langchain_petals.engine.network.routes import CLOSED, CacheLimitError, Routes
 from langchain_petals.engine.network.server import Server, Span
 from langchain_petals.engine.network.span_chain import SpanChain, SpanError
+from langchain_petals.engine.network.span_stream import InvalidAnswerError
 
 __all__ = [
     "CLOSED",
     "NO_ROOM",
     "CacheLimitError",
+    "InvalidAnswerError",
     "Network",
     "Networks",
     "RouteTable",

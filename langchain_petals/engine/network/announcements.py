@@ -28,6 +28,7 @@ _ROLLS_BACK = (2, 3)  # the first version of petals whose servers look at start_
 
 _MOST_BLOCKS = 10_000
 _MOST_PER_BLOCK = 4_000  # announcements; the largest public swarm had some hundred servers
+_MOST_SERVERS = 20_000
 _MOST_NEIGHBOURS = 200  # petals' servers ping at most 10
 _MOST_ADAPTERS = 200
 _LONGEST_NAME = 500
@@ -58,7 +59,7 @@ class _Announcement(BaseModel):
 
     def server(self) -> Server:
         """Return the server that announces this."""
-        speed = {"blocks_per_second": max(self.inference_rps, _LEAST_SPEED)} if self.inference_rps else {}
+        speed = {} if self.inference_rps is None else {"blocks_per_second": max(self.inference_rps, _LEAST_SPEED)}
         return Server(
             self.peer_id,
             self.start_block,
@@ -97,7 +98,10 @@ def online_servers(
             logger.debug("An announcement under block %d is invalid: %s", block, str(error)[:_LONGEST_NAME])
             continue
         latest[peer_id] = expires, announced.server() if announced.state == _ONLINE else None
-    return [server for _, server in latest.values() if server is not None]
+    servers = [server for _, server in latest.values() if server is not None]
+    if len(servers) > _MOST_SERVERS:
+        servers.sort(key=lambda server: (server.peer_id not in known, random.random()))  # noqa: S311 - no secret
+    return servers[:_MOST_SERVERS]
 
 
 def _bounded(
@@ -120,9 +124,12 @@ def _read(peer_id: Any, value: Any) -> _Announcement:
         ValidationError: A field is missing, or of a wrong type, or out of range.
         TypeError, ValueError: The value has another shape.
     """
+    if not isinstance(value, tuple | list):
+        msg = "it is no list"
+        raise TypeError(msg)
     state, throughput, details = value[:3]
-    if not isinstance(details, dict):
-        msg = "the details are no dictionary"
+    if not isinstance(details, dict) or not all(isinstance(key, str) for key in details):
+        msg = "the details are no dictionary with names"
         raise TypeError(msg)
     if isinstance(details.get("adapters"), list):
         details = {**details, "adapters": tuple(details["adapters"])}

@@ -14,7 +14,20 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_petals.engine.network.hivemind_parts import P2P, DHTNode, Multiaddr, P2PDaemonError, PeerID, PingRequest
+from langchain_petals.engine.network.hivemind_parts import (
+    P2P,
+    DHTNode,
+    Multiaddr,
+    P2PDaemonError,
+    PeerID,
+    PingRequest,
+    StrangersValues,
+    ValueWithExpiration,
+    p2pd_pb2,
+    raise_if_failed,
+    read_pbmsg_safe,
+    write_pbmsg,
+)
 from langchain_petals.engine.network.p2pd import P2PDaemon
 from langchain_petals.engine.threads import call_at_end, call_in_child, program_ends
 from langchain_petals.errors import SwarmUnreachableError, reason_of
@@ -96,6 +109,7 @@ class Network:
             ensure_bootstrap_success=True,
             strict=False,
         )
+        self._node.protocol.serializer = StrangersValues
 
     def _unreachable(self, error: BaseException, timeout: float) -> SwarmUnreachableError:
         timed_out = isinstance(error, TimeoutError | asyncio.TimeoutError | concurrent.futures.TimeoutError)
@@ -169,7 +183,11 @@ class Network:
         for number, key in enumerate(keys):
             entry = found.get(key)
             values = entry.value if entry is not None and isinstance(entry.value, dict) else {}
-            records += [(number, name, record.value, record.expiration_time) for name, record in values.items()]
+            records += [
+                (number, name, record.value, record.expiration_time)
+                for name, record in values.items()
+                if isinstance(record, ValueWithExpiration)  # not so in a dictionary that a stranger stored as a whole
+            ]
         return records
 
     async def _meet_initial_peers(self) -> None:
@@ -191,8 +209,22 @@ class Network:
 
     async def open_stream(self, peer_id: str, handler: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a stream to a handler of a server."""
-        _, reader, writer = await self._p2p.call_binary_stream_handler(PeerID.from_base58(peer_id), handler)
+        question = p2pd_pb2.Request(
+            type=p2pd_pb2.Request.STREAM_OPEN,
+            streamOpen=p2pd_pb2.StreamOpenRequest(peer=PeerID.from_base58(peer_id).to_bytes(), proto=[handler]),
+        )
+        # hivemind's own function leaves the socket open where p2pd cannot connect to the server
+        connector = self._p2p._client.control.daemon_connector  # noqa: SLF001 - there is no public way to it
+        reader, writer = await connector.open_connection()
         self._writers.add(writer)
+        try:
+            await write_pbmsg(writer, question)
+            answer = p2pd_pb2.Response()
+            await read_pbmsg_safe(reader, answer)
+            raise_if_failed(answer)
+        except BaseException:
+            writer.transport.abort()
+            raise
         return reader, writer
 
     async def ask(self, peer_id: str, handler: str, question: Any, answer_type: Any) -> Any:

@@ -105,7 +105,8 @@ class RouteTable:
     def room(self, limits: Mapping[str, int]) -> float:
         """Return how many tokens the roomiest chain holds for one session; infinite where that is not known.
 
-        A chain may enter a server at any block, so there is one of all servers with some room if they hold all blocks.
+        A chain may enter a server at any block. So the servers with enough room form a chain if together they hold all
+        blocks.
 
         Args:
             limits: Tokens that servers hold for one session, by peer id.

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FRESH_SECONDS = 60.0  # servers announce themselves every minute
+_FRESH_SECONDS, _EXPIRED_SECONDS = 60.0, 120.0  # servers announce themselves every minute, for two
 _LONGEST_READING = 60.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds between two readings while blocks are missing
 _BAN_SECONDS, _LONGEST_BAN = 15.0, 3600.0
 _LIMIT_SECONDS = 900.0  # that a server's word about its room is believed
-# Seconds that servers seem slower: as few of too little room as possible, and then as few banned ones.
+# Seconds by which servers seem slower. One with too little room costs more than any number of banned ones.
 _TOO_SMALL, _BANNED = 1e9, 1e6
 _MOST_PINGED = 30  # servers at either end of the model, at each reading
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
@@ -55,8 +55,9 @@ class CacheLimitError(SwarmError):
 class Routes:
     """The servers of one model on one swarm.
 
-    What servers announce is read again once a minute in the background, and at once where a server has failed or blocks
-    are missing. Round trips are measured in the background.
+    What servers announce is read again in the background when a chain is chosen and the last reading is a minute old;
+    and at once where a server has failed, blocks are missing, or all announcements that were read have expired. Round
+    trips are measured in the background.
 
     Args:
         network: The swarm.
@@ -225,6 +226,13 @@ class Routes:
             except SwarmUnreachableError:
                 if not self.is_open or self._read_at < begun:
                     raise
+        elif time.monotonic() - self._read_at > _EXPIRED_SECONDS:  # after a pause; the servers may be others now
+            try:
+                self._wait_for(self._read_again, timeout)
+            except SwarmUnreachableError as error:
+                if not self.is_open:
+                    raise
+                logger.debug("The routes could not be read again: %r", error)  # those there are may still do
         elif time.monotonic() - self._read_at > _FRESH_SECONDS:
             self.network.start(self._read_in_background())
         return self._table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_petals.engine.network.routes import TIMED_OUT
-from langchain_petals.engine.network.span_stream import RefusedError, SpanStream
+from langchain_petals.engine.network.span_stream import LARGEST, RefusedError, SpanStream
 from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
@@ -161,8 +161,9 @@ class SpanChain:
         The pieces of a step come to each server in their order: the locks of a stream are fair, and a piece that is
         through with one server stands in line for the next one before anything else can happen.
         """
+        largest = min(LARGEST, torch.finfo(hidden.dtype).max)  # the servers' types may be wider than this client's
         for stream in self._streams:
-            hidden = await _bounded(stream, stream.exchange(hidden, order), seconds)
+            hidden = await _bounded(stream, stream.exchange(hidden, order, largest), seconds)
         return hidden
 
     def close(self) -> None:

@@ -40,6 +40,8 @@ _FRAME_OVERHEAD = 65_536  # bytes that an answer may have beside its numbers
 _LONGEST_ERROR = 65_536  # bytes
 _LONGEST_REASON = 500  # characters of an error that are kept
 _WIDEST_NUMBER = 4  # bytes
+LARGEST = 1e10
+"""Largest number of hidden states that is believed. Real models stay below 1e6; norms of far larger ones overflow."""
 _MOST_FIELDS = 16  # petals' answers have one or two
 # of protobuf's encoding: a kind of fields, the most bytes of a number, and the bit of all of its bytes but the last
 _WITH_LENGTH, _LONGEST_VARINT, _MORE_FOLLOWS = 2, 10, 0x80
@@ -97,7 +99,9 @@ class SpanStream:
         """Let the next exchange go on at an earlier position."""
         self._rolled_back_to = position
 
-    async def exchange(self, hidden: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    async def exchange(
+        self, hidden: torch.Tensor, order: torch.Tensor | None = None, largest: float = LARGEST
+    ) -> torch.Tensor:
         """Send hidden states, and wait for those after the span's last block.
 
         Several exchanges may be under way: they are answered in their order.
@@ -105,6 +109,7 @@ class SpanStream:
         Args:
             hidden: Shape (rows, tokens, hidden size).
             order: For each row the one whose attention cache it goes on from, shape (rows,); None for its own.
+            largest: Largest number that the answer may have.
 
         Raises:
             RefusedError: The server answered with an error.
@@ -115,7 +120,7 @@ class SpanStream:
         async with self._sending:
             await self._send(self._request(hidden, order))
         async with self._receiving:
-            return await self._receive(hidden)
+            return await self._receive(hidden, largest)
 
     def _request(self, hidden: torch.Tensor, order: torch.Tensor | None) -> bytes:
         metadata, self._first_metadata = self._first_metadata or {}, None
@@ -137,12 +142,12 @@ class SpanStream:
         self._writer.write(_MESSAGE + len(message).to_bytes(_LENGTH_BYTES, "big") + message)
         await self._writer.drain()
 
-    async def _receive(self, sent: torch.Tensor) -> torch.Tensor:
+    async def _receive(self, sent: torch.Tensor, largest: float) -> torch.Tensor:
         if self._reader is None:
             msg = "the stream is not open"
             raise ConnectionError(msg)
         try:
-            return await _answer(self._reader, sent)
+            return await _answer(self._reader, sent, largest)
         except asyncio.IncompleteReadError:
             msg = "the server hung up"
             raise ConnectionResetError(msg) from None
@@ -168,7 +173,7 @@ class SpanStream:
             writer.transport.abort()  # closing would wait for a server that does not read
 
 
-async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Tensor:
+async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor, largest: float) -> torch.Tensor:
     """Read the answer to hidden states; what is longer than it can be is not read."""
     kind = await reader.readexactly(1)
     length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
@@ -180,7 +185,7 @@ async def _answer(reader: asyncio.StreamReader, sent: torch.Tensor) -> torch.Ten
     if kind == _ERROR:
         raise RefusedError(RPCError.FromString(frame).message)
     _check_fields(frame)
-    return _hidden_states(ExpertResponse.FromString(frame), sent)
+    return _hidden_states(ExpertResponse.FromString(frame), sent, largest)
 
 
 async def _say_goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,8 +226,8 @@ def _varint(frame: bytes, position: int) -> tuple[int, int]:
     raise InvalidAnswerError(msg)
 
 
-def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
-    """Return the hidden states of an answer, checked: shape, type, size, and that every number is finite."""
+def _hidden_states(answer: Any, sent: torch.Tensor, largest: float) -> torch.Tensor:
+    """Return the hidden states of an answer, checked: shape, type, size, and that no number is too large or NaN."""
     if len(answer.tensors) != 1:
         msg = f"{len(answer.tensors)} tensors instead of one"
         raise InvalidAnswerError(msg)
@@ -236,7 +241,7 @@ def _hidden_states(answer: Any, sent: torch.Tensor) -> torch.Tensor:
         msg = f"{len(tensor.buffer)} bytes, compressed by method {tensor.compression}, for {sent.numel()} numbers"
         raise InvalidAnswerError(msg)
     hidden: torch.Tensor = deserialize_torch_tensor(tensor).detach()
-    if not torch.isfinite(hidden).all():
-        msg = "hidden states that are not finite"
+    if hidden.numel() and not hidden.abs().amax() <= largest:  # so that NaN is refused, too
+        msg = f"hidden states with numbers that are not finite, or larger than {largest:g}"
         raise InvalidAnswerError(msg)
     return hidden

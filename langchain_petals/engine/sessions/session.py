@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tenacity
 import torch
 
-from langchain_petals.engine.network import CLOSED, CacheLimitError, SpanChain, SpanError
+from langchain_petals.engine.network import CLOSED, CacheLimitError, InvalidAnswerError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
@@ -229,7 +229,11 @@ class SwarmSession(Session):
             for chunk in torch.split(ids, length, dim=1):
                 hidden = chain.step(self._parts.embed(chunk), order)
                 order = None  # the rows are in their new order now
-            return self._parts.logits(hidden[:, -1])
+            logits = self._parts.logits(hidden[:, -1])
+        if not torch.isfinite(logits).all():
+            error = InvalidAnswerError("hidden states that lead to logits that are not finite")
+            raise SpanError(chain.spans[-1], error) from error
+        return logits
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""

@@ -117,6 +117,7 @@ NO_ANSWERS: dict[str, Lie] = {
     "NaN": _tensor(lambda hidden: hidden * math.nan),
     "infinity": _tensor(lambda hidden: hidden + math.inf),
     "one infinity": _tensor(lambda hidden: torch.where(torch.arange(hidden.shape[-1]) == 1, -math.inf, hidden)),
+    "numbers that no norm can take": _tensor(lambda hidden: hidden * 0 + 3e38),
     "integers": _tensor(lambda hidden: hidden.long()),
     "wide numbers": _tensor(lambda hidden: hidden.double()),
     "one token more": _tensor(lambda hidden: torch.cat([hidden, hidden[:, :1]], dim=1)),

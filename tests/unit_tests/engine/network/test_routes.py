@@ -111,6 +111,30 @@ def test_a_reading_in_the_background_may_fail(clock: Clock) -> None:
     settled(network)
 
 
+def test_a_call_after_a_pause_waits_for_announcements_that_have_not_expired(clock: Clock) -> None:
+    network = ScriptedNetwork(whole(1))
+    routes = routes_of(network)
+    chosen(routes)
+    settled(network)
+    network.servers[peer_id(0)] = whole(0)
+    clock.now += 121
+    assert chosen(routes) == [peer_id(0)]
+
+
+def test_expired_announcements_are_used_if_there_is_no_answer(clock: Clock) -> None:
+    network = ScriptedNetwork(whole(0))
+    routes = routes_of(network)
+    chosen(routes)
+
+    async def fail(_: int) -> None:
+        raise OSError
+
+    network.reading = fail
+    clock.now += 121
+    assert chosen(routes) == [peer_id(0)]
+    settled(network)
+
+
 def test_calls_at_the_same_time_share_a_reading() -> None:
     calls, all_ask = 8, asyncio.Event()
 

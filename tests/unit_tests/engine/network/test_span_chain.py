@@ -236,6 +236,17 @@ def test_error_names_all_servers_that_cannot_be_reached() -> None:
     chain.close()
 
 
+def test_an_answer_that_the_clients_type_cannot_hold_is_the_failure_of_its_server() -> None:
+    first, second = in_a_row(2)
+    first.compute = lambda exchanges: exchanges.hidden[-1].float() * 0 + 1e5
+    chain = chain_of([first, second])
+    with pytest.raises(SpanError, match="larger than 65504") as caught:
+        chain.step(hidden_states(1).half())
+    assert caught.value.span.start == 0
+    assert not second.sessions[0].lengths
+    chain.close()
+
+
 def test_rows_go_on_from_other_rows_on_all_servers() -> None:
     servers = in_a_row(2)
     chain = chain_of(servers)
