@@ -76,7 +76,7 @@ resolution: .tools/bin/uv ## resolve the requirements for each Python and platfo
 	@echo "==> Resolving the requirements"
 	$(BIN)/python scripts/check_resolution.py .tools/bin/uv
 
-lowest: .tools/bin/uv ## run unit tests with the lowest versions of what the package needs
+lowest: servers .tools/bin/uv ## run unit tests with the lowest versions of what the package needs
 	@sh scripts/test_lowest.sh
 
 newest_python: venv ## run the tests that need no torch on the newest Python found here

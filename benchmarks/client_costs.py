@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -100,16 +101,24 @@ def client_costs(effort: Effort, old: Version | None = None) -> Iterator[Compari
 
 
 def _costs(version: Version, program: str, connection: str) -> dict[str, float]:
-    with subprocess.Popen(
-        [version.python, "-c", program, connection],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(version.folder)},
-        cwd=version.folder,
-    ) as running:
-        line = running.stdout.readline() if running.stdout is not None else "[]"
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            [version.python, "-c", program, connection],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(version.folder)},
+            cwd=version.folder,
+        ) as running,
+    ):
+        line = running.stdout.readline() if running.stdout is not None else ""
+        if not line:
+            running.wait()
+            log.seek(0)
+            msg = f"a client program of {version.folder} has failed:\n{log.read().decode(errors='replace')[-3000:]}"
+            raise RuntimeError(msg)
         costs = dict(zip(_UNITS, json.loads(line), strict=False))
         process = psutil.Process(running.pid)
         memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_petals.swarm import PROGRAM, servers_python
+from langchain_petals.swarm import PROGRAM, environment_for, servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +31,14 @@ class PetalsClient:
 
     def __init__(self, swarm: LocalSwarm) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
+        python = servers_python()
         self._process = subprocess.Popen(
-            [str(servers_python()), str(_PROGRAM), str(PROGRAM), json.dumps(swarm.connection)],
+            [str(python), str(_PROGRAM), str(PROGRAM), json.dumps(swarm.connection)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            env=environment_for(python),
         )
         self._receive()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import bounded, faster, in_turn, seconds
 from langchain_petals.engine.network import NO_ROOM, RouteTable, Span, online_servers
-from langchain_petals.swarm import PROGRAM, servers_python
+from langchain_petals.swarm import PROGRAM, environment_for, servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,8 +132,13 @@ def _theirs(swarms: Sequence[SimulatedSwarm]) -> list[dict[str, Any]]:
             questions.append(Path(folder, f"{number}.json"))
             document = {"blocks": BLOCKS, "tokens": TOKENS, "records": swarm.records, "round_trips": swarm.round_trips}
             questions[-1].write_text(json.dumps(document), encoding="utf-8")
+        python = servers_python()
         answer = subprocess.run(
-            [servers_python(), THEIRS, PROGRAM, *questions], check=True, stdout=subprocess.PIPE, encoding="utf-8"
+            [python, THEIRS, PROGRAM, *questions],
+            env=environment_for(python),
+            check=True,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         ).stdout
     return [json.loads(line) for line in answer.splitlines() if line.startswith("{")]
 

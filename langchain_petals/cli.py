@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `--help` does not wait for
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 
 from langchain_petals.errors import PetalsError, PetalsNotInstalledError
-from langchain_petals.progress import progress
+from langchain_petals.progress import is_on, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +102,7 @@ def info() -> None:
 def _errors_as_sentences() -> Iterator[None]:
     try:
         yield
-    except PetalsError as error:
+    except (PetalsError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
@@ -146,14 +147,27 @@ def _install(console: Console, petals: str | None = None, python: str | None = N
     def step(what: str) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         return _step(console, what)
 
-    _describe(console, swarm.install(petals, python, step=step))
+    with _ended_by_sigterm():
+        made = swarm.install(petals, python, step=step)
+    _describe(console, made)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """End the block by an exception on SIGTERM: what it has begun is ended and undone first."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _describe(console: Console, made: Installation) -> None:
     console.print(
         f"Petals {made.petals}"
         + ("" if made.source == made.petals else f" from {made.source}")
-        + f", Python {made.python}, {made.size / 1e9:.1f} GB, in {made.folder}",
+        + f", Python {made.python}, {made.size / 1e9:.1f} GB, in {made.folder}"
+        + ("; `langchain-petals server install` brings it up to date" if made.is_outdated else ""),
         markup=False,
     )
 
@@ -180,14 +194,15 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
 def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     """Show the name of a step, and its seconds when it is done; yield a function that shows a line about it."""
     started, outcome, name = time.monotonic(), "failed", f"{what} ... "
-    if not console.is_terminal:
+    is_shown_live = console.is_terminal and is_on()
+    if not is_shown_live:
         console.print(name, end="", markup=False)
     try:
         with progress(what) as say:
             yield lambda line: say(f"{what}: {line}"[: console.width - 10])
         outcome = f"{time.monotonic() - started:.1f} s"
     finally:
-        console.print(name + outcome if console.is_terminal else outcome, markup=False)
+        console.print(name + outcome if is_shown_live else outcome, markup=False)
 
 
 def _number_of(servers: int) -> str:

@@ -19,7 +19,7 @@ VARIABLE = "LANGCHAIN_PETALS_PROGRESS"
 """Environment variable; 0 turns progress off."""
 
 _turn = threading.Lock()  # held by what is shown: a second line would garble the first
-_shown: list[Any] = []  # the `rich.status.Status` on the terminal, if there is one
+_shown: list[Any] = []  # the `rich.live.Live` on the terminal, if there is one
 
 
 def is_on() -> bool:
@@ -54,12 +54,13 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
             console.print(f"{text} ...", markup=False, highlight=False)
             yield _say_nothing
         else:
-            with console.status(_plain(text)) as status:
-                _shown.append(status)
+            spinner = _spinner(text)
+            with _live(spinner, console) as live:
+                _shown.append(live)
                 try:
-                    yield lambda words: status.update(_plain(words))
+                    yield lambda words: spinner.update(text=_plain(words))
                 finally:
-                    _shown.remove(status)
+                    _shown.remove(live)
     finally:
         _turn.release()
 
@@ -68,22 +69,42 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
 def stepped_aside() -> Iterator[None]:
     """Hide what `progress` shows while others write to the terminal: huggingface_hub shows bars of its own."""
     hidden = _shown[:]
-    for status in hidden:
-        status.stop()
+    for live in hidden:
+        live.stop()
     try:
         yield
     finally:
-        for status in hidden:
-            if status in _shown:
-                status.start()
+        for live in hidden:
+            if live in _shown:
+                live.start()
 
 
 def _say_nothing(_: str) -> None:
     pass
 
 
+def _spinner(text: str) -> Any:
+    from rich.spinner import Spinner  # noqa: PLC0415 - shown to few programs
+
+    return Spinner("dots", _plain(text), style="status.spinner")
+
+
+def _live(spinner: Any, console: Any) -> Any:
+    """Return what shows a spinner; unlike `console.status`, it leaves the streams of the program as they are."""
+    from rich.live import Live  # noqa: PLC0415 - as above
+
+    return Live(
+        spinner,
+        console=console,
+        refresh_per_second=12.5,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 def _plain(text: str) -> Any:
-    from rich.text import Text  # noqa: PLC0415 - shown to few programs
+    from rich.text import Text  # noqa: PLC0415 - as above
 
     return Text(f"{text} ...")  # a str would be read as markup
 
@@ -91,8 +112,22 @@ def _plain(text: str) -> Any:
 def _console() -> Any:
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    return Console(stderr=True)
+    class ConsoleWithCursor(Console):
+        """Never hides the cursor: it would stay hidden if the program ended while something is shown."""
+
+        def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002 - rich's signature
+            return False
+
+    return ConsoleWithCursor(stderr=True)
 
 
 def _is_interactive(console: Any) -> bool:
-    return bool(console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal))
+    return bool(console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal and _is_tty(console.file)))
+
+
+def _is_tty(file: Any) -> bool:
+    """Return whether a stream is a terminal; rich takes each one for a terminal when FORCE_COLOR is set."""
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):  # not a whole stream, or a closed one
+        return False

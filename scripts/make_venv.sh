@@ -104,9 +104,11 @@ run() { # run pip or venv; show the steps that take long, and all that was said 
 
 folder=$PWD # a virtual environment does not survive being moved
 
-has_servers() { # the servers' environment is whole, and made from the list that the package has now
+has_servers() { # the servers' environment is whole: the released petals, from the list that the package has now
+    released=$(sed -n 's/^RELEASED = \("[^"]*"\)$/\1/p' langchain_petals/swarm/installation.py)
     [ -f "$LANGCHAIN_PETALS_DATA_DIR/.complete" ] && [ "$(cat "$LANGCHAIN_PETALS_DATA_DIR/.complete")" = "$1" ] &&
-        [ -x "$LANGCHAIN_PETALS_DATA_DIR/servers/bin/python" ]
+        [ -x "$LANGCHAIN_PETALS_DATA_DIR/servers/bin/python" ] &&
+        grep -qF "\"source\": $released" "$LANGCHAIN_PETALS_DATA_DIR/servers/langchain-petals.json" 2>/dev/null
 }
 
 make_servers() {

@@ -8,21 +8,34 @@
 # the released servers' environment. That of git main is made here, in .tools.
 # RELEASED_PYTHON=/path/to/python chooses the released servers' interpreter.
 set -eu
+
+usage() {
+    echo "Usage: $0 FOLDER, a checkout of bigscience-workshop/petals" >&2
+    exit 2
+}
+absolute() { # a path, not resolved: a virtual environment's interpreter is a link
+    case $1 in
+    /*) printf '%s\n' "$1" ;;
+    *) printf '%s\n' "$PWD/$1" ;;
+    esac
+}
+
+[ $# -eq 1 ] && [ -d "$1/src/petals" ] || usage
+petals=$(absolute "$1")
+bin=${BIN:+$(absolute "$BIN")}
+released=${RELEASED_PYTHON:+$(absolute "$RELEASED_PYTHON")}
+
 cd "$(dirname "$0")/.."
+bin=${bin:-$PWD/.venv/bin}
+released=${released:-$PWD/.servers/servers/bin/python}
 unset PYTHONHOME LANGCHAIN_PETALS_SERVER_PYTHON
 export PYTHONPATH="$PWD"
 
-if [ $# -ne 1 ] || ! [ -d "$1/src/petals" ]; then
-    echo "Usage: $0 FOLDER, a checkout of bigscience-workshop/petals" >&2
-    exit 2
-fi
-bin=${BIN:-.venv/bin}
-released=${RELEASED_PYTHON:-$PWD/.servers/servers/bin/python}
 main=$PWD/.tools/petals-main
 
 echo "==> Making the environment of git main's servers"
 LANGCHAIN_PETALS_DATA_DIR=$main "$bin/python" -c 'from langchain_petals.cli import app; app()' \
-    server install --petals "$1"
+    server install --petals "$petals"
 
 echo "==> Trying a chain of servers of both versions"
 "$bin/python" scripts/chain_of_both.py "$released" "$main/servers/bin/python"

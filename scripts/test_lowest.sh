@@ -1,13 +1,15 @@
 #!/bin/sh
 # Run unit tests with the lowest versions that the package's metadata allows, in an environment that is made for it.
 #
-# Usage: scripts/test_lowest.sh [TEST ...]         needs .venv and .tools/bin/uv (make lowest)
+# Usage: scripts/test_lowest.sh [TEST ...]         needs .venv, .tools/bin/uv and the servers' environment (make lowest)
 #
+# LANGCHAIN_PETALS_DATA_DIR names the folder of the servers' environment; the default is .servers.
 # torch keeps the version of constraints.txt, since a build of the lowest one without CUDA may not lie on disk.
 set -eu
 cd "$(dirname "$0")/.."
 unset PYTHONHOME PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 UV_PYTHON_DOWNLOADS=never
+export LANGCHAIN_PETALS_DATA_DIR="${LANGCHAIN_PETALS_DATA_DIR:-$PWD/.servers}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,7 +5,13 @@ for the command `langchain-petals`.
 """
 
 from langchain_petals.swarm.installation import Installation, check, install, installed, uninstall
-from langchain_petals.swarm.interpreter import PROGRAM, environment_folder, found_python, servers_python
+from langchain_petals.swarm.interpreter import (
+    PROGRAM,
+    environment_folder,
+    environment_for,
+    found_python,
+    servers_python,
+)
 from langchain_petals.swarm.local import LocalServer, LocalSwarm
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "LocalSwarm",
     "check",
     "environment_folder",
+    "environment_for",
     "found_python",
     "install",
     "installed",

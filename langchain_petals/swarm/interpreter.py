@@ -28,6 +28,10 @@ MARKER = "langchain-petals.json"
 """File in the servers' environment that is written when it is complete."""
 
 HOW_TO_INSTALL = "Run `langchain-petals server install`, which makes an environment for servers."
+HOW_TO_REPLACE = (
+    "Run `langchain-petals server install`, which makes an environment for servers, and do not name another "
+    f"interpreter (python=, {VARIABLE})."
+)
 
 _KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
 _OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
@@ -57,7 +61,10 @@ def found_python(python: str | os.PathLike[str] | None = None) -> Path | None:
     if named:
         path = Path(named).expanduser().absolute()  # not resolved: a virtual environment's is a link
         if not path.is_file():
-            msg = f"{by}={str(named)!r} is not a file; name a Python interpreter. {HOW_TO_INSTALL}"
+            msg = (
+                f"{by}={str(named)!r} is not a file. Name a Python interpreter, or leave it out and run "
+                "`langchain-petals server install`."
+            )
             raise PetalsNotInstalledError(msg)
         return path
     made = environment_folder()

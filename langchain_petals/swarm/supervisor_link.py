@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import HOW_TO_INSTALL, PROGRAM, UNUSABLE, environment_for
+from langchain_petals.swarm.interpreter import HOW_TO_REPLACE, PROGRAM, UNUSABLE, environment_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ class SupervisorLink:
 
     Raises:
         PetalsNotInstalledError: `python` could not be started.
+        OSError: `log_dir` could not be made, or not be written to.
     """
 
     def __init__(self, python: Path, log_dir: Path | None) -> None:
@@ -54,7 +55,6 @@ class SupervisorLink:
         )
         self._keeps_logs = log_dir is not None
         self._log_dir = log_dir or Path(self._work_dir)
-        self._log_dir.mkdir(parents=True, exist_ok=True)
         self._owner, self._python = os.getpid(), python
         self.pids: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
@@ -62,25 +62,32 @@ class SupervisorLink:
         self._stopped: str | None = None  # why the supervisor does not take orders any more
         self._changed = threading.Condition()
         self._connection, theirs = Pipe()
-        with theirs, self.log_path("supervisor").open("wb") as log:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
+            if_it_fails.callback(self._connection.close)
+            with theirs:
+                self._process = self._start_supervisor(theirs.fileno())
+            if_it_fails.pop_all()
+        self._send({"program": self._owner, "work_dir": self._work_dir})
+        self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
+        self._listener.start()
+
+    def _start_supervisor(self, connection: int) -> subprocess.Popen[bytes]:
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        with self.log_path("supervisor").open("wb") as log:
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
-                    [python, PROGRAM],
-                    stdin=theirs.fileno(),
+                return subprocess.Popen(  # noqa: S603 - the user names the interpreter
+                    [self._python, PROGRAM],
+                    stdin=connection,
                     stdout=log,
                     stderr=log,
-                    env=environment_for(python) | _VARIABLES | {"TMPDIR": self._work_dir},
+                    env=environment_for(self._python) | _VARIABLES | {"TMPDIR": self._work_dir},
                     cwd=self._work_dir,
                     start_new_session=True,  # Ctrl-C must reach only the program, which then ends the swarm
                 )
             except OSError as error:
-                self._connection.close()
-                shutil.rmtree(self._work_dir, ignore_errors=True)
-                msg = f"The servers' interpreter {python} could not be started ({error.strerror}). {HOW_TO_INSTALL}"
-                raise PetalsNotInstalledError(msg) from None
-        self._send({"program": self._owner, "work_dir": self._work_dir})
-        self._listener = threading.Thread(target=self._listen, name="petals-local-swarm", daemon=True)
-        self._listener.start()
+                msg = f"The servers' interpreter {self._python} could not be started ({error.strerror}). "
+                raise PetalsNotInstalledError(msg + HOW_TO_REPLACE) from None
 
     @property
     def is_ours(self) -> bool:
@@ -121,7 +128,7 @@ class SupervisorLink:
                 if name in self._codes:
                     raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
             if self._stopped and self._process.returncode == UNUSABLE and (lines := self._end_of_log("supervisor")):
-                msg = f"{lines[-1]}. {HOW_TO_INSTALL}"
+                msg = f"{lines[-1]}. {HOW_TO_REPLACE}"
                 raise PetalsNotInstalledError(msg)
             if self._stopped:
                 raise LocalSwarmError(self._describe("supervisor", self._stopped))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
+import json
 import re
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 from scripted_uv import ScriptedUv
 from typer.testing import CliRunner
 
@@ -16,6 +20,7 @@ from langchain_petals import cli
 from langchain_petals import swarm as swarms
 from langchain_petals.cli import app
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError
+from langchain_petals.swarm.interpreter import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,6 +226,48 @@ def test_info_describes_an_interpreter_that_was_named(uv: ScriptedUv, monkeypatc
     monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", str(python.rename(uv.folder / "mine")))
     shown = dict(line.split() for line in run("server", "info").output.splitlines())
     assert shown == {"path": str(uv.folder / "mine"), "python": "3.11.7", "petals": "2.2.0.post1", "hivemind": "1.1.12"}
+
+
+def test_info_names_the_command_that_brings_an_older_environment_up_to_date(uv: ScriptedUv) -> None:
+    made = run("server", "install").output.splitlines()[-1]
+    marker = uv.folder / "data" / "servers" / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"lock": "older"}))
+    assert run("server", "info").output == f"{made}; `langchain-petals server install` brings it up to date\n"
+    assert run("server", "install").output.splitlines()[-1] == made
+    assert run("server", "info").output == f"{made}\n"
+
+
+@pytest.mark.usefixtures("uv")
+@pytest.mark.parametrize("command", ["install", "info"])
+def test_a_data_folder_that_is_a_file_is_an_error_and_an_exit_code(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LANGCHAIN_PETALS_DATA_DIR", str(tmp_path / "file"))
+    result = run("server", command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+
+
+def test_sigterm_ends_the_installer_and_then_the_command(uv: ScriptedUv, tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    (uv.folder / "uv").write_text(f"#!/bin/sh\ntrap ': >{ended}; exit' TERM\nkill -TERM $PPID\nwhile :; do :; done\n")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run("server", "install").exit_code == 143
+        assert ended.exists()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGCHAIN_PETALS_PROGRESS", "0")
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, highlight=False)
+    with cli._step(console, "Installing"):
+        assert output.getvalue() == "Installing ... "
+    assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
 
 
 def test_a_demo_that_nobody_watches_names_the_commands_to_run(uv: ScriptedUv) -> None:

@@ -8,12 +8,10 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from langchain_petals.progress import VARIABLE, is_on, progress
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -58,6 +56,24 @@ def test_a_terminal_shows_what_is_done_and_is_left_clean() -> None:
     assert after.endswith("\x1b[2K")
 
 
+def test_a_program_keeps_its_output_and_its_cursor_while_progress_shows() -> None:
+    program = """
+import os, threading
+from langchain_petals.progress import progress
+def second():
+    print("a line of the program", flush=True)
+    os._exit(0)
+with progress("Joining"):
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join()
+"""
+    output, shown = run(program)
+    assert output == "a line of the program\n"
+    assert "Joining ..." in shown
+    assert "\x1b[?25" not in shown  # the program has ended, and nothing could show the cursor again
+
+
 def test_nothing_is_shown_when_it_is_turned_off() -> None:
     assert run(PROGRAM, **{VARIABLE: "0"}) == ("False\n", "<bar of another>")
 
@@ -66,7 +82,11 @@ def test_nothing_is_shown_on_a_terminal_without_abilities() -> None:
     assert run(PROGRAM, TERM="dumb") == ("False\n", "<bar of another>")
 
 
-def test_nothing_is_written_to_a_file(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("forced", ["", "1"])
+def test_nothing_is_written_to_a_file(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forced: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", forced)
     assert not is_on()
     with progress("Joining") as say:
         say("Joining again")

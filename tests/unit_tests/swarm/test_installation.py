@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from scripted_uv import ANSWER, ScriptedUv
 from langchain_petals.errors import InvalidRequestError, PetalsNotInstalledError
 from langchain_petals.swarm import installation
 from langchain_petals.swarm.installation import install, installed, needs_of_fork, uninstall
+from langchain_petals.swarm.installers import Pip, Uv, run
 from langchain_petals.swarm.interpreter import MARKER
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def test_the_released_petals_is_installed_without_its_own_requirements(uv: Scrip
     folder = data / "servers"
     python = str(folder / "bin" / "python")
     assert [order[:-1] for order in uv.orders] == [
-        ["venv", "--python", "3.11", str(folder)],
+        ["venv", "--allow-existing", "--python", "3.11", str(folder)],
         ["pip", "install", "--python", python, "-r", str(REQUIREMENTS / "servers.txt")],
         ["pip", "install", "--python", python, "--no-deps", "petals==2.2.0.post1"],
     ]
@@ -85,6 +87,33 @@ def test_the_released_petals_is_installed_without_its_own_requirements(uv: Scrip
     assert installed() == made
     assert len(steps.names) == 4
     assert "Resolved 70 packages" in steps.lines
+
+
+def test_installers_do_not_run_in_a_folder_whose_project_could_change_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data.mkdir()
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\npwd >>{tmp_path}/folders\necho $PIP_USER >>{tmp_path}/folders\n")
+    python.chmod(0o755)
+    (data / "servers" / "bin").mkdir(parents=True)
+    shutil.copy(python, data / "servers" / "bin" / "python")
+    for installer in (Pip(), Uv(str(python))):
+        installer.make(data / "servers", str(python), str)
+        installer.install(data / "servers", ["petals"], str)
+    assert (tmp_path / "folders").read_text().splitlines() == [str(data), "", str(data), "0", *2 * (str(data), "")]
+
+
+def test_an_interrupted_step_ends_only_after_its_program(tmp_path: Path) -> None:
+    program = f"trap 'sleep 1; touch {tmp_path}/ended; exit' TERM; echo started; while :; do :; done"
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(["/bin/sh", "-c", program], interrupt, {})
+    assert (tmp_path / "ended").exists()
 
 
 @pytest.mark.usefixtures("data")
@@ -133,7 +162,7 @@ def test_a_forks_requirement_that_cannot_be_read_is_named() -> None:
     ("address", "taken"),
     [
         ("https://example.org/petals", "git+https://example.org/petals"),
-        ("git+ssh://git@example.org/petals@main", "git+ssh://git@example.org/petals@main"),
+        ("git+ssh://example.org/petals@main", "git+ssh://example.org/petals@main"),
         ("https://example.org/petals-2.3-py3-none-any.whl", "https://example.org/petals-2.3-py3-none-any.whl"),
     ],
 )
@@ -143,9 +172,13 @@ def test_an_address_is_taken_as_a_repository_unless_it_names_a_file(uv: Scripted
     assert uv.orders[1][-2] == taken
 
 
-@pytest.mark.usefixtures("data", "uv")
-def test_a_password_in_an_address_is_not_kept() -> None:
-    assert make("https://ada:secret@example.org/petals").source == "git+https://example.org/petals"
+@pytest.mark.parametrize("user", ["ada:secret", "secret", ":secret", "secret:"])
+def test_an_addresss_user_and_password_are_neither_shown_nor_kept(uv: ScriptedUv, data: Path, user: str) -> None:
+    steps = Steps()
+    made = install(f"https://{user}@example.org/petals@main", step=steps)
+    assert made.source == "git+https://example.org/petals@main"
+    assert uv.orders[1][-2] == f"git+https://{user}@example.org/petals@main"
+    assert not [shown for shown in (*steps.names, (data / "servers" / MARKER).read_text()) if "secret" in shown]
 
 
 @pytest.mark.usefixtures("data")
@@ -226,12 +259,79 @@ def test_two_processes_do_not_change_the_environment_at_once(data: Path) -> None
 
 
 @pytest.mark.usefixtures("uv")
-def test_uninstalling_leaves_nothing(data: Path) -> None:
+def test_uninstalling_leaves_only_the_lock(data: Path) -> None:
     assert not uninstall()
+    assert not data.exists()
     make()
     assert uninstall()
-    assert list(data.iterdir()) == []
+    assert [each.name for each in data.iterdir()] == ["servers.lock"]
     assert installed() is None
+    assert not uninstall()
+
+
+@pytest.mark.parametrize("step", ["venv", "-r", "--no-deps"])
+def test_an_environment_comes_back_if_the_one_that_replaces_it_fails(uv: ScriptedUv, data: Path, step: str) -> None:
+    made = make()
+    uv.fail_at(step)
+    with pytest.raises(PetalsNotInstalledError, match="no solution found"):
+        make("https://example.org/petals")
+    assert installed() == made
+    assert sorted(each.name for each in data.iterdir()) == ["servers", "servers.lock"]
+
+
+@pytest.mark.usefixtures("uv")
+def test_an_environment_comes_back_after_a_replacement_that_was_killed(data: Path) -> None:
+    made = make()
+    (data / "servers").rename(data / "servers.old")
+    assert installed() is None
+    (data / "servers").mkdir()
+    (data / "servers" / "pyvenv.cfg").touch()
+    assert make() == made
+    assert not (data / "servers.old").exists()
+
+
+@pytest.mark.usefixtures("uv")
+def test_an_environment_that_was_replaced_does_not_come_back(data: Path) -> None:
+    make("https://example.org/petals")
+    shutil.copytree(data / "servers", data / "servers.old")
+    made = make()
+    assert made.source == "2.2.0.post1"
+    assert not (data / "servers.old").exists()
+
+
+@pytest.mark.usefixtures("uv")
+def test_an_environment_kept_aside_is_uninstalled_too(data: Path) -> None:
+    make()
+    (data / "servers").rename(data / "servers.old")
+    assert uninstall()
+    assert [each.name for each in data.iterdir()] == ["servers.lock"]
+
+
+@pytest.mark.usefixtures("uv")
+def test_a_removal_that_was_interrupted_can_be_repeated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make()
+    remove = shutil.rmtree
+
+    def remove_and_stop(folder: Path) -> None:
+        remove(folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", remove_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            uninstall()
+    assert installed() is None
+    assert uninstall()
+    assert not (data / "servers").exists()
+
+
+def test_an_installer_that_ends_before_it_writes_pyvenv_cfg_blocks_nothing(uv: ScriptedUv, data: Path) -> None:
+    uv.fail_at("venv")
+    with pytest.raises(PetalsNotInstalledError):
+        make()
+    (data / "servers" / "lib").mkdir()
+    uv.fail_at("")
+    assert make() == installed()
 
 
 @pytest.mark.usefixtures("uv")
@@ -246,11 +346,37 @@ def test_the_size_is_that_of_all_files(data: Path) -> None:
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize("python", ["/nowhere/python", "/bin/true", "/bin/sh"])
+@pytest.mark.parametrize("python", ["/nowhere/python", "/bin/true", "/bin/sh", "/bin/echo", ""])
 def test_something_else_than_python_is_refused(uv: ScriptedUv, python: str) -> None:
-    with pytest.raises(InvalidRequestError, match=f"'{python}' is"):
+    with pytest.raises(InvalidRequestError, match=f"{python}' is not a Python interpreter"):
         make(python=python)
     assert not uv.orders
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("name", ["mine/python", "./mine/python", "corolla-python"])
+def test_an_interpreter_may_be_named_by_a_relative_path_or_a_command(
+    uv: ScriptedUv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    python = uv.folder / name if name == "corolla-python" else tmp_path / "mine" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text("#!/bin/sh\necho 3.12\n")
+    python.chmod(0o755)
+    make(python=name)
+    assert uv.orders[0][2:4] == ["--python", str(python)]
+
+
+@pytest.mark.usefixtures("data")
+def test_uv_needs_neither_venv_nor_ensurepip(uv: ScriptedUv, tmp_path: Path) -> None:
+    python = tmp_path / "python3.10"
+    python.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\necho 3.10\n')
+    python.chmod(0o755)
+    make(python=str(python))
+    assert uv.orders[0][2:4] == ["--python", str(python)]
+    (uv.folder / "uv").unlink()
+    with pytest.raises(InvalidRequestError, match=r"can make an environment \(with venv and pip\)"):
+        make("https://example.org/petals", python=str(python))
 
 
 @pytest.mark.usefixtures("data")
@@ -271,7 +397,7 @@ def test_an_interpreter_on_the_path_is_used(uv: ScriptedUv, version: str) -> Non
         command.write_text(f"#!/bin/sh\n{'echo ' + name if name == version else 'exit 127'}\n")
         command.chmod(0o755)
     make()
-    assert uv.orders[0][:3] == ["venv", "--python", str(uv.folder / f"python{version}")]
+    assert uv.orders[0][2:4] == ["--python", str(uv.folder / f"python{version}")]
 
 
 @pytest.mark.usefixtures("data")

@@ -61,7 +61,7 @@ def test_without_any_the_error_names_the_command_to_run() -> None:
 def test_an_interpreter_that_is_named_and_missing_is_not_replaced_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(PetalsNotInstalledError, match=r"python='.*nowhere' is not a file"):
+    with pytest.raises(PetalsNotInstalledError, match=r"python='.*nowhere' is not a file\. Name .*, or leave it out"):
         servers_python(tmp_path / "nowhere")
     with pytest.raises(PetalsNotInstalledError, match="is not a file"):
         servers_python(tmp_path)

@@ -43,7 +43,9 @@ def start(python: Path) -> None:
 @pytest.mark.usefixtures("temporary")
 def test_the_last_line_of_an_unusable_interpreter_is_the_error(interpreter: Path) -> None:
     interpreter.write_text(f"#!/bin/sh\necho a traceback\necho it lacks petals\nexit {UNUSABLE}\n")
-    with pytest.raises(PetalsNotInstalledError, match=r"^it lacks petals\. Run `langchain-petals server install`"):
+    with pytest.raises(
+        PetalsNotInstalledError, match=r"^it lacks petals\. Run .*, and do not name another interpreter"
+    ):
         start(interpreter)
 
 
@@ -65,6 +67,14 @@ def test_a_file_that_cannot_be_started_is_one_sentence_and_leaves_nothing(
     with pytest.raises(PetalsNotInstalledError, match=re.escape(str(interpreter))) as caught:
         start(interpreter)
     assert "\n" not in str(caught.value)
+    assert list(temporary.iterdir()) == []
+
+
+def test_logs_that_cannot_be_written_leave_nothing(interpreter: Path, temporary: Path) -> None:
+    (temporary.parent / "logs" / "supervisor.log").mkdir(parents=True)
+    for folder in (interpreter, temporary.parent / "logs"):  # a file instead of a folder, and the other way round
+        with pytest.raises(OSError, match=re.escape(str(folder))):
+            SupervisorLink(interpreter, folder)
     assert list(temporary.iterdir()) == []
 
 
