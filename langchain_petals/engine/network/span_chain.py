@@ -7,6 +7,7 @@ one visit to the network's event loop, and the servers work on different pieces 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import re
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _NO_ROOM = re.compile(r"Could not allocate \d+")
 # the next server has the first. Up to this length (rows times tokens) petals' servers run all their blocks in one go.
 _PIECE_TOKENS = 128
 _LEAST_LIMIT = 64  # tokens; petals' own least is 2048, and private swarms may have less
+_NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _GRACE_SECONDS = 1.0  # that the event loop gets beyond a bound, and that closing a session may take
 
 
@@ -180,7 +182,14 @@ class SpanChain:
 async def _bounded(stream: SpanStream, work: Coroutine[Any, Any, Any], seconds: float) -> Any:
     try:
         return await asyncio.wait_for(work, seconds)
-    except Exception as error:  # whatever goes wrong on this hop, it is this server's hop
+    except MemoryError:  # a fault of this process, as the next one; everything else is the server's
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_MORE_FILES:
+            msg = (
+                "This process has too many open files, so it cannot connect to servers. Close some, or raise the limit."
+            )
+            raise SwarmUnreachableError(msg) from error
         raise SpanError(stream.span, error) from error
 
 

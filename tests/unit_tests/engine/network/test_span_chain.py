@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -244,6 +245,19 @@ def test_an_answer_that_the_clients_type_cannot_hold_is_the_failure_of_its_serve
         chain.step(hidden_states(1).half())
     assert caught.value.span.start == 0
     assert not second.sessions[0].lengths
+    chain.close()
+
+
+def test_too_many_open_files_are_no_failure_of_a_server() -> None:
+    servers = in_a_row(2)
+
+    async def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    servers[1].connecting = fail
+    chain = chain_of(servers)
+    with pytest.raises(SwarmUnreachableError, match="too many open files"):
+        chain.step(hidden_states(1))
     chain.close()
 
 
