@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from bootstrap_peer import BootstrapPeer
 from forks import FORK_WARNING, in_child
 
-from langchain_petals.engine.network import Network, Networks
+from langchain_petals.engine.network import Network, Networks, p2pd
 from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ def test_a_peer_with_another_id_is_named(peer: str, sockets: Path) -> None:
     with pytest.raises(SwarmUnreachableError, match=f"the peer there is {actual}, not the one that the address names"):
         Network([f"{address}/{PEER_ID}"], 30)
     assert not list(sockets.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["/" + "f" * 73, "/" + "f" * 74, "/" + "é" * 40])
+def test_the_path_of_a_socket_is_short_enough_for_macos(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    path = p2pd._socket_folder() / f"petals-{'0' * 16}.sock"
+    assert len(os.fsencode(path)) <= 103
 
 
 def test_one_reachable_peer_is_enough(peer: str, sockets: Path) -> None:
