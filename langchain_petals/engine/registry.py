@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.loading import client_over, load_client
 from langchain_petals.engine.shared_values import SharedValues
-from langchain_petals.engine.threads import load
+from langchain_petals.engine.threads import load, program_ends, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_petals.engine.causal_model import CausalModel
-    from langchain_petals.engine.loading import Connection
+    from langchain_petals.engine.loading import Client, Connection
     from langchain_petals.tokenizer import Tokenizer
 
 
@@ -22,7 +22,8 @@ class Engines:
     """Engines by their connections, or by the model that was given to them.
 
     An engine with a connection lives until its swarm is released or the process ends: loading takes seconds, and the
-    next object should find it loaded. An engine over a given model lives while an object uses it.
+    next object should find it loaded. An engine over a given model lives while an object uses it; then its swarm, if it
+    has one, is left.
 
     An engine that is not open any more, since its swarm was left or its process forked, is replaced on next use by one
     that has joined the swarm anew; what was loaded is used again.
@@ -37,20 +38,21 @@ class Engines:
         """Return the engine of a connection; the first call loads it, see `load_client`, others wait for it."""
 
         def make() -> Engine:
-            former = self._connected.peek(connection)
-            return Engine(load_client(connection) if former is None else former.client.rejoined())
+            return _engine_after(self._connected.peek(connection), lambda: load_client(connection))
 
         return self._connected.get(connection, lambda: load(make), _is_open)
 
     def over(self, model: CausalModel, tokenizer: Tokenizer) -> Engine:
         """Return the engine over a loaded model and its tokenizer."""
-        key = id(model), id(tokenizer)  # unique while the engine refers to them
+        key = id(model), id(tokenizer)
 
         def make() -> Engine:
-            engine = self._given.get(key)
-            if engine is None or not engine.is_open:
-                client = client_over(model, tokenizer) if engine is None else engine.client.rejoined()
-                engine = self._given[key] = Engine(client)
+            former = self._given.get(key)
+            if former is not None and former.is_open:
+                return former
+            engine = self._given[key] = _engine_after(former, lambda: client_over(model, tokenizer))
+            # This also keeps the model and the tokenizer: no others can have their ids while the engine lives.
+            weakref.finalize(engine, _shut_down, engine.client, model, tokenizer).atexit = False
             return engine
 
         return self._opening.get(key, lambda: load(make))
@@ -60,6 +62,24 @@ class Engines:
         peers = tuple(initial_peers)
         for engine in self._connected.take_out(lambda at: at.initial_peers == peers and model in (None, at.model)):
             engine.shut_down()
+
+
+def _engine_after(former: Engine | None, load_anew: Callable[[], Client]) -> Engine:
+    """Return an engine that takes the place of one that is not open; without one, its client is loaded."""
+    if former is None:
+        return Engine(load_anew())
+    engine = Engine(former.client.rejoined())
+    former.shut_down()  # its p2pd may have died; the thread and the event loop of that network end with its last user
+    return engine
+
+
+def _shut_down(client: Client, *_: object) -> None:
+    """Shut down the client of an engine that was garbage-collected.
+
+    A new thread does it: the collector may run on the thread of the client's network, which would wait for itself.
+    """
+    if not program_ends():  # else all networks are left
+        start_thread(client.shut_down)
 
 
 def _is_open(engine: Engine) -> bool:

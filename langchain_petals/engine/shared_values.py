@@ -20,7 +20,8 @@ class SharedValues(Generic[Key, Value]):
     """A thread-safe cache of values by keys.
 
     The first thread that asks for a value makes it. Threads that ask for the same value wait, others do not. An error
-    is raised in all threads that waited; the next thread that asks tries again. Only the `kept` values that were used
+    is raised in all threads that waited; the next thread that asks tries again. What is no `Exception`, such as Ctrl-C,
+    ends only the thread that it hits; one that waited makes the value. Only the `kept` values that were used
     last are kept; None keeps all. In the child of a fork, the values that were made are there, and what other threads
     of the parent were making is made anew.
     """
@@ -56,7 +57,10 @@ class SharedValues(Generic[Key, Value]):
                     return self._done[key]
                 mine = self._under_way[key] = Future()
         if future is not None:
-            return future.result()
+            error = future.exception()
+            if error is None or isinstance(error, Exception):
+                return future.result()
+            return self.get(key, make, is_current)  # the thread that was making it was interrupted
         try:
             value = make()
         except BaseException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
 import os
 import threading
 import time
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
+
 _Result = TypeVar("_Result")
 _Owner = TypeVar("_Owner")
 
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
-# One of each per process, for the interpreter's exit. A thread leaves the set when it is garbage-collected.
-_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+# one of each per process, for the interpreter's exit
 _loading: set[threading.Event] = set()
 _ending = threading.Event()
 _at_end: list[Callable[[], object]] = []
@@ -30,14 +32,17 @@ _in_child: weakref.WeakKeyDictionary[object, Callable[[Any], object]] = weakref.
 _first_process = os.getpid()
 
 
+class _Awaited(threading.Thread):
+    """A thread whose current step the program's end waits for."""
+
+
 def start_thread(target: Callable[..., None], *args: object) -> None:
     """Run a function on a new thread; the program's end waits for its current step only.
 
     Raises RuntimeError if the system has no more threads; the function will not run then.
     """
-    thread = threading.Thread(target=target, args=args, name="langchain-petals-decoding", daemon=True)
+    thread = _Awaited(target=target, args=args, name="langchain-petals-decoding", daemon=True)
     _register_end()
-    _threads.add(thread)
     thread.start()  # last, so that nothing runs if this raises
 
 
@@ -107,12 +112,15 @@ def _end_threads() -> None:
     """Wait until the running generations have stopped: a thread inside torch would abort the ending process."""
     _ending.set()
     for function in _at_end:
-        function()
+        try:
+            function()
+        except Exception:  # the other functions run all the same, and the threads are waited for
+            logger.exception("An error while the program ends")
     latest = time.monotonic() + _LONGEST_END
     for done in list(_loading):
         done.wait(max(0.0, latest - time.monotonic()))
-    for thread in list(_threads):
-        if thread.is_alive():
+    for thread in threading.enumerate():
+        if isinstance(thread, _Awaited) and thread.is_alive():
             thread.join(max(0.0, latest - time.monotonic()))
 
 

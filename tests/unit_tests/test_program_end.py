@@ -32,6 +32,22 @@ def work():
 threading.Thread(target=load, args=[work], daemon=True).start()
 begun.wait()
 """
+FAILING = """
+import threading
+from langchain_petals.engine.threads import call_at_end, program_ends, start_thread
+begun = threading.Event()
+def step():
+    begun.set()
+    while not program_ends():
+        pass
+    print("step ended\\n", end="", flush=True)
+def fail():
+    raise ValueError("first")
+start_thread(step)
+begun.wait()
+call_at_end(fail)
+call_at_end(lambda: print("second\\n", end="", flush=True))
+"""
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit()", "threading.Thread(target=sys.exit).start()"])
@@ -49,3 +65,9 @@ def test_the_end_waits_for_what_is_being_loaded_and_its_error_is_not_printed() -
     done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.split() == ["loaded", "ended"]
     assert not done.stderr
+
+
+def test_the_end_goes_on_after_a_function_that_fails_and_logs_its_error() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=100, check=True)
+    assert sorted(done.stdout.splitlines()) == ["second", "step ended"]
+    assert "ValueError: first" in done.stderr

@@ -18,7 +18,6 @@ from langchain_petals.engine.network.hivemind_parts import (
     P2P,
     DHTNode,
     Multiaddr,
-    P2PDaemonError,
     PeerID,
     PingRequest,
     StrangersValues,
@@ -78,6 +77,10 @@ class Network:
         self._p2p: Any = None
         self._node: Any = None
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
+
+        async def bounded() -> None:
+            await asyncio.wait_for(self._join(timeout), timeout)
+
         _networks.add(self)
         _leave_all_at_end()
         call_in_child(self, Network._disown)
@@ -87,13 +90,12 @@ class Network:
                 raise RuntimeError(msg)  # noqa: TRY301 - like the interpreter's own, when a thread is started then
             self._thread.start()
             self._daemon = P2PDaemon(self.initial_peers, timeout + _GRACE_SECONDS)
-            self.wait_for(asyncio.wait_for(self._join(timeout), timeout), timeout + _GRACE_SECONDS)
-        except (P2PDaemonError, RuntimeError, OSError, asyncio.TimeoutError, concurrent.futures.TimeoutError) as error:
+            self.wait_for(bounded(), timeout + _GRACE_SECONDS)
+        except BaseException as error:
             self.leave()
-            raise self._unreachable(error, timeout) from error
-        except BaseException:
-            self.leave()
-            raise
+            if isinstance(error, SwarmUnreachableError) or not isinstance(error, Exception):
+                raise
+            raise self._unreachable(error, timeout) from error  # hivemind raises whatever it meets
 
     async def _join(self, timeout: float) -> None:
         if self._daemon is None:
@@ -124,7 +126,8 @@ class Network:
         """Whether this process can use it: it was not left, its p2pd runs, and it is not that of a parent process."""
         if self._process != os.getpid() or self._is_left:
             return False
-        return self._daemon is None or self._daemon.is_alive
+        # while it joins, p2pd may have ended: `_join` tells why
+        return self._daemon is None or self._node is None or self._daemon.is_alive
 
     def wait_for(self, work: Coroutine[Any, Any, _Result], bound: float) -> _Result:
         """Run a coroutine on the network's event loop, and wait for its result.

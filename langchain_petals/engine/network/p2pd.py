@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_FOLDER = 75  # characters; a socket's whole path may have 103 on macOS, 107 on Linux
+_LONGEST_FOLDER = 74  # bytes, and 29 for the socket's name; a socket's whole path may have 103 on macOS, 107 on Linux
 _LONGEST_LINE = 65_536  # bytes
 _READY = "Peer ID:"
 _ADDRESS_AND_REASON = re.compile(r"\* \[([^\]]+)\] (.+)")
@@ -160,4 +160,4 @@ def _reasons(line: str) -> list[str]:
 
 def _socket_folder() -> Path:
     usual = Path(tempfile.gettempdir())
-    return usual if len(str(usual)) <= _LONGEST_FOLDER else Path("/tmp")  # noqa: S108 - the socket's name is secret
+    return usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else Path("/tmp")  # noqa: S108 - the socket's name is secret

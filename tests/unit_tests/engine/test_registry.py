@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,7 @@ class SwarmOfTests:
 
     def __init__(self) -> None:
         self.is_running, self.loaded, self.joined = True, 0, 0
+        self.left = threading.Semaphore(0)
 
     def load(self, *_: object) -> JoinedClient:
         """Load a model."""
@@ -49,6 +53,7 @@ class JoinedClient:
 
     def shut_down(self) -> None:
         self.is_open = False
+        self._swarm.left.release()
 
 
 @pytest.fixture
@@ -81,6 +86,14 @@ def test_an_engine_whose_client_is_not_open_is_replaced_without_loading_again(
     assert (swarm.loaded, swarm.joined) == (1, 2)
 
 
+def test_an_engine_that_is_replaced_is_shut_down(swarm: SwarmOfTests, get: Callable[[], Any]) -> None:
+    first = get()
+    first.client.is_open = False
+    second = get()
+    assert swarm.left.acquire(blocking=False)
+    assert second.is_open
+
+
 def test_an_engine_of_a_closed_swarm_fails_until_the_swarm_is_back(swarm: SwarmOfTests, get: Callable[[], Any]) -> None:
     first = get()
     first.client.is_open = swarm.is_running = False
@@ -109,6 +122,28 @@ def test_the_child_of_a_fork_gets_an_engine_of_its_own_over_what_was_loaded(
     in_child(use)
     assert first.is_open
     assert get() is first
+
+
+class Model:
+    """A model that is given; its client does not refer to it."""
+
+
+def test_a_given_model_lives_as_long_as_its_engine_which_leaves_its_swarm_at_the_end(swarm: SwarmOfTests) -> None:
+    engines: Any = Engines()
+    model, tokenizer = Model(), Model()
+    first, kept = engines.over(model, tokenizer), [weakref.ref(model), weakref.ref(tokenizer)]
+    first.client.is_open = False
+    second = engines.over(model, tokenizer)
+    assert swarm.left.acquire(timeout=30)
+    del model, tokenizer, first
+    gc.collect()
+    assert swarm.left.acquire(timeout=30)  # shut down once more, which does nothing
+    assert None not in [each() for each in kept]
+    assert second.is_open
+    del second
+    gc.collect()
+    assert swarm.left.acquire(timeout=30)
+    assert [each() for each in kept] == [None, None]
 
 
 def test_a_released_engine_is_forgotten(swarm: SwarmOfTests) -> None:

@@ -47,8 +47,7 @@ def test_different_values_are_made_at_the_same_time() -> None:
     assert sorted(made) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again(error: type[BaseException]) -> None:
+def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again() -> None:
     values: SharedValues[str, str] = SharedValues(kept=8)
     values._under_way = under_way = Noticing()
     fail, tried = threading.Event(), list[None]()
@@ -56,12 +55,12 @@ def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again(err
     def make() -> str:
         tried.append(None)
         fail.wait(30)
-        raise error
+        raise ValueError
 
-    def ask() -> BaseException | None:
+    def ask() -> Exception | None:
         try:
             values.get("a", make)
-        except BaseException as raised:  # noqa: BLE001 - it is what the test is about
+        except Exception as raised:  # noqa: BLE001 - it is what the test is about
             return raised
         return None
 
@@ -70,7 +69,27 @@ def test_error_is_raised_in_all_waiting_threads_and_the_next_one_tries_again(err
         for _ in asked:
             assert under_way.looked.acquire(timeout=30)
         fail.set()
-        assert [type(each.result()) for each in asked] == [error] * 4
+        assert [type(each.result()) for each in asked] == [ValueError] * 4
     assert len(tried) == 1
     assert len(values) == 0
     assert values.get("a", lambda: "at last") == "at last"
+
+
+def test_an_interrupt_ends_only_the_thread_that_it_hits() -> None:
+    values: SharedValues[str, str] = SharedValues(kept=8)
+    values._under_way = under_way = Noticing()
+    interrupt = threading.Event()
+
+    def make() -> str:
+        interrupt.wait(30)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(4) as threads:
+        interrupted = threads.submit(values.get, "a", make)
+        assert under_way.looked.acquire(timeout=30)
+        others = [threads.submit(values.get, "a", lambda: "at last") for _ in range(3)]
+        for _ in others:
+            assert under_way.looked.acquire(timeout=30)
+        interrupt.set()
+        assert isinstance(interrupted.exception(30), KeyboardInterrupt)
+        assert [each.exception(30) or each.result() for each in others] == ["at last"] * 3

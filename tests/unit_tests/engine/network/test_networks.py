@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ import pytest
 from bootstrap_peer import BootstrapPeer
 from forks import FORK_WARNING, in_child
 
-from langchain_petals.engine.network import Network, Networks
+from langchain_petals.engine.network import Network, Networks, network, p2pd
+from langchain_petals.engine.network.hivemind_parts import P2P
+from langchain_petals.engine.network.p2pd import P2PDaemon
 from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PEER_ID = "12D3KooWGAiDtiq61JbHg1QCnmvVYZM1KpAeqRgRkjVTE5RLpwip"
 NOBODY = f"/ip4/127.0.0.1/tcp/1/p2p/{PEER_ID}"
@@ -115,6 +118,44 @@ def test_a_peer_with_another_id_is_named(peer: str, sockets: Path) -> None:
     with pytest.raises(SwarmUnreachableError, match=f"the peer there is {actual}, not the one that the address names"):
         Network([f"{address}/{PEER_ID}"], 30)
     assert not list(sockets.iterdir())
+
+
+def ended_p2pd(initial_peers: Sequence[str], timeout: float) -> P2PDaemon:
+    daemon = P2PDaemon(initial_peers, timeout)
+    daemon._process.wait()
+    return daemon
+
+
+def test_a_p2pd_that_ends_at_once_says_why(tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "p2pd"
+    program.write_text("#!/bin/sh\necho 'no such file: libc.so.6'; exit 127\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(p2pd, "P2PD", str(program))
+    monkeypatch.setattr(network, "P2PDaemon", ended_p2pd)
+    with pytest.raises(SwarmUnreachableError, match=r"Could not join .*no such file: libc\.so\.6"):
+        Network([NOBODY], 30)
+    assert not list(sockets.iterdir())
+    assert not threads_of_networks()
+
+
+@pytest.mark.parametrize("error", [asyncio.IncompleteReadError(b"", 1), asyncio.CancelledError(), KeyError("a")])
+def test_whatever_hivemind_raises_while_it_joins_is_a_swarm_that_cannot_be_reached(
+    error: BaseException, peer: str, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(P2P, "replicate", fail)
+    with pytest.raises(SwarmUnreachableError, match=f"Could not join .*{type(error).__name__}"):
+        Network([peer], 30)
+    assert not list(sockets.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["/" + "f" * 73, "/" + "f" * 74, "/" + "é" * 40])
+def test_the_path_of_a_socket_is_short_enough_for_macos(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    path = p2pd._socket_folder() / f"petals-{'0' * 16}.sock"
+    assert len(os.fsencode(path)) <= 103
 
 
 def test_one_reachable_peer_is_enough(peer: str, sockets: Path) -> None:
