@@ -212,6 +212,14 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "has a chat_template that is neither",
     ),
     "templates without names": (changed("tokenizer_config.json", chat_template=[{}]), "chat_template that is neither"),
+    "a template named by a list": (
+        changed("tokenizer_config.json", chat_template=[{"name": ["a"], "template": "x"}]),
+        "tokenizer_config.json of .* has a chat_template that is neither",
+    ),
+    "an old template named by a list": (
+        written("chat_template.json", '{"chat_template": [{"name": ["a"], "template": "x"}]}'),
+        "chat_template.json of .* has a chat_template that is neither",
+    ),
     "a template of bytes": (written("chat_template.jinja", b"\xff"), "chat_template.jinja of .* cannot be read"),
     "an old template of a list": (
         written("chat_template.json", '{"chat_template": [1]}'),
