@@ -62,7 +62,8 @@ class Checkpoint:
             msg = f"{index} of {self._files.name!r} has no weight_map"
             raise ModelLoadError(msg)
         for filename in places.values():
-            if not isinstance(filename, str) or filename in _NO_NAMES or not {"/", "\\", "\0"}.isdisjoint(filename):
+            is_name = isinstance(filename, str) and filename not in _NO_NAMES and {"/", "\\"}.isdisjoint(filename)
+            if not is_name or not filename.isprintable():  # errors show it; half a character cannot be encoded
                 msg = f"{index} of {self._files.name!r} names {filename!r}, which is no file beside it"
                 raise ModelLoadError(msg)
         return places

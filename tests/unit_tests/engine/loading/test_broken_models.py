@@ -166,6 +166,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an index to above": (index({"weight_map": {EMBEDDINGS: "../../x.safetensors"}}), "is no file beside it"),
     "an index to the root": (index({"weight_map": {EMBEDDINGS: "/etc/hostname"}}), "is no file beside it"),
     "an index to nothing": (index({"weight_map": {EMBEDDINGS: "lost.safetensors"}}), "has no lost.safetensors"),
+    "an index to a name too long": (index({"weight_map": {EMBEDDINGS: "x" * 300}}), "has no xxx"),
+    "an index to half a character": (index({"weight_map": {EMBEDDINGS: "\ud800"}}), "is no file beside it"),
     "an index to a text": (index({"weight_map": {EMBEDDINGS: "README.md"}}), "'README.md' of .* cannot be read"),
     "an index without tensors": (index({"weight_map": {}}), "no tensor 'model.embed_tokens.weight'"),
     # the tokenizer
@@ -236,6 +238,7 @@ def test_a_broken_model_is_refused_with_what_is_broken(folder: Path, name: str) 
     error = error_of(folder)
     assert isinstance(error, (ModelLoadError, UnsupportedModelError))
     assert re.search(told, str(error)), str(error)
+    assert str(error).encode()  # can be printed
 
 
 def test_more_than_fifty_kinds_of_broken_models_are_tried() -> None:

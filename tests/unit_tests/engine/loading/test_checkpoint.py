@@ -141,7 +141,22 @@ def test_quantized_weights_are_refused_with_what_to_do(tmp_path: Path, checkpoin
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "..\\x", "a\0b", 5, None, ["x"]]
+    "name",
+    [
+        "../outside.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b.safetensors",
+        "..\\x",
+        "a\0b",
+        "a\nb",
+        "\ud800",
+        5,
+        None,
+        ["x"],
+    ],
 )
 def test_an_index_names_only_files_beside_it(tmp_path: Path, checkpoint: Any, name: Any) -> None:
     save_file({"one": ONE}, tmp_path.parent / "outside.safetensors")
