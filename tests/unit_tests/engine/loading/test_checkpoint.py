@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,19 @@ def test_pickles_are_read_with_a_warning_and_only_without_safetensors(tmp_path: 
     assert len(caught) == 1
     save_file({"one": ONE}, tmp_path / "model.safetensors")
     assert torch.equal(Checkpoint(Repository(str(tmp_path))).read("one"), ONE)
+
+
+def test_pickles_leave_memory_with_their_checkpoint(tmp_path: Path, checkpoint: Any) -> None:
+    torch.save({"one": ONE}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    opened = checkpoint()
+    opened.read("one")
+    reference = weakref.ref(opened)
+    gc.disable()  # so only a checkpoint without reference cycles is freed
+    try:
+        del opened
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 class Harm:
