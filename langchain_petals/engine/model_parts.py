@@ -113,7 +113,11 @@ class ModelParts:
             msg = f"the checkpoint has no tensor {names[0]!r}; its files are incomplete, or of another kind of model"
             raise ModelLoadError(msg)
         if found.dim() != dimensions or found.shape[-1] != self.hidden_size or not found.is_floating_point():
-            msg = f"the checkpoint's tensor {names[0]!r} has shape {tuple(found.shape)}, the config another hidden size"
+            shape = f"({self.hidden_size},)" if dimensions == 1 else f"(tokens, {self.hidden_size})"
+            msg = (
+                f"the checkpoint's tensor {names[0]!r} has shape {tuple(found.shape)} and {found.dtype}; by the "
+                f"config, it should have shape {shape} and floating-point numbers"
+            )
             raise ModelLoadError(msg)
         return found.to(device=self._device, dtype=self._dtype or found.dtype)
 
