@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 
@@ -33,12 +35,8 @@ class CausalModel(Protocol):
 class DistributedModel(CausalModel, Protocol):
     """Petals' `Distributed...ForCausalLM`: embeddings, norm and head are in this process, the blocks on servers."""
 
-    @property
-    def transformer(self) -> Any:
-        """All but the head; its `h` has `sequence_manager` and `use_session`."""
-
-    def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return logits, shape (rows, vocabulary), for hidden states, shape (rows, hidden size)."""
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Return embeddings, norm and head, by their names in a checkpoint."""
 
 
 def is_distributed(model: CausalModel) -> TypeGuard[DistributedModel]:

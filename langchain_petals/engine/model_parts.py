@@ -13,6 +13,7 @@ from langchain_petals.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    _Read = Callable[[str], torch.Tensor | None]
     _Weights = tuple[torch.Tensor, torch.Tensor | None]
 
 _CHUNK = 16_384  # rows of the head that are converted at a time, as in petals
@@ -58,7 +59,7 @@ class ModelParts:
         config: What config.json holds.
         family: Where the family keeps these parts.
         read: Returns a tensor of the checkpoint by its name; None if there is none.
-        dtype: Type of the parts; None for the config's, or else the checkpoint's.
+        dtype: Type of the parts; None for that of the checkpoint's embeddings.
         device: Where they live.
 
     Raises:
@@ -69,21 +70,22 @@ class ModelParts:
         self,
         config: Mapping[str, Any],
         family: Family,
-        read: Callable[[str], torch.Tensor | None],
+        read: _Read,
         *,
         dtype: torch.dtype | None = None,
         device: str = "cpu",
     ) -> None:
         self.config, self._family = config, family
-        self._read, self._dtype, self._device = read, dtype, device
+        self._dtype, self._device = dtype, device
         self.blocks = _whole_number(config, family.blocks)
         self.hidden_size = _whole_number(config, family.hidden_size)
         self._epsilon = float(config.get(family.epsilon, family.default_epsilon))
-        self._embeddings = self._tensor(family.embeddings + ".weight", 2)
-        self._norm = self._weights(family.norm)
-        self._embeddings_norm = None if family.embeddings_norm is None else self._weights(family.embeddings_norm)
+        self._embeddings = self._tensor(read, family.embeddings + ".weight", 2)
+        self._dtype = dtype or self._embeddings.dtype  # a checkpoint may have norms of another type
+        self._norm = self._weights(read, family.norm)
+        self._embeddings_norm = None if family.embeddings_norm is None else self._weights(read, family.embeddings_norm)
         tied = config.get("tie_word_embeddings", family.is_tied)
-        self._head = self._embeddings if tied else self._tensor("lm_head.weight", 2)
+        self._head = self._embeddings if tied else self._tensor(read, "lm_head.weight", 2)
         self._check_rows()
         slow = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
         self._is_head_slow = slow and self._head.dtype in _NARROW
@@ -100,18 +102,22 @@ class ModelParts:
             msg = f"the checkpoint has embeddings or a head of {rows} tokens, the config a vocabulary of {least}"
             raise ModelLoadError(msg)
 
-    def _weights(self, name: str) -> _Weights:
-        bias = None if self._family.is_rms else self._tensor(name + ".bias", 1)
-        return self._tensor(name + ".weight", 1), bias
+    def _weights(self, read: _Read, name: str) -> _Weights:
+        bias = None if self._family.is_rms else self._tensor(read, name + ".bias", 1)
+        return self._tensor(read, name + ".weight", 1), bias
 
-    def _tensor(self, name: str, dimensions: int) -> torch.Tensor:
+    def _tensor(self, read: _Read, name: str, dimensions: int) -> torch.Tensor:
         names = (name,) if name.startswith("lm_head") else tuple(prefix + name for prefix in self._family.prefixes)
-        found = next((tensor for tensor in map(self._read, names) if tensor is not None), None)
+        found = next((tensor for tensor in map(read, names) if tensor is not None), None)
         if found is None:
             msg = f"the checkpoint has no tensor {names[0]!r}; its files are incomplete, or of another kind of model"
             raise ModelLoadError(msg)
         if found.dim() != dimensions or found.shape[-1] != self.hidden_size or not found.is_floating_point():
-            msg = f"the checkpoint's tensor {names[0]!r} has shape {tuple(found.shape)}, the config another hidden size"
+            shape = f"({self.hidden_size},)" if dimensions == 1 else f"(tokens, {self.hidden_size})"
+            msg = (
+                f"the checkpoint's tensor {names[0]!r} has shape {tuple(found.shape)} and {found.dtype}; by the "
+                f"config, it should have shape {shape} and floating-point numbers"
+            )
             raise ModelLoadError(msg)
         return found.to(device=self._device, dtype=self._dtype or found.dtype)
 

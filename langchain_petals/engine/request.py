@@ -56,7 +56,7 @@ class Request:
         end_tokens: Ids that end the generation, in addition to the model's own.
         timeout: Seconds from `submit` to the last token; None for no limit.
         top_logprobs: Report the log-probabilities of each token and of this many of the likeliest; None for no report.
-        num_beams: If more than one, use the model's own beam search, not the token loop; needs `constraint=None`.
+        num_beams: If more than one, search with so many beams, not token by token; needs `constraint=None`.
         constraint: The grammars that the answer must follow.
         on_prefill: Called after each step that sent tokens of the prompt, on the engine's thread, with the numbers of
             prompt tokens sent so far and in all.

@@ -11,6 +11,7 @@ variables of huggingface_hub hold the key, and error reporting tools show them.
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class Repository(Source):
         """
         if self.is_folder:
             path = Path(self.name) / filename
-            return path if path.is_file() else None
+            return path if os.path.isfile(path) else None  # noqa: PTH113 - Path.is_file raises for names too long
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
         known = try_to_load_from_cache(self.name, filename, cache_dir=self.cache_dir, revision=self.revision)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Added to the scores of beams that may not go on, as in transformers; sums of real log-probabilities are far above.
 _NOTHING = -1e9
 _DEAD = _NOTHING / 2
+_MOST_DRAWN_FROM = 2**24  # torch.multinomial's limit
 _MOST_PENALTY = 10  # beyond it, powers of a text's length soon leave the range of a float32
 
 
@@ -132,7 +133,7 @@ class Beams:
             chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
 
         Raises:
-            InvalidRequestError: The sampling options leave nothing to choose from.
+            InvalidRequestError: The sampling options leave nothing to choose from, or there are too many beams to draw.
         """
         logits = self._read_prompt(session, max(1, chunk_tokens // self.number))
         while not self.done:
@@ -189,20 +190,28 @@ class Beams:
 
         Returns:
             Their scores, the beams that they continue, and their last tokens.
+
+        Raises:
+            InvalidRequestError: There are too many continuations to draw from.
         """
         logprobs = logits.float().log_softmax(-1)
         if self._filters:
             rows = zip(self._texts, logprobs[:, None], strict=True)
             logprobs = torch.cat([self._filters(text, row) for text, row in rows])
         sums = (logprobs + self._scores[:, None]).flatten()
-        number = min(self._kept * self.number, len(sums))
+        number, vocabulary = min(self._kept * self.number, len(sums)), logits.shape[1]
         if self._random is None or sums.amax() <= _DEAD:
             scores, places = sums.topk(number)
+        elif len(sums) > _MOST_DRAWN_FROM:
+            msg = (
+                f"{self.number} beams of a model with {vocabulary} tokens are too many to sample from; set num_beams "
+                f"to at most {_MOST_DRAWN_FROM // vocabulary}, or do not sample"
+            )
+            raise InvalidRequestError(msg)
         else:
             drawn = torch.multinomial(sums.softmax(-1), number, generator=self._random)
             scores, order = sums[drawn].sort(descending=True)
             places = drawn[order]
-        vocabulary = logits.shape[1]
         return scores, (places // vocabulary).tolist(), (places % vocabulary).tolist()
 
     def _may_improve(self, length: int) -> bool:

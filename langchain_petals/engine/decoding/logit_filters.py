@@ -141,9 +141,9 @@ def forbid_words(words: Sequence[Sequence[int]], ids: Sequence[int], scores: tor
 
 
 def forbid_early_end(least: int, end_tokens: list[int], ids: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
-    """Forbid end tokens in a text of fewer than `least` tokens."""
+    """Forbid end tokens in a text of fewer than `least` tokens; an id that the model does not have changes nothing."""
     if len(ids) < least:
-        scores[:, end_tokens] = -math.inf
+        scores[:, [token for token in end_tokens if 0 <= token < scores.shape[-1]]] = -math.inf
     return scores
 
 

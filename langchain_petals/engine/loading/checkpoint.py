@@ -38,14 +38,15 @@ class Checkpoint:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._unpickled: dict[str, Mapping[Any, Any]] = {}
-        for (whole, index), read in ((hub.SAFETENSORS, self._read_safetensors), (hub.PICKLES, self._read_pickle)):
-            self._whole, self._read = whole, read
+        for whole, index in (hub.SAFETENSORS, hub.PICKLES):
+            self._whole = whole
             self._places = None if files.file(whole) is not None else self._weight_map(index)
             if self._places is not None or files.file(whole) is not None:
                 break
         else:
             raise hub.missing(files, f"{hub.SAFETENSORS[0]} and no {hub.PICKLES[0]}, whole or in parts")
-        if self._whole == hub.PICKLES[0]:
+        self._is_pickled = self._whole == hub.PICKLES[0]
+        if self._is_pickled:
             warnings.warn(
                 f"{files.name!r} has its weights in pickles only, which can hold harmful code. Use it if you trust its "
                 "authors; better, ask them for safetensors.",
@@ -62,7 +63,8 @@ class Checkpoint:
             msg = f"{index} of {self._files.name!r} has no weight_map"
             raise ModelLoadError(msg)
         for filename in places.values():
-            if not isinstance(filename, str) or filename in _NO_NAMES or not {"/", "\\", "\0"}.isdisjoint(filename):
+            is_name = isinstance(filename, str) and filename not in _NO_NAMES and {"/", "\\"}.isdisjoint(filename)
+            if not is_name or not filename.isprintable():  # errors show it; half a character cannot be encoded
                 msg = f"{index} of {self._files.name!r} names {filename!r}, which is no file beside it"
                 raise ModelLoadError(msg)
         return places
@@ -79,7 +81,7 @@ class Checkpoint:
         path = self._files.file(filename)
         if path is None:
             raise hub.missing(self._files, filename)
-        found = self._read(path, name)
+        found = self._read_pickle(path, name) if self._is_pickled else self._read_safetensors(path, name)
         if found is not None and found.dtype not in _TYPES:
             kind = str(found.dtype).removeprefix("torch.")
             msg = (

@@ -85,8 +85,6 @@ class SwarmClient:
         SwarmUnreachableError: The swarm could not be joined.
     """
 
-    is_distributed = True
-
     def __init__(
         self,
         parts: ModelParts,

@@ -105,21 +105,20 @@ def client_over(model: CausalModel, tokenizer: Tokenizer) -> Client:
     """
     if not is_distributed(model):
         return LocalClient(model, tokenizer)
-    distributed: Any = model
-    config: dict[str, Any] = distributed.config.to_dict()
+    config: dict[str, Any] = model.config.to_dict()
     name = str(config.get("_name_or_path") or "client")
-    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in distributed.named_parameters()}
-    parts = ModelParts(config, family_of(config, name), weights.get, device=str(distributed.device))
-    peers = tuple(map(str, distributed.config.initial_peers or ()))
+    weights: dict[str, torch.Tensor] = {name: each.detach() for name, each in model.named_parameters()}
+    parts = ModelParts(config, family_of(config, name), weights.get, device=str(model.device))
+    peers = tuple(map(str, model.config.initial_peers or ()))
     join = _joining(
         () if set(peers) <= set(PUBLIC_PEERS) else peers,
-        distributed.config.dht_prefix,
+        model.config.dht_prefix,
         parts.blocks,
-        allowed=map(str, distributed.config.allowed_servers or ()),
-        blocked=map(str, distributed.config.blocked_servers or ()),
-        adapter=distributed.config.active_adapter,
+        allowed=map(str, model.config.allowed_servers or ()),
+        blocked=map(str, model.config.blocked_servers or ()),
+        adapter=model.config.active_adapter,
     )
-    generation_config = getattr(distributed, "generation_config", None)
+    generation_config = getattr(model, "generation_config", None)
     with progress("Joining the swarm"):
         return SwarmClient(parts, tokenizer, join, {} if generation_config is None else generation_config.to_dict())
 
@@ -164,8 +163,8 @@ def _check_fit(tokenizer: FastTokenizer, parts: ModelParts, name: str) -> None:
     tokens = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
     if tokens > parts.vocabulary_size:
         msg = (
-            f"the tokenizer of {name!r} has {tokens} tokens, but its head has {parts.vocabulary_size}. Take the "
-            "tokenizer that belongs to the model."
+            f"the tokenizer of {name!r} has {tokens} tokens, but the model's head has {parts.vocabulary_size}. Take "
+            "the tokenizer that belongs to the model."
         )
         raise ModelLoadError(msg)
 

@@ -43,8 +43,8 @@ def read_chat_template(files: Files, tokenizer_config: Mapping[str, Any]) -> str
     found = old.get(_FIELD, tokenizer_config.get(_FIELD))
     if found is None or isinstance(found, str):
         return found
-    if isinstance(found, list) and all(isinstance(each, dict) for each in found):
-        found = {each.get("name"): each.get("template") for each in found}
+    if isinstance(found, list) and all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in found):
+        found = {each["name"]: each.get("template") for each in found}
     if isinstance(found, dict) and all(isinstance(text, str) for pair in found.items() for text in pair):
         return found
     msg = f"{source} of {files.name!r} has a chat_template that is neither a text nor a list of named texts."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,6 +124,34 @@ def test_parts_take_the_type_that_is_asked_for(find: Callable[..., Repository], 
     assert parts.logits(parts.embed(IDS)[:, -1]).dtype == torch.float32
 
 
+@torch.inference_mode()
+def test_parts_of_mixed_types_take_the_type_of_the_embeddings() -> None:
+    names = {"word_embeddings.weight": (6, 4)} | {
+        f"{norm}.{part}": (4,) for norm in ("word_embeddings_layernorm", "ln_f") for part in ("weight", "bias")
+    }
+    tensors = {
+        f"transformer.{name}": torch.ones(shape, dtype=torch.float32 if len(shape) == 2 else torch.float16)
+        for name, shape in names.items()
+    }
+    parts = ModelParts({"n_layer": 1, "hidden_size": 4}, KNOWN["bloom"], tensors.get)
+    hidden = parts.embed(IDS[:, :1])
+    assert hidden.dtype == torch.float32
+    assert parts.logits(hidden[:, -1]).shape == (2, 6)
+
+
+class Tensors(dict[str, torch.Tensor]):
+    """A checkpoint that weak references can refer to."""
+
+
+def test_parts_do_not_keep_their_checkpoint() -> None:
+    tensors = Tensors(WHOLE)
+    reference = weakref.ref(tensors)
+    parts = parts_of(tensors)
+    del tensors
+    assert reference() is None
+    assert parts.vocabulary_size == 6
+
+
 # ---- checkpoints that do not fit
 
 
@@ -154,7 +183,8 @@ def test_missing_tensor_is_an_error_with_its_name(name: str) -> None:
     "wrong", [torch.ones(6, 5), torch.ones(5), torch.ones(1, 6, 4), torch.ones(6, 4, dtype=torch.int64)]
 )
 def test_tensor_of_another_shape_or_type_is_an_error_with_its_name(name: str, wrong: torch.Tensor) -> None:
-    with pytest.raises(ModelLoadError, match=f"tensor '{name}'"):
+    shape = r"\(4,\)" if "norm" in name else r"\(tokens, 4\)"
+    with pytest.raises(ModelLoadError, match=f"tensor '{name}' has .* should have shape {shape} and floating-point"):
         parts_of({**WHOLE, name: wrong})
 
 

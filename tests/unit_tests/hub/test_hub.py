@@ -224,6 +224,10 @@ def test_a_folder_is_read_without_a_hub(find: Callable[..., Repository]) -> None
     assert str(missing(repository, "no_such_file.json")).startswith(f"{str(TINY)!r} has no no_such_file.json. Check")
 
 
+def test_a_name_that_no_file_of_a_folder_can_have_is_absent(find: Callable[..., Repository]) -> None:
+    assert find(str(TINY)).file("x" * 300) is None
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

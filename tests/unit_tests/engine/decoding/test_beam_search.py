@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from local_engine import LocalEngine
+from scripted_session import ScriptedSession
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from langchain_petals.engine.decoding.beam_search import Beams, Preferences
@@ -333,3 +334,18 @@ def test_dead_end_without_a_finished_text_is_an_error(engine: LocalEngine) -> No
     sampling = Sampling(greedy=True, bad_words_ids=everything_but(7), no_repeat_ngram_size=1)
     with pytest.raises(InvalidRequestError, match="leave no token to choose"):
         engine.run(asked(sampling=sampling))
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_end_token_that_the_model_does_not_have_ends_no_beam(engine: LocalEngine, *, greedy: bool) -> None:
+    sampling = Sampling(greedy=greedy, seed=1, min_new_tokens=5)
+    [ours] = engine.run(asked(sampling=sampling, end_tokens=(-1, 96, 500)))
+    assert len(ours.tokens) == NEW
+
+
+def test_more_continuations_than_can_be_drawn_from_are_refused(endless_tokenizer: PreTrainedTokenizerFast) -> None:
+    vocabulary = 2**23 + 1
+    session = ScriptedSession([PROMPT] * 2, [[1], [1]], vocabulary=vocabulary)
+    beams = Beams(Generation(asked(sampling=Sampling(), beams=2)), endless_tokenizer, (), Preferences())
+    with pytest.raises(InvalidRequestError, match=f"2 beams of a model with {vocabulary} tokens .* at most 1"):
+        beams.search(session, 1024)

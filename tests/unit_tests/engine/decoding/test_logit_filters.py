@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from contextlib import closing
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import filter_comparison
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_petals.engine.decoding.logit_filters import LogitFilters
 from langchain_petals.engine.request import Sampling
 from langchain_petals.swarm.interpreter import servers_python
 
@@ -135,3 +138,10 @@ def test_words_that_are_longer_than_the_text_are_forbidden_as_by_transformers(
     case["options"]["bad_words_ids"] = [*words, *((first, 9) for first in range(3))]
     ours, theirs = newest.run(case)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("foreign", [-1, _VOCABULARY, _VOCABULARY + 7])
+def test_end_token_that_the_model_does_not_have_forbids_nothing(foreign: int) -> None:
+    filters = LogitFilters(Sampling(greedy=True, min_new_tokens=2), prompt_length=1, end_tokens=[3, foreign])
+    filtered = filters([0], torch.zeros(1, _VOCABULARY))
+    assert (filtered[0] == -math.inf).nonzero().flatten().tolist() == [3]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,19 @@ def test_pickles_are_read_with_a_warning_and_only_without_safetensors(tmp_path: 
     assert torch.equal(Checkpoint(Repository(str(tmp_path))).read("one"), ONE)
 
 
+def test_pickles_leave_memory_with_their_checkpoint(tmp_path: Path, checkpoint: Any) -> None:
+    torch.save({"one": ONE}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    opened = checkpoint()
+    opened.read("one")
+    reference = weakref.ref(opened)
+    gc.disable()  # so only a checkpoint without reference cycles is freed
+    try:
+        del opened
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
 class Harm:
     """Would write a file when it is unpickled."""
 
@@ -141,7 +156,22 @@ def test_quantized_weights_are_refused_with_what_to_do(tmp_path: Path, checkpoin
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "..\\x", "a\0b", 5, None, ["x"]]
+    "name",
+    [
+        "../outside.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b.safetensors",
+        "..\\x",
+        "a\0b",
+        "a\nb",
+        "\ud800",
+        5,
+        None,
+        ["x"],
+    ],
 )
 def test_an_index_names_only_files_beside_it(tmp_path: Path, checkpoint: Any, name: Any) -> None:
     save_file({"one": ONE}, tmp_path.parent / "outside.safetensors")
