@@ -34,7 +34,7 @@ class Raw(bytes):
     """A value that is stored in the DHT as these bytes."""
 
 
-class _Serializer(MSGPackSerializer):
+class _Serializer(MSGPackSerializer):  # type: ignore[misc]
     @classmethod
     def dumps(cls, obj: object) -> bytes:
         return bytes(obj) if isinstance(obj, Raw) else super().dumps(obj)
