@@ -58,8 +58,11 @@ class Detokenizer:
         if text.endswith(_UNFINISHED):
             return self._give_up_waiting(text) if len(self._ids) - self._done > _LONGEST_WAIT else ""
         if text == self._released:
-            # drop a special token, which has no text; keep a token whose text appears with the next one
-            if text or not self._decode([*self._ids[self._start :], token]):
+            # drop a special token, which has no text, or the bytes of SentencePiece's mark of a word, which lose it;
+            # keep a token whose text appears with the next one
+            if text:
+                del self._ids[self._done :]
+            elif not self._decode([*self._ids[self._start :], token]):
                 self._ids.pop()
             return ""
         return self._release(text, len(self._ids))
