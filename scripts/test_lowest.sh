@@ -42,11 +42,14 @@ quietly "$bin/python" -m pip install --constraint "$work/lowest.txt" --constrain
 
 echo "==> Running unit tests with them"
 # Not run: tests of the scripts that train the bundled model; tests over models of Qwen 3, which that transformers does
-# not know; tests of beam search, which transformers before 4.49 does otherwise; two that compare spaces at the ends of
-# long lines, where rich before 14.3 drops one. Old packages warn of what newer ones beside them deprecated. Properties
-# are tried with few examples: `make test` tries more.
+# not know; tests of beam search and of filters, which transformers before 4.49 does otherwise in some cases; two that
+# compare spaces at the ends of long lines, where rich before 14.3 drops one; one of a docstring that older pydantic
+# leaves out; and the fuzzer of grammars, which takes long. Old packages warn of what newer ones beside them deprecated.
+# Properties are tried with few examples: `make test` tries more.
 HYPOTHESIS_PROFILE=brief \
 "$bin/python" -m pytest --numprocesses 2 --disable-socket --allow-unix-socket --record-mode=none -p no:cacheprovider \
     -W default::DeprecationWarning -W default::FutureWarning --ignore tests/unit_tests/tiny_model \
     --ignore tests/unit_tests/engine/decoding/test_beam_search.py \
-    -k 'not qwen3 and not neither_wrapped_nor_coloured and not installing_shows_its_steps' "${@:-tests/unit_tests}"
+    --ignore tests/unit_tests/engine/decoding/test_logit_filters.py \
+    --ignore tests/unit_tests/engine/constraints/test_fuzz.py \
+    -k 'not qwen3 and not neither_wrapped_nor_coloured and not installing_shows_its_steps and not test_dataclass_is_a_tool' "${@:-tests/unit_tests}"

@@ -143,7 +143,7 @@ class SwarmSession(Session):
         """
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
-            wait=lambda state: self._settings.pause(state.attempt_number),
+            wait=lambda retry_state: self._settings.pause(retry_state.attempt_number),
             retry=tenacity.retry_if_exception(self._may_pass),
             reraise=True,
         )
