@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _BEGINNING = """
-import asyncio, json, multiprocessing, os, signal, sys, threading
+import asyncio, json, multiprocessing, os, signal, sys, threading, warnings
 from langchain_petals import Petals
+
+# Python's own, from 3.12 on, whoever has started the threads
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a job in the background ignores it
 CONNECTION = json.loads({connection!r})
