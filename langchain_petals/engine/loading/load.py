@@ -138,7 +138,9 @@ def _joining(
     def join() -> tuple[Routes, Callable[[], None]]:
         with _explaining_the_public_swarm(peers):
             network, leave = shared_networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
-        return Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter), leave
+        routes = Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter)
+        routes.read_ahead()
+        return routes, leave
 
     return join
 

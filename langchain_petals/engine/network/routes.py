@@ -100,6 +100,10 @@ class Routes:
         """Give the model up: what fails from now on is no failure of a server."""
         self._is_closed = True
 
+    def read_ahead(self) -> None:
+        """Begin to read what servers announce, so that the first call waits less."""
+        self.network.start(self._read_in_background())
+
     def refresh(self, timeout: float) -> None:
         """Read again what servers announce.
 

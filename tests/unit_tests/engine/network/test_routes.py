@@ -78,6 +78,24 @@ def test_announcements_are_read_by_the_first_call_only() -> None:
     assert network.readings == 1
 
 
+def test_the_first_call_waits_for_a_reading_that_is_under_way() -> None:
+    network, begun, released = ScriptedNetwork(whole(0)), threading.Event(), threading.Event()
+
+    async def wait(_: int) -> None:
+        begun.set()
+        await asyncio.to_thread(released.wait)
+
+    network.reading = wait
+    routes = routes_of(network)
+    routes.read_ahead()
+    assert begun.wait(30)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(chosen, routes)
+        released.set()
+        assert call.result(30) == [peer_id(0)]
+    assert network.readings == 1
+
+
 def test_old_announcements_are_read_again_in_the_background(clock: Clock) -> None:
     network, released = ScriptedNetwork(whole(1)), threading.Event()
     routes = routes_of(network)
