@@ -1,10 +1,10 @@
 """The servers of a swarm: routes through their blocks, and the connections to them."""
 
 from langchain_petals.engine.network.announcements import online_servers
-from langchain_petals.engine.network.network import Network
+from langchain_petals.engine.network.network import CLOSED, Network
 from langchain_petals.engine.network.networks import Networks, shared_networks
 from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
-from langchain_petals.engine.network.routes import CLOSED, CacheLimitError, Routes
+from langchain_petals.engine.network.routes import CacheLimitError, Routes
 from langchain_petals.engine.network.server import Server, Span
 from langchain_petals.engine.network.span_chain import SpanChain, SpanError
 from langchain_petals.engine.network.span_stream import InvalidAnswerError

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CLOSED = "The swarm that this model was connected to has been closed. Connect to one that runs."
+
 _Result = TypeVar("_Result")
 
 _WORKERS = 32  # keys that are looked up at the same time
@@ -142,13 +144,13 @@ class Network:
         """
         future = self._submit(work)
         if future is None:
-            raise _closed()
+            raise SwarmUnreachableError(CLOSED)
         try:
             return future.result(bound)
         except concurrent.futures.CancelledError:
             if self.is_open:
                 raise
-            raise _closed() from None
+            raise SwarmUnreachableError(CLOSED) from None
         except BaseException:
             future.cancel()
             raise
@@ -278,12 +280,6 @@ class Network:
         for connection in [] if self._is_left or connections is None else list(connections.values()):
             os.dup2(nothing, connection.fd, inheritable=False)
         os.close(nothing)
-
-
-def _closed() -> SwarmUnreachableError:
-    return SwarmUnreachableError(
-        "The swarm that this model was connected to has been closed. Connect to one that runs."
-    )
 
 
 def _log_debug(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_petals.engine.network.announcements import online_servers
 from langchain_petals.engine.network.hivemind_parts import ExpertInfo, ExpertUID, MSGPackSerializer
+from langchain_petals.engine.network.network import CLOSED
 from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
 from langchain_petals.engine.network.span_stream import HANDLER
 from langchain_petals.errors import SwarmError, SwarmUnreachableError, reason_of
@@ -37,7 +38,6 @@ _SMOOTHING = 0.2  # weight of the newest round trip in the average
 
 
 TIMED_OUT = TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError  # one class from Python 3.11 on
-CLOSED = "The swarm that this model was connected to has been closed. Connect to one that runs."
 
 
 class CacheLimitError(SwarmError):

@@ -87,7 +87,6 @@ class SpanChain:
         if routes.adapter is not None:
             session["active_adapter"] = routes.adapter
         self._streams = [SpanStream(self._network, span, routes.uids, session) for span in self.spans]
-        self.position = 0
 
     @property
     def can_roll_back(self) -> bool:
@@ -96,7 +95,6 @@ class SpanChain:
 
     def roll_back(self, position: int) -> None:
         """Let the next step go on at an earlier position; see `can_roll_back`."""
-        self.position = position
         for stream in self._streams:
             stream.roll_back(position)
 
@@ -124,7 +122,6 @@ class SpanChain:
             raise SwarmUnreachableError(msg) from None
         for span in self.spans:
             self._routes.report_success(span.server.peer_id)
-        self.position += tokens
         return outputs.to(device=hidden.device, dtype=hidden.dtype)
 
     async def _pass_through(self, hidden: torch.Tensor, order: torch.Tensor | None, seconds: float) -> torch.Tensor:

@@ -83,9 +83,9 @@ def test_a_virtual_environments_interpreter_is_not_replaced_by_the_one_that_it_l
     assert servers_python(tmp_path / "python") == tmp_path / "python"
 
 
-def test_the_environment_lies_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_lies_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LANGCHAIN_PETALS_DATA_DIR", raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert environment_folder().parts[-2:] == ("langchain-petals", "servers")
     monkeypatch.setenv("LANGCHAIN_PETALS_DATA_DIR", "here")
     assert environment_folder() == Path.cwd() / "here" / "servers"

@@ -115,7 +115,8 @@ def test_old_announcements_are_read_again_in_the_background(clock: Clock) -> Non
     assert chosen(routes) == [peer_id(0)]
 
 
-def test_a_reading_in_the_background_may_fail(clock: Clock) -> None:
+@pytest.mark.parametrize("age", [61, 121], ids=["in the background", "after a pause"])
+def test_old_announcements_are_used_if_they_cannot_be_read_again(clock: Clock, age: float) -> None:
     network = ScriptedNetwork(whole(0))
     routes = routes_of(network)
     chosen(routes)
@@ -124,7 +125,7 @@ def test_a_reading_in_the_background_may_fail(clock: Clock) -> None:
         raise OSError
 
     network.reading = fail
-    clock.now += 61
+    clock.now += age
     assert [chosen(routes) for _ in range(3)] == [[peer_id(0)]] * 3
     settled(network)
 
@@ -137,20 +138,6 @@ def test_a_call_after_a_pause_waits_for_announcements_that_have_not_expired(cloc
     network.servers[peer_id(0)] = whole(0)
     clock.now += 121
     assert chosen(routes) == [peer_id(0)]
-
-
-def test_expired_announcements_are_used_if_there_is_no_answer(clock: Clock) -> None:
-    network = ScriptedNetwork(whole(0))
-    routes = routes_of(network)
-    chosen(routes)
-
-    async def fail(_: int) -> None:
-        raise OSError
-
-    network.reading = fail
-    clock.now += 121
-    assert chosen(routes) == [peer_id(0)]
-    settled(network)
 
 
 def test_calls_at_the_same_time_share_a_reading() -> None:
