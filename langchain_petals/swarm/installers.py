@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,30 +157,45 @@ def run(
         PetalsNotInstalledError: It failed; has the last lines.
     """
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
-    try:
-        process = subprocess.Popen(  # noqa: S603 - all commands are named in this room
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-            cwd=folder,
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> None:
+        started.append(
+            subprocess.Popen(  # noqa: S603 - all commands are named in this room
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=environment,
+                cwd=folder,
+            )
         )
-    except OSError as error:
-        msg = f"{command[0]} could not be started ({error.strerror})."
-        raise PetalsNotInstalledError(msg) from None
-    with process:
-        try:
-            for line in process.stdout or ():
-                if line.strip():
-                    lines.append(line.rstrip())
-                    say(line.strip())
-        except BaseException:
-            process.terminate()
-            process.wait()  # Popen's own wait is short after Ctrl-C, and the lock must outlive the installer
-            raise
+
+    try:
+        # A signal may raise an exception here at any time. In the middle of Popen it would lose a process that runs
+        # already; handlers run in the main thread only.
+        with ThreadPoolExecutor(1) as starter:
+            starter.submit(start).result()
+        [process] = started
+        for line in process.stdout or ():
+            if line.strip():
+                lines.append(line.rstrip())
+                say(line.strip())
+        process.wait()
+    except BaseException as error:
+        for each in started:
+            each.terminate()
+            each.wait()  # however long it takes: the lock must outlive the installer
+        if isinstance(error, OSError) and not started:
+            msg = f"{command[0]} could not be started ({error.strerror})."
+            raise PetalsNotInstalledError(msg) from None
+        raise
+    finally:
+        for each in started:
+            if each.stdout is not None:
+                each.stdout.close()
     if process.returncode == UNUSABLE and lines:
         msg = f"{lines[-1]}."
         raise PetalsNotInstalledError(msg)
