@@ -254,11 +254,11 @@ class SwarmSession(Session):
                 hidden = chain.step(self._parts.embed(chunk), order)
                 order = None  # the rows are in their new order now
                 ends = [torch.cat([*ends, hidden], dim=1)[:, -last:]]
-            logits = self._parts.logits(ends[0].flatten(0, 1)).unflatten(0, (rows, last))
+            logits = self._parts.logits(ends[0].flatten(0, 1))
         if not torch.isfinite(logits).all():
             error = InvalidAnswerError("hidden states that lead to logits that are not finite")
             raise SpanError(chain.spans[-1], error) from error
-        return logits
+        return logits.view(rows, last, -1)
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""

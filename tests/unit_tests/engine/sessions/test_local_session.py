@@ -137,13 +137,14 @@ def test_what_was_rolled_back_leaves_no_trace(
     babbler: LlamaForCausalLM, adapt: Callable[[LlamaForCausalLM], Any], kept: int
 ) -> None:
     session, more = LocalSession(adapt(babbler)), torch.tensor([[13, 14], [15, 16]])
-    assert not session.can_roll_back  # what its cache will be is not known yet
+    could = [session.can_roll_back]  # what its cache will be is not known yet
     session.extend(IDS[:, :2])
+    could.append(session.can_roll_back)
     session.extend(IDS[:, 2:], last=3)
-    assert session.can_roll_back
     session.roll_back(kept)
+    could.append(session.can_roll_back)
+    assert could == [False, True, True]
     assert session.ids == IDS[0, :kept].tolist()
-    assert session.can_roll_back
     rows = torch.cat([IDS[:, :kept], more], dim=1)
     with torch.inference_mode():
         whole = babbler(rows).logits[:, -1]
