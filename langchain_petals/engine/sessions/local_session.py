@@ -12,13 +12,19 @@ from langchain_petals.engine.sessions.session import Session
 
 if TYPE_CHECKING:
     from langchain_petals.engine.causal_model import CausalModel
+    from langchain_petals.engine.step_costs import StepCosts
 
 
 class LocalSession(Session):
-    """Feeds a model in this process, and keeps its attention cache."""
+    """Feeds a model in this process, and keeps its attention cache.
 
-    def __init__(self, model: CausalModel) -> None:
-        super().__init__(sys.maxsize)
+    Args:
+        model: The model.
+        step_costs: Measures its steps; see `Session`.
+    """
+
+    def __init__(self, model: CausalModel, step_costs: StepCosts | None = None) -> None:
+        super().__init__(sys.maxsize, step_costs)
         self._model = model
         self._cache: dict[str, Any] = {}
 
@@ -37,7 +43,8 @@ class LocalSession(Session):
     def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens; see `Session.extend`."""
         cache = self._cache if order is None else self._reordered(order.to(self._model.device))
-        out = self._model(input_ids=ids.to(self._model.device), use_cache=True, **cache)
+        with self.step_costs.measure(*ids.shape):
+            out = self._model(input_ids=ids.to(self._model.device), use_cache=True, **cache)
         # transformers 5 has renamed it; a model takes its cache under the name under which it returns it
         name = "cache" if getattr(out, "cache", None) is not None else "past_key_values"
         self._cache = {name: getattr(out, name)}

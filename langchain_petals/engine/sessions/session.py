@@ -11,6 +11,7 @@ import torch
 
 from langchain_petals.engine.network import CLOSED, CacheLimitError, InvalidAnswerError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
+from langchain_petals.engine.step_costs import StepCosts
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Session(ABC):
 
     Args:
         max_length: Most tokens of a row for which it has room.
+        step_costs: Measures its steps, with those of the client's other sessions; None for an own one.
     """
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, step_costs: StepCosts | None = None) -> None:
         self.max_length = max_length
+        self.step_costs = StepCosts() if step_costs is None else step_costs
         self._seen = SeenTokens()
 
     @property
@@ -109,6 +112,7 @@ class SwarmSession(Session):
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
         settings: Time limits of all waits, and the number of attempts.
         make_room: Closes this client's idle sessions; called when a server's attention cache is full.
+        step_costs: Measures its steps; see `Session`.
     """
 
     def __init__(
@@ -120,8 +124,9 @@ class SwarmSession(Session):
         max_length: int,
         settings: Settings,
         make_room: Callable[[], object] = lambda: None,
+        step_costs: StepCosts | None = None,
     ) -> None:
-        super().__init__(max_length)
+        super().__init__(max_length, step_costs)
         self._parts, self._routes, self._settings = parts, routes, settings
         self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
@@ -196,6 +201,7 @@ class SwarmSession(Session):
 
     def _try(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
         fed, fed_order = ids, order
+        is_usual = self._chain is not None  # connecting takes longer
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
@@ -204,7 +210,8 @@ class SwarmSession(Session):
             )
             self.max_length = self._chain.max_length
             fed, fed_order = self._seen.with_more(ids, order), None
-        return self._feed(self._chain, fed, fed_order, last)
+        with self.step_costs.measure(*fed.shape, chain=self._chain.peer_ids, is_usual=is_usual):
+            return self._feed(self._chain, fed, fed_order, last)
 
     def _recover(self, error: SpanError) -> bool:
         """Decide what follows a failure; return whether to repeat the step at once, as the same attempt.

@@ -9,6 +9,7 @@ import torch
 
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.sessions import Session
+from langchain_petals.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,6 +131,7 @@ class _ScriptedClient:
         end_tokens: Sequence[int] = (),
     ) -> None:
         self.tokenizer, self.end_tokens = tokenizer, tuple(end_tokens)
+        self.step_costs = StepCosts()
         self._open_session = open_session
         self.opened: list[tuple[int, int]] = []
 
