@@ -99,8 +99,8 @@ class Drafts:
 
     def _worthwhile(self, chances: Sequence[float], fresh: int) -> int:
         """Return how many tokens of a draft bring the most tokens a second, if they may be lost."""
-        without = self._costs.seconds(1, fresh)
-        if without is None:
+        one, without = self._costs.seconds(1, 1), self._costs.seconds(1, fresh)
+        if one is None or without is None:
             return 0
         allowed = _LOSS * (self._spent + without) - self._lost
         length, best, chance, expected = 0, 1.0, 1.0, 1.0
@@ -110,8 +110,7 @@ class Drafts:
             cost = self._costs.seconds(1, fresh + number)
             if chance < _HOPELESS or cost is None or cost - without > allowed:
                 break
-            # one more token saves a step of its own
-            rate = expected * without / cost
+            rate = (without + (expected - 1) * one) / cost  # what the tokens cost without a draft, to what they cost so
             if rate > best:
                 length, best = number, rate
         return length
@@ -141,10 +140,15 @@ class Places:
         for size in _SIZES:
             after = self._after.get(tuple(ids[len(ids) - size :])) if size <= len(ids) else None
             if after is not None:
-                while size < min(after, _MOST_MATCHED) and ids[after - size - 1] == ids[len(ids) - size - 1]:
-                    size += 1  # noqa: PLW2901 - the search ends here
-                return after, size
+                return after, _matching(ids, after, size)
         return 0, 0
+
+
+def _matching(ids: Sequence[int], after: int, matched: int) -> int:
+    """Return how many tokens before a position are those at the end of the text, if so many are known to be."""
+    while matched < min(after, _MOST_MATCHED) and ids[after - matched - 1] == ids[-matched - 1]:
+        matched += 1
+    return matched
 
 
 def _continuation(ids: Sequence[int], start: int, length: int) -> list[int]:
