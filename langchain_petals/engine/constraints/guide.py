@@ -116,6 +116,33 @@ class Guide:
                 raise OutputLimitError(left, needed=needed)
         return (yield from self._choose_within(self._state, left))
 
+    def foresee(self, tokens: Sequence[int], left: int) -> tuple[list[int], int]:
+        """Tell how much of a guess may come next, and what has to follow it; nothing is taken.
+
+        The answer is a guess, too: it leaves out whether the text could still end within the budget. What follows is
+        text that the grammar forces, in the tokens in which a tokenizer would write it.
+
+        Args:
+            tokens: The guess.
+            left: Tokens left of the budget.
+
+        Returns:
+            The guess up to the first token that is not allowed, with forced tokens after it, and the number of these.
+        """
+        seen = copy.copy(self)
+        seen._opening = copy.copy(self._opening)
+        for number, token in enumerate(tokens):
+            if seen._state is not None:
+                break
+            if seen.ended or seen.finished or not seen._watch(token, left - number - 1):
+                return list(tokens[:number]), 0
+        else:
+            number = len(tokens)
+        if seen._state is None:
+            return list(tokens), 0
+        more, forced = seen._state.foresee(tokens[number:])
+        return [*tokens[:number], *more], forced
+
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True
         # ask the model even if the budget allows only one token: `cut` tells whether it would have chosen another

@@ -125,6 +125,19 @@ class Row:
             self._prefilled = True  # the pieces before the error are part of the result
             self.fail(error)
 
+    def foresee(self, guess: Sequence[int], most: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with what has to follow it, and the number of tokens that have to.
+
+        Args:
+            guess: Tokens that may come after those that the row has.
+            most: Most tokens to return. It is never more than the budget allows before the last token.
+        """
+        left = self._budget - self._generated
+        most = max(0, min(most, left - 1))
+        tokens, forced = (list(guess), 0) if self._guide is None else self._guide.foresee(guess[:most], left)
+        surplus = max(0, len(tokens) - most)
+        return tokens[:most], max(0, forced - surplus)
+
     def see(self, position: int, logits: torch.Tensor) -> None:
         """Take the logits for the token at `position`; ignore them unless this is the row's next token."""
         if self.done or position > len(self.ids):
