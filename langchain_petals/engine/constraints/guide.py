@@ -119,7 +119,7 @@ class Guide:
     def foresee(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
         """Return as much of a guess as may come next, with the tokens that a grammar then forces, and their number.
 
-        Nothing changes. What comes after a marker in the guess is not looked at, nor whether the answer can end in time.
+        Nothing changes. What comes after a marker in the guess is not looked at, nor whether the answer ends in time.
 
         Args:
             guess: Tokens that may come next.

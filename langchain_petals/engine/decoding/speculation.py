@@ -1,8 +1,8 @@
 """Steps of a single row that check a draft, and how the session forgets what was drafted wrong.
 
-Such a step feeds the row's next tokens and a draft, and gives logits for each position from the last known token on. The
-row chooses with them one token after the other, as if each came from a step of its own, until it chooses another token
-than the draft has.
+Such a step feeds the row's next tokens and a draft, and gives logits for each position from the last known token on.
+With them, the row chooses one token after the other, as if each came from a step of its own, until it chooses another
+token than the draft has.
 """
 
 from __future__ import annotations
