@@ -139,12 +139,11 @@ class GrammarState:
             return True
         return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
 
-    def foresee(self, tokens: Sequence[int]) -> tuple[list[int], int]:
-        """Return the tokens that the grammar allows next, up to the first that it does not; see `Guide.foresee`."""
+    def foresee(self, guess: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return as much of a guess as the grammar allows next, and the forced text after it; see `Guide.foresee`."""
         matcher = self._matcher.deep_copy()
-        allowed = list(tokens[: matcher.try_consume_tokens(list(tokens))])
-        forced = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
-        return allowed + forced, len(forced)
+        allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
+        return allowed, [] if matcher.is_stopped() else matcher.compute_ff_tokens()
 
     def take(self, token: int, left: int) -> bool:
         """Take a token if the text can then end within `left` tokens; return whether it was taken."""

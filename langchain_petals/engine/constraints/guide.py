@@ -7,6 +7,7 @@ could not end within the budget (see `grammar_state`). In free text, it watches 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,32 +117,31 @@ class Guide:
                 raise OutputLimitError(left, needed=needed)
         return (yield from self._choose_within(self._state, left))
 
-    def foresee(self, tokens: Sequence[int], left: int) -> tuple[list[int], int]:
-        """Tell how much of a guess may come next, and what has to follow it; nothing is taken.
+    def foresee(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with the tokens of forced text after it, and their number.
 
-        The answer is a guess, too: it leaves out whether the text could still end within the budget. What follows is
-        text that the grammar forces, in the tokens in which a tokenizer would write it.
+        Nothing changes. Whether the answer ends in time is not looked at. The model may also write the forced text in
+        other tokens.
 
         Args:
-            tokens: The guess.
-            left: Tokens left of the budget.
-
-        Returns:
-            The guess up to the first token that is not allowed, with forced tokens after it, and the number of these.
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+            vocabulary: Number of the model's tokens; the tokenizer may have more.
         """
         seen = copy.copy(self)
         seen._opening = copy.copy(self._opening)
-        for number, token in enumerate(tokens):
-            if seen._state is not None:
+        tokens: list[int] = []
+        for token in guess[:most]:
+            stays = seen._state is None and not seen.finished and token not in self._ends
+            if not stays or not seen._watch(token, most):
                 break
-            if seen.ended or seen.finished or not seen._watch(token, left - number - 1):
-                return list(tokens[:number]), 0
-        else:
-            number = len(tokens)
+            tokens.append(token)
         if seen._state is None:
-            return list(tokens), 0
-        more, forced = seen._state.foresee(tokens[number:])
-        return [*tokens[:number], *more], forced
+            return tokens, 0
+        rest = itertools.takewhile(lambda token: token not in self._ends, guess[len(tokens) : most])
+        allowed, forced = seen._state.foresee([*rest])
+        forced = [*itertools.takewhile(lambda token: token < vocabulary, forced)][: most - len(tokens) - len(allowed)]
+        return [*tokens, *allowed, *forced], len(forced)
 
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True
