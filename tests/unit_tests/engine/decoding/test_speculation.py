@@ -151,7 +151,8 @@ def test_answers_are_those_without_drafts(byte_tokenizer: PreTrainedTokenizerFas
         assert answer == expected
         assert generation.forced_tokens == asked.forced_tokens
         assert generation.trips <= asked.trips
-        assert generation.trips == asked.trips - generation.accepted_tokens or answer.error or number % 3
+        saved = asked.trips - generation.trips  # a token that ends the answer saves no step
+        assert chunk < 10 or generation.accepted_tokens - saved in (0, 1)
         assert generation.accepted_tokens <= generation.drafted_tokens
         assert not asked.drafted_tokens
         accepted += generation.accepted_tokens
