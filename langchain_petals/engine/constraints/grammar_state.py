@@ -113,38 +113,14 @@ class GrammarState:
 
     def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
-        mask = self._allowed(self._matcher, ends)
-        if self._matcher.is_error():
-            raise InvalidRequestError(self._complaint())
-        return mask
-
-    def foresee(self, guess: Sequence[int], most: int, ends: Iterable[int], vocabulary: int) -> tuple[list[int], int]:
-        """Return as much of a guess as may come next, then the tokens that are the only ones, and their number.
-
-        Args:
-            guess: Tokens that may come next.
-            most: Most tokens to return.
-            ends: The row's end tokens.
-            vocabulary: Number of the model's tokens.
-        """
-        matcher = self._matcher.deep_copy()
-        tokens = list(guess[: matcher.try_consume_tokens(list(guess))])
-        taken = len(tokens)
-        while len(tokens) < most and not matcher.is_stopped():
-            mask = self._allowed(matcher, ends)[:vocabulary]
-            token = int(mask.argmax()) if vocabulary else 0
-            if np.count_nonzero(mask) != 1 or token in ends or not matcher.try_consume_tokens([token]):
-                break
-            tokens.append(token)
-        return tokens, len(tokens) - taken
-
-    def _allowed(self, matcher: LLMatcher, ends: Iterable[int]) -> NDArray[np.bool_]:
         size = self._vocabulary.size
         bits = np.zeros((size + 31) // 32, dtype=np.int32)
-        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
+        if self._matcher.is_error():
+            raise InvalidRequestError(self._complaint())
         ends = [end for end in ends if end < size]
-        if matcher.is_accepting():
+        if self.complete:
             mask[self._vocabulary.ends] = False
             mask[ends] = True
         else:  # an end token may be text in the grammar: it is allowed only if no other token is
@@ -162,6 +138,12 @@ class GrammarState:
         if self._reading is None:
             return True
         return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
+
+    def foresee(self, guess: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return as much of a guess as the grammar allows next, and the forced text after it; see `Guide.foresee`."""
+        matcher = self._matcher.deep_copy()
+        allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
+        return allowed, [] if matcher.is_stopped() else matcher.compute_ff_tokens()
 
     def take(self, token: int, left: int) -> bool:
         """Take a token if the text can then end within `left` tokens; return whether it was taken."""

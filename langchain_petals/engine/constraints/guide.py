@@ -7,6 +7,7 @@ could not end within the budget (see `grammar_state`). In free text, it watches 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,18 +118,30 @@ class Guide:
         return (yield from self._choose_within(self._state, left))
 
     def foresee(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
-        """Return as much of a guess as may come next, with the tokens that a grammar then forces, and their number.
+        """Return as much of a guess as may come next, with the tokens of forced text after it, and their number.
 
-        Nothing changes. What comes after a marker in the guess is not looked at, nor whether the answer ends in time.
+        Nothing changes. Whether the answer ends in time is not looked at. The model may also write the forced text in
+        other tokens.
 
         Args:
             guess: Tokens that may come next.
             most: Most tokens to return.
             vocabulary: Number of the model's tokens; the tokenizer may have more.
         """
-        ends = (number for number, token in enumerate(guess) if token in self._ends)
-        guess = guess[: min(most, next(ends, most))]  # nothing comes after an end
-        return (list(guess), 0) if self._state is None else self._state.foresee(guess, most, self._ends, vocabulary)
+        seen = copy.copy(self)
+        seen._opening = copy.copy(self._opening)
+        tokens: list[int] = []
+        for token in guess[:most]:
+            stays = seen._state is None and not seen.finished and token not in self._ends
+            if not stays or not seen._watch(token, most):
+                break
+            tokens.append(token)
+        if seen._state is None:
+            return tokens, 0
+        rest = itertools.takewhile(lambda token: token not in self._ends, guess[len(tokens) : most])
+        allowed, forced = seen._state.foresee([*rest])
+        forced = [*itertools.takewhile(lambda token: token < vocabulary, forced)][: most - len(tokens) - len(allowed)]
+        return [*tokens, *allowed, *forced], len(forced)
 
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True

@@ -23,7 +23,7 @@ class RandomSession:
     Args:
         rows: How many rows it has.
         vocabulary: Size of the vocabulary.
-        prompt: Tokens of the shortest prompt.
+        prompts: Tokens of each row's prompt; one by default.
         seed: Seed of the logits, which depend on the position only.
         reluctant: Tokens that it hardly ever chooses, for example the end token.
         said: Tokens with which each row begins its answer.
@@ -37,12 +37,12 @@ class RandomSession:
         rows: int,
         vocabulary: int,
         *,
-        prompt: int = 1,
+        prompts: Sequence[int] = (),
         seed: int = 0,
         reluctant: Sequence[int] = (),
         said: Sequence[int] = (),
     ) -> None:
-        self._seed, self._prompt = seed, prompt
+        self._seed, self._prompts = seed, prompts or [1] * rows
         self._habits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * 3
         self._habits[:, list(reluctant)] -= 30
         self._said = list(said)
@@ -56,8 +56,9 @@ class RandomSession:
     def _logits(self, position: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(1_000 * self._seed + position)
         logits = self._habits + 2 * torch.randn(self._habits.shape, generator=random)
-        if 0 <= position - self._prompt < len(self._said):
-            logits[:, self._said[position - self._prompt]] += 1000
+        for row, prompt in enumerate(self._prompts):
+            if 0 <= position - prompt < len(self._said):
+                logits[row, self._said[position - prompt]] += 1000
         return logits
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ def answering(
 
     Args:
         tokenizer: The model's tokenizer.
-        requests: Requests with prompts of equal length.
+        requests: The requests.
         grammars: Compiled grammars to use.
         runs_ahead: Whether tokens that a grammar forces are taken without a step.
         session: Arguments of `RandomSession`; `vocabulary` is the tokenizer's by default.
@@ -93,8 +94,8 @@ def answering(
     for row in rows:
         row.run_ahead()
         row.deliver()
-    prompt = min(row.prompt_length for row in rows)
-    decode(RandomSession(len(rows), vocabulary, prompt=prompt, **session), rows, 1024, lambda: None)
+    prompts = [row.prompt_length for row in rows]
+    decode(RandomSession(len(rows), vocabulary, prompts=prompts, **session), rows, 1024, lambda: None)
     return generations
 
 
