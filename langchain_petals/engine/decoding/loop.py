@@ -170,7 +170,7 @@ def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last
         row.generation.reused_tokens = position
     while not all(row.done for row in rows):
         end = min(position + chunk, shortest) if position < shortest else position + 1
-        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))
+        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))[:, -1]
         position = end
         for row, scores in zip(rows, logits, strict=True):
             row.see(position, scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
+from langchain_petals.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,10 @@ class Client(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
+
+    @property
+    def step_costs(self) -> StepCosts:
+        """Measures the steps of its sessions."""
 
     @property
     def family(self) -> str | None:
@@ -95,6 +100,7 @@ class SwarmClient:
         self.parts, self.tokenizer = parts, tokenizer
         self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
+        self.step_costs = StepCosts()
         self._is_left = False
 
     def rejoined(self) -> SwarmClient:
@@ -138,7 +144,13 @@ class SwarmClient:
             roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
             max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
         return SwarmSession(
-            self.parts, self.routes, needed=needed, max_length=max_length, settings=settings, make_room=make_room
+            self.parts,
+            self.routes,
+            needed=needed,
+            max_length=max_length,
+            settings=settings,
+            make_room=make_room,
+            step_costs=self.step_costs,
         )
 
     def shut_down(self) -> None:
@@ -161,6 +173,7 @@ class LocalClient:
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.step_costs = StepCosts(lambda: 0.0)  # there is no way to a server
 
     @property
     def family(self) -> str | None:
@@ -190,7 +203,7 @@ class LocalClient:
 
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
-        return LocalSession(self.model)
+        return LocalSession(self.model, self.step_costs)
 
     def rejoined(self) -> LocalClient:
         """Return this client: there is no swarm."""

@@ -47,14 +47,16 @@ class RandomSession:
         self.position = 0
         self._prompt: int | None = None
 
-    def extend(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
+        assert order is None
+        assert last == 1
         self.position += ids.shape[1]
         self._prompt = self.position if self._prompt is None else self._prompt
         logits = self._habits + 2 * torch.randn(self._habits.shape, generator=self._random)
         number = self.position - self._prompt
         if number < len(self._said):
             logits[:, self._said[number]] += 1000
-        return logits
+        return logits[:, None]
 
     def close(self) -> None:
         """Do nothing: no cache is held."""
