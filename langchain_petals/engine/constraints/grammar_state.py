@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -20,6 +20,8 @@ from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from langchain_petals.engine.constraints.vocabulary import Vocabulary
 
@@ -109,7 +111,7 @@ class GrammarState:
         self._ending = self._found([], left)
         return self._ending is not None
 
-    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, Any]:
+    def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
         size = self._vocabulary.size
         bits = np.zeros((size + 31) // 32, dtype=np.int32)

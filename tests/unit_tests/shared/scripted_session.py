@@ -121,7 +121,7 @@ class _ScriptedClient:
     """
 
     family = None
-    context_length = None
+    context_length = vocabulary_size = None
     is_open = True
 
     def __init__(
