@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
 from langchain_petals import ChatPetals, Petals
@@ -129,12 +129,12 @@ def test_the_costs_of_several_answers_and_prompts_add_up(llm: Petals) -> None:
 
 
 def test_the_costs_of_several_messages_add_up(chat: ChatPetals) -> None:
-    result = chat.generate([[("human", QUESTION)], [("human", "Who are you?")]], n=2, response_format=Stay, seed=3)
+    result = chat.generate(
+        [[HumanMessage(QUESTION)], [HumanMessage("Who are you?")]], n=2, response_format=Stay, seed=3
+    )
     assert result.llm_output is not None
     usage = result.llm_output["token_usage"]
-    each = [
-        answer.message.response_metadata["token_usage"] for answers in result.generations for answer in answers
-    ]
+    each = [answer.message.response_metadata["token_usage"] for answers in result.generations for answer in answers]
     assert usage == {name: sum(costs[name] for costs in each) for name in usage}
     assert usage["forced_tokens"] > 0
 
@@ -149,6 +149,6 @@ def test_the_steps_of_a_long_prompt_are_trips(llm: Petals) -> None:
 
 
 def test_the_steps_of_a_beam_search_are_trips(petals_llm: Callable[..., Petals]) -> None:
-    output = petals_llm(num_beams=2).generate([PROMPT]).llm_output
+    output = petals_llm().generate([PROMPT], num_beams=2).llm_output
     assert output is not None
     assert output["token_usage"]["trips"] == output["token_usage"]["completion_tokens"] == 12
