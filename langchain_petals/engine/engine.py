@@ -162,7 +162,7 @@ class Engine:
                 self.pool.park(session, settings)
 
         try:
-            decode(session, rows, settings.prefill_chunk_tokens, park)
+            decode(session, rows, settings.prefill_chunk_tokens, park, speculation=settings.speculation)
             park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
             if not parked:

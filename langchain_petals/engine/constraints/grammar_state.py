@@ -113,14 +113,38 @@ class GrammarState:
 
     def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
-        size = self._vocabulary.size
-        bits = np.zeros((size + 31) // 32, dtype=np.int32)
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
+        mask = self._allowed(self._matcher, ends)
         if self._matcher.is_error():
             raise InvalidRequestError(self._complaint())
+        return mask
+
+    def foresee(self, guess: Sequence[int], most: int, ends: Iterable[int], vocabulary: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, then the tokens that are the only ones, and their number.
+
+        Args:
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+            ends: The row's end tokens.
+            vocabulary: Number of the model's tokens.
+        """
+        matcher = self._matcher.deep_copy()
+        tokens = list(guess[: matcher.try_consume_tokens(list(guess))])
+        taken = len(tokens)
+        while len(tokens) < most and not matcher.is_stopped():
+            mask = self._allowed(matcher, ends)[:vocabulary]
+            token = int(mask.argmax()) if vocabulary else 0
+            if np.count_nonzero(mask) != 1 or token in ends or not matcher.try_consume_tokens([token]):
+                break
+            tokens.append(token)
+        return tokens, len(tokens) - taken
+
+    def _allowed(self, matcher: LLMatcher, ends: Iterable[int]) -> NDArray[np.bool_]:
+        size = self._vocabulary.size
+        bits = np.zeros((size + 31) // 32, dtype=np.int32)
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
         ends = [end for end in ends if end < size]
-        if self.complete:
+        if matcher.is_accepting():
             mask[self._vocabulary.ends] = False
             mask[ends] = True
         else:  # an end token may be text in the grammar: it is allowed only if no other token is

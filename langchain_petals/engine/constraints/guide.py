@@ -116,6 +116,20 @@ class Guide:
                 raise OutputLimitError(left, needed=needed)
         return (yield from self._choose_within(self._state, left))
 
+    def foresee(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with the tokens that a grammar then forces, and their number.
+
+        Nothing changes. What comes after a marker in the guess is not looked at, nor whether the answer ends in time.
+
+        Args:
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+            vocabulary: Number of the model's tokens; the tokenizer may have more.
+        """
+        ends = (number for number, token in enumerate(guess) if token in self._ends)
+        guess = guess[: min(most, next(ends, most))]  # nothing comes after an end
+        return (list(guess), 0) if self._state is None else self._state.foresee(guess, most, self._ends, vocabulary)
+
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True
         # ask the model even if the budget allows only one token: `cut` tells whether it would have chosen another

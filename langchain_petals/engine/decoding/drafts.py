@@ -63,7 +63,8 @@ class Drafts:
         self._guessed = (len(ids), start, matched) if matched else None
         if not matched or most < 1:
             return []
-        tokens, forced = follow(_continuation(ids, start, min(most, _LONGEST)), most)
+        most = min(most, _LONGEST)
+        tokens, forced = follow(_continuation(ids, start, most), most)
         chances = [self._chance(matched + number) for number in range(len(tokens) - forced)] + [1.0] * forced
         return tokens[: self._worthwhile(chances, fresh)]
 

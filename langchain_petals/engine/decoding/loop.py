@@ -8,6 +8,7 @@ import torch
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 from langchain_petals.engine.decoding.sampling import Sampler
+from langchain_petals.engine.decoding.speculation import Speculation
 from langchain_petals.errors import OutputLimitError, PromptTooLongError
 from langchain_petals.pieces import FinishReason, Piece
 
@@ -108,6 +109,18 @@ class Row:
         elif self._generated >= self._budget:
             text, reason = self._ended("", None, "length")
             self.generation.put(Piece(text, self._generated, reason))
+
+    def follow(self, guess: Sequence[int], most: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with the tokens that its grammar then forces, and their number.
+
+        Args:
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+        """
+        if self._guide is None:
+            ends = (number for number, token in enumerate(guess) if token in self._end_tokens)
+            return list(guess[: min(most, next(ends, most))]), 0
+        return self._guide.foresee(guess, most, self._vocabulary or 0)
 
     def tokens(self, start: int, end: int) -> list[int]:
         """Return the tokens at these positions; after the end of a row, its last token."""
@@ -231,7 +244,14 @@ class Row:
             self.generation.put(error)
 
 
-def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
+def decode(
+    session: Session,
+    rows: Sequence[Row],
+    chunk_tokens: int,
+    before_last: Callable[[], None],
+    *,
+    speculation: bool = False,
+) -> None:
     """Run rows to their ends in lockstep.
 
     Servers take only rectangular input. So all rows are fed as far as the shortest one is known, then again: a row is
@@ -245,19 +265,24 @@ def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last
         chunk_tokens: Most tokens (rows times length) of one step; more of them need several steps.
         before_last: Called before the final piece is delivered. It may park the session, so that the caller's next
             request finds it.
+        speculation: Whether a single row may send drafts, where the session can roll back.
     """
+    speculating = Speculation(session, rows[0]) if speculation and len(rows) == 1 else None
     chunk = max(1, chunk_tokens // len(rows))
     position = session.position
     for row in rows:
         row.generation.reused_tokens = position
     while running := [row for row in rows if not row.done]:
         end = min(position + chunk, *(len(row.ids) for row in running))
-        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))
-        position = end
         for row in running:
             row.generation.trips += 1
-        for row, scores in zip(rows, logits[:, -1], strict=True):
-            row.see(position, scores)
+        if speculating is not None:
+            position = speculating.step(end, chunk)
+        else:
+            logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))[:, -1]
+            position = end
+            for row, scores in zip(rows, logits, strict=True):
+                row.see(position, scores)
         if all(row.done for row in rows):
             before_last()
         for row in rows:

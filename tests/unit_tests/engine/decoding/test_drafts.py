@@ -202,7 +202,7 @@ def test_looking_up_a_long_text_takes_no_longer_than_a_short_one() -> None:
     class Counted(list[int]):
         read = 0
 
-        def __getitem__(self, place):  # type: ignore[no-untyped-def, override] # noqa: ANN001, ANN204
+        def __getitem__(self, place):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
             Counted.read += 1
             return super().__getitem__(place)
 
