@@ -49,12 +49,12 @@ def add(a: int, b: int) -> int:
 class Guest(BaseModel):
     """A guest."""
 
-    name: str
-    age: int
-    city: str
-    room: int
-    breakfast: bool
-    language: str
+    guest_name: str
+    guest_age: int
+    home_city: str
+    room_number: int
+    with_breakfast: bool
+    number_of_nights: int
 
 
 class Stay(BaseModel):
@@ -106,8 +106,8 @@ TASKS = (
     Task("a call of one of three tools", BOOKING, {"tools": [get_temperature, add, book_table]}),
     Task(
         "an object with 6 fields",
-        "The name is Ada, the age is 36, the city is London, the room is 12, the breakfast is true and the language is "
-        "English.",
+        "The guest name is Ada, the guest age is 36, the home city is Oslo, the room number is 12, the with breakfast is "
+        "true and the number of nights is 4.",
         {"response_format": Guest},
         (3.3, 5.5),
     ),
