@@ -73,7 +73,7 @@ def draw_trips(tasks: Mapping[str, TripBars], path: Path) -> None:
         kinds.append(("now, servers that roll back (Petals 2.3)", _GREEN, newer))
     plt = _pyplot()
     height = 0.8 / len(kinds)
-    figure, axes = plt.subplots(figsize=(9, 0.3 * len(kinds) * len(tasks) + 1), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 0.22 * len(kinds) * len(tasks) + 1.2), layout="constrained")
     for number, (label, color, seconds) in enumerate(kinds):
         places = [place + (number - (len(kinds) - 1) / 2) * height for place in range(len(tasks))]
         bars = axes.barh(places, seconds, height, label=label, color=color)
@@ -82,7 +82,7 @@ def draw_trips(tasks: Mapping[str, TripBars], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_xlabel(f"seconds for an answer{at(SHOWN_DELAY)}")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=len(kinds))
     _save(plt, figure, axes, path)
 
 

@@ -106,8 +106,8 @@ TASKS = (
     Task("a call of one of three tools", BOOKING, {"tools": [get_temperature, add, book_table]}),
     Task(
         "an object with 6 fields",
-        "The guest name is Ada, the guest age is 36, the home city is Oslo, the room number is 12, the with breakfast is "
-        "true and the number of nights is 4.",
+        "The guest name is Ada, the guest age is 36, the home city is Oslo, the room number is 12, the with breakfast "
+        "is true and the number of nights is 4.",
         {"response_format": Guest},
         (3.3, 5.5),
     ),
