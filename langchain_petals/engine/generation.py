@@ -30,6 +30,11 @@ class Generation:
 
     Attributes:
         reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
+        trips: Steps through the swarm that were made for this request, those of the prompt included. Rows of one
+            session share their steps, and each counts all of them. The counts are final with the last piece.
+        forced_tokens: Tokens that were taken without a trip of their own, because a grammar allowed no other.
+        drafted_tokens: Tokens that were guessed and sent along with a step, to see whether the model chooses them.
+        accepted_tokens: The drafted tokens that the model chose; each saved a trip.
     """
 
     def __init__(self, request: Request) -> None:
@@ -39,6 +44,10 @@ class Generation:
         self._notify: Callable[[], object] | None = None
         self._generated = 0
         self.reused_tokens = 0
+        self.trips = 0
+        self.forced_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
+from langchain_petals.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,10 @@ class Client(Protocol):
         """The model's tokenizer."""
 
     @property
+    def step_costs(self) -> StepCosts:
+        """Measures the steps of its sessions."""
+
+    @property
     def family(self) -> str | None:
         """`model_type` of the model's config; None if it has none."""
 
@@ -43,6 +48,10 @@ class Client(Protocol):
     @property
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits; None if it is not known."""
 
     @property
     def is_open(self) -> bool:
@@ -95,6 +104,7 @@ class SwarmClient:
         self.parts, self.tokenizer = parts, tokenizer
         self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
+        self.step_costs = StepCosts()
         self._is_left = False
 
     def rejoined(self) -> SwarmClient:
@@ -123,6 +133,11 @@ class SwarmClient:
         return _whole(self.parts.config.get("max_position_embeddings"))
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of the model's logits."""
+        return self.parts.vocabulary_size
+
+    @property
     def is_open(self) -> bool:
         """Whether neither it nor its swarm has been left."""
         return not self._is_left and self.routes.is_open
@@ -138,7 +153,13 @@ class SwarmClient:
             roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
             max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
         return SwarmSession(
-            self.parts, self.routes, needed=needed, max_length=max_length, settings=settings, make_room=make_room
+            self.parts,
+            self.routes,
+            needed=needed,
+            max_length=max_length,
+            settings=settings,
+            make_room=make_room,
+            step_costs=self.step_costs,
         )
 
     def shut_down(self) -> None:
@@ -161,6 +182,7 @@ class LocalClient:
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.step_costs = StepCosts(lambda: 0.0)  # there is no way to a server
 
     @property
     def family(self) -> str | None:
@@ -184,13 +206,18 @@ class LocalClient:
         """Most tokens of a row, by the model's config."""
         return _whole(getattr(self.model.config, "max_position_embeddings", None))
 
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits, by the model's config."""
+        return _whole(getattr(self.model.config, "vocab_size", None))
+
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]
 
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
-        return LocalSession(self.model)
+        return LocalSession(self.model, self.step_costs)
 
     def rejoined(self) -> LocalClient:
         """Return this client: there is no swarm."""

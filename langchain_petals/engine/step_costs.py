@@ -1,0 +1,248 @@
+"""What steps cost: measured while they run, to decide who shares a session and how long drafts may be.
+
+A step of `rows` rows with `tokens` tokens each takes a latency that steps of other sessions do not lengthen (the way to
+the servers and back), and work that servers and client do for one step after the other:
+
+    work = fixed + (rows - 1) * per row + rows * (tokens - 1) * per token + (more than one token: a surcharge)
+
+The surcharge is there since some servers have a fast path for steps of a single token. When sessions run side by side,
+a step also waits for the work of others; `contended` tells how long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from numpy.typing import NDArray
+
+    _Numbers = NDArray[np.float64]
+
+_KEPT = 9  # latest steps of each kind; their median is used, so up to four outliers do no harm
+_KINDS = 64  # kinds of steps that are remembered; the one that was not seen for longest is forgotten first
+_HALF_LIFE = 256  # steps after which an older kind counts half
+_OTHER_CHAIN = 0.05  # weight of what was measured on other servers
+_LATENCIES = 33  # values that are tried, from none to the shortest step
+_REFIT_SHARE = 16  # a new estimate is made when so many steps came, or a quarter of those that there are
+# What is expected before it is measured, as a share of the shortest step, and how much that counts against one kind of
+# steps that was measured.
+_LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.5, 0.02, 0.005, 0.02
+
+
+def contended(latency: float, work: float, total: float) -> float:
+    """Return how long something takes whose work is done in turn with that of others.
+
+    This is Schweitzer's estimate for a closed queue, made exact for one session and for a latency of 0.
+
+    Args:
+        latency: Seconds for which it only waits, which others do not lengthen.
+        work: Seconds of its own work.
+        total: Seconds of the work of all, with its own.
+    """
+    return (latency + total + math.sqrt((latency - total) ** 2 + 4 * work * latency)) / 2
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a step costs, in seconds; see this module.
+
+    Attributes:
+        latency: For which all steps wait at the same time.
+        fixed: Work of a step of one token.
+        row: Work of each further row.
+        token: Work of each token of each row after the first.
+        several: Work that a step has for sending more than one token in a row.
+    """
+
+    latency: float
+    fixed: float
+    row: float
+    token: float
+    several: float
+
+    def work(self, rows: int, tokens: float) -> float:
+        """Return the seconds of a step in which it occupies servers or client."""
+        more = self.several + rows * self.token * (tokens - 1) if tokens > 1 else 0.0
+        return self.fixed + self.row * (rows - 1) + more
+
+    def seconds(self, rows: int, tokens: float, sessions: int = 1) -> float:
+        """Return the seconds of a step while `sessions` sessions, with this one, make such steps."""
+        work = self.work(rows, tokens)
+        return contended(self.latency, work, sessions * work)
+
+
+@dataclass(frozen=True)
+class _Step:
+    rows: int
+    tokens: int
+    sessions: float
+    seconds: float
+
+
+@dataclass
+class _Kind:
+    """Steps of about the same size, with about as many at the same time."""
+
+    latest: deque[_Step]
+    chain: Hashable = None
+    number: int = 0  # of the newest one
+
+    @property
+    def median(self) -> _Step:
+        return sorted(self.latest, key=lambda step: step.seconds)[(len(self.latest) - 1) // 2]
+
+
+class StepCosts:
+    """Measures the steps of one client; safe to use from several threads.
+
+    Args:
+        latency: Returns the seconds that messages need to all servers and back, as pings say; None where that is not
+            known. It only counts until sessions have run side by side.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(
+        self, latency: Callable[[], float | None] = lambda: None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._latency, self._clock = latency, clock
+        self._lock = threading.Lock()
+        self._kinds: OrderedDict[tuple[int, int, int], _Kind] = OrderedDict()
+        self._noted, self._fitted = 0, 0
+        self._chain: Hashable = None
+        self._costs: Costs | None = None
+        self._running, self._area, self._changed_at = 0, 0.0, clock()
+
+    @contextlib.contextmanager
+    def measure(self, rows: int, tokens: int, *, chain: Hashable = None, is_usual: bool = True) -> Iterator[None]:
+        """Measure the step that the block makes; it is not noted if it raises.
+
+        Args:
+            rows: Rows of the step.
+            tokens: Tokens of each row.
+            chain: Equal for steps on the same servers; where it changes, older figures fade.
+            is_usual: False for a step that costs more than others, since it connects to servers or is a retry. It is
+                not noted, but other steps know that it ran at the same time.
+        """
+        begun, before = self._enter(1)
+        try:
+            yield
+        except BaseException:
+            self._enter(-1)
+            raise
+        ended, after = self._enter(-1)
+        taken = ended - begun
+        if is_usual and taken > 0:
+            self._note(_Step(rows, tokens, max(1.0, (after - before) / taken), taken), chain)
+
+    def _enter(self, change: int) -> tuple[float, float]:
+        """Count a step that begins or ends; return the time, and the seconds of all steps until then."""
+        with self._lock:
+            now = self._clock()
+            self._area += self._running * (now - self._changed_at)
+            self._running += change
+            self._changed_at = now
+            return now, self._area
+
+    def _note(self, step: _Step, chain: Hashable) -> None:
+        key = _class_of(step.rows), _class_of(step.tokens), _class_of(round(step.sessions))
+        with self._lock:
+            self._noted += 1
+            self._chain = chain
+            kind = self._kinds.setdefault(key, _Kind(deque(maxlen=_KEPT)))
+            self._kinds.move_to_end(key)
+            if len(self._kinds) > _KINDS:
+                self._kinds.popitem(last=False)
+            kind.latest.append(step)
+            kind.chain, kind.number = chain, self._noted
+
+    @property
+    def costs(self) -> Costs | None:
+        """What steps cost now; None while none was measured."""
+        with self._lock:
+            new = self._noted - self._fitted
+            if new and (self._costs is None or new >= min(_REFIT_SHARE, 1 + self._fitted // 4)):
+                self._costs, self._fitted = self._fit(), self._noted
+            return self._costs
+
+    def seconds(self, rows: int, tokens: int, sessions: int = 1) -> float | None:
+        """Return the expected seconds of a step; None while no step was measured.
+
+        Args:
+            rows: Rows of the step.
+            tokens: Tokens of each row.
+            sessions: Sessions that make such steps at the same time, with this one.
+        """
+        costs = self.costs
+        return None if costs is None else costs.seconds(rows, tokens, sessions)
+
+    def _fit(self) -> Costs:
+        """Find the costs that explain the medians best, by least squares of relative errors.
+
+        For a given latency, the work of a measured step follows from its time, and the parts of the work from a linear
+        regression. So some latencies are tried. Where no sessions ran side by side, all explain the steps equally well,
+        and the expected one decides.
+        """
+        kinds = list(self._kinds.values())
+        steps = [kind.median for kind in kinds]
+        rows = np.array([step.rows for step in steps], dtype=float)
+        tokens = np.array([step.tokens for step in steps], dtype=float)
+        sessions = np.array([step.sessions for step in steps])
+        taken = np.array([step.seconds for step in steps])
+        weights = np.array([len(kind.latest) / (len(kind.latest) + 2) for kind in kinds])
+        weights *= 0.5 ** (np.array([self._noted - kind.number for kind in kinds]) / _HALF_LIFE)
+        weights *= np.array([1.0 if kind.chain == self._chain else _OTHER_CHAIN for kind in kinds])
+        weights /= taken**2
+        shortest = float(min(taken))
+        latencies = np.linspace(0.0, 0.98 * shortest, _LATENCIES)[:, None]
+        rest = taken - latencies
+        work = rest * taken / (sessions * rest + latencies)  # what `contended` makes to `taken`
+        parts = np.stack([np.ones_like(rows), rows - 1, rows * (tokens - 1), (tokens > 1).astype(float)])
+        belief = _BELIEF / shortest**2 * np.array([0.0, 1.0, 1.0, 0.1])
+        expected = shortest * np.array([0.0, _ROW_SHARE, _TOKEN_SHARE, 0.0])
+        found = _not_negative(
+            (parts * weights) @ parts.T + np.diag(belief), (work * weights) @ parts.T + belief * expected
+        )
+        alone = found @ parts
+        total = sessions * alone
+        predicted = (latencies + total + np.sqrt((latencies - total) ** 2 + 4 * alone * latencies)) / 2
+        pinged = self._latency()
+        likely = shortest * _LATENCY_SHARE if pinged is None else min(pinged, 0.98 * shortest)
+        errors = ((predicted - taken) ** 2 * weights).sum(axis=1)
+        errors += (belief * (found - expected) ** 2).sum(axis=1)
+        errors += _BELIEF * ((latencies[:, 0] - likely) / shortest) ** 2
+        best = int(errors.argmin())
+        return Costs(float(latencies[best, 0]), *map(float, found[best]))
+
+
+def _class_of(count: int) -> int:
+    """Return a class of similar numbers: each up to 4 has its own, then two for each doubling."""
+    return count if count <= 4 else round(2 * math.log2(count))  # noqa: PLR2004 - see above
+
+
+def _not_negative(matrix: _Numbers, targets: _Numbers) -> _Numbers:
+    """Minimise x·matrix·x - 2 x·target over x >= 0, for each row of `targets`.
+
+    At the minimum, some numbers are 0, and for the others it is a minimum without bounds. There are few, so all
+    choices are tried.
+    """
+    size = len(matrix)
+    found, least = np.zeros_like(targets), np.zeros(len(targets))
+    for chosen in range(1, 2**size):
+        used = [part for part in range(size) if chosen >> part & 1]
+        values = np.linalg.solve(matrix[np.ix_(used, used)], targets[:, used].T).T
+        reached = -(values * targets[:, used]).sum(axis=1)
+        better = (values >= 0).all(axis=1) & (reached < least)
+        least[better] = reached[better]
+        found[better] = 0.0
+        found[np.ix_(better, used)] = values[better]
+    return found
