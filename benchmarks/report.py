@@ -142,7 +142,8 @@ def _about_trips(compared: Mapping[str, TripBars]) -> str:
     now = f"{bars.now:.1f} s now"
     if bars.rolling_back is not None:
         now += f", and {bars.rolling_back:.1f} s if the servers can roll back"
-    return f"{picture}\n\nOn a swarm with {delay} a hop, {task} took {bars.each:.1f} s with a trip for each token. It takes {now}."
+    before = f"On a swarm with {delay} a hop, {task} took {bars.each:.1f} s with a trip for each token."
+    return f"{picture}\n\n{before} It takes {now}."
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
