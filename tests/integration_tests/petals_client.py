@@ -45,9 +45,7 @@ def _answers(order: dict[str, Any], dtype: str) -> dict[str, list[list[int]]]:
         answers[prefix] = []
         for prompt in order["prompts"]:
             with torch.inference_mode():
-                tokens = model.generate(
-                    torch.tensor([prompt]), max_new_tokens=new, min_new_tokens=new, do_sample=False
-                )
+                tokens = model.generate(torch.tensor([prompt]), max_new_tokens=new, min_new_tokens=new, do_sample=False)
             answers[prefix].append(tokens[0, len(prompt) :].tolist())
     return answers
 

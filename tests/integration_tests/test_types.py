@@ -75,9 +75,7 @@ def typed(swarm: LocalSwarm, tiny_folder: Path, tmp_path_factory: pytest.TempPat
                 "start",
                 lambda self, name, each=each, **order: start(self, name, torch_dtype=next(each), **order),
             )
-            swarms[name] = stack.enter_context(
-                LocalSwarm(folder, initial_peers=swarm.initial_peers, dht_prefix=name)
-            )
+            swarms[name] = stack.enter_context(LocalSwarm(folder, initial_peers=swarm.initial_peers, dht_prefix=name))
         yield Typed(swarms, [tokenizer(prompt).input_ids for prompt in PROMPTS])
 
 
