@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from petals_answers import answers_of_petals
 from random_families import FAMILIES, random_model, save
 from transformers import AutoTokenizer
@@ -21,6 +20,8 @@ from langchain_petals.swarm.supervisor_link import SupervisorLink
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import torch
 
 NEW = 24
 PROMPTS = ["Who are you?", "Human: Repeat after me: 你好 🌍\nAI:"]
