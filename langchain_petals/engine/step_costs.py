@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 _KEPT = 9  # latest steps of each kind; their median is used, so up to four outliers do no harm
 _KINDS = 64  # kinds of steps that are remembered; the one that was not seen for longest is forgotten first
-_HALF_LIFE = 256  # steps after which an older kind counts half
+_HALF_LIFE = 256  # steps one after the other; then an older kind counts half
 _OTHER_CHAIN = 0.05  # weight of what was measured on other servers
 _LATENCIES = 33  # values that are tried, from none to the shortest step
 _REFIT_SHARE = 16  # a new estimate is made when so many steps came, or a quarter of those that there are
 # What is expected before it is measured, as a share of the shortest step, and how much that counts against one kind of
 # steps that was measured.
-_LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.5, 0.02, 0.005, 0.02
+_ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.02, 0.005, 0.02
 
 
 def contended(latency: float, work: float, total: float) -> float:
@@ -70,14 +70,14 @@ class Costs:
     token: float
     several: float
 
-    def work(self, rows: int, tokens: float) -> float:
-        """Return the seconds of a step in which it occupies servers or client."""
-        more = self.several + rows * self.token * (tokens - 1) if tokens > 1 else 0.0
+    def work(self, rows: Any, tokens: Any) -> Any:
+        """Return the seconds of a step, or an array of steps, in which it occupies servers or client."""
+        more = self.several * (tokens > 1) + rows * self.token * (tokens - 1)
         return self.fixed + self.row * (rows - 1) + more
 
     def seconds(self, rows: int, tokens: float, sessions: int = 1) -> float:
         """Return the seconds of a step while `sessions` sessions, with this one, make such steps."""
-        work = self.work(rows, tokens)
+        work: float = self.work(rows, tokens)
         return contended(self.latency, work, sessions * work)
 
 
@@ -95,7 +95,7 @@ class _Kind:
 
     latest: deque[_Step]
     chain: Hashable = None
-    number: int = 0  # of the newest one
+    age: float = 0.0  # of the client, at the newest one
 
     @property
     def median(self) -> _Step:
@@ -106,18 +106,16 @@ class StepCosts:
     """Measures the steps of one client; safe to use from several threads.
 
     Args:
-        latency: Returns the seconds that messages need to all servers and back, as pings say; None where that is not
-            known. It only counts until sessions have run side by side.
+        latency_share: Share of a step of one token that is believed to be latency until sessions have run side by side.
         clock: Returns the time in seconds.
     """
 
-    def __init__(
-        self, latency: Callable[[], float | None] = lambda: None, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._latency, self._clock = latency, clock
+    def __init__(self, latency_share: float = 0.5, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._latency_share, self._clock = latency_share, clock
         self._lock = threading.Lock()
         self._kinds: OrderedDict[tuple[int, int, int], _Kind] = OrderedDict()
         self._noted, self._fitted = 0, 0
+        self._age = 0.0  # in steps that one session would have made
         self._chain: Hashable = None
         self._costs: Costs | None = None
         self._running, self._area, self._changed_at = 0, 0.0, clock()
@@ -157,13 +155,14 @@ class StepCosts:
         key = _class_of(step.rows), _class_of(step.tokens), _class_of(round(step.sessions))
         with self._lock:
             self._noted += 1
+            self._age += 1 / step.sessions
             self._chain = chain
             kind = self._kinds.setdefault(key, _Kind(deque(maxlen=_KEPT)))
             self._kinds.move_to_end(key)
             if len(self._kinds) > _KINDS:
                 self._kinds.popitem(last=False)
             kind.latest.append(step)
-            kind.chain, kind.number = chain, self._noted
+            kind.chain, kind.age = chain, self._age
 
     @property
     def costs(self) -> Costs | None:
@@ -198,8 +197,8 @@ class StepCosts:
         tokens = np.array([step.tokens for step in steps], dtype=float)
         sessions = np.array([step.sessions for step in steps])
         taken = np.array([step.seconds for step in steps])
-        weights = np.array([len(kind.latest) / (len(kind.latest) + 2) for kind in kinds])
-        weights *= 0.5 ** (np.array([self._noted - kind.number for kind in kinds]) / _HALF_LIFE)
+        weights = np.array([len(kind.latest) / _KEPT for kind in kinds])
+        weights *= 0.5 ** (np.array([self._age - kind.age for kind in kinds]) / _HALF_LIFE)
         weights *= np.array([1.0 if kind.chain == self._chain else _OTHER_CHAIN for kind in kinds])
         weights /= taken**2
         shortest = float(min(taken))
@@ -215,11 +214,9 @@ class StepCosts:
         alone = found @ parts
         total = sessions * alone
         predicted = (latencies + total + np.sqrt((latencies - total) ** 2 + 4 * alone * latencies)) / 2
-        pinged = self._latency()
-        likely = shortest * _LATENCY_SHARE if pinged is None else min(pinged, 0.98 * shortest)
         errors = ((predicted - taken) ** 2 * weights).sum(axis=1)
         errors += (belief * (found - expected) ** 2).sum(axis=1)
-        errors += _BELIEF * ((latencies[:, 0] - likely) / shortest) ** 2
+        errors += _BELIEF * (latencies[:, 0] / shortest - self._latency_share) ** 2
         best = int(errors.argmin())
         return Costs(float(latencies[best, 0]), *map(float, found[best]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
@@ -65,6 +66,13 @@ class Client(Protocol):
             settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
             make_room: Closes idle sessions; called when a server's attention cache is full.
         """
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server that is used; infinite where that is not known."""
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that such a session takes on each server; see `open_session`."""
 
     def rejoined(self) -> Client:
         """Return a client of the same model with a connection of its own, for a swarm that was left, or after a fork.
@@ -139,19 +147,30 @@ class SwarmClient:
 
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
-        max_length = needed
-        if rows == 1 and settings.session_cache:
-            roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
-            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
         return SwarmSession(
             self.parts,
             self.routes,
             needed=needed,
-            max_length=max_length,
+            max_length=self._max_length(settings, rows, needed),
             settings=settings,
             make_room=make_room,
             step_costs=self.step_costs,
         )
+
+    def _max_length(self, settings: Settings, rows: int, needed: int) -> int:
+        if rows > 1 or not settings.session_cache:
+            return needed
+        roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
+        return max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server of the latest chain; infinite where not announced."""
+        return self.routes.room
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that a session takes on each server; see `Client.reservation`."""
+        return rows * self._max_length(settings, rows, needed)
 
     def shut_down(self) -> None:
         """Leave the swarm; may be called twice."""
@@ -170,10 +189,11 @@ class LocalClient:
     """
 
     is_open = True
+    room = math.inf
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.step_costs = StepCosts(lambda: 0.0)  # there is no way to a server
+        self.step_costs = StepCosts(latency_share=0.0)  # there is no way to a server
 
     @property
     def family(self) -> str | None:
@@ -204,6 +224,10 @@ class LocalClient:
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
         return LocalSession(self.model, self.step_costs)
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:  # noqa: ARG002 - all sessions are alike
+        """Return the tokens of attention cache that a session takes."""
+        return rows * needed
 
     def rejoined(self) -> LocalClient:
         """Return this client: there is no swarm."""

@@ -19,7 +19,7 @@ from langchain_petals.engine.network.span_stream import HANDLER
 from langchain_petals.errors import SwarmError, SwarmUnreachableError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from langchain_petals.engine.network.network import Network
     from langchain_petals.engine.network.server import Server, Span
@@ -83,6 +83,7 @@ class Routes:
         self._allowed, self._blocked = frozenset(allowed), frozenset(blocked)
         self._lock = threading.Lock()
         self._table = RouteTable((), blocks, prefix)
+        self._latest: Sequence[Span] = ()  # the chain that was chosen last
         self._read_at = -math.inf
         self._reading: asyncio.Task[None] | None = None  # touched on the network's event loop only
         self._is_closed = False
@@ -217,7 +218,7 @@ class Routes:
         if (room := table.room(limits)) < needed:
             raise CacheLimitError(int(room))
         penalties |= {peer: _TOO_SMALL for peer, limit in limits.items() if limit < needed}
-        chain = table.choose(max_length, round_trips, penalties)
+        self._latest = chain = table.choose(max_length, round_trips, penalties)
         logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.server.peer_id}" for s in chain))
         return chain, min(max_length, *(limits.get(span.server.peer_id, max_length) for span in chain))
 
@@ -277,6 +278,17 @@ class Routes:
         """Remember for a while how many tokens of one session a server has room for."""
         with self._lock:
             self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that all servers of the latest chain have free, as they say; infinite if unknown."""
+        left = {server.peer_id: server.cache_tokens_left for server in self._table.servers}
+        rooms = [
+            (free, span.end - span.start)
+            for span in self._latest
+            if (free := left.get(span.server.peer_id)) is not None
+        ]
+        return min((free / (2 * blocks) for free, blocks in rooms), default=math.inf)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
         """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.
