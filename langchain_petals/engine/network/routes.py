@@ -281,7 +281,7 @@ class Routes:
 
     @property
     def room(self) -> float:
-        """Tokens of attention cache that all servers of the latest chain have free, as they say; infinite if unknown."""
+        """Tokens of attention cache that all servers of the latest chain have announced as free; else infinite."""
         left = {server.peer_id: server.cache_tokens_left for server in self._table.servers}
         rooms = [
             (free, span.end - span.start)
