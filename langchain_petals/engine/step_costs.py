@@ -36,9 +36,10 @@ _LATENCIES = 33  # values that are tried, from none to the shortest step
 _LONGEST_SHARE = 0.98  # of the shortest step, that may be latency
 _REFIT = 16  # a new estimate is made when so many steps came, or a quarter of those that there were
 _UNASKED = 32  # steps one after the other, after which it is made even if nobody asks, before older kinds fade
-# What a further row and a further token cost, before that is measured, as shares of the shortest step; and how much
-# what is believed counts against one kind of steps that was measured.
-_ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.02, 0.005, 0.02
+# Before they are measured, as shares of the shortest step: latency, and what a further row and a further token cost;
+# and how much what is believed counts against one kind of steps that was measured.
+_LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.5, 0.02, 0.005, 0.02
+_SIDE_BY_SIDE = 1.5  # sessions at the same time, which tell latency from work
 
 
 def contended(latency: float, work: float, total: float) -> float:
@@ -110,16 +111,19 @@ class StepCosts:
     but for the ratios between latency, work, rows and tokens: these are believed until they are measured.
 
     Args:
-        latency_share: Share of a step of one token that is believed to be latency until sessions have run side by side.
+        latency: Returns the seconds that messages need to all servers and back, as pings say; None where that is not
+            known. It counts until sessions have run side by side.
         clock: Returns the time in seconds.
     """
 
-    def __init__(self, latency_share: float = 0.5, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(
+        self, latency: Callable[[], float | None] = lambda: None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._pinged, self._clock = latency, clock
         self._lock = threading.Lock()
         self._kinds: OrderedDict[tuple[Hashable, int, int, int], _Kind] = OrderedDict()
         # of the shortest step: latency, work of a further row, and of a further token
-        self._believed = latency_share, _ROW_SHARE, _TOKEN_SHARE
+        self._believed = _LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE
         self._noted, self._fitted = 0, 0
         self._age, self._fitted_age = 0.0, 0.0  # in steps that one session would have made
         self._chain: Hashable = None
@@ -219,6 +223,9 @@ class StepCosts:
         work = rest * taken / (sessions * rest + latencies)  # what `contended` makes to `taken`
         parts = np.stack([np.ones_like(rows), rows - 1, rows * (tokens - 1), (tokens > 1).astype(float)])
         latency_share, *shares = self._believed
+        pinged = self._pinged()
+        if pinged is not None and sessions.max() < _SIDE_BY_SIDE:
+            latency_share = min(pinged / shortest, _LONGEST_SHARE)
         belief = _BELIEF / shortest**2 * np.array([0.0, 1.0, 1.0, 0.1])
         expected = shortest * np.array([0.0, *shares, 0.0])
         products = (parts * weights) @ parts.T + np.diag(belief)

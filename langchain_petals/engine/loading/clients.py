@@ -108,7 +108,7 @@ class SwarmClient:
         self.parts, self.tokenizer = parts, tokenizer
         self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
-        self.step_costs = StepCosts()
+        self.step_costs = StepCosts(lambda: self.routes.latency)
         self._is_left = False
 
     def rejoined(self) -> SwarmClient:
@@ -193,7 +193,7 @@ class LocalClient:
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.step_costs = StepCosts(latency_share=0.0)  # there is no way to a server
+        self.step_costs = StepCosts(lambda: 0.0)  # there is no way to a server
 
     @property
     def family(self) -> str | None:

@@ -34,6 +34,7 @@ _LIMIT_SECONDS = 900.0  # that a server's word about its room is believed
 # Seconds by which servers seem slower. One with too little room costs more than any number of banned ones.
 _TOO_SMALL, _BANNED = 1e9, 1e6
 _MOST_PINGED = 30  # servers at either end of the model, at each reading
+_PING_WORK = 0.01  # seconds of a ping that are not spent on the way; on one machine, it takes as long
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
 
 
@@ -278,6 +279,17 @@ class Routes:
         """Remember for a while how many tokens of one session a server has room for."""
         with self._lock:
             self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds for which a step through the latest chain is on its way, as pings say; None where none was measured.
+
+        A server in the middle of the model is not pinged; it counts as the mean of the others.
+        """
+        with self._lock:
+            pings = [self._round_trips.get(span.server.peer_id, math.inf) for span in self._latest]
+        known = [max(0.0, seconds - _PING_WORK) for seconds in pings if math.isfinite(seconds)]
+        return sum(known) / len(known) * len(pings) if known else None
 
     @property
     def room(self) -> float:

@@ -123,9 +123,8 @@ def test_constrained_rows_have_sessions_of_their_own_where_a_step_waits() -> Non
     assert len(groups([row(40, 64) for _ in range(16)], NEAR)) == 1
 
 
-def test_neighbours_that_need_each_step_do_not_hold_up_constrained_rows() -> None:
-    far = Costs(1.0, 0.005, 0.0007, 0.0001, 0.0)
-    sizes = groups([row(40, 64)] * 4 + [row(40, 64, 0.3, 0.5)] * 4, far)
+def test_constrained_rows_do_not_wait_for_others_that_need_each_step() -> None:
+    sizes = groups([row(40, 20)] * 4 + [row(40, 200, 0.3, 0.5)] * 4, FAR)
     assert 4 in itertools.accumulate(sizes)
 
 
@@ -171,14 +170,15 @@ class Queue:
 
     Args:
         true: What steps cost.
+        pinged: The latency that pings tell.
 
     Attributes:
         costs: Measures the steps.
     """
 
-    def __init__(self, true: Costs) -> None:
+    def __init__(self, true: Costs, pinged: float | None) -> None:
         self._true, self._now = true, 0.0
-        self.costs = StepCosts(clock=lambda: self._now)
+        self.costs = StepCosts(lambda: pinged, lambda: self._now)
 
     def run(self, rows: Sequence[Expected], sizes: Sequence[int]) -> float:
         """Return the seconds until all rows are done."""
@@ -209,9 +209,11 @@ def fixed_rule(rows: Sequence[Expected]) -> list[int]:
     return [len(group) for group in _of_similar_length(generations, Settings())]
 
 
-def compared(true: Costs, rows: Sequence[Expected], believed: Sequence[Expected] | None = None) -> float:
-    """Return the seconds by the fixed rule as a multiple of those by the measured one, when it has been used thrice."""
-    queue = Queue(true)
+def compared(
+    true: Costs, rows: Sequence[Expected], believed: Sequence[Expected] | None = None, pinged: float | None = None
+) -> float:
+    """Return the seconds by the fixed rule as a multiple of those by the measured one, which have taken turns."""
+    queue = Queue(true, pinged)
     queue.run(rows[:1], [1])
     measured = fixed = 0.0
     for _ in range(4):
@@ -222,25 +224,28 @@ def compared(true: Costs, rows: Sequence[Expected], believed: Sequence[Expected]
     return fixed / measured
 
 
+@pytest.mark.parametrize("pinged", [None, 0.7, 1.5], ids=["no pings", "fast pings", "slow pings"])
 @pytest.mark.parametrize("latency", [0.0, 0.1, 0.4], ids=["near", "25 ms a hop", "100 ms a hop"])
 @pytest.mark.parametrize("difference", [0, 8, 32, 128, 512])
-def test_measured_rule_is_never_slower_than_the_fixed_one(difference: int, latency: float) -> None:
+def test_measured_rule_is_never_slower_than_the_fixed_one(
+    difference: int, latency: float, pinged: float | None
+) -> None:
     true = Costs(latency, NEAR.fixed, NEAR.row, NEAR.token, 0.0)
     rows = [row(32 + difference * number // 15) for number in range(16)]
-    assert compared(true, rows) >= 0.95
+    assert compared(true, rows, pinged=None if pinged is None else pinged * latency) >= 0.95
 
 
-@pytest.mark.parametrize("latency", [0.0, 0.1, 0.4], ids=["near", "25 ms a hop", "100 ms a hop"])
-@pytest.mark.parametrize("wrong", [0.25, 0.5, 2.0, 4.0])
+@pytest.mark.parametrize("wrong", [0.5, 2.0])
+@pytest.mark.parametrize("latency", [0.1, 0.4], ids=["25 ms a hop", "100 ms a hop"])
 @pytest.mark.parametrize("difference", [8, 32, 128])
-def test_wrong_guess_of_the_length_of_answers_costs_little(difference: int, wrong: float, latency: float) -> None:
+def test_wrong_guess_of_the_length_of_answers_costs_little(difference: int, latency: float, wrong: float) -> None:
     true = Costs(latency, NEAR.fixed, NEAR.row, NEAR.token, 0.0)
     rows = [row(32 + difference * number // 15) for number in range(16)]
     believed = [replace(each, answer=wrong * each.answer) for each in rows]
-    assert compared(true, rows, believed) >= 0.8
+    assert compared(true, rows, believed) >= 0.95
 
 
 def test_16_constrained_rows_are_done_three_times_sooner_where_servers_are_far() -> None:
     far = Costs(0.4, NEAR.fixed, NEAR.row, NEAR.token, 0.0)
     rows = [row(40, 80, 0.25, 0.4) for _ in range(16)]
-    assert compared(far, rows) >= 3
+    assert compared(far, rows, pinged=0.4) >= 3

@@ -35,12 +35,12 @@ class Simulation:
     """Steps whose true costs are known.
 
     Args:
-        latency_share: See `StepCosts`.
+        pinged: The latency that pings tell.
     """
 
-    def __init__(self, latency_share: float = 0.5) -> None:
+    def __init__(self, pinged: float | None = None) -> None:
         self._clock = Clock()
-        self.costs = StepCosts(latency_share, self._clock)
+        self.costs = StepCosts(lambda: pinged, self._clock)
 
     def step(self, rows: int, tokens: int, seconds: float, sessions: int = 1, chain: object = "servers") -> None:
         """Make a step, and such steps of other sessions that begin and end with it."""
@@ -142,13 +142,17 @@ def test_sessions_side_by_side_tell_latency_from_work(true: Costs, least: float,
     assert least <= costs.latency / costs.seconds(1, 1) <= most
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_believed_share_of_latency_decides_until_sessions_run_side_by_side(share: float) -> None:
-    simulation = Simulation(share)
+@pytest.mark.parametrize(("pinged", "believed"), [(None, 0.0525), (0.0, 0.0), (0.08, 0.08), (3.0, 0.103)])
+def test_pings_tell_the_latency_until_sessions_have_run_side_by_side(pinged: float | None, believed: float) -> None:
+    simulation = Simulation(pinged)
     simulation.run(FAR, shapes=[(1, 1)])
     costs = simulation.costs.costs
     assert costs is not None
-    assert costs.latency / costs.seconds(1, 1) == pytest.approx(share, abs=0.03)
+    assert costs.latency == pytest.approx(believed, abs=0.003)
+    simulation.run(FAR, shapes=[(1, 1)], sessions=(1, 8))
+    costs = simulation.costs.costs
+    assert costs is not None
+    assert costs.latency == pytest.approx(FAR.latency, rel=0.05)
 
 
 def test_step_of_several_tokens_is_expected_to_cost_the_surcharge() -> None:
