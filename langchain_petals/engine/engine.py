@@ -137,7 +137,7 @@ class Engine:
         rows: list[Row] = []
         for generation in generations:
             with failing([generation]):  # a request that cannot run; the others go on
-                rows.append(self._row(generation))
+                rows.append(self._row(generation, settings))
         try:
             if session is not None and not rows:
                 session.close()
@@ -152,14 +152,30 @@ class Engine:
             for row in rows:
                 row.fail(error)
 
-    def _row(self, generation: Generation) -> Row:
+    def _row(self, generation: Generation, settings: Settings) -> Row:
         constraint, end_tokens = generation.request.constraint, self.client.end_tokens
         guide = None
         if constraint is not None:
             guide = self._grammars.guide(constraint, (*end_tokens, *generation.request.end_tokens))
-        return Row(generation, self.client.tokenizer, end_tokens, guide)
+        return Row(
+            generation,
+            self.client.tokenizer,
+            end_tokens,
+            guide,
+            vocabulary=self.client.vocabulary_size,
+            runs_ahead=settings.runs_ahead,
+        )
 
     def _decode(self, rows: Sequence[Row], settings: Settings, idle: Session | None) -> None:
+        for row in rows:
+            row.run_ahead()
+        complete, rows = [row for row in rows if row.done], [row for row in rows if not row.done]
+        if not rows and idle is not None:
+            self.pool.park(idle, settings)
+        for row in complete:  # without a step
+            row.deliver()
+        if not rows:
+            return
         needed = max(row.longest for row in rows)
         session = idle or self.client.open_session(len(rows), needed, settings, self.pool.clear)
         parked = False
@@ -171,7 +187,7 @@ class Engine:
                 self.pool.park(session, settings)
 
         try:
-            decode(session, rows, settings.prefill_chunk_tokens, park)
+            decode(session, rows, settings.prefill_chunk_tokens, park, speculation=settings.speculation)
             for row in rows:
                 answer = len(row.ids) - row.prompt_length
                 self._expectations.note(row.generation, answer, settings, alone=len(rows) == 1)

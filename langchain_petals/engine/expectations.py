@@ -86,9 +86,10 @@ class Expectations:
         with self._lock:
             answers = self._answers[generation.request.constraint is not None]
             answers.tokens.add(tokens, 1)
-            if alone and settings.runs_ahead and settings.speculation and generation.trips and tokens > 1:
-                answers.alone.add(min(generation.trips, tokens) - 1, tokens - 1)  # the first one is the prompt's
+            if settings.runs_ahead:
                 answers.together.add(tokens - generation.forced_tokens, tokens)
+            if alone and settings.runs_ahead and settings.speculation:
+                answers.alone.add(min(max(generation.trips - 1, 0), tokens), tokens)  # the first trip is the prompt's
 
     def of(self, request: Request, settings: Settings) -> Expected:
         """Return what is expected of a request."""

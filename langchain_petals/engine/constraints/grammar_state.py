@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -20,6 +20,8 @@ from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from langchain_petals.engine.constraints.vocabulary import Vocabulary
 
@@ -109,7 +111,7 @@ class GrammarState:
         self._ending = self._found([], left)
         return self._ending is not None
 
-    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, Any]:
+    def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
         size = self._vocabulary.size
         bits = np.zeros((size + 31) // 32, dtype=np.int32)
@@ -136,6 +138,12 @@ class GrammarState:
         if self._reading is None:
             return True
         return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
+
+    def foresee(self, guess: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return as much of a guess as the grammar allows next, and the forced text after it; see `Guide.foresee`."""
+        matcher = self._matcher.deep_copy()
+        allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
+        return allowed, [] if matcher.is_stopped() else matcher.compute_ff_tokens()
 
     def take(self, token: int, left: int) -> bool:
         """Take a token if the text can then end within `left` tokens; return whether it was taken."""

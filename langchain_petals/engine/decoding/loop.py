@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from langchain_petals.engine.decoding.detokenizer import Detokenizer, StopMatcher
 from langchain_petals.engine.decoding.sampling import Sampler
+from langchain_petals.engine.decoding.speculation import Speculation
 from langchain_petals.errors import OutputLimitError, PromptTooLongError
 from langchain_petals.pieces import FinishReason, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from langchain_petals.engine.constraints import Guide
+    from langchain_petals.engine.constraints.guide import Choosing
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.sessions import Session
+    from langchain_petals.pieces import TokenLogprobs
     from langchain_petals.tokenizer import Tokenizer
 
 
@@ -29,24 +34,50 @@ class Row:
         tokenizer: Turns ids into text.
         end_tokens: Ids that end a generation, in addition to the request's.
         guide: Applies the request's constraint; None without one.
+        vocabulary: Number of the model's logits. If it is None, no token is taken before the first logits come.
+        runs_ahead: Whether to take tokens without logits where the constraint allows only one.
+
+    Attributes:
+        ids: The prompt, and the tokens that were chosen so far.
+        prompt_length: Tokens of the prompt.
     """
 
     def __init__(
-        self, generation: Generation, tokenizer: Tokenizer, end_tokens: Sequence[int], guide: Guide | None = None
+        self,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        end_tokens: Sequence[int],
+        guide: Guide | None = None,
+        *,
+        vocabulary: int | None = None,
+        runs_ahead: bool = True,
     ) -> None:
         request = generation.request
-        end_tokens = (*end_tokens, *request.end_tokens)
         self.generation, self._request = generation, request
         self._tokenizer, self._guide = tokenizer, guide
+        self._vocabulary, self._runs_ahead = vocabulary, runs_ahead and guide is not None
         self._budget = request.max_new_tokens
-        self._end_tokens = frozenset(end_tokens)
+        self._end_tokens = (*end_tokens, *request.end_tokens)
+        self.prompt_length = len(request.prompt_ids)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin after the prompt."""
+        request, guide = self._request, self._guide
         self.ids = list(request.prompt_ids)
-        self.prompt_length = len(self.ids)
-        self._sampler = Sampler(request.sampling, prompt_length=self.prompt_length, end_tokens=end_tokens)
-        self._text = Detokenizer(tokenizer, self.ids)
+        self._sampler = Sampler(
+            request.sampling,
+            prompt_length=self.prompt_length,
+            end_tokens=self._end_tokens,
+            vocabulary=self._vocabulary,
+        )
+        self._text = Detokenizer(self._tokenizer, self.ids)
         self._stop = StopMatcher(request.stop, () if guide is None else guide.markers)
-        self._finished = False
-        self._pending: Piece | None = None
+        self._finished = self._prefilled = False
+        self._pending: list[Piece] = []
+        self._choosing: Choosing | None = None  # the next token's choice, which waits for logits
+        self._mask: NDArray[np.bool_] | None = None  # what it allows
+        self.generation.forced_tokens = 0
 
     @property
     def done(self) -> bool:
@@ -64,7 +95,13 @@ class Row:
 
     def shorten(self, limit: int) -> None:
         """Lower the row's maximum number of tokens to `limit`; end the row if it has that many already."""
+        if self.done:
+            return
         self._budget = min(self._budget, limit - self.prompt_length)
+        self._choosing = None  # it was begun for a larger budget
+        if self._guide is not None and not self._prefilled:  # so was the rest, and nothing of it has been delivered
+            self._guide = self._guide.fresh()
+            self._begin()
         if self._budget < 1:
             self.fail(PromptTooLongError(self.prompt_length, limit))
         elif self._generated >= self._budget and self._guide is not None and not self._guide.complete:
@@ -73,30 +110,87 @@ class Row:
             text, reason = self._ended("", None, "length")
             self.generation.put(Piece(text, self._generated, reason))
 
+    def follow(self, guess: Sequence[int], most: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with the tokens that its grammar then forces, and their number.
+
+        Args:
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+        """
+        if self._guide is None:
+            ends = (number for number, token in enumerate(guess) if token in self._end_tokens)
+            return list(guess[: min(most, next(ends, most))]), 0
+        return self._guide.foresee(guess, most, self._vocabulary or 0)
+
     def tokens(self, start: int, end: int) -> list[int]:
         """Return the tokens at these positions; after the end of a row, its last token."""
-        return self.ids[start:end] or self.ids[-1:]
+        ids = self.ids[start:end]
+        return ids + self.ids[-1:] * (end - start - len(ids))
+
+    def run_ahead(self) -> None:
+        """Take the tokens that do not depend on the model; an answer may be complete without a step.
+
+        Their pieces are delivered after the step that has fed the whole prompt, or, if the row ends here, at once.
+        """
+        try:
+            self._take_forced()
+        except Exception as error:  # noqa: BLE001 - it ends this row, and is raised to the caller that awaits it
+            self._prefilled = True  # the pieces before the error are part of the result
+            self.fail(error)
 
     def see(self, position: int, logits: torch.Tensor) -> None:
         """Take the logits for the token at `position`; ignore them unless this is the row's next token."""
         if self.done or position > len(self.ids):
             return
         try:
-            if self._request.on_prefill and position <= self.prompt_length == len(self.ids):
-                self._request.on_prefill(position, self.prompt_length)
+            if not self._prefilled:
+                if self._request.on_prefill:
+                    self._request.on_prefill(min(position, self.prompt_length), self.prompt_length)
+                self._prefilled = position >= self.prompt_length
             if position == len(self.ids):
-                self.accept(logits)
+                self._take(logits)
+                self._take_forced()
         except Exception as error:  # noqa: BLE001 - it ends this row, and is raised to the caller that awaits it
             self.fail(error)
 
-    def accept(self, logits: torch.Tensor) -> None:
-        """Choose the next token from logits, shape (vocabulary,), and prepare the piece that it adds."""
-        guide, top = self._guide, self._request.top_logprobs
-        if guide is None:
-            token, logprobs = self._sampler.choose(self.ids, logits, top)
-        else:
-            left = self._budget - self._generated
-            token, logprobs = guide.choose(partial(self._sampler.choose, self.ids, logits, top), left)
+    def _take_forced(self) -> None:
+        while self._runs_ahead and not self.done and self._take(None):
+            self.generation.forced_tokens += 1
+
+    def _take(self, logits: torch.Tensor | None) -> bool:
+        """Take the next token, and prepare the piece that it adds.
+
+        Args:
+            logits: Shape (vocabulary,). Without them, a token is taken only if no other is possible.
+
+        Returns:
+            Whether a token was taken.
+        """
+        top, logprobs = self._request.top_logprobs, None
+        if self._guide is None:
+            if logits is not None:
+                self._add(*self._sampler.choose(self.ids, logits, top))
+            return logits is not None
+        try:
+            if self._choosing is None:
+                self._choosing = self._guide.choose(self._budget - self._generated)
+                self._mask = next(self._choosing)
+            while True:
+                if logits is not None:
+                    token, logprobs = self._sampler.choose(self.ids, logits, top, self._mask)
+                elif (only := self._sampler.take_only(self._mask, top)) is not None:
+                    token, logprobs = only
+                else:
+                    return False
+                self._mask = self._choosing.send(token)
+        except StopIteration as taken:
+            self._choosing = None
+            self._add(taken.value, logprobs)
+            return True
+
+    def _add(self, token: int, logprobs: TokenLogprobs | None) -> None:
+        """Add a token, and prepare its piece."""
+        guide = self._guide
         self.ids.append(token)
         reason: FinishReason | None = "length" if self._generated >= self._budget else None
         if token in self._end_tokens if guide is None else guide.ended:
@@ -114,7 +208,7 @@ class Row:
         cut = guide is not None and guide.cut
         if reason == "stop" and cut:
             reason = "length"
-        self._pending = Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut)
+        self._pending.append(Piece(text, self._generated, reason, logprobs, tokens=(token,), cut=cut))
 
     def _cut_short(self, guide: Guide) -> OutputLimitError:
         generated = self._tokenizer.decode(
@@ -135,45 +229,60 @@ class Row:
         return text, reason
 
     def deliver(self) -> None:
-        """Deliver the piece of the last step, if there is one."""
-        piece, self._pending = self._pending, None
-        if piece is not None:
-            self.generation.put(piece)
+        """Deliver the pieces of the tokens that were taken, unless the swarm has yet to answer for the prompt."""
+        if self._prefilled or self._finished:
+            pieces, self._pending = self._pending, []
+            for piece in pieces:
+                self.generation.put(piece)
 
     def fail(self, error: BaseException) -> None:
-        """Deliver the piece of the last step, then end the row with an error unless it has ended."""
+        """Deliver what was confirmed, then end the row with an error unless it has ended."""
         self.deliver()
         if not self._finished:
             self._finished = True
+            self._pending = []
             self.generation.put(error)
 
 
-def decode(session: Session, rows: Sequence[Row], chunk_tokens: int, before_last: Callable[[], None]) -> None:
+def decode(
+    session: Session,
+    rows: Sequence[Row],
+    chunk_tokens: int,
+    before_last: Callable[[], None],
+    *,
+    speculation: bool = False,
+) -> None:
     """Run rows to their ends in lockstep.
 
-    Servers take only rectangular input. So all rows are fed up to the end of the shortest prompt, then one token per
-    row and step: the next token of the row's prompt, or the chosen one. Attention is causal, so each row gets exactly
-    the tokens that it would get alone. A finished row is fed its last token until all rows are done; its logits are
-    ignored.
+    Servers take only rectangular input. So all rows are fed as far as the shortest one is known, then again: a row is
+    known up to the end of its prompt, then up to the last token that was chosen or that its grammar forces. Attention
+    is causal, so each row gets exactly the tokens that it would get alone. A finished row is fed its last token until
+    all rows are done; its logits are ignored.
 
     Args:
         session: A session with one row for each of `rows`; new, or with tokens at the beginning of the prompts.
-        rows: At least one.
-        chunk_tokens: Most tokens (rows times length) of one step; a longer prompt needs several steps.
+        rows: At least one; each has run ahead.
+        chunk_tokens: Most tokens (rows times length) of one step; more of them need several steps.
         before_last: Called before the final piece is delivered. It may park the session, so that the caller's next
             request finds it.
+        speculation: Whether a single row may send drafts, where the session can roll back.
     """
-    shortest = min(row.prompt_length for row in rows)
+    speculating = Speculation(session, rows[0]) if speculation and len(rows) == 1 else None
     chunk = max(1, chunk_tokens // len(rows))
     position = session.position
     for row in rows:
         row.generation.reused_tokens = position
-    while not all(row.done for row in rows):
-        end = min(position + chunk, shortest) if position < shortest else position + 1
-        logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))
-        position = end
-        for row, scores in zip(rows, logits, strict=True):
-            row.see(position, scores)
+    while running := [row for row in rows if not row.done]:
+        end = min(position + chunk, *(len(row.ids) for row in running))
+        for row in running:
+            row.generation.trips += 1
+        if speculating is not None:
+            position = speculating.step(end, chunk)
+        else:
+            logits = session.extend(torch.tensor([row.tokens(position, end) for row in rows]))[:, -1]
+            position = end
+            for row, scores in zip(rows, logits, strict=True):
+                row.see(position, scores)
         if all(row.done for row in rows):
             before_last()
         for row in rows:

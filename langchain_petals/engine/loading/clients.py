@@ -51,6 +51,10 @@ class Client(Protocol):
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
 
     @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits; None if it is not known."""
+
+    @property
     def is_open(self) -> bool:
         """Whether sessions can be opened: its swarm has not been left."""
 
@@ -137,6 +141,11 @@ class SwarmClient:
         return _whole(self.parts.config.get("max_position_embeddings"))
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of the model's logits."""
+        return self.parts.vocabulary_size
+
+    @property
     def is_open(self) -> bool:
         """Whether neither it nor its swarm has been left."""
         return not self._is_left and self.routes.is_open
@@ -216,6 +225,11 @@ class LocalClient:
     def context_length(self) -> int | None:
         """Most tokens of a row, by the model's config."""
         return _whole(getattr(self.model.config, "max_position_embeddings", None))
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits, by the model's config."""
+        return _whole(getattr(self.model.config, "vocab_size", None))
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""

@@ -44,7 +44,7 @@ class Session(ABC):
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether `resume` can forget tokens."""
+        """Whether tokens can be forgotten that have been fed, or that the next step feeds."""
         return False
 
     @property
@@ -63,17 +63,28 @@ class Session(ABC):
         return self.max_length
 
     @abstractmethod
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens.
 
         Args:
             ids: Token ids, shape (rows, new tokens).
             order: For each row the one that it continues, int64, shape (rows,), for a beam search; None if each row
                 continues itself.
+            last: For how many of the new tokens, counted from the end, to return logits; at least 1, at most all.
 
         Returns:
-            Logits of the next tokens, shape (rows, vocabulary).
+            Logits of the tokens that follow each of these, shape (rows, last, vocabulary).
         """
+
+    def roll_back(self, position: int) -> None:
+        """Forget the tokens from `position` on, so that the next step goes on there.
+
+        Allowed if `can_roll_back` was true before the step that fed them, whatever has happened to servers since.
+
+        Args:
+            position: Tokens to keep; not more than `self.position`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
@@ -126,18 +137,29 @@ class SwarmSession(Session):
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; without a chain, all tokens are fed again anyway."""
-        return self._chain is None or self._chain.can_roll_back
+        """Whether the servers can forget tokens; False without a chain, since nobody knows what the next one can do."""
+        return self._chain is not None and self._chain.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
-            self._seen.cut(position)
-            if self._chain is not None:
-                self._chain.roll_back(position)
+            self.roll_back(position)
 
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def roll_back(self, position: int) -> None:
+        """Forget the tokens from `position` on; see `Session.roll_back`.
+
+        A failure may have replaced the servers by some that cannot forget. Then their chain is closed, and the next
+        step feeds all tokens again.
+        """
+        self._seen.cut(position)
+        if self._chain is not None:
+            if self._chain.can_roll_back:
+                self._chain.roll_back(position)
+            else:
+                self.close()
+
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
@@ -153,17 +175,17 @@ class SwarmSession(Session):
             reraise=True,
         )
         try:
-            logits: torch.Tensor = attempts(self._attempt, ids, order)
+            logits: torch.Tensor = attempts(self._attempt, ids, order, last)
         except SpanError as error:
             cause = error.__cause__ or error
             raise SpanFailedError(error.span.start, error.span.end, self._settings.max_retries + 1, cause) from cause
         self._seen.add(ids, order)
         return logits
 
-    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
         while True:
             try:
-                logits = self._try(ids, order)
+                logits = self._try(ids, order, last)
             except SpanError as error:
                 self.close()
                 if not self._routes.is_open:
@@ -177,7 +199,7 @@ class SwarmSession(Session):
                 self._rested = self._routes_are_old = self._waits_for_room = False
                 return logits
 
-    def _try(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    def _try(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
         fed, fed_order = ids, order
         is_usual = self._chain is not None  # connecting takes longer
         if self._chain is None:
@@ -189,7 +211,7 @@ class SwarmSession(Session):
             self.max_length = self._chain.max_length
             fed, fed_order = self._seen.with_more(ids, order), None
         with self.step_costs.measure(*fed.shape, chain=self._chain.peer_ids, is_usual=is_usual):
-            return self._feed(self._chain, fed, fed_order)
+            return self._feed(self._chain, fed, fed_order, last)
 
     def _recover(self, error: SpanError) -> bool:
         """Decide what follows a failure; return whether to repeat the step at once, as the same attempt.
@@ -230,17 +252,20 @@ class SwarmSession(Session):
             return False
         return self._routes.is_open
 
-    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
-        length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
+    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
+        rows = ids.shape[0]
+        length = max(1, self._settings.prefill_chunk_tokens // rows)
+        ends: list[torch.Tensor] = []  # hidden states of the last positions, which several chunks may have
         with torch.inference_mode():
             for chunk in torch.split(ids, length, dim=1):
                 hidden = chain.step(self._parts.embed(chunk), order)
                 order = None  # the rows are in their new order now
-            logits = self._parts.logits(hidden[:, -1])
+                ends = [torch.cat([*ends, hidden], dim=1)[:, -last:]]
+            logits = self._parts.logits(ends[0].flatten(0, 1))
         if not torch.isfinite(logits).all():
             error = InvalidAnswerError("hidden states that lead to logits that are not finite")
             raise SpanError(chain.spans[-1], error) from error
-        return logits
+        return logits.view(rows, last, -1)
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""

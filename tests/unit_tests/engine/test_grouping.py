@@ -33,7 +33,7 @@ def row(prompt: int, answer: float = 32, alone: float = 1.0, together: float = 1
 
 
 def groups(rows: Sequence[Expected], costs: Costs, most_rows: int = 32, **bounds: float) -> list[int]:
-    return divide(rows, costs, most_rows=most_rows, chunk_tokens=CHUNK, **bounds)  # type: ignore[arg-type]
+    return divide(rows, costs, most_rows=most_rows, chunk_tokens=CHUNK, **bounds)
 
 
 def parts(rows: Sequence[Expected], sizes: Sequence[int]) -> list[Sequence[Expected]]:

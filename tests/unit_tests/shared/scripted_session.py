@@ -81,7 +81,11 @@ class ScriptedSession(Session):
     def resume(self, position: int, needed: int) -> None:
         self.resumed.append((position, needed))
 
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def roll_back(self, position: int) -> None:
+        assert self._can_roll_back
+        self._rows = [row[:position] for row in self._rows]
+
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         assert order is None, "rows of a script keep their order"
         assert not self.closed.is_set()
         number = len(self.steps)
@@ -90,14 +94,15 @@ class ScriptedSession(Session):
         self.steps.append(ids.tolist())
         if number in self._failures:
             raise self._failures[number]
-        logits = torch.zeros(len(self._texts), self._vocabulary)
+        logits = torch.zeros(len(self._texts), last, self._vocabulary)
         for row, tokens in enumerate(self.steps[-1]):
             self._rows[row] += tokens
-            logits[row, self._next(row)] = 20.0
+            for number in range(last):
+                logits[row, number, self._next(row, self.position - last + number + 1)] = 20.0
         return logits
 
-    def _next(self, row: int) -> int:
-        position, text = len(self._rows[row]), self._texts[row]
+    def _next(self, row: int, position: int) -> int:
+        text = self._texts[row]
         return text[position] if self._prompt_lengths[row] <= position < len(text) else TRAP
 
     def close(self) -> None:
@@ -117,7 +122,7 @@ class _ScriptedClient:
     """
 
     family = None
-    context_length = None
+    context_length = vocabulary_size = None
     is_open = True
     room = math.inf
 

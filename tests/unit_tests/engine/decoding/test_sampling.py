@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from local_engine import LocalEngine
@@ -20,6 +21,7 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 PROMPT = [5, 11, 42, 7, 11, 42]
@@ -318,9 +320,9 @@ class Unread(Sequence[int]):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("allowed", [None, torch.ones(96, dtype=torch.bool)], ids=["free", "constrained"])
+@pytest.mark.parametrize("allowed", [None, np.ones(96, dtype=np.bool_)], ids=["free", "constrained"])
 def test_token_ids_are_not_read_for_options_that_do_not_need_them(
-    options: dict[str, Any], allowed: torch.Tensor | None
+    options: dict[str, Any], allowed: NDArray[np.bool_] | None
 ) -> None:
     sampler = Sampler(Sampling(seed=1, **options), prompt_length=8_000, end_tokens=[7])
     token, logprobs = sampler.choose(Unread(8_000), torch.arange(96.0), 3, allowed)
