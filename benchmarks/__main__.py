@@ -75,11 +75,12 @@ def run(
 def measure_length_spread(
     *,
     rounds: Annotated[int, typer.Option(help="Rounds where hops are not delayed.")] = 3,
+    slow_rounds: Annotated[int, typer.Option(help="Rounds where they are.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
 ) -> None:
-    """Measure how different the lengths of prompts in one session may be, which the scheduler's rule is based on."""
+    """Measure prompts of different lengths in one session and in several, and as the scheduler divides them."""
     rows = []
-    for line in length_spread.lines(rounds):
+    for line in length_spread.lines(rounds, slow_rounds):
         console.print(*line, sep=" | ")
         rows.append(line)
     if write:
