@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,11 +157,27 @@ def run(
         PetalsNotInstalledError: It failed; has the last lines.
     """
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
-    with _running(command, environment, folder) as process:
+    started: list[subprocess.Popen[str]] = []
+    # The handler of a signal may raise an exception here at any time. In the middle of Popen, that would lose a process
+    # that runs already. So another thread starts it: handlers run in the main thread only, and the block ends when the
+    # other is done. And the process has to be known to what ends it from then on.
+    try:
+        with ThreadPoolExecutor(1) as starter:
+            starter.submit(_start, started, command, environment, folder).result()
+        [process] = started
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
                 say(line.strip())
+    except BaseException:
+        for process in started:
+            process.terminate()
+        raise
+    finally:
+        for process in started:
+            process.wait()  # Popen's own wait is short after Ctrl-C, and the lock must outlive the installer
+            if process.stdout is not None:
+                process.stdout.close()
     if process.returncode == UNUSABLE and lines:
         msg = f"{lines[-1]}."
         raise PetalsNotInstalledError(msg)
@@ -172,14 +187,14 @@ def run(
     return list(lines)
 
 
-@contextlib.contextmanager
-def _running(
-    command: Sequence[str | os.PathLike[str]], environment: dict[str, str], folder: Path | None
-) -> Iterator[subprocess.Popen[str]]:
-    """Run a command to its end; if the block raises, end it first."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> None:
+def _start(
+    started: list[subprocess.Popen[str]],
+    command: Sequence[str | os.PathLike[str]],
+    environment: dict[str, str],
+    folder: Path | None,
+) -> None:
+    """Start a command, and add it to those that were started."""
+    try:
         process = subprocess.Popen(  # noqa: S603 - all commands are named in this room
             command,
             stdin=subprocess.DEVNULL,
@@ -190,24 +205,7 @@ def _running(
             env=environment,
             cwd=folder,
         )
-        started.append(process)
-
-    try:
-        # The handler of a signal may raise an exception here at any time. In the middle of Popen, that would lose a
-        # process that runs already. Handlers run in the main thread only, and the block ends when the other is done.
-        with ThreadPoolExecutor(1) as starter:
-            try:
-                starter.submit(start).result()
-            except OSError as error:
-                msg = f"{command[0]} could not be started ({error.strerror})."
-                raise PetalsNotInstalledError(msg) from None
-        yield started[0]
-    except BaseException:
-        for process in started:
-            process.terminate()
-        raise
-    finally:
-        for process in started:
-            process.wait()  # Popen's own wait is short after Ctrl-C, and the lock must outlive the installer
-            if process.stdout is not None:
-                process.stdout.close()
+    except OSError as error:
+        msg = f"{command[0]} could not be started ({error.strerror})."
+        raise PetalsNotInstalledError(msg) from None
+    started.append(process)

@@ -93,6 +93,7 @@ def test_installers_do_not_run_in_a_folder_whose_project_could_change_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIP_USER", raising=False)
     data.mkdir()
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\npwd >>{tmp_path}/folders\necho $PIP_USER >>{tmp_path}/folders\n")
