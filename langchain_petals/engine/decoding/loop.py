@@ -15,11 +15,7 @@ from langchain_petals.pieces import FinishReason, Piece
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from langchain_petals.engine.constraints import Guide
-    from langchain_petals.engine.constraints.guide import Choosing
+    from langchain_petals.engine.constraints import Choosing, Guide, Mask
     from langchain_petals.engine.generation import Generation
     from langchain_petals.engine.sessions import Session
     from langchain_petals.pieces import TokenLogprobs
@@ -76,7 +72,7 @@ class Row:
         self._finished = self._prefilled = False
         self._pending: list[Piece] = []
         self._choosing: Choosing | None = None  # the next token's choice, which waits for logits
-        self._mask: NDArray[np.bool_] | None = None  # what it allows
+        self._mask: Mask | None = None  # what it allows
         self.generation.forced_tokens = 0
 
     @property
