@@ -16,7 +16,7 @@ from langchain_petals.engine.decoding.drafts import Drafts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.decoding.loop import Row
+    from langchain_petals.engine.decoding.row import Row
     from langchain_petals.engine.sessions import Session
 
 

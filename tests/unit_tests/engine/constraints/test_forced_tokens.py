@@ -12,7 +12,7 @@ from random_session import answering, text
 from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.request import Request, Sampling

@@ -12,7 +12,7 @@ from local_engine import LocalEngine
 from repeating_session import EqualCosts, RepeatingSession
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
