@@ -141,9 +141,8 @@ class Guide:
             if free == len(guess) or self.finished or not self._watch(guess[free], most):
                 return guess[:free], 0
             free += 1
-        allowed, forced = self._state.foresee(guess[free:])
-        known = itertools.takewhile(lambda token: token < vocabulary, forced)
-        forced = list(itertools.islice(known, most - free - len(allowed)))
+        allowed, forced = self._state.foresee(guess[free:], most - free)
+        forced = list(itertools.takewhile(lambda token: token < vocabulary and token not in self._ends, forced))
         return [*guess[:free], *allowed, *forced], len(forced)
 
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
