@@ -139,10 +139,11 @@ def _about_trips(compared: Mapping[str, TripBars]) -> str:
     task, bars = next(iter(compared.items()))
     delay = f"{SHOWN_DELAY * 1000:g} ms"
     picture = f"![Seconds for an answer at {delay} a hop]({TRIPS.name})"
-    now = f"now {bars.now:.1f} s"
+    now = f"{bars.now:.1f} s now"
     if bars.rolling_back is not None:
         now += f", and {bars.rolling_back:.1f} s if the servers can roll back"
-    return f"{picture}\n\nOn a swarm with {delay} a hop, {task} took {bars.each:.1f} s; it takes {now}."
+    before = f"On a swarm with {delay} a hop, {task} took {bars.each:.1f} s with a trip for each token."
+    return f"{picture}\n\n{before} It takes {now}."
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

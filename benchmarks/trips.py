@@ -102,8 +102,8 @@ DELAY_OF_TARGETS = 0.025
 BOOKING = "Book a table in the restaurant Luna for 4 guests."
 STAYS = [{"city": city, "days": len(city)} for city in ("Paris", "Oslo", "Rome", "Lima", "Bern")]
 TASKS = (
-    Task("a call of the only tool", BOOKING, {"tools": [book_table], "tool_choice": "any"}, (2.3, 5)),
-    Task("a call of one of three tools", BOOKING, {"tools": [get_temperature, add, book_table]}),
+    Task("a forced tool call", BOOKING, {"tools": [book_table], "tool_choice": "any"}, (2.3, 5)),
+    Task("a tool call, one of three", BOOKING, {"tools": [get_temperature, add, book_table]}),
     Task(
         "an object with 6 fields",
         "The guest name is Ada, the guest age is 36, the home city is Oslo, the room number is 12, the with breakfast "

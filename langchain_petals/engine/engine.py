@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.constraints import Grammars
 from langchain_petals.engine.decoding import Beams, Preferences, Row, decode
+from langchain_petals.engine.expectations import Expectations
 from langchain_petals.engine.generation import Generation, failing
+from langchain_petals.engine.grouping import divide
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.sessions import SessionPool
@@ -41,7 +45,8 @@ class Engine:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._grammars = Grammars(client.tokenizer)
-        self._scheduler = Scheduler(self._run)
+        self._scheduler = Scheduler(self._run, self._divide)
+        self._expectations = Expectations()
         self.pool = SessionPool()
         self._process = os.getpid()
 
@@ -93,6 +98,26 @@ class Engine:
             self.pool.park(session, settings)
             raise
         return True
+
+    def _divide(self, generations: list[Generation], settings: Settings) -> list[list[Generation]] | None:
+        """Divide requests of equal settings into groups that are done soonest; None before a step was measured."""
+        costs = self.client.step_costs.costs
+        if costs is None:
+            return None
+        # grammars have neighbours with grammars, since rows that need a step for each token would hold them up
+        ordered = sorted(
+            generations, key=lambda each: (each.request.constraint is not None, len(each.request.prompt_ids))
+        )
+        sizes = divide(
+            [self._expectations.of(each.request, settings) for each in ordered],
+            costs,
+            most_rows=settings.max_batch_size,
+            chunk_tokens=settings.prefill_chunk_tokens,
+            room=self.client.room + self.pool.reserved_tokens,
+            reserved=partial(self.client.reservation, settings),
+        )
+        rest = iter(ordered)
+        return [list(islice(rest, size)) for size in sizes]
 
     def _search(self, generation: Generation, settings: Settings) -> None:
         with failing([generation]):
@@ -163,6 +188,9 @@ class Engine:
 
         try:
             decode(session, rows, settings.prefill_chunk_tokens, park, speculation=settings.speculation)
+            for row in rows:
+                answer = len(row.ids) - row.prompt_length
+                self._expectations.note(row.generation, answer, settings, alone=len(rows) == 1)
             park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
             if not parked:

@@ -16,8 +16,8 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 _KEPT = 9  # latest steps of each kind; their median is used, so up to four outliers do no harm
 _KINDS = 64  # kinds of steps that are remembered; the one that was not seen for longest is forgotten first
-_HALF_LIFE = 256  # steps after which an older kind counts half
-_OTHER_CHAIN = 0.05  # weight of what was measured on other servers
+# Steps one after the other, after which an older kind counts half; after which it counts nothing; its least weight.
+_HALF_LIFE, _LIFE, _OLD = 64, 512, 0.02
 _LATENCIES = 33  # values that are tried, from none to the shortest step
-_REFIT_SHARE = 16  # a new estimate is made when so many steps came, or a quarter of those that there are
-# What is expected before it is measured, as a share of the shortest step, and how much that counts against one kind of
-# steps that was measured.
+_LONGEST_SHARE = 0.98  # of the shortest step, that may be latency
+_REFIT = 16  # a new estimate is made when so many steps came, or a quarter of those that there were
+_UNASKED = 32  # steps one after the other, after which it is made even if nobody asks, before older kinds fade
+# Before they are measured, as shares of the shortest step: latency, and what a further row and a further token cost;
+# and how much what is believed counts against one kind of steps that was measured.
 _LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.5, 0.02, 0.005, 0.02
+_SIDE_BY_SIDE = 1.5  # sessions at the same time, which tell latency from work
 
 
 def contended(latency: float, work: float, total: float) -> float:
@@ -70,14 +73,14 @@ class Costs:
     token: float
     several: float
 
-    def work(self, rows: int, tokens: float) -> float:
-        """Return the seconds of a step in which it occupies servers or client."""
-        more = self.several + rows * self.token * (tokens - 1) if tokens > 1 else 0.0
+    def work(self, rows: Any, tokens: Any) -> Any:
+        """Return the seconds of a step, or an array of steps, in which it occupies servers or client."""
+        more = self.several * (tokens > 1) + rows * self.token * (tokens - 1)
         return self.fixed + self.row * (rows - 1) + more
 
     def seconds(self, rows: int, tokens: float, sessions: int = 1) -> float:
         """Return the seconds of a step while `sessions` sessions, with this one, make such steps."""
-        work = self.work(rows, tokens)
+        work: float = self.work(rows, tokens)
         return contended(self.latency, work, sessions * work)
 
 
@@ -91,11 +94,10 @@ class _Step:
 
 @dataclass
 class _Kind:
-    """Steps of about the same size, with about as many at the same time."""
+    """Steps of about the same size on the same servers, with about as many at the same time."""
 
-    latest: deque[_Step]
-    chain: Hashable = None
-    number: int = 0  # of the newest one
+    latest: deque[_Step] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    age: float = 0.0  # of the client, at the newest one
 
     @property
     def median(self) -> _Step:
@@ -105,19 +107,25 @@ class _Kind:
 class StepCosts:
     """Measures the steps of one client; safe to use from several threads.
 
+    The latest steps of each kind count. After a change of servers, what was measured on others does not count any more,
+    but for the ratios between latency, work, rows and tokens: these are believed until they are measured.
+
     Args:
         latency: Returns the seconds that messages need to all servers and back, as pings say; None where that is not
-            known. It only counts until sessions have run side by side.
+            known. It counts until sessions have run side by side.
         clock: Returns the time in seconds.
     """
 
     def __init__(
         self, latency: Callable[[], float | None] = lambda: None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._latency, self._clock = latency, clock
+        self._pinged, self._clock = latency, clock
         self._lock = threading.Lock()
-        self._kinds: OrderedDict[tuple[int, int, int], _Kind] = OrderedDict()
+        self._kinds: OrderedDict[tuple[Hashable, int, int, int], _Kind] = OrderedDict()
+        # of the shortest step: latency, work of a further row, and of a further token
+        self._believed = _LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE
         self._noted, self._fitted = 0, 0
+        self._age, self._fitted_age = 0.0, 0.0  # in steps that one session would have made
         self._chain: Hashable = None
         self._costs: Costs | None = None
         self._running, self._area, self._changed_at = 0, 0.0, clock()
@@ -129,7 +137,7 @@ class StepCosts:
         Args:
             rows: Rows of the step.
             tokens: Tokens of each row.
-            chain: Equal for steps on the same servers; where it changes, older figures fade.
+            chain: Equal for steps on the same servers.
             is_usual: False for a step that costs more than others, since it connects to servers or is a retry. It is
                 not noted, but other steps know that it ran at the same time.
         """
@@ -154,25 +162,33 @@ class StepCosts:
             return now, self._area
 
     def _note(self, step: _Step, chain: Hashable) -> None:
-        key = _class_of(step.rows), _class_of(step.tokens), _class_of(round(step.sessions))
+        key = chain, _class_of(step.rows), _class_of(step.tokens), _class_of(round(step.sessions))
         with self._lock:
+            if chain != self._chain:
+                self._refit(least=1)
+                self._chain, self._noted, self._fitted = chain, 0, 0
             self._noted += 1
-            self._chain = chain
-            kind = self._kinds.setdefault(key, _Kind(deque(maxlen=_KEPT)))
+            self._age += 1 / step.sessions
+            kind = self._kinds.setdefault(key, _Kind())
+            kind.latest.append(step)
+            kind.age = self._age
             self._kinds.move_to_end(key)
             if len(self._kinds) > _KINDS:
                 self._kinds.popitem(last=False)
-            kind.latest.append(step)
-            kind.chain, kind.number = chain, self._noted
+            if self._age - self._fitted_age >= _UNASKED:
+                self._refit(least=1)
 
     @property
     def costs(self) -> Costs | None:
         """What steps cost now; None while none was measured."""
         with self._lock:
-            new = self._noted - self._fitted
-            if new and (self._costs is None or new >= min(_REFIT_SHARE, 1 + self._fitted // 4)):
-                self._costs, self._fitted = self._fit(), self._noted
+            self._refit(least=max(1, min(_REFIT, self._fitted // 4)))
             return self._costs
+
+    def _refit(self, least: int) -> None:
+        """Make a new estimate if so many steps came since the last one."""
+        if self._noted - self._fitted >= least:
+            self._costs, self._fitted, self._fitted_age = self._fit(), self._noted, self._age
 
     def seconds(self, rows: int, tokens: int, sessions: int = 1) -> float | None:
         """Return the expected seconds of a step; None while no step was measured.
@@ -192,36 +208,40 @@ class StepCosts:
         regression. So some latencies are tried. Where no sessions ran side by side, all explain the steps equally well,
         and the expected one decides.
         """
-        kinds = list(self._kinds.values())
+        kinds = [kind for key, kind in self._kinds.items() if key[0] == self._chain and self._age - kind.age < _LIFE]
         steps = [kind.median for kind in kinds]
         rows = np.array([step.rows for step in steps], dtype=float)
         tokens = np.array([step.tokens for step in steps], dtype=float)
         sessions = np.array([step.sessions for step in steps])
         taken = np.array([step.seconds for step in steps])
-        weights = np.array([len(kind.latest) / (len(kind.latest) + 2) for kind in kinds])
-        weights *= 0.5 ** (np.array([self._noted - kind.number for kind in kinds]) / _HALF_LIFE)
-        weights *= np.array([1.0 if kind.chain == self._chain else _OTHER_CHAIN for kind in kinds])
-        weights /= taken**2
+        age = np.array([self._age - kind.age for kind in kinds])
+        weights = np.array([len(kind.latest) / _KEPT for kind in kinds])
+        weights *= np.maximum(_OLD, 0.5 ** (age / _HALF_LIFE)) / taken**2
         shortest = float(min(taken))
-        latencies = np.linspace(0.0, 0.98 * shortest, _LATENCIES)[:, None]
+        latencies = np.linspace(0.0, _LONGEST_SHARE * shortest, _LATENCIES)[:, None]
         rest = taken - latencies
         work = rest * taken / (sessions * rest + latencies)  # what `contended` makes to `taken`
         parts = np.stack([np.ones_like(rows), rows - 1, rows * (tokens - 1), (tokens > 1).astype(float)])
+        latency_share, *shares = self._believed
+        pinged = self._pinged()
+        if pinged is not None and sessions.max() < _SIDE_BY_SIDE:
+            latency_share = min(pinged / shortest, _LONGEST_SHARE)
         belief = _BELIEF / shortest**2 * np.array([0.0, 1.0, 1.0, 0.1])
-        expected = shortest * np.array([0.0, _ROW_SHARE, _TOKEN_SHARE, 0.0])
-        found = _not_negative(
-            (parts * weights) @ parts.T + np.diag(belief), (work * weights) @ parts.T + belief * expected
-        )
+        expected = shortest * np.array([0.0, *shares, 0.0])
+        products = (parts * weights) @ parts.T + np.diag(belief)
+        found = _not_negative(products, (work * weights) @ parts.T + belief * expected)
         alone = found @ parts
         total = sessions * alone
         predicted = (latencies + total + np.sqrt((latencies - total) ** 2 + 4 * alone * latencies)) / 2
-        pinged = self._latency()
-        likely = shortest * _LATENCY_SHARE if pinged is None else min(pinged, 0.98 * shortest)
         errors = ((predicted - taken) ** 2 * weights).sum(axis=1)
         errors += (belief * (found - expected) ** 2).sum(axis=1)
-        errors += _BELIEF * ((latencies[:, 0] - likely) / shortest) ** 2
+        errors += _BELIEF * (latencies[:, 0] / shortest - latency_share) ** 2
         best = int(errors.argmin())
-        return Costs(float(latencies[best, 0]), *map(float, found[best]))
+        latency, (fixed, row, token, several) = float(latencies[best, 0]), map(float, found[best])
+        costs = Costs(latency, max(fixed, (1 - _LONGEST_SHARE) * shortest), row, token, several)
+        step = costs.seconds(1, 1)
+        self._believed = latency / step, row / step, token / step
+        return costs
 
 
 def _class_of(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
@@ -70,6 +71,13 @@ class Client(Protocol):
             make_room: Closes idle sessions; called when a server's attention cache is full.
         """
 
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server that is used; infinite where that is not known."""
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that such a session takes on each server; see `open_session`."""
+
     def rejoined(self) -> Client:
         """Return a client of the same model with a connection of its own, for a swarm that was left, or after a fork.
 
@@ -104,7 +112,7 @@ class SwarmClient:
         self.parts, self.tokenizer = parts, tokenizer
         self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
-        self.step_costs = StepCosts()
+        self.step_costs = StepCosts(lambda: self.routes.latency)
         self._is_left = False
 
     def rejoined(self) -> SwarmClient:
@@ -148,19 +156,30 @@ class SwarmClient:
 
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
-        max_length = needed
-        if rows == 1 and settings.session_cache:
-            roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
-            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
         return SwarmSession(
             self.parts,
             self.routes,
             needed=needed,
-            max_length=max_length,
+            max_length=self._max_length(settings, rows, needed),
             settings=settings,
             make_room=make_room,
             step_costs=self.step_costs,
         )
+
+    def _max_length(self, settings: Settings, rows: int, needed: int) -> int:
+        if rows > 1 or not settings.session_cache:
+            return needed
+        roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
+        return max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server of the latest chain; infinite where not announced."""
+        return self.routes.room
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that a session takes on each server; see `Client.reservation`."""
+        return rows * self._max_length(settings, rows, needed)
 
     def shut_down(self) -> None:
         """Leave the swarm; may be called twice."""
@@ -179,6 +198,7 @@ class LocalClient:
     """
 
     is_open = True
+    room = math.inf
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -218,6 +238,10 @@ class LocalClient:
     def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
         return LocalSession(self.model, self.step_costs)
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:  # noqa: ARG002 - all sessions are alike
+        """Return the tokens of attention cache that a session takes."""
+        return rows * needed
 
     def rejoined(self) -> LocalClient:
         """Return this client: there is no swarm."""

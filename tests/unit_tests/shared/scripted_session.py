@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,7 @@ class _ScriptedClient:
     family = None
     context_length = None
     is_open = True
+    room = math.inf
 
     def __init__(
         self,
@@ -144,6 +146,9 @@ class _ScriptedClient:
     def open_session(self, rows: int, needed: int, *_: object) -> ScriptedSession:
         self.opened.append((rows, needed))
         return self._open_session(rows)
+
+    def reservation(self, _: object, rows: int, needed: int) -> int:
+        return rows * needed
 
 
 class ScriptedEngine(Engine):
