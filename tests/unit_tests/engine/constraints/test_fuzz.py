@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TOKENIZERS = ("tiny_tokenizer", "merging_tokenizer", "llama_tokenizer", "unigram_tokenizer")
 SCHEMAS, ANSWERS = 400, 5  # together 2,000 cases
 
+
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[Counter[str]]:
     """Count the outcomes of the cases; there must be enough of each."""
