@@ -242,9 +242,10 @@ def test_rows_under_grammars_share_no_session_with_rows_that_need_each_step(engi
 
 
 def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:
-    assert engine._divide([Generation(asked([5])), Generation(asked([5] * 300))], ALONE) is None
-    engine.run(asked([5]))
-    assert engine._divide([Generation(asked([5])), Generation(asked([5] * 300))], ALONE) is not None
+    generations = [Generation(asked([5])), Generation(asked([5] * 300))]
+    assert engine._divide(generations, ALONE) is None
+    learned(engine, 1.0)
+    assert engine._divide(generations, ALONE) == [[each] for each in generations]
 
 
 def test_program_may_end_during_an_answer(tiny_model: LlamaForCausalLM) -> None:
