@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.bench_swarm import bench_swarm
-from benchmarks.comparison import Comparison, faster, in_turn
+from benchmarks.comparison import Comparison, at, faster, in_turn
 from benchmarks.length_spread import RULES, learn, rules
 from langchain_petals.engine import Request, Sampling
 from langchain_petals.grammars import Constraint, json_grammar
@@ -49,5 +49,5 @@ def constrained_batches(effort: Effort) -> Iterator[Comparison]:
             works = rules(bench.engine, requests(bench.engine))
             taken = in_turn(works, rounds=1 if delay else effort.few, warm_up=not delay)
         fixed, measured = (taken[name] for name in RULES)
-        name = f"{ROWS} objects of {len(FIELDS)} fields in one batch" + (f", {delay * 1000:g} ms a hop" * (delay > 0))
+        name = f"{ROWS} objects of {len(FIELDS)} fields in one batch{at(delay)}"
         yield faster(name, measured, "one session for all", fixed, at_least=AT_LEAST.get(delay, 0.95))

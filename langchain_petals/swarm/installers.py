@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,45 +158,11 @@ def run(
         PetalsNotInstalledError: It failed; has the last lines.
     """
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> None:
-        started.append(
-            subprocess.Popen(  # noqa: S603 - all commands are named in this room
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=environment,
-                cwd=folder,
-            )
-        )
-
-    try:
-        # A signal may raise an exception here at any time. In the middle of Popen it would lose a process that runs
-        # already; handlers run in the main thread only.
-        with ThreadPoolExecutor(1) as starter:
-            starter.submit(start).result()
-        [process] = started
+    with _running(command, environment, folder) as process:
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
                 say(line.strip())
-        process.wait()
-    except BaseException as error:
-        for each in started:
-            each.terminate()
-            each.wait()  # however long it takes: the lock must outlive the installer
-        if isinstance(error, OSError) and not started:
-            msg = f"{command[0]} could not be started ({error.strerror})."
-            raise PetalsNotInstalledError(msg) from None
-        raise
-    finally:
-        for each in started:
-            if each.stdout is not None:
-                each.stdout.close()
     if process.returncode == UNUSABLE and lines:
         msg = f"{lines[-1]}."
         raise PetalsNotInstalledError(msg)
@@ -203,3 +170,44 @@ def run(
         ending = f"{what} failed with exit code {process.returncode}; the end of its output:"
         raise PetalsNotInstalledError("\n".join([ending, *lines]))
     return list(lines)
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str | os.PathLike[str]], environment: dict[str, str], folder: Path | None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command to its end; if the block raises, end it first."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> None:
+        process = subprocess.Popen(  # noqa: S603 - all commands are named in this room
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            cwd=folder,
+        )
+        started.append(process)
+
+    try:
+        # The handler of a signal may raise an exception here at any time. In the middle of Popen, that would lose a
+        # process that runs already. Handlers run in the main thread only, and the block ends when the other is done.
+        with ThreadPoolExecutor(1) as starter:
+            try:
+                starter.submit(start).result()
+            except OSError as error:
+                msg = f"{command[0]} could not be started ({error.strerror})."
+                raise PetalsNotInstalledError(msg) from None
+        yield started[0]
+    except BaseException:
+        for process in started:
+            process.terminate()
+        raise
+    finally:
+        for process in started:
+            process.wait()  # Popen's own wait is short after Ctrl-C, and the lock must outlive the installer
+            if process.stdout is not None:
+                process.stdout.close()

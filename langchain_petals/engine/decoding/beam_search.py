@@ -141,6 +141,7 @@ class Beams:
             if not self.done:
                 newest = torch.tensor([text[-1:] for text in self._texts])
                 logits = session.extend(newest, None if order == [*range(self.number)] else torch.tensor(order))[:, -1]
+                self.generation.trips += 1
         if self._is_over:
             self._deliver()
 
@@ -150,6 +151,7 @@ class Beams:
             if self.generation.cancelled:
                 break
             logits = session.extend(torch.tensor([self._prompt[start : start + chunk]] * self.number))[:, -1]
+            self.generation.trips += 1
             if self._request.on_prefill:
                 self._request.on_prefill(session.position, len(self._prompt))
         return logits
