@@ -244,8 +244,8 @@ class LocalClient:
         return rows * needed
 
     def rejoined(self) -> LocalClient:
-        """Return this client: there is no swarm."""
-        return self
+        """Return a client of the same model, which knows nothing of the steps of a parent process."""
+        return LocalClient(self.model, self.tokenizer)
 
     def shut_down(self) -> None:
         """Do nothing: there is no swarm."""

@@ -249,3 +249,14 @@ def test_16_constrained_rows_are_done_three_times_sooner_where_servers_are_far()
     far = Costs(0.4, NEAR.fixed, NEAR.row, NEAR.token, 0.0)
     rows = [row(40, 80, 0.25, 0.4) for _ in range(16)]
     assert compared(far, rows, pinged=0.4) >= 3
+
+
+@pytest.mark.parametrize(("answer", "times"), [(4, 8.0), (8, 4.5), (16, 2.7)])
+def test_short_answers_to_prompts_of_different_lengths_are_done_several_times_sooner(answer: int, times: float) -> None:
+    queue = Queue(Costs(0.4, NEAR.fixed, NEAR.row, NEAR.token, 0.0), pinged=0.4)
+    rows = [row(32 + 2 * number, answer) for number in range(16)]
+    queue.run(rows[:1], [1])
+    costs = queue.costs.costs
+    assert costs is not None
+    with_a_large_limit = [replace(each, answer=256) for each in rows]
+    assert queue.run(rows, fixed_rule(with_a_large_limit)) >= times * queue.run(rows, groups(rows, costs))
