@@ -32,7 +32,7 @@ class Head:
         on_cpu, is_narrow = weights.device.type == "cpu", weights.dtype in _NARROW
         self._is_converted = on_cpu and is_narrow and "AVX512" not in capability
         self._converts_many = on_cpu and weights.dtype == torch.float16 and not _multiplies_float16()
-        self._has_onednn = on_cpu and torch.backends.mkldnn.is_available() and "AVX" in capability
+        self._has_onednn = on_cpu and "AVX" in capability and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits of hidden states.
