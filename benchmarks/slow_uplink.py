@@ -142,7 +142,7 @@ def _save_model(folder: Path) -> None:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN_SIZE,
-        intermediate_size=HIDDEN_SIZE,
+        intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=8,
         max_position_embeddings=4096,
