@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
+from hivemind.compression.serialization import deserialize_torch_tensor, serialize_torch_tensor
+from hivemind.proto.runtime_pb2 import CompressionType
 
 from benchmarks.comparison import seconds
 from langchain_petals import Petals
-from langchain_petals.engine.network import span_stream
-from langchain_petals.engine.network.hivemind_parts import (
-    CompressionType,
-    deserialize_torch_tensor,
-    serialize_torch_tensor,
-)
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
@@ -97,7 +93,7 @@ def lines() -> Iterator[Line]:
                     llm = Petals(**options, torch_dtype=client)
                     llm.invoke("x")  # connects
                     sent, taken = _first_token(llm, uplink)
-                    with mock.patch.object(span_stream, "_narrowed", lambda hidden, _: hidden):
+                    with mock.patch("langchain_petals.engine.network.span_stream._narrowed", lambda hidden, _: hidden):
                         before = _first_token(llm, uplink)
                     busy = 8 * sent / BITS_PER_SECOND
                     yield client, servers, *_cells(sent, busy, taken), *_cells(before[0], before[1])
