@@ -99,9 +99,9 @@ def measure_client_share(
 
 
 @app.command("slow-uplink")
-def measure_slow_uplink(*, rounds: Annotated[int, typer.Option(help="Rounds of each line.")] = 1) -> None:
+def measure_slow_uplink() -> None:
     """Measure the first token of a long prompt where the client sends 10 Mbit/s, and what compression would change."""
-    _print(slow_uplink.HEADER, slow_uplink.lines(rounds))
+    _print(slow_uplink.HEADER, slow_uplink.lines())
     console.print()
     _print(slow_uplink.COMPRESSION_HEADER, slow_uplink.compressions())
 

@@ -9,8 +9,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.comparison import in_turn
-from langchain_petals.engine.loading.families import FAMILIES
-from langchain_petals.engine.model_parts import ModelParts
+from langchain_petals.engine.model_parts import Family, ModelParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,28 +45,20 @@ def _of_a_model(dtype: torch.dtype, vocabulary: int, rows: Sequence[int], rounds
     name = str(dtype).removeprefix("torch.")
     for count in rows:
         ids, hidden = torch.arange(count)[:, None], torch.randn(count, HIDDEN_SIZE).to(dtype)
-        yield _line(name, vocabulary, parts, ids, hidden, rounds, converting=False)
+        yield (name, *_figures(parts, ids, hidden, rounds))
         if dtype != torch.float32:
             head._is_converted = True  # noqa: SLF001 - as on a processor without AVX512
-            yield _line(f"{name}, converted", vocabulary, parts, ids, hidden, rounds, converting=True)
+            yield (f"{name}, converted", *_figures(parts, ids, hidden, rounds))
             head._is_converted = False  # noqa: SLF001
 
 
-def _line(
-    name: str,
-    vocabulary: int,
-    parts: ModelParts,
-    ids: torch.Tensor,
-    hidden: torch.Tensor,
-    rounds: int,
-    *,
-    converting: bool,
-) -> Line:
-    weights = parts._head.weights  # noqa: SLF001 - as above
+def _figures(parts: ModelParts, ids: torch.Tensor, hidden: torch.Tensor, rounds: int) -> Line:
+    head: Any = parts._head  # noqa: SLF001 - as above
+    weights = head.weights
     found: dict[str, torch.Tensor] = {}
 
     def plain() -> None:
-        if converting:
+        if head._is_converted:  # noqa: SLF001 - as above
             wide = hidden.float()
             pieces = torch.split(weights, _PETALS_PART)
             found["plain"] = torch.cat([functional.linear(wide, piece.float()) for piece in pieces], -1)
@@ -81,10 +72,10 @@ def _line(
     with torch.inference_mode():
         taken = in_turn({"plain": lambda: _busy(plain), "ours": lambda: _busy(ours)}, rounds=rounds)
         # without its norm, so that both multiply the same numbers
-        logits = parts._head.logits(hidden)  # noqa: SLF001 - as above
+        logits = head.logits(hidden)
     differ = int((logits.argmax(-1) != found["plain"].argmax(-1)).sum())
     before, after = (min(taken[each]) * 1000 for each in ("plain", "ours"))
-    shape = name, f"{vocabulary:,}", str(len(ids))
+    shape = f"{parts.vocabulary_size:,}", str(len(ids))
     return *shape, f"{before:.0f} ms", f"{after:.0f} ms", f"{before / after:.1f} x", str(differ)
 
 
@@ -103,4 +94,4 @@ def _parts(dtype: torch.dtype, vocabulary: int) -> ModelParts:
         table[start : start + _BLOCK] = block[: vocabulary - start]
     tensors = {"model.embed_tokens.weight": table, "model.norm.weight": torch.ones(HIDDEN_SIZE, dtype=dtype)}
     config = {"num_hidden_layers": 1, "hidden_size": HIDDEN_SIZE, "tie_word_embeddings": True}
-    return ModelParts(config, FAMILIES["llama"], tensors.get)
+    return ModelParts(config, Family("embed_tokens", "norm", ("model.",), is_rms=True), tensors.get)

@@ -32,7 +32,7 @@ class Head:
         on_cpu, is_narrow = weights.device.type == "cpu", weights.dtype in _NARROW
         self._is_converted = on_cpu and is_narrow and "AVX512" not in capability
         self._converts_many = on_cpu and weights.dtype == torch.float16 and not _multiplies_float16()
-        self._has_onednn = on_cpu and torch.backends.mkldnn.is_available() and "AVX" in capability
+        self._has_onednn = on_cpu and "AVX" in capability and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits of hidden states.
@@ -48,14 +48,11 @@ class Head:
         narrow = hidden.to(self.weights.dtype)
         if self._converts_many and len(hidden) >= _MANY_ROWS:
             return self._in_float32(narrow).to(narrow.dtype).float()
-        return self._product(narrow, self.weights).float().cpu()
-
-    def _product(self, hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         # For few rows, torch's own product in float32 spends most of its time on packing the weights anew. oneDNN reads
         # them as they lie in memory.
-        if weights.dtype == torch.float32 and len(hidden) > 1 and self._has_onednn:
-            return functional.linear(hidden.to_mkldnn(), weights).to_dense()
-        return functional.linear(hidden, weights)
+        if narrow.dtype == torch.float32 and len(hidden) > 1 and self._has_onednn:
+            return functional.linear(narrow.to_mkldnn(), self.weights).to_dense()
+        return functional.linear(narrow, self.weights).float().cpu()
 
     def _in_float32(self, hidden: torch.Tensor) -> torch.Tensor:
         hidden = hidden.float()
@@ -65,7 +62,7 @@ class Head:
         for start in range(0, tokens, len(part)):
             weights = self.weights[start : start + len(part)]
             wide = part[: len(weights)].copy_(weights)
-            logits[:, start : start + len(weights)] = self._product(hidden, wide)
+            logits[:, start : start + len(weights)] = functional.linear(hidden, wide)
         return logits
 
 

@@ -146,7 +146,8 @@ class ModelParts:
         """
         weight, bias = self._norm
         hidden = self._rms_norm(hidden, weight) if bias is None else self._layer_norm(hidden, weight, bias)
-        return self._head.logits(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1])
+        logits = self._head.logits(hidden.flatten(0, -2))
+        return logits.reshape(*hidden.shape[:-1], self.vocabulary_size)
 
     def _layer_norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, self._epsilon)

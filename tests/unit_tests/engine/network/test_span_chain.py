@@ -18,7 +18,7 @@ from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
 HIDDEN_SIZE = 4
 PIECE = 128
@@ -57,6 +57,10 @@ def test_hidden_states_pass_through_all_servers() -> None:
     assert all(server.sessions[0].ended.wait(30) for server in servers)
 
 
+def computing_in(dtype: torch.dtype) -> Callable[[Exchanges], torch.Tensor]:
+    return lambda exchanges: exchanges.hidden[-1].to(dtype) * 0.3
+
+
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -70,7 +74,7 @@ def test_hidden_states_travel_in_the_narrower_of_the_senders_and_the_receivers_t
     for server, announced in zip(servers, (first, second), strict=True):
         server.announcement[2]["torch_dtype"] = announced
         computed = TYPES.get(announced or "", torch.float32)
-        server.compute = lambda exchanges, computed=computed: exchanges.hidden[-1].to(computed) * 0.3
+        server.compute = computing_in(computed)
     inputs = (hidden_states(5, rows=2) / 7).to(TYPES[client])
     chain = chain_of(servers)
     outputs = chain.step(inputs)
