@@ -17,6 +17,7 @@ from langchain_community.llms import Petals as CommunityPetals
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.client_costs import client_costs
 from benchmarks.comparison import Comparison, at, bounded, faster, in_turn, overhead, seconds
+from benchmarks.constrained_batches import constrained_batches
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
 from benchmarks.petals_client import PetalsClient
@@ -257,6 +258,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "batch-window": batch_window,
     "client-costs": client_costs,
     "constraints": constraints,
+    "constrained-batches": constrained_batches,
     "long-contexts": long_contexts,
     "large-swarms": large_swarms,
 }

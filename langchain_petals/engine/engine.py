@@ -101,6 +101,8 @@ class Engine:
 
     def _divide(self, generations: list[Generation], settings: Settings) -> list[list[Generation]] | None:
         """Divide requests of equal settings into groups that are done soonest; None before a step was measured."""
+        if len(generations) == 1:
+            return [generations]
         costs = self.client.step_costs.costs
         if costs is None:
             return None

@@ -238,7 +238,8 @@ class StepCosts:
         errors += _BELIEF * (latencies[:, 0] / shortest - latency_share) ** 2
         best = int(errors.argmin())
         latency, (fixed, row, token, several) = float(latencies[best, 0]), map(float, found[best])
-        costs = Costs(latency, max(fixed, (1 - _LONGEST_SHARE) * shortest), row, token, several)
+        fixed = max(fixed, (1 - _LONGEST_SHARE) * shortest)
+        costs = Costs(latency, fixed, min(row, fixed), token, several)  # in company, a row costs no more than alone
         step = costs.seconds(1, 1)
         self._believed = latency / step, row / step, token / step
         return costs

@@ -14,8 +14,10 @@ from out_of_threads import out_of_threads
 from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.constraints.guide import Grammars
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.engine.step_costs import Costs, StepCosts
 from langchain_petals.grammars import Constraint
 
 if TYPE_CHECKING:
@@ -199,6 +201,51 @@ def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> N
         thread.join(10)
     assert engine.rows == [4]
     assert [found[index] for index in range(4)] == [each.tokens for each in engine.run_alone(map(asked, prompts))]
+
+
+def learned(engine: LocalEngine, latency: float) -> None:
+    """Let the engine believe that steps take so long on the way, and a millisecond of work."""
+    costs = Costs(latency, fixed=0.001, row=0.0001, token=0.00001, several=0.0)
+    engine.client.step_costs = KnownCosts(costs)  # type: ignore[misc]
+
+
+class KnownCosts(StepCosts):
+    """Costs of steps that measurements do not change."""
+
+    def __init__(self, known: Costs) -> None:
+        super().__init__()
+        self._known = known
+
+    @property
+    def costs(self) -> Costs:
+        return self._known
+
+
+@pytest.mark.parametrize(("latency", "sessions"), [(0.0, 1), (1.0, 4)], ids=["near", "far"])
+def test_measured_steps_decide_who_shares_a_session(engine: LocalEngine, latency: float, sessions: int) -> None:
+    requests = [asked([5] * length) for length in (3, 5, 7, 9)]
+    alone = engine.run_alone(requests)
+    engine.rows.clear()
+    learned(engine, latency)
+    assert [each.tokens for each in engine.run(*requests)] == [each.tokens for each in alone]
+    assert len(engine.rows) == sessions
+    assert sum(engine.rows) == len(requests)
+
+
+def test_rows_under_grammars_share_no_session_with_rows_that_need_each_step(engine: LocalEngine) -> None:
+    learned(engine, 1.0)
+    free = [asked([5] * 4, 4) for _ in range(3)]
+    constrained = [asked([5] * 4, 60, constraint=Constraint("start: /[ab]{50}/")) for _ in range(3)]
+    shapes = engine._divide([Generation(each) for each in [*free[:2], *constrained, free[2]]], ALONE)
+    assert shapes is not None
+    assert all(len({each.request.constraint for each in group}) == 1 for group in shapes)
+
+
+def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:
+    generations = [Generation(asked([5])), Generation(asked([5] * 300))]
+    assert engine._divide(generations, ALONE) is None
+    learned(engine, 1.0)
+    assert engine._divide(generations, ALONE) == [[each] for each in generations]
 
 
 def test_program_may_end_during_an_answer(tiny_model: LlamaForCausalLM) -> None:

@@ -287,6 +287,52 @@ def test_requests_with_different_options_share_a_session() -> None:
     assert _compatible([(each, NO_WINDOW) for each in generations]) == [(NO_WINDOW, generations)]
 
 
+def test_what_divides_requests_of_equal_settings_decides_who_shares_a_session() -> None:
+    first, second = [Settings(step_timeout=seconds) for seconds in (1, 2)]
+    asked_for: list[tuple[Settings, int]] = []
+
+    def pairs(generations: list[Generation], settings: Settings) -> list[list[Generation]]:
+        asked_for.append((settings, len(generations)))
+        return [generations[start : start + 2] for start in range(0, len(generations), 2)]
+
+    generations = [asked(length) for length in (1, 500, 1, 500, 1)]
+    found = _compatible(list(zip(generations, [first, first, second, first, second], strict=True)), pairs)
+    assert asked_for == [(first, 3), (second, 2)]
+    assert found == [
+        (first, [generations[0], generations[1]]),
+        (first, [generations[3]]),
+        (second, [generations[2], generations[4]]),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.sampled_from([1, 2, 3])), min_size=1, max_size=30))
+def test_requests_of_different_settings_never_share_a_session_whatever_divides_them(
+    requests: list[tuple[int, float]],
+) -> None:
+    waiting = [(asked(length), Settings(step_timeout=seconds)) for length, seconds in requests]
+    settings_of = {id(generation): settings for generation, settings in waiting}
+    for found in (_compatible(waiting), _compatible(waiting, lambda generations, _: [generations])):
+        assert sorted(id(each) for _, group in found for each in group) == sorted(settings_of)
+        assert all(settings_of[id(each)] == settings for settings, group in found for each in group)
+
+
+def test_requests_that_cannot_be_divided_fail_and_the_next_is_served() -> None:
+    def divide(generations: list[Generation], _: Settings) -> None:
+        if len(generations) > 1:
+            raise MemoryError
+
+    run = Runner()
+    scheduler = Scheduler(run, divide)
+    generations = [asked(), asked()]
+    scheduler.put(generations, NO_WINDOW)
+    for each in generations:
+        with pytest.raises(MemoryError):
+            list(each)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
+
+
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), most=st.integers(1, 20))
 def test_every_request_is_in_one_group_within_the_limits(lengths: list[int], most: int) -> None:
     settings = Settings(max_batch_size=most)
