@@ -62,7 +62,7 @@ def saying(byte_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Any]:
 
 
 def asked_and_told(chat: Any) -> tuple[AIMessage, int]:
-    """Return an answer with a call, and the number of tokens in its session that the next prompt does not begin with."""
+    """Return an answer with a call, and how many tokens of its session the next prompt does not begin with."""
     answer = chat.invoke("go")
     results = [ToolMessage("ok", tool_call_id=call["id"], name=call["name"]) for call in answer.tool_calls]
     return answer, lost_in(chat, [HumanMessage("go"), answer, *results])

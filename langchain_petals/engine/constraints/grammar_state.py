@@ -113,13 +113,10 @@ class GrammarState:
 
     def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
-        size = self._vocabulary.size
-        bits = np.zeros((size + 31) // 32, dtype=np.int32)
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
+        mask = self._mask(self._matcher)
         if self._matcher.is_error():
             raise InvalidRequestError(self._complaint())
-        ends = [end for end in ends if end < size]
+        ends = [end for end in ends if end < len(mask)]
         if self.complete:
             mask[self._vocabulary.ends] = False
             mask[ends] = True
@@ -139,11 +136,29 @@ class GrammarState:
             return True
         return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
 
-    def foresee(self, guess: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return as much of a guess as the grammar allows next, and the forced text after it; see `Guide.foresee`."""
+    def foresee(self, guess: Sequence[int], most: int) -> tuple[list[int], list[int]]:
+        """Return as much of a guess as the grammar allows next, and forced text after it: `most` tokens together."""
         matcher = self._matcher.deep_copy()
         allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
-        return allowed, [] if matcher.is_stopped() else matcher.compute_ff_tokens()
+        forced: list[int] = []
+        most -= len(allowed)
+        # the first tokens of a forced text are also those of any text that begins so; the last are known where a token
+        # is the only one that is allowed
+        more = [] if matcher.is_accepting() else matcher.compute_ff_tokens() or self._only(matcher)
+        while more and len(forced) < most and matcher.try_consume_tokens(more) == len(more):
+            forced += more
+            more = [] if matcher.is_accepting() else self._only(matcher)
+        return allowed, forced[:most]
+
+    def _only(self, matcher: LLMatcher) -> list[int]:
+        mask = self._mask(matcher)
+        return [int(mask.argmax())] if np.count_nonzero(mask) == 1 else []
+
+    def _mask(self, matcher: LLMatcher) -> NDArray[np.bool_]:
+        size = self._vocabulary.size
+        bits = np.zeros((size + 31) // 32, dtype=np.int32)
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        return np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
 
     def take(self, token: int, left: int) -> bool:
         """Take a token if the text can then end within `left` tokens; return whether it was taken."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_petals.engine.constraints.grammar_state import CompiledGrammar, GrammarState
 from langchain_petals.engine.constraints.opening import Opening
@@ -20,15 +22,16 @@ from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import lark_string
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Sequence
 
     from langchain_petals.grammars import Constraint, Trigger
     from langchain_petals.tokenizer import Tokenizer
 
-    Mask = NDArray[np.bool_]
-    Choosing = Generator[Mask | None, int, int]
+Mask = NDArray[np.bool_]
+"""Which tokens are allowed, shape (tokens of the tokenizer,)."""
+
+Choosing = Generator[Mask | None, int, int]
+"""The choice of a token; see `Guide.choose`."""
 
 _KEPT = 64  # most compiled grammars of an engine
 
@@ -128,20 +131,19 @@ class Guide:
             most: Most tokens to return.
             vocabulary: Number of the model's tokens; the tokenizer may have more.
         """
-        seen = copy.copy(self)
-        seen._opening = copy.copy(self._opening)
-        tokens: list[int] = []
-        for token in guess[:most]:
-            stays = seen._state is None and not seen.finished and token not in self._ends
-            if not stays or not seen._watch(token, most):
-                break
-            tokens.append(token)
-        if seen._state is None:
-            return tokens, 0
-        rest = itertools.takewhile(lambda token: token not in self._ends, guess[len(tokens) : most])
-        allowed, forced = seen._state.foresee([*rest])
-        forced = [*itertools.takewhile(lambda token: token < vocabulary, forced)][: most - len(tokens) - len(allowed)]
-        return [*tokens, *allowed, *forced], len(forced)
+        return copy.copy(self)._go_on(guess[:most], most, vocabulary)  # noqa: SLF001 - an object of this class
+
+    def _go_on(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
+        self._opening = copy.copy(self._opening)
+        guess = list(itertools.takewhile(lambda token: token not in self._ends, guess))  # nothing comes after an end
+        free = 0
+        while self._state is None:
+            if free == len(guess) or self.finished or not self._watch(guess[free], most):
+                return guess[:free], 0
+            free += 1
+        allowed, forced = self._state.foresee(guess[free:], most - free)
+        forced = list(itertools.takewhile(lambda token: token < vocabulary and token not in self._ends, forced))
+        return [*guess[:free], *allowed, *forced], len(forced)
 
     def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True

@@ -68,17 +68,17 @@ class Drafts:
         chances = [self._chance(matched + number) for number in range(len(tokens) - forced)] + [1.0] * forced
         return tokens[: self._worthwhile(chances, fresh)]
 
-    def note(self, fresh: int, drafted: int, accepted: int) -> None:
+    def note(self, fresh: int, drafted: int, spared: int) -> None:
         """Take notice of a step.
 
         Args:
             fresh: Tokens that it had to send.
             drafted: Tokens of the draft that it sent.
-            accepted: How many of these have saved a step.
+            spared: How many steps the draft has saved.
         """
         one, needed, taken = (self._costs.seconds(1, tokens) for tokens in (1, fresh, fresh + drafted))
         if one is not None and needed is not None and taken is not None:
-            saved = accepted * one
+            saved = spared * one
             self._spent += needed + saved
             self._lost = max(self._lost + taken - needed - saved, -_CREDIT * one)
 

@@ -16,7 +16,7 @@ from langchain_petals.engine.decoding.drafts import Drafts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.engine.decoding.loop import Row
+    from langchain_petals.engine.decoding.row import Row
     from langchain_petals.engine.sessions import Session
 
 
@@ -46,12 +46,13 @@ class Speculation:
         is_known_so_far = end == len(row.ids)
         draft = self._draft(end, chunk) if is_known_so_far else []
         logits = self._session.extend(torch.tensor([row.ids[begin:end] + draft]), last=1 + len(draft))[0]
-        accepted = self._choose(end, draft, logits)
+        chosen = self._choose(end, draft, logits)
         right = _agreeing(row.ids[end:], draft)
+        accepted = sum(number < right for number in chosen)
         row.generation.accepted_tokens += accepted
         row.generation.drafted_tokens += len(draft) - (right - accepted)  # the others that are right are forced
         if is_known_so_far:
-            self._drafts.note(end - begin, len(draft), accepted)
+            self._drafts.note(end - begin, len(draft), max(0, len(chosen) - 1))
         # as without drafts, the last token of an answer is not fed: nothing comes after it
         position = min(end + right, max(end, len(row.ids) - 1))
         if position < end + len(draft):
@@ -67,17 +68,17 @@ class Speculation:
         most = min(row.longest - end - 1, session.max_length - end, chunk - fresh)
         return self._drafts.next(row.ids, fresh, most, row.follow)
 
-    def _choose(self, end: int, draft: Sequence[int], logits: torch.Tensor) -> int:
-        """Let the row choose tokens as far as the draft is right; return how many of them the draft has."""
-        row, chosen, number = self._row, 0, 0
-        while number <= len(draft):
-            row.see(end + number, logits[number])
+    def _choose(self, end: int, draft: Sequence[int], logits: torch.Tensor) -> list[int]:
+        """Let the row choose tokens as far as the draft is right; return which of the new tokens it has chosen."""
+        row, chosen, known = self._row, list[int](), 0
+        while known <= len(draft):
+            row.see(end + known, logits[known])
             new = row.ids[end:]
-            if len(new) <= number or new[number : number + 1] != list(draft[number : number + 1]):
+            if len(new) == known:  # it has ended
                 break
-            chosen += 1
-            number = len(new)
-            if row.done or new != draft[:number]:
+            chosen.append(known)
+            known = len(new)  # with what is forced after the chosen one
+            if row.done or new != draft[:known]:
                 break
         return chosen
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 
 if TYPE_CHECKING:

@@ -116,13 +116,14 @@ class _ScriptedClient:
         tokenizer: Turns tokens into text.
         open_session: Makes a session for so many rows.
         end_tokens: Ids that end a generation.
+        vocabulary_size: Number of logits. None, by default, if nothing is to be forced before a prompt has been fed.
 
     Attributes:
         opened: Rows and needed tokens of each session.
     """
 
     family = None
-    context_length = vocabulary_size = None
+    context_length = None
     is_open = True
     room = math.inf
 
@@ -131,7 +132,9 @@ class _ScriptedClient:
         tokenizer: Any,
         open_session: Callable[[int], ScriptedSession],
         end_tokens: Sequence[int] = (),
+        vocabulary_size: int | None = None,
     ) -> None:
+        self.vocabulary_size = vocabulary_size
         self.tokenizer, self.end_tokens = tokenizer, tuple(end_tokens)
         self.step_costs = StepCosts()
         self._open_session = open_session
@@ -155,6 +158,7 @@ class ScriptedEngine(Engine):
         tokenizer: Turns tokens into text.
         open_session: Makes a session for so many rows.
         end_tokens: Ids that end a generation.
+        vocabulary_size: Number of logits. None, by default, if nothing is to be forced before a prompt has been fed.
 
     Attributes:
         opened: Rows and needed tokens of each session.
@@ -165,7 +169,8 @@ class ScriptedEngine(Engine):
         tokenizer: Any,
         open_session: Callable[[int], ScriptedSession],
         end_tokens: Sequence[int] = (),
+        vocabulary_size: int | None = None,
     ) -> None:
-        client = _ScriptedClient(tokenizer, open_session, end_tokens)
+        client = _ScriptedClient(tokenizer, open_session, end_tokens, vocabulary_size)
         super().__init__(client)
         self.opened = client.opened

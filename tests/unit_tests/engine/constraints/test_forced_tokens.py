@@ -12,7 +12,7 @@ from random_session import answering, text
 from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.request import Request, Sampling
@@ -222,9 +222,7 @@ def test_an_answer_is_wound_up_without_steps(byte_tokenizer: PreTrainedTokenizer
 
 def engine_over(tokenizer: Any, *sessions: ScriptedSession) -> ScriptedEngine:
     left = iter(sessions)
-    engine = ScriptedEngine(tokenizer, lambda _: next(left))
-    engine.client.vocabulary_size = VOCABULARY
-    return engine
+    return ScriptedEngine(tokenizer, lambda _: next(left), vocabulary_size=VOCABULARY)
 
 
 def test_an_answer_that_is_forced_as_a_whole_opens_no_session(byte_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -342,8 +340,8 @@ def test_a_row_that_is_cancelled_leaves_the_others_alone(byte_tokenizer: PreTrai
         before_step=lambda number: generations[0].cancel() if number == step else None,
     )
     grammars = Grammars(byte_tokenizer)
-    for request in (asked("a[XY]bcd[XY]e"), asked("abc[XY]d[XY]", b"gone")):
-        generations.append(Generation(request))
+    requests = asked("a[XY]bcd[XY]e"), asked("abc[XY]d[XY]", b"gone")
+    generations += [Generation(request) for request in requests]
     rows = [
         Row(each, byte_tokenizer, [], grammars.guide(each.request.constraint, []), vocabulary=VOCABULARY)
         for each in generations

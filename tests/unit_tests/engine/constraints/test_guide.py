@@ -21,7 +21,7 @@ from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 from langchain_petals.engine.constraints import guide as constraints_module
 from langchain_petals.engine.constraints.grammar_state import CompiledGrammar
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row
+from langchain_petals.engine.decoding import Row
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scripted_session import ScriptedEngine, ScriptedSession
 
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.request import Request, Sampling

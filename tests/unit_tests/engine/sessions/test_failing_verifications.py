@@ -10,7 +10,7 @@ from repeating_session import EqualCosts
 from scripted_swarm import Exchanges, ScriptedNetwork, ScriptedServer, hang_up
 from server_lies import NO_ANSWERS
 
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.network import Routes, routes, span_stream
 from langchain_petals.engine.request import Request, Sampling
