@@ -37,7 +37,9 @@ def pair() -> Iterator[LocalSwarm]:
 
 
 def _greedy(swarm: LocalSwarm, **options: Any) -> Petals:
-    return Petals(**swarm.connection, **({"temperature": 0, "max_new_tokens": 60, "session_cache": 0} | options))
+    # without drafts, since the tests act at certain steps; see test_drafts.py for those
+    fixed = {"temperature": 0, "max_new_tokens": 60, "session_cache": 0, "speculation": False}
+    return Petals(**swarm.connection, **(fixed | options))
 
 
 def test_server_killed_during_a_stream_costs_no_token(pair: LocalSwarm) -> None:
