@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 PROMPT = "Human: Repeat after me: seven blue petals and seven blue boats\nAI:"
+REPEATABLE: dict[str, Any] = {"session_cache": 0, "speculation": False}
+"""Options for equal costs of equal calls: drafts depend on how long steps take."""
+
 QUESTION = "The city is Paris and the days are 7."
 
 
@@ -32,13 +35,13 @@ class Stay(BaseModel):
 @pytest.fixture
 def chat(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> ChatPetals:
     return ChatPetals(
-        model="tiny", client=tiny_model, tokenizer=tiny_tokenizer, temperature=0, max_tokens=60, session_cache=0
+        model="tiny", client=tiny_model, tokenizer=tiny_tokenizer, temperature=0, max_tokens=60, **REPEATABLE
     )
 
 
 @pytest.fixture
 def llm(petals_llm: Callable[..., Petals]) -> Petals:
-    return petals_llm(json_schema=Stay, max_new_tokens=60, session_cache=0)
+    return petals_llm(json_schema=Stay, max_new_tokens=60, **REPEATABLE)
 
 
 class Results(BaseCallbackHandler):
@@ -77,10 +80,8 @@ def test_a_message_tells_the_same_costs_whichever_way_it_was_asked_for(chat: Cha
     assert message.response_metadata["token_usage"] == usage
     assert message.usage_metadata == invoked.usage_metadata
     assert 0 < usage["forced_tokens"] < usage["completion_tokens"]
-    assert usage["completion_tokens"] == usage["trips"] + usage["forced_tokens"] + usage["accepted_tokens"]
-    details = invoked.usage_metadata["output_token_details"]
-    assert details["forced"] == usage["forced_tokens"]
-    assert details.get("accepted", 0) == usage["accepted_tokens"]
+    assert usage["completion_tokens"] == usage["trips"] + usage["forced_tokens"]
+    assert invoked.usage_metadata["output_token_details"] == {"forced": usage["forced_tokens"]}
 
 
 def test_langchain_adds_up_the_forced_tokens_of_several_calls(chat: ChatPetals) -> None:
@@ -115,7 +116,7 @@ def test_a_text_tells_the_same_costs_whichever_way_it_was_asked_for(llm: Petals,
     assert told.generation_info is not None
     assert told.generation_info["token_usage"] == usage
     assert 0 < usage["forced_tokens"] < usage["completion_tokens"]
-    assert usage["completion_tokens"] == usage["trips"] + usage["forced_tokens"] + usage["accepted_tokens"]
+    assert usage["completion_tokens"] == usage["trips"] + usage["forced_tokens"]
 
 
 def test_the_costs_of_several_answers_and_prompts_add_up(llm: Petals) -> None:
@@ -152,3 +153,16 @@ def test_the_steps_of_a_beam_search_are_trips(petals_llm: Callable[..., Petals])
     output = petals_llm().generate([PROMPT], num_beams=2).llm_output
     assert output is not None
     assert output["token_usage"]["trips"] == output["token_usage"]["completion_tokens"] == 12
+
+
+@pytest.mark.parametrize("options", [{"regex": "( blue petals| red petals){4}"}, {}], ids=["constrained", "free"])
+def test_drafts_change_no_text_and_only_save_trips(petals_llm: Callable[..., Petals], options: dict[str, Any]) -> None:
+    drafting = petals_llm(max_new_tokens=80, session_cache=0)
+    results = [each.generate([PROMPT], **options) for each in (drafting, drafting.model_copy(update=REPEATABLE))]
+    first, second = ([answer.text for answer in result.generations[0]] for result in results)
+    assert first == second
+    with_drafts, without = ((result.llm_output or {})["token_usage"] for result in results)
+    assert without["drafted_tokens"] == without["accepted_tokens"] == 0
+    assert 0 <= with_drafts["accepted_tokens"] <= with_drafts["drafted_tokens"]
+    assert with_drafts["forced_tokens"] == without["forced_tokens"]
+    assert without["trips"] - with_drafts["accepted_tokens"] <= with_drafts["trips"] <= without["trips"]
