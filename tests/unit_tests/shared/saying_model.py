@@ -27,7 +27,8 @@ class SayingModel(LlamaForCausalLM):  # type: ignore[misc]
         # transformers 5 has renamed the cache
         cache, ids = kwargs.get("cache") or kwargs.get("past_key_values"), kwargs["input_ids"]
         before = getattr(cache, "read", None)
-        read = ids if before is None else torch.cat([before, ids], dim=1)
+        # a session may have cut the cache
+        read = ids if before is None else torch.cat([before[:, : cache.get_seq_length()], ids], dim=1)
         out = super().forward(*args, **kwargs)
         (getattr(out, "cache", None) or out.past_key_values).read = read
         for row, tokens in enumerate(read.tolist()):
