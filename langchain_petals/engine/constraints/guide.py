@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -138,7 +139,7 @@ class Guide:
         guess = list(itertools.takewhile(lambda token: token not in self._ends, guess))  # nothing comes after an end
         free = 0
         while self._state is None:
-            if free == len(guess) or self.finished or not self._watch(guess[free], most):
+            if free == len(guess) or self.finished or not self._watch(guess[free], sys.maxsize):
                 return guess[:free], 0
             free += 1
         allowed, forced = self._state.foresee(guess[free:], most - free)

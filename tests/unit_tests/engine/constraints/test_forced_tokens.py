@@ -444,6 +444,14 @@ def test_a_guess_may_hold_a_call(byte_tokenizer: PreTrainedTokenizerFast) -> Non
     assert guide.foresee([*b"so far"], 4, VOCABULARY) == ([*b"so f"], 0)
 
 
+def test_a_guess_may_hold_a_call_that_goes_on_after_it(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    """How many tokens a guess may have says nothing about how long the answer may be."""
+    constraint = Constraint(triggers=(Trigger("<call>", 'start: "(to: " /[a-z]{50}/ ")."'),))
+    guide = Grammars(byte_tokenizer).guide(constraint, [258])
+    assert guide.foresee([*b"<call>"], 20, VOCABULARY) == ([*b"<call>(to: "], 5)
+    assert guide.foresee([*b"<call>(to: abc"], 20, VOCABULARY) == ([*b"<call>(to: abc"], 0)
+
+
 def took(choosing: Choosing, token: int) -> bool:
     """Return whether a guide took a token."""
     try:
