@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.threads import call_in_child
+from langchain_petals.engine.threads import NO_THREAD, call_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-# raised by starting a thread when the system has no more threads or no memory
-_NO_THREAD = (RuntimeError, MemoryError)
 
 # for `_close_pools`; a pool leaves the set when its engine ends
 _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
@@ -101,7 +98,7 @@ class SessionPool:
         """Close sessions that were taken out of the pool, and set the timer for the others."""
         try:
             self._set_timer()
-        except _NO_THREAD:  # without a timer, the others would not be closed in time
+        except NO_THREAD:  # without a timer, the others would not be closed in time
             closing, self._idle = [*closing, *self._idle], {}
         self._close_soon(closing)
 
@@ -136,7 +133,7 @@ class SessionPool:
         thread = threading.Thread(target=_close_all, args=[sessions], name="langchain-petals-closing", daemon=True)
         try:
             thread.start()
-        except _NO_THREAD:
+        except NO_THREAD:
             _close_all(sessions)
             return
         self._closing = [each for each in self._closing if each.is_alive()] + [thread]
