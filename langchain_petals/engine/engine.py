@@ -48,6 +48,7 @@ class Engine:
         self._scheduler = Scheduler(self._run, self._divide)
         self._expectations = Expectations()
         self.pool = SessionPool()
+        self._at_work: set[Session] = set()
         self._process = os.getpid()
 
     @property
@@ -126,13 +127,20 @@ class Engine:
             preferences = Preferences.of(self.client.generation_config)
             beams = Beams(generation, self.client.tokenizer, self.client.end_tokens, preferences)
             while not beams.done:
-                session = self.client.open_session(beams.number, beams.longest, settings, self.pool.clear)
+                session = self.client.open_session(beams.number, beams.longest, settings, self._make_room)
+                self._at_work.add(session)
                 try:
                     beams.search(session, settings.prefill_chunk_tokens)
                 except CacheLimitError as error:
                     beams.shorten(error.limit)
                 finally:
+                    self._at_work.discard(session)
                     session.close()
+
+    def _make_room(self) -> bool:
+        """Close the idle sessions; return whether sessions that are at work hold room."""
+        self.pool.clear()
+        return any(session.holds_room for session in list(self._at_work))
 
     def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
         """Run a group in one session; an error is raised to the callers that await the results."""
@@ -179,7 +187,8 @@ class Engine:
         if not rows:
             return
         needed = max(row.longest for row in rows)
-        session = idle or self.client.open_session(len(rows), needed, settings, self.pool.clear)
+        session = idle or self.client.open_session(len(rows), needed, settings, self._make_room)
+        self._at_work.add(session)
         parked = False
 
         def park() -> None:
@@ -195,5 +204,6 @@ class Engine:
                 self._expectations.note(row.generation, answer, settings, alone=len(rows) == 1)
             park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
+            self._at_work.discard(session)
             if not parked:
                 session.close()

@@ -161,6 +161,21 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
         list(lost)
 
 
+def test_sessions_that_hold_room_are_waited_for_until_they_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    found: list[bool] = []
+
+    def look(_: int) -> None:
+        found.append(engine._make_room())
+
+    session = ScriptedSession([b"abc"], [b"xyz"], before_step=look)
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    [generation] = engine.submit([asked(b"abc", 3)], ALONE)
+    assert outcome(generation).text == "xyz"
+    assert session.closed.wait(10)
+    assert found == [False, True, True]
+    assert not engine._make_room()
+
+
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries written in Rust raise a subclass of `BaseException` when they panic."""
 

@@ -67,6 +67,10 @@ class ScriptedSession(Session):
         return self._can_roll_back
 
     @property
+    def holds_room(self) -> bool:
+        return bool(self.steps) and not self.closed.is_set()
+
+    @property
     def position(self) -> int:
         return len(self._rows[0])
 
