@@ -18,7 +18,7 @@ from langchain_petals.engine.sessions import SessionPool
 from langchain_petals.engine.threads import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from langchain_petals.engine.loading import Client
@@ -49,6 +49,7 @@ class Engine:
         self._expectations = Expectations()
         self.pool = SessionPool()
         self._at_work: set[Session] = set()
+        self._ended = 0  # sessions that held room and whose work has ended
         self._process = os.getpid()
 
     @property
@@ -104,6 +105,8 @@ class Engine:
         """Divide requests of equal settings into groups that are done soonest; None before a step was measured."""
         if len(generations) == 1:
             return [generations]
+        for generation in generations:
+            generation.of_batch = True
         costs = self.client.step_costs.costs
         if costs is None:
             return None
@@ -127,20 +130,43 @@ class Engine:
             preferences = Preferences.of(self.client.generation_config)
             beams = Beams(generation, self.client.tokenizer, self.client.end_tokens, preferences)
             while not beams.done:
-                session = self.client.open_session(beams.number, beams.longest, settings, self._make_room)
+                session = self.client.open_session(beams.number, beams.longest, settings, self._room_maker())
                 self._at_work.add(session)
                 try:
                     beams.search(session, settings.prefill_chunk_tokens)
                 except CacheLimitError as error:
                     beams.shorten(error.limit)
                 finally:
-                    self._at_work.discard(session)
+                    self._end_work(session)
                     session.close()
 
-    def _make_room(self) -> bool:
-        """Close the idle sessions; return whether sessions that are at work hold room."""
-        self.pool.clear()
-        return any(session.holds_room for session in list(self._at_work))
+    def _room_maker(self) -> Callable[[], bool]:
+        """Return a function that closes the idle sessions, for one session; see `Client.open_session`.
+
+        It returns True if there were any, if sessions that are at work hold room, or if one has ended since the last
+        call: a server that was asked to wait may not have noticed that.
+        """
+        ended = self._ended
+
+        def make_room() -> bool:
+            nonlocal ended
+            before, ended = ended, self._ended
+            had_idle = len(self.pool) > 0
+            self.pool.clear()
+            return had_idle or ended > before or any(session.holds_room for session in list(self._at_work))
+
+        return make_room
+
+    def _end_work(self, session: Session) -> None:
+        self._at_work.discard(session)
+        self._ended += session.position > 0
+
+    def _keep(self, session: Session, settings: Settings, *, of_batch: bool = False) -> None:
+        """Keep an idle session, unless another one waits for its room."""
+        if any(each.waits_for_room for each in list(self._at_work)):
+            session.close()
+        else:
+            self.pool.park(session, settings, of_batch=of_batch)
 
     def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
         """Run a group in one session; an error is raised to the callers that await the results."""
@@ -187,15 +213,15 @@ class Engine:
         if not rows:
             return
         needed = max(row.longest for row in rows)
-        session = idle or self.client.open_session(len(rows), needed, settings, self._make_room)
+        session = idle or self.client.open_session(len(rows), needed, settings, self._room_maker())
         self._at_work.add(session)
-        parked = False
+        parked, leased = False, idle is not None
 
         def park() -> None:
             nonlocal parked
             if not parked and len(rows) == 1 and settings.session_cache and session.position:
                 parked = True
-                self.pool.park(session, settings)
+                self._keep(session, settings, of_batch=rows[0].generation.of_batch and not leased)
 
         try:
             decode(session, rows, settings.prefill_chunk_tokens, park, speculation=settings.speculation)
@@ -204,6 +230,6 @@ class Engine:
                 self._expectations.note(row.generation, answer, settings, alone=len(rows) == 1)
             park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
-            self._at_work.discard(session)
+            self._end_work(session)
             if not parked:
                 session.close()

@@ -67,6 +67,11 @@ class Session(ABC):
         """Whether servers have set room aside for it, which others can have when it ends."""
         return False
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether it has found servers full, and no step has worked since."""
+        return False
+
     @abstractmethod
     def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens.
@@ -117,7 +122,8 @@ class SwarmSession(Session):
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
         settings: Time limits of all waits, and the number of attempts.
         make_room: Closes this client's idle sessions; called when a server's attention cache is full. Returns whether
-            other sessions of this client hold room. As long as they do, a session waits without counting attempts.
+            there were any, or others of its sessions hold room or have ended since. As long as that is so, attempts
+            are not counted.
         step_costs: Measures its steps; see `Session`.
     """
 
@@ -151,6 +157,11 @@ class SwarmSession(Session):
     def holds_room(self) -> bool:
         """Whether its servers have room set aside for it: a step has worked on them."""
         return self._holds_room
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether its next attempt asks full servers to wait."""
+        return self._waits_for_room
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""

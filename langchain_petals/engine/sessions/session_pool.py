@@ -32,8 +32,9 @@ class SessionPool:
     """
 
     def __init__(self) -> None:
-        # sessions and the times when they expire (monotonic clock); least recently used first
+        # sessions and the times when they expire (monotonic clock); least recently used first, after those of batches
         self._idle: dict[Session, float] = {}
+        self._of_batches: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -77,8 +78,11 @@ class SessionPool:
             raise
         return best
 
-    def park(self, session: Session, settings: Settings) -> None:
+    def park(self, session: Session, settings: Settings, *, of_batch: bool = False) -> None:
         """Keep a session; close the least recently used ones if there are too many.
+
+        Those of batches are closed first: few of them are continued, and a batch must not close the sessions of
+        conversations.
 
         A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close`, each session
         is closed at once.
@@ -87,7 +91,9 @@ class SessionPool:
             if self._closed or session.reserved > settings.session_cache_tokens:
                 self._close_soon([session])
                 return
+            (self._of_batches.add if of_batch else self._of_batches.discard)(session)
             self._idle[session] = time.monotonic() + settings.session_idle_timeout
+            self._idle = dict(sorted(self._idle.items(), key=lambda each: each[0] not in self._of_batches))
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(next(iter(self._idle)))

@@ -163,17 +163,16 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
 
 def test_sessions_that_hold_room_are_waited_for_until_they_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     found: list[bool] = []
-
-    def look(_: int) -> None:
-        found.append(engine._make_room())
-
-    session = ScriptedSession([b"abc"], [b"xyz"], before_step=look)
-    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
-    [generation] = engine.submit([asked(b"abc", 3)], ALONE)
+    session = ScriptedSession([b"abc"], [b"xyz"], before_step=lambda _: found.append(make_room()))
+    scripted = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    make_room = scripted._room_maker()
+    [generation] = scripted.submit([asked(b"abc", 3)], ALONE)
     assert outcome(generation).text == "xyz"
     assert session.closed.wait(10)
+    while scripted._at_work:  # its thread is about to end
+        pass
     assert found == [False, True, True]
-    assert not engine._make_room()
+    assert [make_room(), make_room()] == [True, False]
 
 
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +253,28 @@ def test_rows_under_grammars_share_no_session_with_rows_that_need_each_step(engi
     shapes = engine._divide([Generation(each) for each in [*free[:2], *constrained, free[2]]], ALONE)
     assert shapes is not None
     assert all(len({each.request.constraint for each in group}) == 1 for group in shapes)
+
+
+def test_batch_of_sessions_does_not_close_those_of_conversations(engine: LocalEngine) -> None:
+    prompt = [5, 11, 42]
+    [answer] = engine.run(asked(prompt), settings=KEEPING)
+    learned(engine, 1.0)
+    engine.run(*(asked([9] * length) for length in range(3, 15)), settings=KEEPING)
+    assert engine.rows == [1] * 13
+    [generation] = engine.submit([asked(grown(prompt, answer))], KEEPING)
+    outcome(generation)
+    assert generation.reused_tokens > 0
+
+
+def test_session_is_not_kept_while_another_one_waits_for_room(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    waiting = ScriptedSession([b"abc"], [b"xyz"], waits_for_room=True)
+    session = ScriptedSession([b"abc"], [b"xyz"])
+    scripted = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    scripted._at_work.add(waiting)
+    [generation] = scripted.submit([asked(b"abc", 3)], KEEPING)
+    outcome(generation)
+    assert session.closed.is_set()
+    assert len(scripted.pool) == 0
 
 
 def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:

@@ -568,13 +568,13 @@ def test_other_servers_are_preferred_to_a_full_one(step: int) -> None:
 
 def test_session_waits_as_long_as_others_of_its_client_hold_room() -> None:
     swarm, others = Swarm(dict.fromkeys(range(7), FULL), replicas=1), [True] * 7
-    session = opened(swarm, Settings(max_retries=0), make_room=lambda: others.pop())
-    assert not session.holds_room
+    session = opened(swarm, Settings(max_retries=0), make_room=others.pop)
+    held = [session.holds_room]
     assert fed(session, *STEPS) == SEEN
-    assert session.holds_room
-    assert not others
+    held.append(session.holds_room)
     session.close()
-    assert not session.holds_room
+    assert [*held, session.holds_room] == [False, True, False]
+    assert not others
 
 
 def test_server_that_stays_full_fails_the_session() -> None:
