@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from langchain_petals.engine.grouping import divide
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.sessions import SessionPool
-from langchain_petals.engine.threads import start_thread
+from langchain_petals.engine.threads import program_ends, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from langchain_petals.engine.request import Request
     from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
+
+_LONGEST_SLEEP = 1.0  # seconds until a session that waits for room looks whether the program ends
 
 
 class Engine:
@@ -49,7 +52,8 @@ class Engine:
         self._expectations = Expectations()
         self.pool = SessionPool()
         self._at_work: set[Session] = set()
-        self._ended = 0  # sessions that held room and whose work has ended
+        self._ended, self._waiting = 0, 0  # sessions that have held room and ended; sessions that wait for room
+        self._work_changed = threading.Condition()
         self._process = os.getpid()
 
     @property
@@ -137,33 +141,43 @@ class Engine:
                 except CacheLimitError as error:
                     beams.shorten(error.limit)
                 finally:
-                    self._end_work(session)
                     session.close()
+                    self._end_work(session)
 
     def _room_maker(self) -> Callable[[], bool]:
-        """Return a function that closes the idle sessions, for one session; see `Client.open_session`.
+        """Return a function that makes room for one session where servers are full; see `Client.open_session`.
 
-        It returns True if there were any, if sessions that are at work hold room, or if one has ended since the last
-        call: a server that was asked to wait may not have noticed that.
+        It waits here, and not at the servers: many sessions that wait there at the same time keep petals' servers from
+        freeing the cache of those that end.
         """
         ended = self._ended
 
         def make_room() -> bool:
             nonlocal ended
-            before, ended = ended, self._ended
-            had_idle = len(self.pool) > 0
-            self.pool.clear()
-            return had_idle or ended > before or any(session.holds_room for session in list(self._at_work))
+            if len(self.pool):
+                self.pool.clear()
+                return True
+            self.pool.clear()  # waits for those that are being closed
+            with self._work_changed:
+                self._waiting += 1
+                self._work_changed.notify_all()
+                while self._ended == ended and self._waiting < len(self._at_work) and not program_ends():
+                    self._work_changed.wait(_LONGEST_SLEEP)
+                self._waiting -= 1
+                before, ended = ended, self._ended
+            return ended > before
 
         return make_room
 
     def _end_work(self, session: Session) -> None:
-        self._at_work.discard(session)
-        self._ended += session.position > 0
+        with self._work_changed:
+            self._at_work.discard(session)
+            self._ended += session.position > 0
+            self._work_changed.notify_all()
 
     def _keep(self, session: Session, settings: Settings, *, of_batch: bool = False) -> None:
         """Keep an idle session, unless another one waits for its room."""
-        if any(each.waits_for_room for each in list(self._at_work)):
+        if self._waiting:
             session.close()
         else:
             self.pool.park(session, settings, of_batch=of_batch)
@@ -230,6 +244,6 @@ class Engine:
                 self._expectations.note(row.generation, answer, settings, alone=len(rows) == 1)
             park()  # `decode` has not parked it if the last row was cancelled between two steps
         finally:
-            self._end_work(session)
             if not parked:
                 session.close()
+            self._end_work(session)

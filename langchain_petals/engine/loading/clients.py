@@ -68,8 +68,8 @@ class Client(Protocol):
             rows: Rows of the session.
             needed: Most tokens that each row will have.
             settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
-            make_room: Closes idle sessions; called when a server's attention cache is full. Returns whether there
-                were any, or other sessions of this client hold room or have ended since.
+            make_room: Closes idle sessions, or waits until another session ends; called when a server's attention cache
+                is full. Returns whether there was one.
         """
 
     @property

@@ -62,16 +62,6 @@ class Session(ABC):
         """Tokens of attention cache that it occupies on each server."""
         return self.max_length
 
-    @property
-    def holds_room(self) -> bool:
-        """Whether servers have set room aside for it, which others can have when it ends."""
-        return False
-
-    @property
-    def waits_for_room(self) -> bool:
-        """Whether it has found servers full, and no step has worked since."""
-        return False
-
     @abstractmethod
     def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens.
@@ -121,9 +111,8 @@ class SwarmSession(Session):
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
         settings: Time limits of all waits, and the number of attempts.
-        make_room: Closes this client's idle sessions; called when a server's attention cache is full. Returns whether
-            there were any, or others of its sessions hold room or have ended since. As long as that is so, attempts
-            are not counted.
+        make_room: Closes this client's idle sessions, or waits until another of its sessions ends; called when a
+            server's attention cache is full. Returns whether there was one. Then the attempt is not counted.
         step_costs: Measures its steps; see `Session`.
     """
 
@@ -146,22 +135,11 @@ class SwarmSession(Session):
         self._routes_are_old = False
         self._limited: set[str] = set()  # servers that have told how much room they have
         self._waits_for_room = False  # whether to ask full servers to wait
-        self._holds_room = False
 
     @property
     def can_roll_back(self) -> bool:
         """Whether the servers can forget tokens; False without a chain, since nobody knows what the next one can do."""
         return self._chain is not None and self._chain.can_roll_back
-
-    @property
-    def holds_room(self) -> bool:
-        """Whether its servers have room set aside for it: a step has worked on them."""
-        return self._holds_room
-
-    @property
-    def waits_for_room(self) -> bool:
-        """Whether its next attempt asks full servers to wait."""
-        return self._waits_for_room
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""
@@ -220,7 +198,6 @@ class SwarmSession(Session):
                 raise
             else:
                 self._rested = self._routes_are_old = self._waits_for_room = False
-                self._holds_room = True
                 return logits
 
     def _try(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
@@ -253,10 +230,14 @@ class SwarmSession(Session):
             return True
         if error.is_full:  # sessions of this or other clients fill it; it has room again when they end
             self._routes.note_full(peer_id)
-            others_will_end = self._make_room()
             self.max_length = self._needed
-            waited, self._waits_for_room = self._waits_for_room, True
-            return not waited or others_will_end
+            waited = self._waits_for_room
+            if not waited and self._routes.has_way_around(error.span):
+                self._waits_for_room = True
+                return True
+            has_room = self._make_room()
+            self._waits_for_room = not has_room
+            return has_room or not waited
         self._ban([error, *error.others])
         self._routes_are_old = True
         return False
@@ -296,4 +277,3 @@ class SwarmSession(Session):
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
-        self._holds_room = False

@@ -161,18 +161,30 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
         list(lost)
 
 
-def test_sessions_that_hold_room_are_waited_for_until_they_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_session_that_finds_no_room_waits_for_one_that_ends_and_is_not_kept(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
     found: list[bool] = []
-    session = ScriptedSession([b"abc"], [b"xyz"], before_step=lambda _: found.append(make_room()))
-    scripted = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    first, second = ScriptedSession([b"abc"], [b"xyz"]), ScriptedSession([b"def"], [b"uvw"])
+    scripted = ScriptedEngine(tiny_tokenizer, lambda _: first)
     make_room = scripted._room_maker()
-    [generation] = scripted.submit([asked(b"abc", 3)], ALONE)
+    scripted._at_work.add(second)
+    waiting = threading.Thread(target=lambda: found.append(make_room()))
+
+    def wait_for_the_other(step: int) -> None:
+        if step == 1:
+            waiting.start()
+            with scripted._work_changed:
+                assert scripted._work_changed.wait_for(lambda: scripted._waiting == 1, 10)
+
+    first._before_step = wait_for_the_other
+    [generation] = scripted.submit([asked(b"abc", 3)], KEEPING)
     assert outcome(generation).text == "xyz"
-    assert session.closed.wait(10)
-    while scripted._at_work:  # its thread is about to end
-        pass
-    assert found == [False, True, True]
-    assert [make_room(), make_room()] == [True, False]
+    waiting.join(10)
+    assert found == [True]
+    assert first.closed.is_set()
+    assert len(scripted.pool) == 0
+    assert not make_room()  # no other session is at work
 
 
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,17 +276,6 @@ def test_batch_of_sessions_does_not_close_those_of_conversations(engine: LocalEn
     [generation] = engine.submit([asked(grown(prompt, answer))], KEEPING)
     outcome(generation)
     assert generation.reused_tokens > 0
-
-
-def test_session_is_not_kept_while_another_one_waits_for_room(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    waiting = ScriptedSession([b"abc"], [b"xyz"], waits_for_room=True)
-    session = ScriptedSession([b"abc"], [b"xyz"])
-    scripted = ScriptedEngine(tiny_tokenizer, lambda _: session)
-    scripted._at_work.add(waiting)
-    [generation] = scripted.submit([asked(b"abc", 3)], KEEPING)
-    outcome(generation)
-    assert session.closed.is_set()
-    assert len(scripted.pool) == 0
 
 
 def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:

@@ -31,7 +31,6 @@ class ScriptedSession(Session):
         before_step: Called with the number of each step, before the step.
         max_length: Tokens that it claims to have room for.
         can_roll_back: Whether it claims to be able to forget tokens.
-        waits_for_room: Whether it claims to have found servers full.
 
     Attributes:
         steps: What was fed: for each step the tokens of each row.
@@ -49,10 +48,8 @@ class ScriptedSession(Session):
         before_step: Callable[[int], object] | None = None,
         max_length: int = 1000,
         can_roll_back: bool = False,
-        waits_for_room: bool = False,
     ) -> None:
         super().__init__(max_length)
-        self._waits_for_room = waits_for_room
         self._can_roll_back = can_roll_back
         self._texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
         self._prompt_lengths = [len(prompt) for prompt in prompts]
@@ -68,14 +65,6 @@ class ScriptedSession(Session):
     def can_roll_back(self) -> bool:
         """Whether it claims to be able to forget tokens."""
         return self._can_roll_back
-
-    @property
-    def holds_room(self) -> bool:
-        return bool(self.steps) and not self.closed.is_set()
-
-    @property
-    def waits_for_room(self) -> bool:
-        return self._waits_for_room
 
     @property
     def position(self) -> int:

@@ -566,15 +566,11 @@ def test_other_servers_are_preferred_to_a_full_one(step: int) -> None:
     assert not swarm.banned
 
 
-def test_session_waits_as_long_as_others_of_its_client_hold_room() -> None:
-    swarm, others = Swarm(dict.fromkeys(range(7), FULL), replicas=1), [True] * 7
-    session = opened(swarm, Settings(max_retries=0), make_room=others.pop)
-    held = [session.holds_room]
-    assert fed(session, *STEPS) == SEEN
-    held.append(session.holds_room)
-    session.close()
-    assert [*held, session.holds_room] == [False, True, False]
-    assert not others
+def test_attempts_are_not_counted_while_others_of_the_client_end() -> None:
+    swarm, ending = Swarm(dict.fromkeys(range(7), FULL), replicas=1), [True] * 7
+    assert fed(opened(swarm, Settings(max_retries=0), make_room=ending.pop), *STEPS) == SEEN
+    assert not ending
+    assert not any(each.waits_for_room for each in swarm.opened)
 
 
 def test_server_that_stays_full_fails_the_session() -> None:
