@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,16 +16,18 @@ from langchain_petals.engine.grouping import divide
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.scheduler import Scheduler
 from langchain_petals.engine.sessions import SessionPool
-from langchain_petals.engine.threads import start_thread
+from langchain_petals.engine.threads import program_ends, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from langchain_petals.engine.loading import Client
     from langchain_petals.engine.request import Request
     from langchain_petals.engine.sessions import Session
     from langchain_petals.engine.settings import Settings
+
+_LONGEST_SLEEP = 1.0  # seconds until a session that waits for room looks whether the program ends
 
 
 class Engine:
@@ -48,6 +51,9 @@ class Engine:
         self._scheduler = Scheduler(self._run, self._divide)
         self._expectations = Expectations()
         self.pool = SessionPool()
+        self._at_work: set[Session] = set()
+        self._ended, self._waiting = 0, 0  # sessions that have held room and ended; sessions that wait for room
+        self._work_changed = threading.Condition()
         self._process = os.getpid()
 
     @property
@@ -103,6 +109,8 @@ class Engine:
         """Divide requests of equal settings into groups that are done soonest; None before a step was measured."""
         if len(generations) == 1:
             return [generations]
+        for generation in generations:
+            generation.of_batch = True
         costs = self.client.step_costs.costs
         if costs is None:
             return None
@@ -126,13 +134,53 @@ class Engine:
             preferences = Preferences.of(self.client.generation_config)
             beams = Beams(generation, self.client.tokenizer, self.client.end_tokens, preferences)
             while not beams.done:
-                session = self.client.open_session(beams.number, beams.longest, settings, self.pool.clear)
+                session = self.client.open_session(beams.number, beams.longest, settings, self._room_maker())
+                self._at_work.add(session)
                 try:
                     beams.search(session, settings.prefill_chunk_tokens)
                 except CacheLimitError as error:
                     beams.shorten(error.limit)
                 finally:
                     session.close()
+                    self._end_work(session)
+
+    def _room_maker(self) -> Callable[[], bool]:
+        """Return a function that makes room for one session where servers are full; see `Client.open_session`.
+
+        It waits here, and not at the servers: many sessions that wait there at the same time keep petals' servers from
+        freeing the cache of those that end.
+        """
+        ended = self._ended
+
+        def make_room() -> bool:
+            nonlocal ended
+            if len(self.pool):
+                self.pool.clear()
+                return True
+            self.pool.clear()  # waits for those that are being closed
+            with self._work_changed:
+                self._waiting += 1
+                self._work_changed.notify_all()
+                while self._ended == ended and self._waiting < len(self._at_work) and not program_ends():
+                    self._work_changed.wait(_LONGEST_SLEEP)
+                self._waiting -= 1
+                before, ended = ended, self._ended
+            return ended > before
+
+        return make_room
+
+    def _end_work(self, session: Session) -> None:
+        with self._work_changed:
+            self._at_work.discard(session)
+            self._ended += session.position > 0
+            self._work_changed.notify_all()
+
+    def _keep(self, session: Session, settings: Settings, *, of_batch: bool = False) -> None:
+        """Keep an idle session, unless another one waits for its room."""
+        if self._waiting:
+            session.close()
+        else:
+            self.pool.park(session, settings, of_batch=of_batch)
 
     def _run(self, generations: Sequence[Generation], settings: Settings, session: Session | None = None) -> None:
         """Run a group in one session; an error is raised to the callers that await the results."""
@@ -179,14 +227,15 @@ class Engine:
         if not rows:
             return
         needed = max(row.longest for row in rows)
-        session = idle or self.client.open_session(len(rows), needed, settings, self.pool.clear)
-        parked = False
+        session = idle or self.client.open_session(len(rows), needed, settings, self._room_maker())
+        self._at_work.add(session)
+        parked, leased = False, idle is not None
 
         def park() -> None:
             nonlocal parked
             if not parked and len(rows) == 1 and settings.session_cache and session.position:
                 parked = True
-                self.pool.park(session, settings)
+                self._keep(session, settings, of_batch=rows[0].generation.of_batch and not leased)
 
         try:
             decode(session, rows, settings.prefill_chunk_tokens, park, speculation=settings.speculation)
@@ -197,3 +246,4 @@ class Engine:
         finally:
             if not parked:
                 session.close()
+            self._end_work(session)

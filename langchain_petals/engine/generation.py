@@ -29,6 +29,7 @@ class Generation:
         request: The request.
 
     Attributes:
+        of_batch: Whether it came together with others.
         reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
         trips: Steps through the swarm that were made for this request, those of the prompt included. Rows of one
             session share their steps, and each counts all of them. The counts are final with the last piece.
@@ -43,6 +44,7 @@ class Generation:
         self._cancelled = threading.Event()
         self._notify: Callable[[], object] | None = None
         self._generated = 0
+        self.of_batch = False
         self.reused_tokens = 0
         self.trips = 0
         self.forced_tokens = 0

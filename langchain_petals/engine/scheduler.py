@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.generation import failing
-from langchain_petals.engine.threads import start_thread
+from langchain_petals.engine.threads import NO_THREAD, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +37,8 @@ class Scheduler:
     """Collects requests for the batch window, and runs those that fit together as a group.
 
     Args:
-        run: Runs one group to its end, on a new thread. If it raises or cannot be started, only the requests of its
-            group get the error.
+        run: Runs one group to its end, on a new thread. If it raises, only the requests of its group get the error.
+            If the system has no more threads, the rest of the groups that came together run one after the other.
         divide: Divides requests of equal settings into groups; None where too little is known, and by default. Then
             prompts of similar length form a group.
     """
@@ -88,10 +88,13 @@ class Scheduler:
                     self._collecting = False
                     collected += [generation for generation, _ in waiting]
             groups = _compatible(waiting, self._divide)
+            without_thread = groups[-1:]  # this thread runs it
             for settings, group in groups[:-1]:
-                with failing(group):
+                try:
                     start_thread(self._run_group, group, settings)
-            for settings, group in groups[-1:]:
+                except NO_THREAD:  # one session for all would have needed no further thread, so none fails for that
+                    without_thread.append((settings, group))
+            for settings, group in without_thread:
                 self._run_group(group, settings)
 
     def _await_company(self, window: float, full: int) -> None:

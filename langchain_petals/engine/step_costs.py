@@ -40,6 +40,7 @@ _UNASKED = 32  # steps one after the other, after which it is made even if nobod
 # and how much what is believed counts against one kind of steps that was measured.
 _LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE, _BELIEF = 0.5, 0.02, 0.005, 0.02
 _SIDE_BY_SIDE = 1.5  # sessions at the same time, which tell latency from work
+_RIDGE = 1e-9  # relative addition that keeps equations solvable where steps of very different sizes were measured
 
 
 def contended(latency: float, work: float, total: float) -> float:
@@ -256,6 +257,7 @@ def _not_negative(matrix: _Numbers, targets: _Numbers) -> _Numbers:
     At the minimum, some numbers are 0, and for the others it is a minimum without bounds. There are few, so all
     choices are tried.
     """
+    matrix = matrix + _RIDGE * np.diag(matrix.diagonal())
     size = len(matrix)
     found, least = np.zeros_like(targets), np.zeros(len(targets))
     for chosen in range(1, 2**size):

@@ -61,14 +61,15 @@ class Client(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> Session:
         """Return a fresh session.
 
         Args:
             rows: Rows of the session.
             needed: Most tokens that each row will have.
             settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
-            make_room: Closes idle sessions; called when a server's attention cache is full.
+            make_room: Closes idle sessions, or waits until another session ends; called when a server's attention cache
+                is full. Returns whether there was one.
         """
 
     @property
@@ -154,7 +155,7 @@ class SwarmClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
         return SwarmSession(
             self.parts,
@@ -235,7 +236,7 @@ class LocalClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
         return LocalSession(self.model, self.step_costs)
 

@@ -111,7 +111,8 @@ class SwarmSession(Session):
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
         settings: Time limits of all waits, and the number of attempts.
-        make_room: Closes this client's idle sessions; called when a server's attention cache is full.
+        make_room: Closes this client's idle sessions, or waits until another of its sessions ends; called when a
+            server's attention cache is full. Returns whether there was one. Then the attempt is not counted.
         step_costs: Measures its steps; see `Session`.
     """
 
@@ -123,7 +124,7 @@ class SwarmSession(Session):
         needed: int,
         max_length: int,
         settings: Settings,
-        make_room: Callable[[], object] = lambda: None,
+        make_room: Callable[[], bool] = lambda: False,
         step_costs: StepCosts | None = None,
     ) -> None:
         super().__init__(max_length, step_costs)
@@ -229,10 +230,14 @@ class SwarmSession(Session):
             return True
         if error.is_full:  # sessions of this or other clients fill it; it has room again when they end
             self._routes.note_full(peer_id)
-            self._make_room()
             self.max_length = self._needed
-            waited, self._waits_for_room = self._waits_for_room, True
-            return not waited
+            waited = self._waits_for_room
+            if not waited and self._routes.has_way_around(error.span):
+                self._waits_for_room = True
+                return True
+            has_room = self._make_room()
+            self._waits_for_room = not has_room
+            return has_room or not waited
         self._ban([error, *error.others])
         self._routes_are_old = True
         return False

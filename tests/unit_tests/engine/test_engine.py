@@ -161,6 +161,32 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
         list(lost)
 
 
+def test_session_that_finds_no_room_waits_for_one_that_ends_and_is_not_kept(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    found: list[bool] = []
+    first, second = ScriptedSession([b"abc"], [b"xyz"]), ScriptedSession([b"def"], [b"uvw"])
+    scripted = ScriptedEngine(tiny_tokenizer, lambda _: first)
+    make_room = scripted._room_maker()
+    scripted._at_work.add(second)
+    waiting = threading.Thread(target=lambda: found.append(make_room()))
+
+    def wait_for_the_other(step: int) -> None:
+        if step == 1:
+            waiting.start()
+            with scripted._work_changed:
+                assert scripted._work_changed.wait_for(lambda: scripted._waiting == 1, 10)
+
+    first._before_step = wait_for_the_other
+    [generation] = scripted.submit([asked(b"abc", 3)], KEEPING)
+    assert outcome(generation).text == "xyz"
+    waiting.join(10)
+    assert found == [True]
+    assert first.closed.is_set()
+    assert len(scripted.pool) == 0
+    assert not make_room()  # no other session is at work
+
+
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries written in Rust raise a subclass of `BaseException` when they panic."""
 
@@ -239,6 +265,17 @@ def test_rows_under_grammars_share_no_session_with_rows_that_need_each_step(engi
     shapes = engine._divide([Generation(each) for each in [*free[:2], *constrained, free[2]]], ALONE)
     assert shapes is not None
     assert all(len({each.request.constraint for each in group}) == 1 for group in shapes)
+
+
+def test_batch_of_sessions_does_not_close_those_of_conversations(engine: LocalEngine) -> None:
+    prompt = [5, 11, 42]
+    [answer] = engine.run(asked(prompt), settings=KEEPING)
+    learned(engine, 1.0)
+    engine.run(*(asked([9] * length) for length in range(3, 15)), settings=KEEPING)
+    assert engine.rows == [1] * 13
+    [generation] = engine.submit([asked(grown(prompt, answer))], KEEPING)
+    outcome(generation)
+    assert generation.reused_tokens > 0
 
 
 def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_petals.engine.step_costs import Costs, StepCosts, contended
@@ -161,6 +162,32 @@ def test_step_of_several_tokens_is_expected_to_cost_the_surcharge() -> None:
     for tokens in (2, 3, 4, 5, 8):
         ratio = simulation.seconds(1, tokens) / simulation.seconds(1, 1)
         assert ratio == pytest.approx(WITH_A_FAST_PATH.seconds(1, tokens) / WITH_A_FAST_PATH.seconds(1, 1), rel=0.2)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 2, 3, 32, 1000]),
+            st.sampled_from([1, 2, 7, 1024, 100_000]),
+            st.sampled_from([1e-9, 1e-7, 1e-3, 0.1, 30_000.0, -5.0]),
+            st.sampled_from([1, 2, 16]),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.sampled_from([None, 0.0, 0.1, 1e9]),
+)
+@example([(1000, 100_000, 0.1, 1)], None)
+def test_steps_of_any_size_and_duration_give_finite_costs(
+    steps: list[tuple[int, int, float, int]], pinged: float | None
+) -> None:
+    """As after a machine has slept, or where a clock was set back."""
+    simulation = Simulation(pinged)
+    for step in steps:
+        simulation.step(*step)
+        for rows, tokens, sessions in [(1, 1, 1), (32, 1, 16), (1, 4000, 1)]:
+            seconds = simulation.costs.seconds(rows, tokens, sessions)
+            assert seconds is None or (math.isfinite(seconds) and seconds > 0)
 
 
 @given(

@@ -396,7 +396,7 @@ def test_complete_answer_is_delivered_even_if_its_session_cannot_be_parked(
 ) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
 
-    def refuse(session: object, settings: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         msg = "no more threads"
         raise RuntimeError(msg)
 

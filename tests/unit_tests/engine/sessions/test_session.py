@@ -544,7 +544,12 @@ def test_session_reserves_less_on_servers_with_less_room(max_retries: int) -> No
 @pytest.mark.parametrize("step", range(3))
 def test_full_server_is_waited_for_and_not_banned(step: int) -> None:
     swarm, given_up = Swarm({step: FULL}, replicas=1), []
-    session = opened(swarm, Settings(max_retries=0), make_room=lambda: given_up.append("idle sessions"))
+
+    def make_room() -> bool:
+        given_up.append("idle sessions")
+        return False
+
+    session = opened(swarm, Settings(max_retries=0), make_room=make_room)
     assert fed(session, *STEPS) == SEEN
     assert given_up == ["idle sessions"]
     assert [(each.max_length, each.waits_for_room) for each in swarm.opened] == [(40, False), (20, True)]
@@ -559,6 +564,13 @@ def test_other_servers_are_preferred_to_a_full_one(step: int) -> None:
     assert fed(opened(swarm, Settings(max_retries=0)), *STEPS) == SEEN
     assert swarm.used == [0, 1]
     assert not swarm.banned
+
+
+def test_attempts_are_not_counted_while_others_of_the_client_end() -> None:
+    swarm, ending = Swarm(dict.fromkeys(range(7), FULL), replicas=1), [True] * 7
+    assert fed(opened(swarm, Settings(max_retries=0), make_room=ending.pop), *STEPS) == SEEN
+    assert not ending
+    assert not any(each.waits_for_room for each in swarm.opened)
 
 
 def test_server_that_stays_full_fails_the_session() -> None:
