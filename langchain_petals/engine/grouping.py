@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     _Numbers = NDArray[np.float64]
 
+MOST_SESSIONS = 32
+"""Most sessions that run side by side for one plan: each is a thread, and a connection to every server of the chain."""
+
 _LIMITS = 32  # most limits of the slowest group that are tried
 _OPENING = 1  # steps that a session costs when it is opened
 _LEAST_SHARE = 0.02  # steps for each token that are expected at least
@@ -62,6 +65,8 @@ def divide(
 ) -> list[int]:
     """Divide rows into groups of neighbours, each for one session, all run at the same time.
 
+    There are at most `MOST_SESSIONS` groups, unless that many groups of `most_rows` do not hold all rows.
+
     Args:
         rows: What is expected of the rows, in an order in which similar ones are neighbours.
         costs: What steps cost.
@@ -87,7 +92,7 @@ def divide(
         works, latencies = groups.work[chosen].tolist(), groups.latency[chosen].tolist()
         total = sum(works)
         seconds = max(contended(*each, total) for each in zip(latencies, works, strict=True))
-        if taken <= room and seconds < _WORTH * least:
+        if taken <= room and len(sizes) <= MOST_SESSIONS and seconds < _WORTH * least:
             best, least = sizes, seconds
     return best or smallest
 
@@ -142,4 +147,7 @@ def _divisions(groups: _Groups, count: int) -> Iterator[list[int]]:
             division.append(int(last[end, limit]))
             end -= division[-1]
         found[tuple(reversed(division))] = None
+    sessions = max(MOST_SESSIONS, -(-count // most))
+    if count > sessions:  # all of the others may have more
+        found[tuple((count + number) // sessions for number in range(sessions))] = None
     yield from sorted(map(list, found), key=len)

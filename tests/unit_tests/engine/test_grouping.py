@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from langchain_petals.engine.expectations import Expected
 from langchain_petals.engine.generation import Generation
-from langchain_petals.engine.grouping import divide
+from langchain_petals.engine.grouping import MOST_SESSIONS, divide
 from langchain_petals.engine.request import Request
 from langchain_petals.engine.scheduler import _of_similar_length
 from langchain_petals.engine.settings import Settings
@@ -115,6 +115,14 @@ def test_the_nearer_the_servers_the_more_rows_of_different_lengths_share_a_sessi
     assert counts == sorted(counts)
     assert counts[0] <= 2
     assert counts[-1] >= 8
+
+
+@pytest.mark.parametrize("count", [64, 256])
+def test_sessions_side_by_side_are_limited_however_far_the_servers_are(count: int) -> None:
+    rows = [row(4 * number + 4) for number in range(count)]
+    sizes = groups(rows, FAR)
+    assert sum(sizes) == count
+    assert len(sizes) <= MOST_SESSIONS
 
 
 def test_constrained_rows_have_sessions_of_their_own_where_a_step_waits() -> None:
