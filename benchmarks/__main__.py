@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from benchmarks import length_spread
+from benchmarks import client_share, length_spread, slow_uplink
 from benchmarks.client_costs import Version, client_costs
 from benchmarks.effort import QUICK, Effort
 from benchmarks.measurements import MEASUREMENTS
-from benchmarks.report import ROOT, fill, markdown, publish, table
+from benchmarks.report import ROOT, fill, in_order, markdown, publish, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from benchmarks.comparison import Comparison
 
 app = typer.Typer(add_completion=False)
@@ -29,6 +33,14 @@ def run(
     only: Annotated[list[str] | None, typer.Option(help=f"Run only this one: {', '.join(MEASUREMENTS)}.")] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="One short round of each, to see that it works.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Publish also with --only; other parts keep theirs.")] = False,
+    rolling_back: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LANGCHAIN_PETALS_ROLLING_BACK_PYTHON",
+            help="Interpreter of servers that can roll back (Petals 2.3), for the rows with such servers.",
+        ),
+    ] = None,
 ) -> None:
     """Compare this package with petals' own client and with langchain_community's class, on local swarms.
 
@@ -40,17 +52,20 @@ def run(
     if unknown:
         msg = f"There is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}."
         raise typer.BadParameter(msg, param_hint="--only")
-    effort = QUICK if quick else Effort()
-    lines: list[Comparison] = []
+    if write and quick:
+        msg = "A quick run measures too little to be published; leave out one of both."
+        raise typer.BadParameter(msg, param_hint="--write")
+    effort = replace(QUICK if quick else Effort(), rolling_back=rolling_back)
+    parts: dict[str, list[Comparison]] = {}
     for name in only or MEASUREMENTS:
         console.print(f"==> {name}", style="bold")
         for line in MEASUREMENTS[name](effort):
             console.print(f"    {line.measured}: {line.ours:.4g} {line.unit}", "" if line.reached else "MISSED")
-            lines.append(line)
-    lines.sort(key=lambda line: line.unit == "tokens")  # these lines are alike
+            parts.setdefault(name, []).append(line)
+    lines = in_order(parts.values())
     console.print(table(lines))
-    if not only and not quick:
-        for path in publish(lines):
+    if write or not (only or quick):
+        for path in publish(parts, whole=not only):
             console.print(f"Wrote {path}")
     if not all(line.reached for line in lines):
         raise typer.Exit(1)
@@ -60,15 +75,41 @@ def run(
 def measure_length_spread(
     *,
     rounds: Annotated[int, typer.Option(help="Rounds where hops are not delayed.")] = 3,
+    slow_rounds: Annotated[int, typer.Option(help="Rounds where they are.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
 ) -> None:
-    """Measure how different the lengths of prompts in one session may be, which the scheduler's rule is based on."""
+    """Measure prompts of different lengths in one session and in several, and as the scheduler divides them."""
     rows = []
-    for line in length_spread.lines(rounds):
+    for line in length_spread.lines(rounds, slow_rounds):
         console.print(*line, sep=" | ")
         rows.append(line)
     if write:
         fill(ROOT / "docs" / "engine.md", markdown(length_spread.HEADER, rows))
+
+
+@app.command("client-share")
+def measure_client_share(
+    *,
+    rounds: Annotated[int, typer.Option(help="Rounds of each line.")] = 5,
+    threads: Annotated[int, typer.Option(help="Threads that multiply.")] = 1,
+    vocabulary: Annotated[list[int] | None, typer.Option(help="Only this many tokens.")] = None,
+) -> None:
+    """Measure the client's own share of a token with a hidden size of 8,192; needs 5 GB of memory."""
+    _print(client_share.HEADER, client_share.lines(rounds, threads, vocabulary or client_share.VOCABULARIES))
+
+
+@app.command("slow-uplink")
+def measure_slow_uplink() -> None:
+    """Measure the first token of a long prompt where the client sends 10 Mbit/s, and what compression would change."""
+    _print(slow_uplink.HEADER, slow_uplink.lines())
+    console.print()
+    _print(slow_uplink.COMPRESSION_HEADER, slow_uplink.compressions())
+
+
+def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table, each line when it is there."""
+    for cells in chain((header, ("---",) * len(header)), rows):
+        console.print("|", " | ".join(cells), "|")
 
 
 @app.command("client-costs")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Name = TypeVar("Name", str, int)
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Comparison:
         ratio: Ours to theirs, or for a gain theirs to ours; None if a ratio says nothing.
         target: The target in words; empty if there is none.
         reached: Whether the target was reached.
+        trips: Medians of the steps through the swarm, ours and the other's; None if they are not counted.
     """
 
     measured: str
@@ -36,6 +38,12 @@ class Comparison:
     ratio: float | None
     target: str = ""
     reached: bool = True
+    trips: tuple[float, float] | None = None
+
+
+def at(delay: float) -> str:
+    """Return the part of a name that tells by how many seconds hops are delayed."""
+    return f", {delay * 1000:g} ms a hop" if delay else ""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -46,8 +54,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(
-    works: Mapping[Name, Callable[[], float]], *, rounds: int, warm_up: bool = True
-) -> dict[Name, Sequence[float]]:
+    works: Mapping[Name, Callable[[], Taken]], *, rounds: int, warm_up: bool = True
+) -> dict[Name, Sequence[Taken]]:
     """Measure in the order A B C A B C ..., so that other load of the machine affects all alike.
 
     Args:
@@ -58,7 +66,7 @@ def in_turn(
     Returns:
         The measurements, in the order in which they were taken.
     """
-    taken: dict[Name, list[float]] = {name: [] for name in works}
+    taken: dict[Name, list[Taken]] = {name: [] for name in works}
     for index in range(rounds + warm_up):
         for name, work in works.items():
             measurement = work()

@@ -16,11 +16,13 @@ from langchain_community.llms import Petals as CommunityPetals
 
 from benchmarks.bench_swarm import BenchSwarm, bench_swarm
 from benchmarks.client_costs import client_costs
-from benchmarks.comparison import Comparison, bounded, faster, in_turn, overhead, seconds
+from benchmarks.comparison import Comparison, at, bounded, faster, in_turn, overhead, seconds
+from benchmarks.constrained_batches import constrained_batches
 from benchmarks.constraints import constraints
 from benchmarks.long_contexts import long_contexts
 from benchmarks.petals_client import PetalsClient
 from benchmarks.routes import large_swarms
+from benchmarks.trips import trips
 from benchmarks.workloads import save_random_model, step_time
 from langchain_petals.engine import Request, Sampling
 
@@ -45,10 +47,6 @@ DELAYED_TOKENS = 8  # at 100 ms a hop each takes 0.4 s
 def fixed_length(tokens: int) -> dict[str, Any]:
     """Return options for an answer of exactly this many tokens, which suppress end tokens."""
     return {"max_new_tokens": tokens, "model_kwargs": {"min_new_tokens": tokens}}
-
-
-def at(delay: float) -> str:
-    return f", {delay * 1000:g} ms a hop" if delay else ""
 
 
 def streams(effort: Effort) -> Iterator[Comparison]:
@@ -173,7 +171,8 @@ def conversations(effort: Effort) -> Iterator[Comparison]:
             def anew(fresh: Petals = fresh) -> float:
                 return seconds(lambda: fresh.invoke(nine_turns + "a" + question))
 
-            taken = in_turn({"kept": in_a_kept_session, "fresh": anew}, rounds=effort.rounds)
+            works: dict[str, Callable[[], float]] = {"kept": in_a_kept_session, "fresh": anew}
+            taken = in_turn(works, rounds=effort.rounds)
             at_least = None if delay else 10
             yield faster(name, taken["kept"], "the same, session_cache=0", taken["fresh"], at_least=at_least)
             yield bench.sessions_left(f"{name}, one idle session in the pool")
@@ -250,6 +249,7 @@ def batch_window(effort: Effort) -> Iterator[Comparison]:
 
 MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "streams": streams,
+    "trips": trips,
     "large-vocabulary": large_vocabulary,
     "batches": batches,
     "conversations": conversations,
@@ -258,6 +258,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Comparison]]] = {
     "batch-window": batch_window,
     "client-costs": client_costs,
     "constraints": constraints,
+    "constrained-batches": constrained_batches,
     "long-contexts": long_contexts,
     "large-swarms": large_swarms,
 }

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 LARGE_VOCABULARY = 128_000
 
+A_STEP_FOR_EACH_TOKEN = Settings(session_cache=0, runs_ahead=False, speculation=False)
+
 
 def step_time(engine: Engine, request: Request) -> Callable[[], float]:
     """Return a function that runs a request, and returns the milliseconds per token after the first."""
 
     def measure() -> float:
-        stream = iter(engine.submit([request], Settings(session_cache=0))[0])
+        stream = iter(engine.submit([request], A_STEP_FOR_EACH_TOKEN)[0])
         next(stream)
         steps = 0
 

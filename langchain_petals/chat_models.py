@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.outputs import ChatResult
 from pydantic import PrivateAttr
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, cancel_answer, short_traceback, show_warnings
+from langchain_petals.calls import (
+    added_off_loop,
+    begun_off_loop,
+    cancel_answer,
+    short_traceback,
+    show_warnings,
+    summed_usage,
+)
 from langchain_petals.chat import (
     ChatResponse,
     Method,
@@ -75,9 +82,8 @@ class ChatPetals(ChatParameters):
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         usages = [output["token_usage"] for output in llm_outputs if output]  # None for an answer from a cache
-        total = {name: sum(usage[name] for usage in usages) for name in (usages[0] if usages else ())}
         names = [output["model_name"] for output in llm_outputs if output]
-        return {"token_usage": total, "model_name": names[0] if names else self.model_name}
+        return {"token_usage": summed_usage(usages), "model_name": names[0] if names else self.model_name}
 
     @short_traceback
     def _generate(
@@ -341,12 +347,7 @@ class ChatPetals(ChatParameters):
 
 def _result(answers: Sequence[ChatResponse]) -> ChatResult:
     show_warnings(answers)
-    usages = [answer.usage for answer in answers]
-    usage = {
-        "prompt_tokens": sum(each["input_tokens"] for each in usages),
-        "completion_tokens": sum(each["output_tokens"] for each in usages),
-        "total_tokens": sum(each["total_tokens"] for each in usages),
-    }
+    usage = summed_usage([answer.token_usage for answer in answers])
     generations = [answer.result() for answer in answers]
     name = generations[0].message.response_metadata["model_name"]
     return ChatResult(generations=generations, llm_output={"token_usage": usage, "model_name": name})

@@ -16,7 +16,15 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import run_in_executor
 
-from langchain_petals.calls import added_off_loop, begun_off_loop, cancel_answer, short_traceback, show_warnings
+from langchain_petals.calls import (
+    added_off_loop,
+    begun_off_loop,
+    cancel_answer,
+    short_traceback,
+    show_warnings,
+    summed_usage,
+    token_usage,
+)
 from langchain_petals.configuration import CONSTRAINT_OPTIONS, OTHER_NAMES, JsonSchema, PetalsParameters
 from langchain_petals.engine import cancelling
 from langchain_petals.errors import InvalidRequestError
@@ -231,19 +239,15 @@ class Petals(PetalsParameters, BaseLLM):
         # an empty prompt gets no tokens, even if the tokenizer adds a special token
         encoded = [self.get_token_ids(prompt) if prompt else [] for prompt in prompts]
         generations = self._submit(encoded, options)
-        return [_Answer(generation, options, self._token_text) for generation in generations]
+        return [
+            _Answer(generation, options, self._token_text, counts_prompt=index % options.n == 0)
+            for index, generation in enumerate(generations)
+        ]
 
     def _result(self, answers: Sequence[_Answer], n: int) -> LLMResult:
         show_warnings(answers)
         texts = [TextGeneration(text="".join(each.texts), generation_info=each.info) for each in answers]
-        prompt_tokens = sum(each.generation.prompt_tokens for each in answers[::n])
-        completion_tokens = sum(each.tokens for each in answers)
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-            "cached_tokens": sum(each.generation.reused_tokens for each in answers),
-        }
+        usage = summed_usage([each.token_usage for each in answers])
         return LLMResult(
             generations=[texts[start : start + n] for start in range(0, len(texts), n)],
             llm_output={"token_usage": usage, "model_name": self.model_name},
@@ -256,12 +260,24 @@ class _Answer:
     `info` (LangChain's `generation_info`) and `warnings` are complete after the last piece.
     """
 
-    def __init__(self, generation: Generation, options: GenerationOptions, token_text: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        options: GenerationOptions,
+        token_text: Callable[[int], str],
+        *,
+        counts_prompt: bool,
+    ) -> None:
         self.generation, self._options, self._token_text = generation, options, token_text
+        self._counts_prompt = counts_prompt
         self.warnings: list[str] = []
         self.texts: list[str] = []
         self.tokens = 0
         self.info: dict[str, Any] = {}
+
+    @property
+    def token_usage(self) -> dict[str, int]:
+        return token_usage(self.generation, self.tokens, counts_prompt=self._counts_prompt)
 
     def add(self, piece: Piece) -> GenerationChunk:
         self.texts.append(piece.text)
@@ -271,7 +287,7 @@ class _Answer:
             info["logprobs"] = {"content": [piece.logprobs.openai_format(self._token_text)]}
             self.info.setdefault("logprobs", {"content": []})["content"] += info["logprobs"]["content"]
         if piece.finish_reason is not None:
-            info["finish_reason"] = piece.finish_reason
+            info |= {"finish_reason": piece.finish_reason, "token_usage": self.token_usage}
             problem = self._options.problem_of("".join(self.texts))
             if problem is not None:
                 info["schema_error"] = problem

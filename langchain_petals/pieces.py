@@ -59,9 +59,18 @@ class Pieces(Protocol):
 
     Attributes:
         reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
+        trips: Steps through the swarm that were made for this answer, those of the prompt included. This count and the
+            next ones are final with the last piece.
+        forced_tokens: Tokens that were taken without a trip of their own, because a grammar allowed no other.
+        drafted_tokens: Tokens that were guessed and sent along with a step, to see whether the model chooses them.
+        accepted_tokens: The drafted tokens that the model chose. Each saved a trip, unless the answer ended with it.
     """
 
     reused_tokens: int
+    trips: int
+    forced_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
 
     @property
     def prompt_tokens(self) -> int:

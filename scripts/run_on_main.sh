@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run what depends on the servers' version with servers of petals' git main, 2.3.0.dev2: exactness, beam search, families,
-# conversations, failures and tools. Then try a chain of a released server and one of git main.
+# Run what depends on the version of the servers with those of git main, 2.3.0.dev2: exactness, beam search, families,
+# conversations, drafts, failures and tools. Then try a chain of a released server and one of git main.
 #
 # Usage: scripts/run_on_main.sh FOLDER             FOLDER is a checkout of bigscience-workshop/petals
 #
@@ -42,7 +42,7 @@ echo "==> Trying a chain of servers of both versions"
 
 echo "==> Running the integration tests on servers of git main"
 tests=
-for name in exactness beam_search families conversations failures tools; do
+for name in exactness beam_search families conversations drafts failures tools; do
     tests="$tests tests/integration_tests/test_$name.py"
 done
 # servers of git main cannot run Falcon-RW's blocks

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
-from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
+from langchain_core.messages.ai import InputTokenDetails
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
+from langchain_petals.calls import token_usage
 from langchain_petals.chat.tools import BEYOND_REPAIR, BrokenCall, CallPart, TextPart
 from langchain_petals.pieces import CUT_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 
     from langchain_petals.chat.reasoning import ReasoningSplitter
     from langchain_petals.chat.tools import Part, ToolCallParser
@@ -198,16 +199,28 @@ class ChatResponse:
         return ChatGenerationChunk(message=message)
 
     @property
+    def token_usage(self) -> dict[str, int]:
+        """What the answer cost, in tokens and trips."""
+        return token_usage(self.generation, len(self._tokens), counts_prompt=self.counts_prompt)
+
+    @property
     def usage(self) -> UsageMetadata:
-        """Numbers of tokens read, written, and reused from an idle session."""
-        read = self.generation.prompt_tokens if self.counts_prompt else 0
-        thought = self._reasoning_tokens
+        """Numbers of tokens read and written; of these, the tokens that LangChain and this package set apart."""
+        cost = self.token_usage
+        details = {
+            "reasoning": self._reasoning_tokens,
+            "forced": cost["forced_tokens"],
+            "accepted": cost["accepted_tokens"],
+        }
         return {
-            "input_tokens": read,
-            "output_tokens": len(self._tokens),
-            "total_tokens": read + len(self._tokens),
-            "input_token_details": InputTokenDetails(cache_read=min(self.generation.reused_tokens, read)),
-            "output_token_details": OutputTokenDetails(reasoning=thought) if thought else OutputTokenDetails(),
+            "input_tokens": cost["prompt_tokens"],
+            "output_tokens": cost["completion_tokens"],
+            "total_tokens": cost["total_tokens"],
+            "input_token_details": InputTokenDetails(cache_read=cost["cached_tokens"]),
+            # LangChain allows further keys, but the type cannot say so
+            "output_token_details": cast(
+                "OutputTokenDetails", {name: count for name, count in details.items() if count}
+            ),
         }
 
     @property
@@ -229,6 +242,7 @@ class ChatResponse:
             "finish_reason": self.finish_reason,
             "model_name": self.model_name,
             "model_provider": "petals",
+            "token_usage": self.token_usage,
         }
         return metadata if self.problem is None else metadata | {"schema_error": self.problem}
 

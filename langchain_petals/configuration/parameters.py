@@ -106,6 +106,9 @@ class PetalsParameters(ConnectionParameters):
     on_prefill: Callable[[int, int], Any] | None = Field(default=None, exclude=True, repr=False)
     """Called on another thread after each step of a prompt, with the tokens sent so far and their total."""
 
+    speculation: bool = True
+    """Guess the next tokens and let one step check them, where all servers can roll back; answers stay the same."""
+
     session_cache: int = Field(default=4, ge=0)
     """Maximum number of idle sessions to keep on the servers, for prompts that continue them; 0 keeps none."""
 

@@ -29,7 +29,13 @@ class Generation:
         request: The request.
 
     Attributes:
+        of_batch: Whether it came together with others.
         reused_tokens: Tokens of the prompt that an idle session already held; set before the first piece.
+        trips: Steps through the swarm that were made for this request, those of the prompt included. Rows of one
+            session share their steps, and each counts all of them. The counts are final with the last piece.
+        forced_tokens: Tokens that were taken without a trip of their own, because a grammar allowed no other.
+        drafted_tokens: Tokens that were guessed and sent along with a step, to see whether the model chooses them.
+        accepted_tokens: The drafted tokens that the model chose. Each saved a trip, unless the answer ended with it.
     """
 
     def __init__(self, request: Request) -> None:
@@ -38,7 +44,12 @@ class Generation:
         self._cancelled = threading.Event()
         self._notify: Callable[[], object] | None = None
         self._generated = 0
+        self.of_batch = False
         self.reused_tokens = 0
+        self.trips = 0
+        self.forced_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self._deadline = None if request.timeout is None else time.monotonic() + request.timeout
 
     @property

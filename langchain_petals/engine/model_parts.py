@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from langchain_petals.engine.head import Head
 from langchain_petals.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
     _Read = Callable[[str], torch.Tensor | None]
     _Weights = tuple[torch.Tensor, torch.Tensor | None]
-
-_CHUNK = 16_384  # rows of the head that are converted at a time, as in petals
-_NARROW = frozenset({torch.bfloat16, torch.float16})
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,6 @@ class Family:
 class ModelParts:
     """Embeddings, last norm and head.
 
-    In narrow types on a processor without fast instructions for them, the head computes in float32, some rows at a
-    time: petals' own client does the same.
-
     Args:
         config: What config.json holds.
         family: Where the family keeps these parts.
@@ -85,19 +80,17 @@ class ModelParts:
         self._norm = self._weights(read, family.norm)
         self._embeddings_norm = None if family.embeddings_norm is None else self._weights(read, family.embeddings_norm)
         tied = config.get("tie_word_embeddings", family.is_tied)
-        self._head = self._embeddings if tied else self._tensor(read, "lm_head.weight", 2)
+        self._head = Head(self._embeddings if tied else self._tensor(read, "lm_head.weight", 2))
         self._check_rows()
-        slow = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
-        self._is_head_slow = slow and self._head.dtype in _NARROW
 
     @property
     def vocabulary_size(self) -> int:
         """Number of logits."""
-        return self._head.shape[0]
+        return self._head.weights.shape[0]
 
     def _check_rows(self) -> None:
         least = self.config.get("vocab_size")
-        rows = min(self._embeddings.shape[0], self._head.shape[0])
+        rows = min(self._embeddings.shape[0], self.vocabulary_size)
         if rows < (least if isinstance(least, int) else 1):
             msg = f"the checkpoint has embeddings or a head of {rows} tokens, the config a vocabulary of {least}"
             raise ModelLoadError(msg)
@@ -143,20 +136,18 @@ class ModelParts:
         return hidden if self._embeddings_norm is None else self._layer_norm(hidden, *self._embeddings_norm)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return logits for the next token.
+        """Return logits for the next tokens.
 
         Args:
-            hidden: Hidden states of one position after the last block, shape (rows, hidden size).
+            hidden: Hidden states after the last block, shape (rows, hidden size), or (rows, positions, hidden size).
 
         Returns:
-            Shape (rows, vocabulary), float32, on the CPU.
+            Shape (rows, vocabulary), or (rows, positions, vocabulary), float32, on the CPU.
         """
         weight, bias = self._norm
         hidden = self._rms_norm(hidden, weight) if bias is None else self._layer_norm(hidden, weight, bias)
-        if not self._is_head_slow:
-            return functional.linear(hidden.to(self._head.dtype), self._head).float().cpu()
-        wide = hidden.float()
-        return torch.cat([functional.linear(wide, part.float()) for part in torch.split(self._head, _CHUNK)], dim=-1)
+        logits = self._head.logits(hidden.flatten(0, -2))
+        return logits.reshape(*hidden.shape[:-1], self.vocabulary_size)
 
     def _layer_norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, self._epsilon)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from langchain_petals.engine.generation import failing
-from langchain_petals.engine.threads import start_thread
+from langchain_petals.engine.threads import NO_THREAD, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Group = list["Generation"]
 
-# If a prompt is longer than the shortest of its session, each further token costs a step, so a round trip. Alone, the
-# prompt would be sent in one message. So it may be longer by a quarter of `max_new_tokens`, but by this many tokens at
-# most, since answers are often shorter than their limit. See docs/engine.md for the measurements.
+# Where it is not known what steps cost: if a prompt is longer than the shortest of its session, each further token
+# costs a step, so a round trip. Alone, the prompt would be sent in one message. So it may be longer by a quarter of
+# `max_new_tokens`, but by this many tokens at most, since answers are often shorter than their limit.
 LENGTH_SPREAD = 32
 _SHARE_OF_STEPS = 4
 
@@ -29,15 +29,24 @@ _SHARE_OF_STEPS = 4
 _LONGEST_BURST = 20
 
 
+def _no_plan(generations: Group, settings: Settings) -> None:
+    """Leave it to the lengths."""
+
+
 class Scheduler:
     """Collects requests for the batch window, and runs those that fit together as a group.
 
-    `run` runs one group to its end, on a new thread. If it raises or cannot be started, only the requests of its
-    group get the error.
+    Args:
+        run: Runs one group to its end, on a new thread. If it raises, only the requests of its group get the error.
+            If the system has no more threads, the rest of the groups that came together run one after the other.
+        divide: Divides requests of equal settings into groups; None where too little is known, and by default. Then
+            prompts of similar length form a group.
     """
 
-    def __init__(self, run: Callable[[Group, Settings], None]) -> None:
-        self._run = run
+    def __init__(
+        self, run: Callable[[Group, Settings], None], divide: Callable[[Group, Settings], list[Group] | None] = _no_plan
+    ) -> None:
+        self._run, self._divide = run, divide
         self._waiting: list[tuple[Generation, Settings]] = []
         self._arrived = threading.Condition()
         self._collecting = False
@@ -78,11 +87,14 @@ class Scheduler:
                     waiting, self._waiting = self._waiting, []
                     self._collecting = False
                     collected += [generation for generation, _ in waiting]
-            groups = _compatible(waiting)
+            groups = _compatible(waiting, self._divide)
+            without_thread = groups[-1:]  # this thread runs it
             for settings, group in groups[:-1]:
-                with failing(group):
+                try:
                     start_thread(self._run_group, group, settings)
-            for settings, group in groups[-1:]:
+                except NO_THREAD:  # one session for all would have needed no further thread, so none fails for that
+                    without_thread.append((settings, group))
+            for settings, group in without_thread:
                 self._run_group(group, settings)
 
     def _await_company(self, window: float, full: int) -> None:
@@ -97,15 +109,27 @@ class Scheduler:
             self._run(group, settings)
 
 
-def _compatible(waiting: Sequence[tuple[Generation, Settings]]) -> list[tuple[Settings, Group]]:
-    """Group requests that have equal settings and prompts of similar length."""
-    groups: list[tuple[Settings, Group]] = []
-    latest: dict[Settings, Group] = {}
-    for generation, settings in sorted(waiting, key=lambda each: len(each[0].request.prompt_ids)):
-        group = latest.get(settings, [])
+def _compatible(
+    waiting: Sequence[tuple[Generation, Settings]], divide: Callable[[Group, Settings], list[Group] | None] = _no_plan
+) -> list[tuple[Settings, Group]]:
+    """Group requests that have equal settings."""
+    equal: dict[Settings, Group] = {}
+    for generation, settings in waiting:
+        equal.setdefault(settings, []).append(generation)
+    return [
+        (settings, group)
+        for settings, generations in equal.items()
+        for group in divide(generations, settings) or _of_similar_length(generations, settings)
+    ]
+
+
+def _of_similar_length(generations: Group, settings: Settings) -> list[Group]:
+    groups: list[Group] = []
+    for generation in sorted(generations, key=lambda each: len(each.request.prompt_ids)):
+        group = groups[-1] if groups else []
         if not group or len(group) == settings.max_batch_size or not _fits(generation.request, group[0].request):
-            group = latest[settings] = []
-            groups.append((settings, group))
+            group = []
+            groups.append(group)
         group.append(generation)
     return groups
 

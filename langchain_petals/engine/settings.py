@@ -23,6 +23,9 @@ class Settings:
         seconds_per_token: Seconds added for each token of a step.
         max_retries: Further attempts after a failed step; the count starts again after each step that worked.
         longest_pause: Longest pause between two attempts, in seconds; the first retry comes at once.
+        speculation: Whether to guess the next tokens and let one step check them, where all servers can roll back.
+        runs_ahead: Whether to take tokens without a step where a grammar allows no other. Tokens are the same without;
+            the loop then makes a step for each of them, as tests and benchmarks compare.
     """
 
     max_batch_size: int = 32
@@ -36,6 +39,8 @@ class Settings:
     seconds_per_token: float = 0.05
     max_retries: int = 3
     longest_pause: float = 8.0
+    speculation: bool = True
+    runs_ahead: bool = True
 
     def step_bound(self, tokens: int) -> float:
         """Return how many seconds a step of some tokens (rows times length) may take on one server."""

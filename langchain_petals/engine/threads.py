@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _Owner = TypeVar("_Owner")
 
+NO_THREAD = (RuntimeError, MemoryError)
+"""What starting a thread raises when the system has no more threads or no memory."""
+
 _LONGEST_END = 5.0  # seconds that the program's end waits for running steps
 
 # one of each per process, for the interpreter's exit
@@ -39,7 +42,7 @@ class _Awaited(threading.Thread):
 def start_thread(target: Callable[..., None], *args: object) -> None:
     """Run a function on a new thread; the program's end waits for its current step only.
 
-    Raises RuntimeError if the system has no more threads; the function will not run then.
+    Raises one of `NO_THREAD` if the system has no more threads; the function will not run then.
     """
     thread = _Awaited(target=target, args=args, name="langchain-petals-decoding", daemon=True)
     _register_end()

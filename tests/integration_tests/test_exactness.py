@@ -137,7 +137,7 @@ def test_text_ends_in_front_of_the_stop_sequence(llm: Petals, expected: list[str
     assert [answer.text for answer in answers] == wanted
     for answer, whole in zip(answers, expected, strict=True):
         if cut in whole:
-            assert answer.generation_info == {"finish_reason": "stop"}
+            assert answer.generation_info["finish_reason"] == "stop"
     streamed = next((i for i, whole in enumerate(expected) if cut in whole), 0)
     assert "".join(llm.stream(PROMPTS[streamed], stop=stop)) == wanted[streamed]
 

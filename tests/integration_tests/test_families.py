@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import petals_client
 import pytest
 import torch
+from petals_answers import answers_of_petals
 from random_families import FAMILIES, random_model, save
 from transformers import AutoTokenizer
 
@@ -17,10 +14,10 @@ from langchain_petals import Petals
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
 from langchain_petals.swarm import LocalSwarm
-from langchain_petals.swarm.interpreter import servers_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from transformers import PreTrainedModel
 
@@ -96,21 +93,6 @@ def test_tokens_of_a_beam_search_equal_transformers(served: Served) -> None:
 
 
 def test_tokens_in_bfloat16_equal_petals_own_client(served: Served) -> None:
-    order = {
-        **served.swarm.connection,
-        "shims": str(Path(petals_client.__file__).parents[2] / "langchain_petals" / "swarm" / "program"),
-        "dtype": "bfloat16",
-        "prompts": served.prompts,
-        "new_tokens": NEW,
-    }
-    ran = subprocess.run(
-        [servers_python(), petals_client.__file__],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        start_new_session=True,
-    )
-    assert ran.stdout, ran.stderr
-    assert served.answers(torch_dtype="bfloat16") == json.loads(ran.stdout.splitlines()[-1])
+    prefix = served.swarm.dht_prefix
+    [theirs] = answers_of_petals(served.swarm, [prefix], ["bfloat16"], served.prompts, NEW).values()
+    assert served.answers(torch_dtype="bfloat16") == theirs[prefix]

@@ -53,7 +53,9 @@ def model(honest: LocalSwarm, hostile: HostileServer) -> Callable[..., Petals]:
     def make(*, alone: bool = False, **options: Any) -> Petals:
         if alone:
             options["allowed_servers"] = [hostile.peer_id]
+        # without drafts, it is known which step is which
         usual = {"temperature": 0, "max_new_tokens": 12, "session_cache": 0, "prefill_chunk_tokens": 8}
+        usual |= {"speculation": False}
         llm = Petals(**honest.connection, **(usual | options))
         routes = routes_of(llm)  # of all models like this one
         routes.report_success(hostile.peer_id)

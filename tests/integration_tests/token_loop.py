@@ -31,11 +31,11 @@ def before_step(actions: dict[int, Callable[[SwarmSession], object]]) -> Iterato
     """
     extend, steps, left = SwarmSession.extend, itertools.count(), dict(actions)
 
-    def act_and_extend(session: SwarmSession, *args: Any) -> Any:
+    def act_and_extend(session: SwarmSession, *args: Any, **more: Any) -> Any:
         act = left.pop(next(steps), None)
         if act is not None:
             act(session)
-        return extend(session, *args)
+        return extend(session, *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SwarmSession, "extend", act_and_extend)

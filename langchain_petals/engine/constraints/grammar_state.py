@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -20,6 +20,8 @@ from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from langchain_petals.engine.constraints.vocabulary import Vocabulary
 
@@ -109,15 +111,12 @@ class GrammarState:
         self._ending = self._found([], left)
         return self._ending is not None
 
-    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, Any]:
+    def allowed(self, ends: Iterable[int]) -> NDArray[np.bool_]:
         """Return a mask over the vocabulary: what may come next; at a possible end, the row's end tokens, too."""
-        size = self._vocabulary.size
-        bits = np.zeros((size + 31) // 32, dtype=np.int32)
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
+        mask = self._mask(self._matcher)
         if self._matcher.is_error():
             raise InvalidRequestError(self._complaint())
-        ends = [end for end in ends if end < size]
+        ends = [end for end in ends if end < len(mask)]
         if self.complete:
             mask[self._vocabulary.ends] = False
             mask[ends] = True
@@ -136,6 +135,30 @@ class GrammarState:
         if self._reading is None:
             return True
         return self._reading.after(b"".join(self._vocabulary.bytes[token] for token in tokens)) is not None
+
+    def foresee(self, guess: Sequence[int], most: int) -> tuple[list[int], list[int]]:
+        """Return as much of a guess as the grammar allows next, and forced text after it: `most` tokens together."""
+        matcher = self._matcher.deep_copy()
+        allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
+        forced: list[int] = []
+        most -= len(allowed)
+        # the first tokens of a forced text are also those of any text that begins so; the last are known where a token
+        # is the only one that is allowed
+        more = [] if matcher.is_accepting() else matcher.compute_ff_tokens() or self._only(matcher)
+        while more and len(forced) < most and matcher.try_consume_tokens(more) == len(more):
+            forced += more
+            more = [] if matcher.is_accepting() else self._only(matcher)
+        return allowed, forced[:most]
+
+    def _only(self, matcher: LLMatcher) -> list[int]:
+        mask = self._mask(matcher)
+        return [int(mask.argmax())] if np.count_nonzero(mask) == 1 else []
+
+    def _mask(self, matcher: LLMatcher) -> NDArray[np.bool_]:
+        size = self._vocabulary.size
+        bits = np.zeros((size + 31) // 32, dtype=np.int32)
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        return np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].view(np.bool_)
 
     def take(self, token: int, left: int) -> bool:
         """Take a token if the text can then end within `left` tokens; return whether it was taken."""

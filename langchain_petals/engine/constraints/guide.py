@@ -7,9 +7,13 @@ could not end within the budget (see `grammar_state`). In free text, it watches 
 from __future__ import annotations
 
 import copy
+import itertools
+import sys
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from langchain_petals.engine.constraints.grammar_state import CompiledGrammar, GrammarState
 from langchain_petals.engine.constraints.opening import Opening
@@ -19,14 +23,16 @@ from langchain_petals.errors import InvalidRequestError, OutputLimitError
 from langchain_petals.grammars import lark_string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from langchain_petals.grammars import Constraint, Trigger
-    from langchain_petals.pieces import TokenLogprobs
     from langchain_petals.tokenizer import Tokenizer
 
-    Choice = tuple[int, TokenLogprobs | None]
-    Pick = Callable[[torch.Tensor | None], Choice]
+Mask = NDArray[np.bool_]
+"""Which tokens are allowed, shape (tokens of the tokenizer,)."""
+
+Choosing = Generator[Mask | None, int, int]
+"""The choice of a token; see `Guide.choose`."""
 
 _KEPT = 64  # most compiled grammars of an engine
 
@@ -63,6 +69,7 @@ class Guide:
     ) -> None:
         self._vocabulary, self._constraint = vocabulary, constraint
         self._ends = frozenset(end_tokens)
+        self._start = start
         self._state = None if start is None else GrammarState(start)
         self._begun = start is None
         self._triggers = [(each.marker.encode(), each, compiled) for each, compiled in triggers]
@@ -85,68 +92,103 @@ class Guide:
         """Whether an ending of the answer is known."""
         return self._state is None or self._state.steered
 
-    def choose(self, pick: Pick, left: int) -> Choice:
-        """Choose the next token.
+    def fresh(self) -> Guide:
+        """Return a guide for the same constraint that has not chosen anything."""
+        triggers = [(each, compiled) for _, each, compiled in self._triggers]
+        return Guide(self._vocabulary, self._constraint, self._start, triggers, self._ends)
+
+    def choose(self, left: int) -> Choosing:
+        """Choose the next token, in a dialogue with the caller.
+
+        The generator yields a mask of the tokens that are allowed, shape (tokens of the tokenizer,), or None for all.
+        The caller sends one of them. If the token cannot be taken, the generator yields another mask; at last, it
+        returns the token that was taken. A generator that was sent nothing may be dropped, and begun again with another
+        `left`.
 
         Args:
-            pick: Chooses among the tokens that a mask of shape (vocabulary,) allows, None for all.
             left: Tokens left of the budget, this one included.
 
         Raises:
             OutputLimitError: The shortest text of the grammar is longer than the budget.
+            InvalidRequestError: The grammar cannot be followed with this vocabulary.
         """
         if self._state is None:
-            return self._choose_freely(pick, left)
+            return (yield from self._choose_freely(left))
         if not self._begun:
             self._begun = True
             needed = self._state.begin(left)
             if needed is not None:
                 raise OutputLimitError(left, needed=needed)
-        return self._choose_within(self._state, pick, left)
+        return (yield from self._choose_within(self._state, left))
 
-    def _choose_within(self, state: GrammarState, pick: Pick, left: int) -> Choice:
+    def foresee(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
+        """Return as much of a guess as may come next, with the tokens of forced text after it, and their number.
+
+        Nothing changes. Whether the answer ends in time is not looked at. The model may also write the forced text in
+        other tokens.
+
+        Args:
+            guess: Tokens that may come next.
+            most: Most tokens to return.
+            vocabulary: Number of the model's tokens; the tokenizer may have more.
+        """
+        return copy.copy(self)._go_on(guess[:most], most, vocabulary)  # noqa: SLF001 - an object of this class
+
+    def _go_on(self, guess: Sequence[int], most: int, vocabulary: int) -> tuple[list[int], int]:
+        self._opening = copy.copy(self._opening)
+        guess = list(itertools.takewhile(lambda token: token not in self._ends, guess))  # nothing comes after an end
+        free = 0
+        while self._state is None:
+            if free == len(guess) or self.finished or not self._watch(guess[free], sys.maxsize):
+                return guess[:free], 0
+            free += 1
+        allowed, forced = self._state.foresee(guess[free:], most - free)
+        forced = list(itertools.takewhile(lambda token: token < vocabulary and token not in self._ends, forced))
+        return [*guess[:free], *allowed, *forced], len(forced)
+
+    def _choose_within(self, state: GrammarState, left: int) -> Choosing:
         self.holds = True
-        # ask the model even if only one token is possible: `cut` tells whether the model would have chosen another
+        # ask the model even if the budget allows only one token: `cut` tells whether it would have chosen another
         forced = state.forced_token(left)
-        mask = self._only(forced) if forced is not None and self.cut else torch.from_numpy(state.allowed(self._ends))
+        mask = self._only(forced) if forced is not None and self.cut else state.allowed(self._ends)
         while True:
             if not mask.any():
                 msg = "the grammar allows no token of this model's vocabulary here"
                 raise InvalidRequestError(msg)
-            token, more = pick(mask)
+            token = yield mask
             if token in self._ends and state.complete:
                 self.finished = self.ended = True
-                return token, more
+                return token
             if not state.can_be_read_with(token):
-                mask = mask.clone()
+                mask = mask.copy()
                 mask[token] = False
                 continue
             if state.take(token, left - 1):
                 break
             self.cut = True
             # take the end or the first token of the ending; if no ending is known, any other token
-            mask = mask.clone()
+            mask = mask.copy()
             mask[token] = False
             if state.complete and self._ends:
                 mask = self._only(*self._ends)
             elif (forced := state.next_of_ending(left)) is not None:
                 mask = self._only(forced)
         self._leave_if_finished(state)
-        return token, more
+        return token
 
-    def _choose_freely(self, pick: Pick, left: int) -> Choice:
-        token, more = pick(None)
-        mask: torch.Tensor | None = None
+    def _choose_freely(self, left: int) -> Choosing:
+        token = yield None
+        mask: Mask | None = None
         while not self._watch(token, left - 1):  # the token would begin a call that cannot continue or end in time
             if self.unfinished and self._ends:
                 # The model has begun a marker. Without this token, it would write the call without its marker.
                 self.ended = True
-                return pick(self._only(*self._ends))
+                return (yield self._only(*self._ends))
             if mask is None:
-                mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
+                mask = np.ones(self._vocabulary.size, dtype=np.bool_)
             mask[token] = False
-            token, more = pick(mask)
-        return token, more
+            token = yield mask
+        return token
 
     def _watch(self, token: int, left: int) -> bool:
         """Watch for a marker; return False if the token completes one but no call of `left` tokens can follow."""
@@ -202,8 +244,8 @@ class Guide:
             self._state = None
             self.finished = not (self._constraint.triggers and self._constraint.repeat)
 
-    def _only(self, *tokens: int) -> torch.Tensor:
-        mask = torch.zeros(self._vocabulary.size, dtype=torch.bool)
+    def _only(self, *tokens: int) -> Mask:
+        mask = np.zeros(self._vocabulary.size, dtype=np.bool_)
         mask[[token for token in tokens if token < len(mask)]] = True
         return mask
 

@@ -140,7 +140,8 @@ class Beams:
             order = self._advance(logits)
             if not self.done:
                 newest = torch.tensor([text[-1:] for text in self._texts])
-                logits = session.extend(newest, None if order == [*range(self.number)] else torch.tensor(order))
+                logits = session.extend(newest, None if order == [*range(self.number)] else torch.tensor(order))[:, -1]
+                self.generation.trips += 1
         if self._is_over:
             self._deliver()
 
@@ -149,7 +150,8 @@ class Beams:
         for start in range(0, len(self._prompt), chunk):
             if self.generation.cancelled:
                 break
-            logits = session.extend(torch.tensor([self._prompt[start : start + chunk]] * self.number))
+            logits = session.extend(torch.tensor([self._prompt[start : start + chunk]] * self.number))[:, -1]
+            self.generation.trips += 1
             if self._request.on_prefill:
                 self._request.on_prefill(session.position, len(self._prompt))
         return logits

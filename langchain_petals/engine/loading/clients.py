@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_petals.engine.sessions import LocalSession, SwarmSession
+from langchain_petals.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +31,10 @@ class Client(Protocol):
         """The model's tokenizer."""
 
     @property
+    def step_costs(self) -> StepCosts:
+        """Measures the steps of its sessions."""
+
+    @property
     def family(self) -> str | None:
         """`model_type` of the model's config; None if it has none."""
 
@@ -45,21 +51,33 @@ class Client(Protocol):
         """Most tokens of a row, by the model's config; None for no limit (BLOOM, Falcon)."""
 
     @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits; None if it is not known."""
+
+    @property
     def is_open(self) -> bool:
         """Whether sessions can be opened: its swarm has not been left."""
 
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids, with the special tokens that the tokenizer puts in front of a prompt."""
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> Session:
         """Return a fresh session.
 
         Args:
             rows: Rows of the session.
             needed: Most tokens that each row will have.
             settings: Bounds of its waits. If idle sessions are kept, a session of one row reserves more than `needed`.
-            make_room: Closes idle sessions; called when a server's attention cache is full.
+            make_room: Closes idle sessions, or waits until another session ends; called when a server's attention cache
+                is full. Returns whether there was one.
         """
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server that is used; infinite where that is not known."""
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that such a session takes on each server; see `open_session`."""
 
     def rejoined(self) -> Client:
         """Return a client of the same model with a connection of its own, for a swarm that was left, or after a fork.
@@ -95,6 +113,7 @@ class SwarmClient:
         self.parts, self.tokenizer = parts, tokenizer
         self._join, self.generation_config = join, generation_config
         self.routes, self._leave = join()
+        self.step_costs = StepCosts(lambda: self.routes.latency)
         self._is_left = False
 
     def rejoined(self) -> SwarmClient:
@@ -123,6 +142,11 @@ class SwarmClient:
         return _whole(self.parts.config.get("max_position_embeddings"))
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of the model's logits."""
+        return self.parts.vocabulary_size
+
+    @property
     def is_open(self) -> bool:
         """Whether neither it nor its swarm has been left."""
         return not self._is_left and self.routes.is_open
@@ -131,15 +155,32 @@ class SwarmClient:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]  # its length is checked later, with an error
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> Session:
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> Session:
         """Return a fresh session; see `Client.open_session`."""
-        max_length = needed
-        if rows == 1 and settings.session_cache:
-            roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
-            max_length = max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
         return SwarmSession(
-            self.parts, self.routes, needed=needed, max_length=max_length, settings=settings, make_room=make_room
+            self.parts,
+            self.routes,
+            needed=needed,
+            max_length=self._max_length(settings, rows, needed),
+            settings=settings,
+            make_room=make_room,
+            step_costs=self.step_costs,
         )
+
+    def _max_length(self, settings: Settings, rows: int, needed: int) -> int:
+        if rows > 1 or not settings.session_cache:
+            return needed
+        roomy = -(-_HEADROOM * needed // _RESERVATION_UNIT) * _RESERVATION_UNIT
+        return max(needed, min(roomy, self.context_length or roomy, settings.session_cache_tokens))
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that are free on each server of the latest chain; infinite where not announced."""
+        return self.routes.room
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:
+        """Return the tokens of attention cache that a session takes on each server; see `Client.reservation`."""
+        return rows * self._max_length(settings, rows, needed)
 
     def shut_down(self) -> None:
         """Leave the swarm; may be called twice."""
@@ -158,9 +199,11 @@ class LocalClient:
     """
 
     is_open = True
+    room = math.inf
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.step_costs = StepCosts(lambda: 0.0)  # there is no way to a server
 
     @property
     def family(self) -> str | None:
@@ -184,17 +227,26 @@ class LocalClient:
         """Most tokens of a row, by the model's config."""
         return _whole(getattr(self.model.config, "max_position_embeddings", None))
 
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Number of the model's logits, by the model's config."""
+        return _whole(getattr(self.model.config, "vocab_size", None))
+
     def encode(self, text: str) -> list[int]:
         """Return the text's token ids; see `Client.encode`."""
         return self.tokenizer(text, verbose=False)["input_ids"]
 
-    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], object]) -> LocalSession:  # noqa: ARG002 - there is no server
+    def open_session(self, rows: int, needed: int, settings: Settings, make_room: Callable[[], bool]) -> LocalSession:  # noqa: ARG002 - there is no server
         """Return a fresh session; see `Client.open_session`."""
-        return LocalSession(self.model)
+        return LocalSession(self.model, self.step_costs)
+
+    def reservation(self, settings: Settings, rows: int, needed: int) -> int:  # noqa: ARG002 - all sessions are alike
+        """Return the tokens of attention cache that a session takes."""
+        return rows * needed
 
     def rejoined(self) -> LocalClient:
-        """Return this client: there is no swarm."""
-        return self
+        """Return a client of the same model, which knows nothing of the steps of a parent process."""
+        return LocalClient(self.model, self.tokenizer)
 
     def shut_down(self) -> None:
         """Do nothing: there is no swarm."""

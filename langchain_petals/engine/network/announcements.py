@@ -14,6 +14,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from langchain_petals.engine.network.server import Server
@@ -33,6 +34,8 @@ _MOST_NEIGHBOURS = 200  # petals' servers ping at most 10
 _MOST_ADAPTERS = 200
 _LONGEST_NAME = 500
 _LEAST_SPEED = 1e-3  # blocks in a second; costs of slower servers would not be finite
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _PEER_ID = re.compile(r"(12D3KooW|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
 
@@ -56,6 +59,7 @@ class _Announcement(BaseModel):
     adapters: Annotated[tuple[_Name, ...], Field(max_length=_MOST_ADAPTERS)] = ()
     cache_tokens_left: Annotated[int, Field(ge=0, le=2**63)] | None = None
     next_pings: Annotated[dict[_Name, _Ping], Field(max_length=_MOST_NEIGHBOURS)] = Field(default_factory=dict)
+    torch_dtype: Any = None  # a type that is not known is no reason to do without the server
 
     def server(self) -> Server:
         """Return the server that announces this."""
@@ -68,6 +72,7 @@ class _Announcement(BaseModel):
             adapters=frozenset(self.adapters),
             cache_tokens_left=self.cache_tokens_left,
             next_pings=self.next_pings,
+            dtype=_TYPES.get(self.torch_dtype) if isinstance(self.torch_dtype, str) else None,
             **speed,
         )
 

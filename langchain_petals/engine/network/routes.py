@@ -19,7 +19,7 @@ from langchain_petals.engine.network.span_stream import HANDLER
 from langchain_petals.errors import SwarmError, SwarmUnreachableError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from langchain_petals.engine.network.network import Network
     from langchain_petals.engine.network.server import Server, Span
@@ -34,6 +34,7 @@ _LIMIT_SECONDS = 900.0  # that a server's word about its room is believed
 # Seconds by which servers seem slower. One with too little room costs more than any number of banned ones.
 _TOO_SMALL, _BANNED = 1e9, 1e6
 _MOST_PINGED = 30  # servers at either end of the model, at each reading
+_PING_WORK = 0.01  # seconds of a ping that are not spent on the way; on one machine, it takes as long
 _SMOOTHING = 0.2  # weight of the newest round trip in the average
 
 
@@ -83,6 +84,7 @@ class Routes:
         self._allowed, self._blocked = frozenset(allowed), frozenset(blocked)
         self._lock = threading.Lock()
         self._table = RouteTable((), blocks, prefix)
+        self._latest: Sequence[Span] = ()  # the chain that was chosen last
         self._read_at = -math.inf
         self._reading: asyncio.Task[None] | None = None  # touched on the network's event loop only
         self._is_closed = False
@@ -217,7 +219,7 @@ class Routes:
         if (room := table.room(limits)) < needed:
             raise CacheLimitError(int(room))
         penalties |= {peer: _TOO_SMALL for peer, limit in limits.items() if limit < needed}
-        chain = table.choose(max_length, round_trips, penalties)
+        self._latest = chain = table.choose(max_length, round_trips, penalties)
         logger.debug("Route: %s", " => ".join(f"{s.start}:{s.end} via {s.server.peer_id}" for s in chain))
         return chain, min(max_length, *(limits.get(span.server.peer_id, max_length) for span in chain))
 
@@ -277,6 +279,28 @@ class Routes:
         """Remember for a while how many tokens of one session a server has room for."""
         with self._lock:
             self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds for which a step through the latest chain is on its way, as pings say; None where none was measured.
+
+        A server in the middle of the model is not pinged; it counts as the mean of the others.
+        """
+        with self._lock:
+            pings = [self._round_trips.get(span.server.peer_id, math.inf) for span in self._latest]
+        known = [max(0.0, seconds - _PING_WORK) for seconds in pings if math.isfinite(seconds)]
+        return sum(known) / len(known) * len(pings) if known else None
+
+    @property
+    def room(self) -> float:
+        """Tokens of attention cache that all servers of the latest chain have announced as free; else infinite."""
+        left = {server.peer_id: server.cache_tokens_left for server in self._table.servers}
+        rooms = [
+            (free, span.end - span.start)
+            for span in self._latest
+            if (free := left.get(span.server.peer_id)) is not None
+        ]
+        return min((free / (2 * blocks) for free, blocks in rooms), default=math.inf)
 
     def free_cache_tokens(self, peer_id: str, block: int, timeout: float = 10) -> int:
         """Ask a server how much attention cache it has free; the DHT's answer may be two minutes old.

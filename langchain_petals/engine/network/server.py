@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -22,6 +24,7 @@ class Server:
         cache_tokens_left: Free attention cache: tokens times blocks, keys and values counted apart; None if unknown.
         next_pings: Round trips from there to other servers, in seconds, by peer id.
         adapters: Names of the LoRA adapters that it can apply.
+        dtype: Type in which it computes; None if it announces none that is known.
     """
 
     peer_id: str
@@ -32,6 +35,7 @@ class Server:
     cache_tokens_left: int | None = None
     next_pings: Mapping[str, float] = field(default_factory=dict)
     adapters: frozenset[str] = frozenset()
+    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,11 @@ class SpanChain:
         self._streams = [SpanStream(self._network, span, routes.uids, session) for span in self.spans]
 
     @property
+    def peer_ids(self) -> tuple[str, ...]:
+        """Its servers, in the order of the blocks."""
+        return tuple(span.server.peer_id for span in self.spans)
+
+    @property
     def can_roll_back(self) -> bool:
         """Whether all of its servers can forget tokens."""
         return all(span.server.can_roll_back for span in self.spans)

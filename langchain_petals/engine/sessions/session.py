@@ -11,6 +11,7 @@ import torch
 
 from langchain_petals.engine.network import CLOSED, CacheLimitError, InvalidAnswerError, SpanChain, SpanError
 from langchain_petals.engine.sessions.seen_tokens import SeenTokens
+from langchain_petals.engine.step_costs import StepCosts
 from langchain_petals.errors import BlocksMissingError, SpanFailedError, SwarmError, SwarmUnreachableError
 
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ class Session(ABC):
 
     Args:
         max_length: Most tokens of a row for which it has room.
+        step_costs: Measures its steps, with those of the client's other sessions; None for an own one.
     """
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, step_costs: StepCosts | None = None) -> None:
         self.max_length = max_length
+        self.step_costs = StepCosts() if step_costs is None else step_costs
         self._seen = SeenTokens()
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether `resume` can forget tokens."""
+        """Whether tokens can be forgotten that have been fed, or that the next step feeds."""
         return False
 
     @property
@@ -60,17 +63,28 @@ class Session(ABC):
         return self.max_length
 
     @abstractmethod
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens.
 
         Args:
             ids: Token ids, shape (rows, new tokens).
             order: For each row the one that it continues, int64, shape (rows,), for a beam search; None if each row
                 continues itself.
+            last: For how many of the new tokens, counted from the end, to return logits; at least 1, at most all.
 
         Returns:
-            Logits of the next tokens, shape (rows, vocabulary).
+            Logits of the tokens that follow each of these, shape (rows, last, vocabulary).
         """
+
+    def roll_back(self, position: int) -> None:
+        """Forget the tokens from `position` on, so that the next step goes on there.
+
+        Allowed if `can_roll_back` was true before the step that fed them, whatever has happened to servers since.
+
+        Args:
+            position: Tokens to keep; not more than `self.position`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def resume(self, position: int, needed: int) -> None:
@@ -97,7 +111,9 @@ class SwarmSession(Session):
         needed: Most tokens that each row will have.
         max_length: Tokens of attention cache to reserve on each server for each row; at least `needed`.
         settings: Time limits of all waits, and the number of attempts.
-        make_room: Closes this client's idle sessions; called when a server's attention cache is full.
+        make_room: Closes this client's idle sessions, or waits until another of its sessions ends; called when a
+            server's attention cache is full. Returns whether there was one. Then the attempt is not counted.
+        step_costs: Measures its steps; see `Session`.
     """
 
     def __init__(
@@ -108,9 +124,10 @@ class SwarmSession(Session):
         needed: int,
         max_length: int,
         settings: Settings,
-        make_room: Callable[[], object] = lambda: None,
+        make_room: Callable[[], bool] = lambda: False,
+        step_costs: StepCosts | None = None,
     ) -> None:
-        super().__init__(max_length)
+        super().__init__(max_length, step_costs)
         self._parts, self._routes, self._settings = parts, routes, settings
         self._needed, self._make_room = needed, make_room
         self._chain: SpanChain | None = None
@@ -121,18 +138,29 @@ class SwarmSession(Session):
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; without a chain, all tokens are fed again anyway."""
-        return self._chain is None or self._chain.can_roll_back
+        """Whether the servers can forget tokens; False without a chain, since nobody knows what the next one can do."""
+        return self._chain is not None and self._chain.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""
         self._rested, self._needed = True, needed
         if position < self.position:
-            self._seen.cut(position)
-            if self._chain is not None:
-                self._chain.roll_back(position)
+            self.roll_back(position)
 
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def roll_back(self, position: int) -> None:
+        """Forget the tokens from `position` on; see `Session.roll_back`.
+
+        A failure may have replaced the servers by some that cannot forget. Then their chain is closed, and the next
+        step feeds all tokens again.
+        """
+        self._seen.cut(position)
+        if self._chain is not None:
+            if self._chain.can_roll_back:
+                self._chain.roll_back(position)
+            else:
+                self.close()
+
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         """Feed more tokens, see `Session.extend`; when a server fails, feed all tokens to a new chain.
 
         Raises:
@@ -148,17 +176,17 @@ class SwarmSession(Session):
             reraise=True,
         )
         try:
-            logits: torch.Tensor = attempts(self._attempt, ids, order)
+            logits: torch.Tensor = attempts(self._attempt, ids, order, last)
         except SpanError as error:
             cause = error.__cause__ or error
             raise SpanFailedError(error.span.start, error.span.end, self._settings.max_retries + 1, cause) from cause
         self._seen.add(ids, order)
         return logits
 
-    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    def _attempt(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
         while True:
             try:
-                logits = self._try(ids, order)
+                logits = self._try(ids, order, last)
             except SpanError as error:
                 self.close()
                 if not self._routes.is_open:
@@ -172,8 +200,9 @@ class SwarmSession(Session):
                 self._rested = self._routes_are_old = self._waits_for_room = False
                 return logits
 
-    def _try(self, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    def _try(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
         fed, fed_order = ids, order
+        is_usual = self._chain is not None  # connecting takes longer
         if self._chain is None:
             if self._routes_are_old:
                 self._routes.refresh(self._settings.connect_timeout)
@@ -182,7 +211,8 @@ class SwarmSession(Session):
             )
             self.max_length = self._chain.max_length
             fed, fed_order = self._seen.with_more(ids, order), None
-        return self._feed(self._chain, fed, fed_order)
+        with self.step_costs.measure(*fed.shape, chain=self._chain.peer_ids, is_usual=is_usual):
+            return self._feed(self._chain, fed, fed_order, last)
 
     def _recover(self, error: SpanError) -> bool:
         """Decide what follows a failure; return whether to repeat the step at once, as the same attempt.
@@ -200,10 +230,14 @@ class SwarmSession(Session):
             return True
         if error.is_full:  # sessions of this or other clients fill it; it has room again when they end
             self._routes.note_full(peer_id)
-            self._make_room()
             self.max_length = self._needed
-            waited, self._waits_for_room = self._waits_for_room, True
-            return not waited
+            waited = self._waits_for_room
+            if not waited and self._routes.has_way_around(error.span):
+                self._waits_for_room = True
+                return True
+            has_room = self._make_room()
+            self._waits_for_room = not has_room
+            return has_room or not waited
         self._ban([error, *error.others])
         self._routes_are_old = True
         return False
@@ -223,17 +257,20 @@ class SwarmSession(Session):
             return False
         return self._routes.is_open
 
-    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
-        length = max(1, self._settings.prefill_chunk_tokens // ids.shape[0])
+    def _feed(self, chain: SpanChain, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
+        rows = ids.shape[0]
+        length = max(1, self._settings.prefill_chunk_tokens // rows)
+        ends: list[torch.Tensor] = []  # hidden states of the last positions, which several chunks may have
         with torch.inference_mode():
             for chunk in torch.split(ids, length, dim=1):
                 hidden = chain.step(self._parts.embed(chunk), order)
                 order = None  # the rows are in their new order now
-            logits = self._parts.logits(hidden[:, -1])
+                ends = [torch.cat([*ends, hidden], dim=1)[:, -last:]]
+            logits = self._parts.logits(ends[0].flatten(0, 1))
         if not torch.isfinite(logits).all():
             error = InvalidAnswerError("hidden states that lead to logits that are not finite")
             raise SpanError(chain.spans[-1], error) from error
-        return logits
+        return logits.view(rows, last, -1)
 
     def close(self) -> None:
         """Close the sessions on the servers, which frees their caches."""

@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from langchain_petals.engine.threads import call_in_child
+from langchain_petals.engine.threads import NO_THREAD, call_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from langchain_petals.engine.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-# raised by starting a thread when the system has no more threads or no memory
-_NO_THREAD = (RuntimeError, MemoryError)
 
 # for `_close_pools`; a pool leaves the set when its engine ends
 _pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
@@ -35,8 +32,9 @@ class SessionPool:
     """
 
     def __init__(self) -> None:
-        # sessions and the times when they expire (monotonic clock); least recently used first
+        # sessions and the times when they expire (monotonic clock); least recently used first, after those of batches
         self._idle: dict[Session, float] = {}
+        self._of_batches: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -80,8 +78,11 @@ class SessionPool:
             raise
         return best
 
-    def park(self, session: Session, settings: Settings) -> None:
+    def park(self, session: Session, settings: Settings, *, of_batch: bool = False) -> None:
         """Keep a session; close the least recently used ones if there are too many.
+
+        Those of batches are closed first: few of them are continued, and a batch must not close the sessions of
+        conversations.
 
         A session that alone exceeds `session_cache_tokens` is closed, and the others stay. After `close`, each session
         is closed at once.
@@ -90,7 +91,9 @@ class SessionPool:
             if self._closed or session.reserved > settings.session_cache_tokens:
                 self._close_soon([session])
                 return
+            (self._of_batches.add if of_batch else self._of_batches.discard)(session)
             self._idle[session] = time.monotonic() + settings.session_idle_timeout
+            self._idle = dict(sorted(self._idle.items(), key=lambda each: each[0] not in self._of_batches))
             closing = []
             while len(self._idle) > settings.session_cache or self.reserved_tokens > settings.session_cache_tokens:
                 closing.append(next(iter(self._idle)))
@@ -101,7 +104,7 @@ class SessionPool:
         """Close sessions that were taken out of the pool, and set the timer for the others."""
         try:
             self._set_timer()
-        except _NO_THREAD:  # without a timer, the others would not be closed in time
+        except NO_THREAD:  # without a timer, the others would not be closed in time
             closing, self._idle = [*closing, *self._idle], {}
         self._close_soon(closing)
 
@@ -136,7 +139,7 @@ class SessionPool:
         thread = threading.Thread(target=_close_all, args=[sessions], name="langchain-petals-closing", daemon=True)
         try:
             thread.start()
-        except _NO_THREAD:
+        except NO_THREAD:
             _close_all(sessions)
             return
         self._closing = [each for each in self._closing if each.is_alive()] + [thread]

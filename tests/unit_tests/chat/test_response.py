@@ -66,7 +66,29 @@ def test_chunks_and_whole_message_have_the_same_text() -> None:
     assert message.content == "Hello"
     assert message.usage_metadata is not None
     assert message.usage_metadata["output_tokens"] == 4
+    usage = message.response_metadata.pop("token_usage")
+    assert usage["completion_tokens"] == 4
     assert message.response_metadata == {"finish_reason": "stop", "model_name": "m", "model_provider": "petals"}
+
+
+def test_the_last_chunk_and_the_whole_message_tell_trips_and_tokens_that_cost_none() -> None:
+    response = answer()
+    generation = response.generation
+    generation.reused_tokens, generation.trips = 2, 3
+    generation.forced_tokens, generation.drafted_tokens, generation.accepted_tokens = 4, 7, 5
+    _, message = added(response, pieces(*"0123456789ab"))
+    assert message.response_metadata["token_usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 12,
+        "total_tokens": 15,
+        "cached_tokens": 2,
+        "trips": 3,
+        "forced_tokens": 4,
+        "drafted_tokens": 7,
+        "accepted_tokens": 5,
+    }
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["output_token_details"] == {"forced": 4, "accepted": 5}
 
 
 @pytest.mark.parametrize("started", [False, True])

@@ -81,6 +81,7 @@ def key(
         {"max_batch_size": 1},
         {"batch_window": 0},
         {"prefill_chunk_tokens": 100},
+        {"speculation": False},
         {"session_cache": 0},
         {"session_cache_tokens": 5},
         {"session_idle_timeout": 5},

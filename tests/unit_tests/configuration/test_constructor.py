@@ -237,7 +237,9 @@ def test_a_key_in_a_call_is_refused_with_a_hint_at_the_constructor(
 
 
 @both
-@pytest.mark.parametrize("name", ["max_retries", "model_kwargs", "verbose", "cache", "device", "session_cache"])
+@pytest.mark.parametrize(
+    "name", ["max_retries", "model_kwargs", "verbose", "cache", "device", "session_cache", "speculation"]
+)
 def test_a_field_in_a_call_is_refused_with_a_hint_at_the_constructor(
     model_class: type[Petals], name: str, loaded: dict[str, Any]
 ) -> None:
@@ -297,6 +299,7 @@ def test_positional_arguments_are_refused_with_a_hint(model_class: type[Petals])
         {"model": 5},
         {"huggingface_api_key": 5},
         {"preload": "perhaps"},
+        {"speculation": "perhaps"},
     ],
     ids=str,
 )

@@ -14,8 +14,10 @@ from out_of_threads import out_of_threads
 from scripted_session import ScriptedEngine, ScriptedSession
 
 from langchain_petals.engine.constraints.guide import Grammars
+from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
+from langchain_petals.engine.step_costs import Costs, StepCosts
 from langchain_petals.grammars import Constraint
 
 if TYPE_CHECKING:
@@ -159,6 +161,32 @@ def test_request_without_a_thread_does_not_disturb_a_running_one(engine: LocalEn
         list(lost)
 
 
+def test_session_that_finds_no_room_waits_for_one_that_ends_and_is_not_kept(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    found: list[bool] = []
+    first, second = ScriptedSession([b"abc"], [b"xyz"]), ScriptedSession([b"def"], [b"uvw"])
+    scripted = ScriptedEngine(tiny_tokenizer, lambda _: first)
+    make_room = scripted._room_maker()
+    scripted._at_work.add(second)
+    waiting = threading.Thread(target=lambda: found.append(make_room()))
+
+    def wait_for_the_other(step: int) -> None:
+        if step == 1:
+            waiting.start()
+            with scripted._work_changed:
+                assert scripted._work_changed.wait_for(lambda: scripted._waiting == 1, 10)
+
+    first._before_step = wait_for_the_other
+    [generation] = scripted.submit([asked(b"abc", 3)], KEEPING)
+    assert outcome(generation).text == "xyz"
+    waiting.join(10)
+    assert found == [True]
+    assert first.closed.is_set()
+    assert len(scripted.pool) == 0
+    assert not make_room()  # no other session is at work
+
+
 def test_base_exception_reaches_the_caller(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries written in Rust raise a subclass of `BaseException` when they panic."""
 
@@ -199,6 +227,62 @@ def test_requests_of_threads_and_tasks_share_a_session(engine: LocalEngine) -> N
         thread.join(10)
     assert engine.rows == [4]
     assert [found[index] for index in range(4)] == [each.tokens for each in engine.run_alone(map(asked, prompts))]
+
+
+def learned(engine: LocalEngine, latency: float) -> None:
+    """Let the engine believe that steps take so long on the way, and a millisecond of work."""
+    costs = Costs(latency, fixed=0.001, row=0.0001, token=0.00001, several=0.0)
+    engine.client.step_costs = KnownCosts(costs)  # type: ignore[misc]
+
+
+class KnownCosts(StepCosts):
+    """Costs of steps that measurements do not change."""
+
+    def __init__(self, known: Costs) -> None:
+        super().__init__()
+        self._known = known
+
+    @property
+    def costs(self) -> Costs:
+        return self._known
+
+
+@pytest.mark.parametrize(("latency", "sessions"), [(0.0, 1), (1.0, 4)], ids=["near", "far"])
+def test_measured_steps_decide_who_shares_a_session(engine: LocalEngine, latency: float, sessions: int) -> None:
+    requests = [asked([5] * length) for length in (3, 5, 7, 9)]
+    alone = engine.run_alone(requests)
+    engine.rows.clear()
+    learned(engine, latency)
+    assert [each.tokens for each in engine.run(*requests)] == [each.tokens for each in alone]
+    assert len(engine.rows) == sessions
+    assert sum(engine.rows) == len(requests)
+
+
+def test_rows_under_grammars_share_no_session_with_rows_that_need_each_step(engine: LocalEngine) -> None:
+    learned(engine, 1.0)
+    free = [asked([5] * 4, 4) for _ in range(3)]
+    constrained = [asked([5] * 4, 60, constraint=Constraint("start: /[ab]{50}/")) for _ in range(3)]
+    shapes = engine._divide([Generation(each) for each in [*free[:2], *constrained, free[2]]], ALONE)
+    assert shapes is not None
+    assert all(len({each.request.constraint for each in group}) == 1 for group in shapes)
+
+
+def test_batch_of_sessions_does_not_close_those_of_conversations(engine: LocalEngine) -> None:
+    prompt = [5, 11, 42]
+    [answer] = engine.run(asked(prompt), settings=KEEPING)
+    learned(engine, 1.0)
+    engine.run(*(asked([9] * length) for length in range(3, 15)), settings=KEEPING)
+    assert engine.rows == [1] * 13
+    [generation] = engine.submit([asked(grown(prompt, answer))], KEEPING)
+    outcome(generation)
+    assert generation.reused_tokens > 0
+
+
+def test_fixed_rule_decides_until_a_step_was_measured(engine: LocalEngine) -> None:
+    generations = [Generation(asked([5])), Generation(asked([5] * 300))]
+    assert engine._divide(generations, ALONE) is None
+    learned(engine, 1.0)
+    assert engine._divide(generations, ALONE) == [[each] for each in generations]
 
 
 def test_program_may_end_during_an_answer(tiny_model: LlamaForCausalLM) -> None:

@@ -11,7 +11,7 @@ from random_families import FAMILIES, random_model, save
 from transformers import AutoConfig
 
 from langchain_petals import hub
-from langchain_petals.engine import model_parts
+from langchain_petals.engine import head
 from langchain_petals.engine.loading.checkpoint import Checkpoint
 from langchain_petals.engine.loading.families import FAMILIES as KNOWN
 from langchain_petals.engine.loading.families import family_of
@@ -91,7 +91,7 @@ def test_parts_equal_those_of_transformers(
     model = random_model({**fields, "tie_word_embeddings": tied}, dtype)
     save(model, tmp_path / "model")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2" if slow else "AVX512")
-    monkeypatch.setattr(model_parts, "_CHUNK", 40)
+    monkeypatch.setattr(head, "_PART_NUMBERS", 40 * 32)
     parts = read(tmp_path / "model", find)
     embedded, hidden, logits = around_the_blocks(model)
     assert torch.equal(parts.embed(IDS), embedded)
@@ -101,6 +101,7 @@ def test_parts_equal_those_of_transformers(
     # matrix products of other shapes round differently; a slow head computes more exactly than transformers
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2 if slow else 0
     torch.testing.assert_close(ours, logits[:, -1].float(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(parts.logits(hidden[:, -2:])[:, 1], ours, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("family", ["bloom", "llama", "falcon-40b"])

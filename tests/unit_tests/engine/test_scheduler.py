@@ -176,19 +176,16 @@ def test_lack_of_threads_fails_a_call_and_not_the_next_one(error: type[Exception
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_group_without_a_thread_fails_and_the_others_run(threads: int, error: type[Exception]) -> None:
-    """The first thread collects, and runs the last group itself."""
+def test_groups_without_a_thread_run_one_after_the_other(threads: int, error: type[Exception]) -> None:
+    """The first thread collects, and runs the last group and those that got no thread."""
     run = Runner()
     scheduler = Scheduler(run)
     generations = [asked(length) for length in (1, 100, 200)]
     with out_of_threads(but=threads, error=error):
         scheduler.put(generations, NO_WINDOW)
-        served = {id(run.next()[0][0]) for _ in range(threads)}
-        lost = [each for each in generations if id(each) not in served]
-        assert len(lost) == len(generations) - threads
-        for each in lost:
-            with pytest.raises(error, match="new thread"):
-                list(each)
+        served = {id(run.next()[0][0]) for _ in generations}
+    assert served == {id(each) for each in generations}
+    assert len({id(thread) for thread in run.threads}) == threads
     generation = asked()
     scheduler.put([generation], NO_WINDOW)
     assert run.next()[0] == [generation]
@@ -285,6 +282,52 @@ def test_requests_with_different_options_share_a_session() -> None:
     requests = [Request([1], 1), Request([1], 50, stop=["x"]), Request([1], 5, timeout=3, top_logprobs=1)]
     generations = [Generation(request) for request in requests]
     assert _compatible([(each, NO_WINDOW) for each in generations]) == [(NO_WINDOW, generations)]
+
+
+def test_what_divides_requests_of_equal_settings_decides_who_shares_a_session() -> None:
+    first, second = [Settings(step_timeout=seconds) for seconds in (1, 2)]
+    asked_for: list[tuple[Settings, int]] = []
+
+    def pairs(generations: list[Generation], settings: Settings) -> list[list[Generation]]:
+        asked_for.append((settings, len(generations)))
+        return [generations[start : start + 2] for start in range(0, len(generations), 2)]
+
+    generations = [asked(length) for length in (1, 500, 1, 500, 1)]
+    found = _compatible(list(zip(generations, [first, first, second, first, second], strict=True)), pairs)
+    assert asked_for == [(first, 3), (second, 2)]
+    assert found == [
+        (first, [generations[0], generations[1]]),
+        (first, [generations[3]]),
+        (second, [generations[2], generations[4]]),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.sampled_from([1, 2, 3])), min_size=1, max_size=30))
+def test_requests_of_different_settings_never_share_a_session_whatever_divides_them(
+    requests: list[tuple[int, float]],
+) -> None:
+    waiting = [(asked(length), Settings(step_timeout=seconds)) for length, seconds in requests]
+    settings_of = {id(generation): settings for generation, settings in waiting}
+    for found in (_compatible(waiting), _compatible(waiting, lambda generations, _: [generations])):
+        assert sorted(id(each) for _, group in found for each in group) == sorted(settings_of)
+        assert all(settings_of[id(each)] == settings for settings, group in found for each in group)
+
+
+def test_requests_that_cannot_be_divided_fail_and_the_next_is_served() -> None:
+    def divide(generations: list[Generation], _: Settings) -> None:
+        if len(generations) > 1:
+            raise MemoryError
+
+    run = Runner()
+    scheduler = Scheduler(run, divide)
+    generations = [asked(), asked()]
+    scheduler.put(generations, NO_WINDOW)
+    for each in generations:
+        with pytest.raises(MemoryError):
+            list(each)
+    generation = asked()
+    scheduler.put([generation], NO_WINDOW)
+    assert run.next()[0] == [generation]
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), most=st.integers(1, 20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 
 from langchain_petals.engine.engine import Engine
 from langchain_petals.engine.sessions import Session
+from langchain_petals.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +81,11 @@ class ScriptedSession(Session):
     def resume(self, position: int, needed: int) -> None:
         self.resumed.append((position, needed))
 
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def roll_back(self, position: int) -> None:
+        assert self._can_roll_back
+        self._rows = [row[:position] for row in self._rows]
+
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         assert order is None, "rows of a script keep their order"
         assert not self.closed.is_set()
         number = len(self.steps)
@@ -88,14 +94,15 @@ class ScriptedSession(Session):
         self.steps.append(ids.tolist())
         if number in self._failures:
             raise self._failures[number]
-        logits = torch.zeros(len(self._texts), self._vocabulary)
+        logits = torch.zeros(len(self._texts), last, self._vocabulary)
         for row, tokens in enumerate(self.steps[-1]):
             self._rows[row] += tokens
-            logits[row, self._next(row)] = 20.0
+            for number in range(last):
+                logits[row, number, self._next(row, self.position - last + number + 1)] = 20.0
         return logits
 
-    def _next(self, row: int) -> int:
-        position, text = len(self._rows[row]), self._texts[row]
+    def _next(self, row: int, position: int) -> int:
+        text = self._texts[row]
         return text[position] if self._prompt_lengths[row] <= position < len(text) else TRAP
 
     def close(self) -> None:
@@ -109,6 +116,7 @@ class _ScriptedClient:
         tokenizer: Turns tokens into text.
         open_session: Makes a session for so many rows.
         end_tokens: Ids that end a generation.
+        vocabulary_size: Number of logits. None, by default, if nothing is to be forced before a prompt has been fed.
 
     Attributes:
         opened: Rows and needed tokens of each session.
@@ -117,14 +125,18 @@ class _ScriptedClient:
     family = None
     context_length = None
     is_open = True
+    room = math.inf
 
     def __init__(
         self,
         tokenizer: Any,
         open_session: Callable[[int], ScriptedSession],
         end_tokens: Sequence[int] = (),
+        vocabulary_size: int | None = None,
     ) -> None:
+        self.vocabulary_size = vocabulary_size
         self.tokenizer, self.end_tokens = tokenizer, tuple(end_tokens)
+        self.step_costs = StepCosts()
         self._open_session = open_session
         self.opened: list[tuple[int, int]] = []
 
@@ -135,6 +147,9 @@ class _ScriptedClient:
         self.opened.append((rows, needed))
         return self._open_session(rows)
 
+    def reservation(self, _: object, rows: int, needed: int) -> int:
+        return rows * needed
+
 
 class ScriptedEngine(Engine):
     """An engine whose sessions follow a script.
@@ -143,6 +158,7 @@ class ScriptedEngine(Engine):
         tokenizer: Turns tokens into text.
         open_session: Makes a session for so many rows.
         end_tokens: Ids that end a generation.
+        vocabulary_size: Number of logits. None, by default, if nothing is to be forced before a prompt has been fed.
 
     Attributes:
         opened: Rows and needed tokens of each session.
@@ -153,7 +169,8 @@ class ScriptedEngine(Engine):
         tokenizer: Any,
         open_session: Callable[[int], ScriptedSession],
         end_tokens: Sequence[int] = (),
+        vocabulary_size: int | None = None,
     ) -> None:
-        client = _ScriptedClient(tokenizer, open_session, end_tokens)
+        client = _ScriptedClient(tokenizer, open_session, end_tokens, vocabulary_size)
         super().__init__(client)
         self.opened = client.opened

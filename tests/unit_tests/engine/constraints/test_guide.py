@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -20,7 +21,7 @@ from transformers import AddedToken, GPT2Tokenizer, PreTrainedTokenizerFast
 from langchain_petals.engine.constraints import guide as constraints_module
 from langchain_petals.engine.constraints.grammar_state import CompiledGrammar
 from langchain_petals.engine.constraints.guide import Grammars
-from langchain_petals.engine.decoding.loop import Row
+from langchain_petals.engine.decoding import Row
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.request import Request, Sampling
 from langchain_petals.engine.settings import Settings
@@ -74,15 +75,13 @@ class Walker:
         for token in tokens:
             if self.guide.finished:
                 return False
-            seen: list[bool] = []
-
-            def pick(mask: torch.Tensor | None, token: int = token, seen: list[bool] = seen) -> tuple[int, None]:
-                assert mask is not None
-                seen.append(bool(mask[token]))
-                return token if mask[token] else int(mask.nonzero()[0]), None
-
-            self.guide.choose(pick, 10_000)
-            if not seen[0]:
+            choosing = self.guide.choose(10_000)
+            mask = next(choosing)
+            assert mask is not None
+            if not mask[token]:
+                return False
+            with contextlib.suppress(StopIteration):
+                choosing.send(token)
                 return False
         return True
 

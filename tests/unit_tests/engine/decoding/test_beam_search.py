@@ -249,10 +249,10 @@ class ActingSession(LocalSession):
         super().__init__(model)
         self.steps, self._actions = 0, actions
 
-    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor, order: torch.Tensor | None = None, *, last: int = 1) -> torch.Tensor:
         self._actions.get(self.steps, lambda: None)()
         self.steps += 1
-        return super().extend(ids, order)
+        return super().extend(ids, order, last=last)
 
 
 @pytest.mark.parametrize("step", [0, 1, 5])

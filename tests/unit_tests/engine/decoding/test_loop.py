@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scripted_session import ScriptedEngine, ScriptedSession
 
-from langchain_petals.engine.decoding.loop import Row, decode
+from langchain_petals.engine.decoding import Row, decode
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.network import CacheLimitError
 from langchain_petals.engine.request import Request, Sampling
@@ -382,13 +382,12 @@ def test_session_of_a_cancelled_row_is_parked(tiny_tokenizer: PreTrainedTokenize
     assert engine.pool.lease(b"abuvwxyz", 10) is session
 
 
-def test_unused_session_is_not_parked(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_no_session_is_opened_for_a_row_that_was_cancelled(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     generation = Generation(asked(b"ab", 6))
     generation.cancel()
-    session = ScriptedSession([b"ab"], [b"uvwxyz"])
-    engine = ScriptedEngine(tiny_tokenizer, lambda _: session)
+    engine = ScriptedEngine(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"uvwxyz"]))
     engine._run([generation], Settings())
-    assert session.closed.is_set()
+    assert not engine.opened
     assert len(engine.pool) == 0
 
 
@@ -397,7 +396,7 @@ def test_complete_answer_is_delivered_even_if_its_session_cannot_be_parked(
 ) -> None:
     engine = ScriptedEngine(tiny_tokenizer, lambda _: ScriptedSession([b"ab"], [b"xy"]))
 
-    def refuse(session: object, settings: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         msg = "no more threads"
         raise RuntimeError(msg)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from local_engine import LocalEngine
@@ -20,6 +21,7 @@ from langchain_petals.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 PROMPT = [5, 11, 42, 7, 11, 42]
@@ -286,6 +288,74 @@ def test_options_that_forbid_every_token_are_refused(engine: LocalEngine, *, gre
         engine.run(asked(greedy=greedy, bad_words_ids=nothing))
 
 
+# ---- tokens that depend on no logits
+
+
+def only(*tokens: int, size: int = 96) -> NDArray[np.bool_]:
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[list(tokens)] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"greedy": True},
+        {"seed": 1},
+        {"seed": 1, "temperature": 3.0, "top_p": 0.3, "top_k": 2, "min_p": 0.5, "typical_p": 0.5},
+        {
+            "seed": 2,
+            "repetition_penalty": 1.5,
+            "no_repeat_ngram_size": 1,
+            "bad_words_ids": ((5,),),
+            "min_new_tokens": 9,
+        },
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("top", [None, 0, 3])
+def test_a_token_without_alternative_is_taken_as_it_would_be_chosen(options: dict[str, Any], top: int | None) -> None:
+    logits = torch.randn(40, 96, generator=torch.Generator().manual_seed(3))
+    taking, choosing = (Sampler(Sampling(**options), prompt_length=1, end_tokens=[5], vocabulary=96) for _ in range(2))
+    ids = [7]
+    for number, scores in enumerate(logits):
+        allowed = only(5) if number % 3 else None
+        expected = choosing.choose(ids, scores, top, allowed)
+        taken = taking.take_only(allowed, top)
+        assert (taken is None) == (allowed is None)
+        assert (taken or taking.choose(ids, scores, top, allowed)) == expected
+        ids.append(expected[0])
+
+
+@pytest.mark.parametrize(
+    ("mask", "vocabulary", "token"),
+    [
+        (only(5), 96, 5),
+        (only(5, 6), 96, None),
+        (only(), 96, None),
+        (None, 96, None),
+        (only(5, 95), 90, 5),  # a tokenizer with more tokens than the model
+        (only(95), 90, None),
+        (only(5), 200, 5),
+        (only(5), None, None),
+        (only(5, 95), None, None),
+    ],
+)
+def test_a_token_is_taken_if_it_is_the_only_one_that_the_model_has(
+    mask: NDArray[np.bool_] | None, vocabulary: int | None, token: int | None
+) -> None:
+    sampler = Sampler(Sampling(greedy=True), prompt_length=1, end_tokens=[], vocabulary=vocabulary)
+    taken = sampler.take_only(mask)
+    assert (taken and taken[0]) == token
+
+
+def test_a_bad_word_that_the_model_does_not_have_is_left_to_the_choice_to_refuse() -> None:
+    sampler = Sampler(Sampling(bad_words_ids=((3,), (4, 96))), prompt_length=1, end_tokens=[], vocabulary=96)
+    assert sampler.take_only(only(5)) is None
+    with pytest.raises(InvalidRequestError, match="does not have"):
+        sampler.choose([7], torch.zeros(96), None, only(5))
+
+
 # ---- cost
 
 
@@ -318,9 +388,9 @@ class Unread(Sequence[int]):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("allowed", [None, torch.ones(96, dtype=torch.bool)], ids=["free", "constrained"])
+@pytest.mark.parametrize("allowed", [None, np.ones(96, dtype=np.bool_)], ids=["free", "constrained"])
 def test_token_ids_are_not_read_for_options_that_do_not_need_them(
-    options: dict[str, Any], allowed: torch.Tensor | None
+    options: dict[str, Any], allowed: NDArray[np.bool_] | None
 ) -> None:
     sampler = Sampler(Sampling(seed=1, **options), prompt_length=8_000, end_tokens=[7])
     token, logprobs = sampler.choose(Unread(8_000), torch.arange(96.0), 3, allowed)

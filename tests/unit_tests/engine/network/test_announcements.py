@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 from langchain_petals.engine.network.announcements import online_servers
 
@@ -35,6 +36,21 @@ def test_a_server_is_as_it_announces_itself() -> None:
     assert server.next_pings == {OTHER: 0.05}
     assert server.adapters == {"some/adapter"}
     assert not server.can_roll_back
+    assert server.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "name", [None, "", "auto", "int8", "float64", "torch.bfloat16", "b" * 99, 16, True, ["bfloat16"], {}], ids=str
+)
+def test_a_server_with_a_type_that_is_not_known_is_a_server_without_one(name: Any) -> None:
+    [server] = online_servers([(2, PEER, announced(DETAILS | {"torch_dtype": name}), 1.0)], 8)
+    assert server.dtype is None
+
+
+def test_a_server_may_announce_no_type() -> None:
+    details = {name: value for name, value in DETAILS.items() if name != "torch_dtype"}
+    [server] = online_servers([(2, PEER, announced(details), 1.0)], 8)
+    assert server.dtype is None
 
 
 @pytest.mark.parametrize(

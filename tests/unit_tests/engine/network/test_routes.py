@@ -286,6 +286,38 @@ def test_few_of_many_servers_are_pinged_at_a_time() -> None:
     assert len(set(network.pinged)) == len(network.pinged) == 30
 
 
+@pytest.mark.parametrize(
+    ("pings", "latency"),
+    [
+        ({}, None),
+        ({0: math.inf}, None),
+        ({0: 0.2, 2: 0.3}, 3 * (0.19 + 0.29) / 2),
+        ({2: 0.3}, 3 * 0.29),
+        ({0: 0.008, 2: 0.009}, 0.0),
+    ],
+)
+def test_pings_of_the_ends_tell_the_latency_of_the_whole_chain(pings: dict[int, float], latency: float | None) -> None:
+    network = ScriptedNetwork(ScriptedServer(0, 0, 1), ScriptedServer(1, 1, 3), ScriptedServer(2, 3, 4))
+    network.round_trips = {peer_id(number): seconds for number, seconds in pings.items()}
+    routes = routes_of(network)
+    assert routes.latency is None
+    chosen(routes)
+    settled(network)
+    assert routes.latency == (None if latency is None else pytest.approx(latency))
+
+
+def test_least_room_of_the_chain_counts() -> None:
+    servers = [
+        ScriptedServer(0, 0, 2, cache_tokens_left=4000),
+        ScriptedServer(1, 2, 3, cache_tokens_left=1000),
+        ScriptedServer(2, 3, 4),
+    ]
+    routes = routes_of(ScriptedNetwork(*servers))
+    assert routes.room == math.inf
+    chosen(routes)
+    assert routes.room == 500
+
+
 # ---- avoided servers
 
 

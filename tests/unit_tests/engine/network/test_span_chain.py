@@ -18,7 +18,7 @@ from langchain_petals.engine.settings import Settings
 from langchain_petals.errors import SwarmUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
 HIDDEN_SIZE = 4
 PIECE = 128
@@ -55,6 +55,37 @@ def test_hidden_states_pass_through_all_servers() -> None:
     chain.close()
     assert [server.sessions[0].lengths for server in servers] == [[5, 1], [5, 1]]
     assert all(server.sessions[0].ended.wait(30) for server in servers)
+
+
+def computing_in(dtype: torch.dtype) -> Callable[[Exchanges], torch.Tensor]:
+    return lambda exchanges: exchanges.hidden[-1].to(dtype) * 0.3
+
+
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@pytest.mark.parametrize("client", TYPES)
+@pytest.mark.parametrize("first", [*TYPES, None, "int8"])
+@pytest.mark.parametrize("second", TYPES)
+def test_hidden_states_travel_in_the_narrower_of_the_senders_and_the_receivers_type(
+    client: str, first: str | None, second: str
+) -> None:
+    servers = [ScriptedServer(index, 2 * index, 2 * index + 2) for index in range(2)]
+    for server, announced in zip(servers, (first, second), strict=True):
+        server.announcement[2]["torch_dtype"] = announced
+        computed = TYPES.get(announced or "", torch.float32)
+        server.compute = computing_in(computed)
+    inputs = (hidden_states(5, rows=2) / 7).to(TYPES[client])
+    chain = chain_of(servers)
+    outputs = chain.step(inputs)
+    chain.close()
+
+    middle = inputs.to(TYPES.get(first or "", torch.float32)) * 0.3
+    assert torch.equal(outputs, (middle.to(TYPES[second]) * 0.3).to(inputs.dtype))
+    [to_first], [to_second] = (server.sessions[0].hidden for server in servers)
+    sent = TYPES.get(first or "", inputs.dtype)
+    assert to_first.dtype == (inputs.dtype if sent.itemsize >= inputs.dtype.itemsize else sent)
+    assert to_second.dtype == (middle.dtype if TYPES[second].itemsize >= middle.itemsize else TYPES[second])
 
 
 def test_session_metadata_is_in_the_first_message_only() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ def seen_tokens(exchanges: Exchanges) -> torch.Tensor:
 class Swarm:
     """Servers of a model of 5 blocks: one for the first two, which never fails, and some for the other three.
 
-    The model's logits are the tokens that the last server has seen, then zeros.
+    The model's logits for a position are the tokens that the last server has seen up to there, then zeros.
 
     Args:
         lies: What the last servers send instead of an answer, by the number of the step, counted over all of them; the
@@ -71,7 +70,7 @@ class Swarm:
     """
 
     def __init__(self, lies: dict[int, Lie] | None = None, *, replicas: int = 5, **announces: Any) -> None:
-        self._lies, self._steps = lies or {}, itertools.count()
+        self.lies, self.steps = lies or {}, 0
         self.opened: list[Exchanges] = []
         self.first = ScriptedServer(30, 0, 2, **announces)
         self.first.compute = lambda exchanges: exchanges.hidden[-1]
@@ -79,7 +78,7 @@ class Swarm:
             ScriptedServer(number, 2, BLOCKS, speed=9000 - number, **announces) for number in range(replicas)
         ]
         for server in self.servers:
-            server.answering, server.compute = self._answer, self._last_token
+            server.answering, server.compute = self._answer, self._tokens_so_far
         self.network = ScriptedNetwork(self.first, *self.servers)
         network: Any = self.network
         self.routes = Routes(network, "model", BLOCKS)
@@ -87,14 +86,18 @@ class Swarm:
     async def _answer(self, exchanges: Exchanges) -> AsyncIterator[bytes] | None:
         if exchanges not in self.opened:
             self.opened.append(exchanges)
-        lie = self._lies.get(next(self._steps), self._lies.get(-1))
+        lie = self.lies.get(self.steps, self.lies.get(-1))
+        self.steps += 1
         return None if lie is None else lie(exchanges.hidden[-1])
 
     @staticmethod
-    def _last_token(exchanges: Exchanges) -> torch.Tensor:
+    def _tokens_so_far(exchanges: Exchanges) -> torch.Tensor:
         seen = seen_tokens(exchanges)
         hidden = torch.zeros_like(exchanges.hidden[-1])
-        hidden[:, -1, : seen.shape[1]] = seen
+        new = hidden.shape[1]
+        for number in range(new):
+            length = seen.shape[1] - new + number + 1
+            hidden[:, number, :length] = seen[:, :length]
         return hidden
 
     def fed(self, session: int) -> list[list[list[int]]]:
@@ -140,7 +143,7 @@ def fed(session: SwarmSession, *steps: Sequence[Sequence[int]]) -> list[list[lis
     """Feed a session; return the tokens of each row that the servers have seen after each step."""
     seen = []
     for step in steps:
-        logits = session.extend(torch.tensor(step))
+        logits = session.extend(torch.tensor(step))[:, -1]
         assert logits.shape == (len(step), VOCABULARY)
         assert session.ids == logits[0].long()[: session.position].tolist()
         seen.append(logits.long()[:, : session.position].tolist())
@@ -181,6 +184,152 @@ def test_long_input_is_sent_in_chunks(rows: int) -> None:
     assert swarm.opened[0].lengths == ([4, 4, 2] if rows == 1 else [2] * 5)
 
 
+# ---- logits for several positions
+
+POISON = 1e9
+VERIFIED = [7, 8, 9]
+"""Tokens of a step for each of which logits are wanted."""
+
+
+def so_far(*steps: Sequence[int]) -> list[list[int]]:
+    """Return what the servers have seen at each position of the last step."""
+    whole = [token for step in steps for token in step]
+    return [whole[: length + 1] for length in range(len(whole) - len(steps[-1]), len(whole))]
+
+
+def verified(session: SwarmSession, ids: Sequence[int], last: int) -> list[list[int]]:
+    """Feed a session of one row, and return what the servers have seen at each of the last positions."""
+    logits = session.extend(torch.tensor([ids]), last=last)
+    assert logits.shape == (1, last, VOCABULARY)
+    lengths = range(session.position - last + 1, session.position + 1)
+    return [row[:length] for row, length in zip(logits[0].long().tolist(), lengths, strict=True)]
+
+
+@pytest.mark.parametrize("last", range(1, 4))
+def test_the_last_positions_of_a_step_have_logits(last: int) -> None:
+    session = opened(Swarm())
+    session.extend(torch.tensor([[1, 2]]))
+    assert verified(session, VERIFIED, last) == so_far([1, 2], VERIFIED)[-last:]
+
+
+@pytest.mark.parametrize("last", range(1, 11))
+@pytest.mark.parametrize("chunk", [1, 3, 4, 10])
+def test_the_last_positions_of_a_step_in_chunks_have_logits(last: int, chunk: int) -> None:
+    swarm, tokens = Swarm(), list(range(1, 11))
+    session = opened(swarm, Settings(prefill_chunk_tokens=chunk))
+    assert verified(session, tokens, last) == so_far(tokens)[-last:]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+@pytest.mark.parametrize("order", [None, [1, 0]], ids=str)
+def test_all_rows_have_logits_for_several_positions(chunk: int, order: list[int] | None) -> None:
+    session = opened(Swarm(), Settings(prefill_chunk_tokens=2 * chunk))
+    session.extend(torch.tensor([[1, 2], [3, 4]]))
+    rows = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    logits = session.extend(rows, None if order is None else torch.tensor(order), last=2)
+    before = [[1, 2], [3, 4]] if order is None else [[3, 4], [1, 2]]
+    for row in range(2):
+        expected = so_far(before[row], rows[row].tolist())[-2:]
+        assert [each[: len(seen)] for each, seen in zip(logits[row].long().tolist(), expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize("failures", range(1, 4))
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
+def test_a_step_has_all_its_logits_after_a_replay(failures: int, chunk: int) -> None:
+    swarm = Swarm()
+    session = opened(swarm, Settings(prefill_chunk_tokens=chunk, longest_pause=0))
+    session.extend(torch.tensor([[1, 2, 3, 4]]))
+    # all that comes next fails so often: each attempt fails at its first step
+    swarm.lies = dict.fromkeys(range(swarm.steps, swarm.steps + failures), GONE)
+    assert verified(session, VERIFIED, 3) == so_far([1, 2, 3, 4], VERIFIED)
+    assert swarm.used == list(range(failures + 1))
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_numbers_that_are_not_finite_are_found_at_each_position(position: int) -> None:
+    """The servers' numbers are checked as they come; these become infinite only in the norm or the head."""
+
+    class Norm(Parts):
+        def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden.masked_fill(hidden == POISON, float("inf"))
+
+    def poisoned(exchanges: Exchanges) -> torch.Tensor:
+        hidden = torch.zeros_like(exchanges.hidden[-1])
+        hidden[:, position] = POISON
+        return hidden
+
+    swarm = Swarm()
+    parts: Any = Norm()
+    swarm.servers[0].compute = poisoned
+    session = SwarmSession(parts, swarm.routes, needed=20, max_length=20, settings=AT_ONCE)
+    assert verified(session, VERIFIED, 3) == so_far(VERIFIED)
+    assert swarm.banned == [0]
+
+
+# ---- tokens are forgotten
+
+
+def test_a_session_can_roll_back_where_all_servers_of_its_chain_can() -> None:
+    for first, last, expected in [("2.3.0", "2.3.0", True), ("2.2.0.post1", "2.3.0", False), ("2.3.0", "2.2.0", False)]:
+        swarm = Swarm(version=last)
+        swarm.first.announcement[2]["version"] = first
+        session = opened(swarm)
+        assert not session.can_roll_back  # nobody knows yet which servers there will be
+        session.extend(torch.tensor([[1]]))
+        assert session.can_roll_back is expected
+
+
+@pytest.mark.parametrize("kept", range(3, 6))
+def test_a_session_goes_on_where_it_was_rolled_back_to(kept: int) -> None:
+    swarm = Swarm(version="2.3.0.dev2")
+    session = opened(swarm)
+    fed(session, [[1, 2, 3]])
+    session.extend(torch.tensor([[4, 5]]), last=2)
+    session.roll_back(kept)
+    assert session.ids == [1, 2, 3, 4, 5][:kept]
+    assert fed(session, [[7, 8]]) == [[[*[1, 2, 3, 4, 5][:kept], 7, 8]]]
+    assert swarm.fed(0)[-1] == [[7, 8]]
+    assert swarm.opened[0].metadata[-1].get("start_from_position", kept) == kept
+    assert len(swarm.opened) == 1
+
+
+def test_a_second_roll_back_before_the_next_step_counts() -> None:
+    session = opened(Swarm(version="2.3.0.dev2"))
+    fed(session, [[1, 2, 3, 4, 5]])
+    session.roll_back(4)
+    session.resume(2, 20)
+    assert fed(session, [[7]]) == [[[1, 2, 7]]]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_roll_back_is_not_lost_when_a_server_fails(step: int) -> None:
+    swarm = Swarm({step: GONE}, version="2.3.0.dev2")
+    session = opened(swarm)
+    fed(session, [[1, 2, 3]])
+    assert verified(session, VERIFIED, 3) == so_far([1, 2, 3], VERIFIED)
+    session.roll_back(4)
+    assert fed(session, [[11]], [[12]]) == [[[1, 2, 3, 7, 11]], [[1, 2, 3, 7, 11, 12]]]
+    assert swarm.used == [0, 1]
+
+
+def test_servers_that_cannot_roll_back_and_have_replaced_others_are_fed_anew() -> None:
+    swarm = Swarm({1: GONE}, version="2.3.0.dev2")
+    swarm.servers[1].announcement[2]["version"] = "2.2.0.post1"
+    session = opened(swarm)
+    fed(session, [[1, 2, 3]])
+    could = [session.can_roll_back]
+    assert verified(session, VERIFIED, 3) == so_far([1, 2, 3], VERIFIED)
+    could.append(session.can_roll_back)
+    session.roll_back(4)
+    could.append(session.can_roll_back)
+    assert could == [True, False, False]  # at the end there is no chain, and the next one may be of either kind
+    assert fed(session, [[11]]) == [[[1, 2, 3, 7, 11]]]
+    assert swarm.used == [0, 1, 1]
+    assert swarm.fed(2) == [[[1, 2, 3, 7, 11]]]
+    assert swarm.opened[1].said_goodbye
+    assert swarm.banned == [0]
+
+
 # ---- a server fails
 
 
@@ -206,7 +355,7 @@ def test_rows_that_go_on_from_others_are_fed_so_to_another_server(step: int) -> 
     session = opened(swarm)
     fed(session, STEPS[0])
     session.extend(torch.tensor([[7], [8]]), torch.tensor([1, 1]))
-    logits = session.extend(torch.tensor([[9], [10]]), torch.tensor([1, 0]))
+    logits = session.extend(torch.tensor([[9], [10]]), torch.tensor([1, 0]))[:, -1]
     assert logits.long()[:, :5].tolist() == [[4, 5, 6, 8, 9], [4, 5, 6, 7, 10]]
     assert swarm.used == [0, 1]
 
@@ -395,7 +544,12 @@ def test_session_reserves_less_on_servers_with_less_room(max_retries: int) -> No
 @pytest.mark.parametrize("step", range(3))
 def test_full_server_is_waited_for_and_not_banned(step: int) -> None:
     swarm, given_up = Swarm({step: FULL}, replicas=1), []
-    session = opened(swarm, Settings(max_retries=0), make_room=lambda: given_up.append("idle sessions"))
+
+    def make_room() -> bool:
+        given_up.append("idle sessions")
+        return False
+
+    session = opened(swarm, Settings(max_retries=0), make_room=make_room)
     assert fed(session, *STEPS) == SEEN
     assert given_up == ["idle sessions"]
     assert [(each.max_length, each.waits_for_room) for each in swarm.opened] == [(40, False), (20, True)]
@@ -410,6 +564,13 @@ def test_other_servers_are_preferred_to_a_full_one(step: int) -> None:
     assert fed(opened(swarm, Settings(max_retries=0)), *STEPS) == SEEN
     assert swarm.used == [0, 1]
     assert not swarm.banned
+
+
+def test_attempts_are_not_counted_while_others_of_the_client_end() -> None:
+    swarm, ending = Swarm(dict.fromkeys(range(7), FULL), replicas=1), [True] * 7
+    assert fed(opened(swarm, Settings(max_retries=0), make_room=ending.pop), *STEPS) == SEEN
+    assert not ending
+    assert not any(each.waits_for_room for each in swarm.opened)
 
 
 def test_server_that_stays_full_fails_the_session() -> None:

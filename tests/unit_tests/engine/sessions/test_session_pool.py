@@ -314,3 +314,29 @@ print("end of the program", flush=True)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.split("\n") == ["end of the program", "closed", ""]
     assert not ended.stderr
+
+
+def test_sessions_of_batches_are_closed_before_those_of_conversations(pool: SessionPool) -> None:
+    settings = Settings(session_cache=3)
+    conversations = [idle(b"abc"), idle(b"def")]
+    batch = [idle(bytes([number])) for number in range(5)]
+    pool.park(conversations[0], settings)
+    for session in batch[:3]:
+        pool.park(session, settings, of_batch=True)
+    pool.park(conversations[1], settings)
+    for session in batch[3:]:
+        pool.park(session, settings, of_batch=True)
+    assert len(pool) == 3
+    assert pool.lease(b"abcd", 10) is conversations[0]
+    assert pool.lease(b"defg", 10) is conversations[1]
+    assert pool.lease(bytes([4, 1]), 10) is batch[4]
+
+
+def test_session_of_a_batch_that_is_continued_is_one_of_a_conversation(pool: SessionPool) -> None:
+    settings = Settings(session_cache=1)
+    session = idle(b"abc")
+    pool.park(session, settings, of_batch=True)
+    assert pool.lease(b"abcd", 10) is session
+    pool.park(session, settings)
+    pool.park(idle(b"xyz"), settings, of_batch=True)
+    assert pool.lease(b"abcd", 10) is session
