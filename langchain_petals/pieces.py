@@ -63,7 +63,8 @@ class Pieces(Protocol):
             next ones are final with the last piece.
         forced_tokens: Tokens that were taken without a trip of their own, because a grammar allowed no other.
         drafted_tokens: Tokens that were guessed and sent along with a step, to see whether the model chooses them.
-        accepted_tokens: The drafted tokens that the model chose. Each saved a trip, unless the answer ended with it.
+        accepted_tokens: The drafted tokens that the model chose. Most of them saved a trip: not the one that ended the
+            answer, nor one after which a grammar forced more than the draft had.
     """
 
     reused_tokens: int
