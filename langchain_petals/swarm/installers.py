@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,12 +159,8 @@ def run(
     """
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
     started: list[subprocess.Popen[str]] = []
-    # The handler of a signal may raise an exception here at any time. In the middle of Popen, that would lose a process
-    # that runs already. So another thread starts it: handlers run in the main thread only, and the block ends when the
-    # other is done. And the process has to be known to what ends it from then on.
     try:
-        with ThreadPoolExecutor(1) as starter:
-            starter.submit(_start, started, command, environment, folder).result()
+        _start(started, command, environment, folder)
         [process] = started
         for line in process.stdout or ():
             if line.strip():
@@ -193,8 +190,18 @@ def _start(
     environment: dict[str, str],
     folder: Path | None,
 ) -> None:
-    """Start a command, and add it to those that were started."""
+    """Start a command, and add it to those that were started.
+
+    The handler of a signal may raise an exception. In the middle of Popen, that would lose a process that runs already.
+    So signals that come here are handled afterwards.
+    """
+    late: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread runs handlers, or may set them
+    known = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM) if is_main}
+    handlers = {each: handler for each, handler in known.items() if callable(handler)}
     try:
+        for each in handlers:
+            signal.signal(each, lambda number, _: late.append(number))
         process = subprocess.Popen(  # noqa: S603 - all commands are named in this room
             command,
             stdin=subprocess.DEVNULL,
@@ -205,7 +212,12 @@ def _start(
             env=environment,
             cwd=folder,
         )
+        started.append(process)
     except OSError as error:
         msg = f"{command[0]} could not be started ({error.strerror})."
         raise PetalsNotInstalledError(msg) from None
-    started.append(process)
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in late:
+            signal.raise_signal(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 
 class SayingModel(LlamaForCausalLM):  # type: ignore[misc]
@@ -30,7 +30,10 @@ class SayingModel(LlamaForCausalLM):  # type: ignore[misc]
         # tokens that were rolled back are no longer in the cache
         read = ids if before is None else torch.cat([before[:, : cache.get_seq_length()], ids], dim=1)
         out = super().forward(*args, **kwargs)
-        (getattr(out, "cache", None) or out.past_key_values).read = read
+        cache = getattr(out, "cache", None) or out.past_key_values
+        if isinstance(cache, tuple):  # older versions give one unless they get a cache, and it can hold no attribute
+            out.past_key_values = cache = DynamicCache.from_legacy_cache(cache)
+        cache.read = read
         for row, tokens in enumerate(read.tolist()):
             for index in range(ids.shape[1]):
                 said = self._said(tokens[: len(tokens) - ids.shape[1] + index + 1])
