@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MOST_LIMITED = 32  # servers whose word about their room is believed in one session
+_MOST_MADE = 256  # times that room was made in vain, after which attempts count: strangers may take it each time
 _LONGEST_REASON = 300  # characters of a server's failure in the log
 
 
@@ -135,6 +136,7 @@ class SwarmSession(Session):
         self._routes_are_old = False
         self._limited: set[str] = set()  # servers that have told how much room they have
         self._waits_for_room = False  # whether to ask full servers to wait
+        self._made = 0  # how many times room was made since the last step that worked
 
     @property
     def can_roll_back(self) -> bool:
@@ -198,6 +200,7 @@ class SwarmSession(Session):
                 raise
             else:
                 self._rested = self._routes_are_old = self._waits_for_room = False
+                self._made = 0
                 return logits
 
     def _try(self, ids: torch.Tensor, order: torch.Tensor | None, last: int) -> torch.Tensor:
@@ -235,7 +238,8 @@ class SwarmSession(Session):
             if not waited and self._routes.has_way_around(error.span):
                 self._waits_for_room = True
                 return True
-            has_room = self._make_room()
+            has_room = self._made < _MOST_MADE and self._make_room()
+            self._made += has_room
             self._waits_for_room = not has_room
             return has_room or not waited
         self._ban([error, *error.others])

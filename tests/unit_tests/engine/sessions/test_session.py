@@ -573,6 +573,12 @@ def test_attempts_are_not_counted_while_others_of_the_client_end() -> None:
     assert not any(each.waits_for_room for each in swarm.opened)
 
 
+def test_server_that_strangers_fill_each_time_fails_the_session() -> None:
+    swarm = Swarm({-1: FULL}, replicas=1)
+    with pytest.raises(SpanFailedError, match=r"failed 3 time\(s\).*Could not allocate"):
+        opened(swarm, Settings(max_retries=2, longest_pause=0), make_room=lambda: True).extend(torch.tensor([[1]]))
+
+
 def test_server_that_stays_full_fails_the_session() -> None:
     swarm = Swarm({-1: FULL}, replicas=1)
     with pytest.raises(SpanFailedError, match=r"failed 3 time\(s\).*Could not allocate 73728 bytes"):
