@@ -16,9 +16,9 @@ from scripted_uv import ScriptedUv
 from typer.testing import CliRunner
 
 import langchain_petals
-from langchain_petals import cli
 from langchain_petals import swarm as swarms
-from langchain_petals.cli import app
+from langchain_petals.cli import app, demo
+from langchain_petals.cli.terminal import step
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError
 from langchain_petals.swarm.interpreter import MARKER
 
@@ -265,7 +265,7 @@ def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkey
     monkeypatch.setenv("LANGCHAIN_PETALS_PROGRESS", "0")
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, highlight=False)
-    with cli._step(console, "Installing"):
+    with step(console, "Installing"):
         assert output.getvalue() == "Installing ... "
     assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
 
@@ -291,7 +291,7 @@ def test_the_demo_installs_unasked_if_told_to(uv: ScriptedUv) -> None:
 def test_on_a_terminal_the_demo_asks_first(
     uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    monkeypatch.setattr(cli, "_can_ask", lambda _: True)
+    monkeypatch.setattr(demo, "can_ask", lambda _: True)
     result = CliRunner().invoke(app, ["demo", "--prompt", "Hello!"], input=answer)
     assert result.exit_code == code
     assert str(uv.folder / "data" / "servers") in result.output

@@ -1,0 +1,108 @@
+"""`langchain-petals demo`: a swarm on this machine that answers a few questions."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from langchain_petals.cli.server import make_environment
+from langchain_petals.cli.terminal import can_ask, make_console, running_command, step
+from langchain_petals.errors import PetalsNotInstalledError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from langchain_petals.llms import Petals
+    from langchain_petals.swarm import LocalServer
+
+_QUESTIONS = ("Hello!", "Who are you?", "What is Petals?", "Repeat after me: seven blue petals")
+_NEXT_STEPS = """\
+from langchain_petals import Petals
+from langchain_petals.swarm import LocalSwarm
+
+with LocalSwarm() as swarm:
+    llm = Petals(**swarm.connection, temperature=0)
+    for piece in llm.stream("Human: Hello!\\nAI:"):
+        print(piece, end="", flush=True)"""
+
+
+def demo(
+    prompt: Annotated[str | None, typer.Option(help="Ask this instead of a few prepared questions.")] = None,
+    servers: Annotated[int, typer.Option(min=1, help="Servers to spread the model's 4 blocks over.")] = 2,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="If Petals is missing for servers, install it.")] = False,
+) -> None:
+    """Start a swarm on this machine and talk to a small model; needs no account, no GPU and, later on, no internet."""
+    with running_command():
+        console = make_console()
+        _have_an_environment(console, yes=yes)
+        _run_demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
+
+
+def _have_an_environment(console: Console, *, yes: bool) -> None:
+    """Make the servers' environment if there is none, and somebody agrees."""
+    from langchain_petals import swarm  # noqa: PLC0415
+
+    if swarm.found_python() is not None:
+        return
+    if not yes:
+        if not can_ask(console):
+            msg = (
+                "No petals was found to run servers with. Run `langchain-petals server install` first, or "
+                "`langchain-petals demo --yes`, which does it."
+            )
+            raise PetalsNotInstalledError(msg)
+        console.print(
+            "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
+            f"its own, in {swarm.environment_folder()}.\n"
+            "This takes some minutes and 1.5 GB (with pip on Linux up to 5 GB, since pip takes torch's CUDA build).\n"
+            "`langchain-petals server uninstall` removes it.",
+            markup=False,
+        )
+        if not typer.confirm("Install it now?", default=True):
+            raise typer.Exit(1)
+    make_environment(console)
+    console.print()
+
+
+def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
+    from langchain_petals import Petals  # noqa: PLC0415
+    from langchain_petals.swarm import LocalSwarm  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        with step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
+            swarm = stack.enter_context(LocalSwarm(servers=servers))
+        for each in swarm.servers:
+            console.print(f"  {_blocks(each)}: process {each.pid}, peer {each.peer_id}")
+        with step(console, "Loading the client: tokenizer, embeddings and output layer"):
+            llm = Petals(**swarm.connection, temperature=0, preload=True)
+        answers = [_ask(console, llm, question) for question in questions]
+    tokens, seconds = map(sum, zip(*answers, strict=True))
+    console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
+    console.print("The swarm is closed, and all its processes have ended. The same in Python:\n")
+    console.print(_NEXT_STEPS, markup=False)
+
+
+def _number_of(servers: int) -> str:
+    return "1 server" if servers == 1 else f"{servers} servers"
+
+
+def _blocks(server: LocalServer) -> str:
+    first, last = server.blocks[0], server.blocks[-1]
+    return f"block {first}" if first == last else f"blocks {first} to {last}"
+
+
+def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
+    """Show a question, and its answer while it is generated; return the answer's tokens and seconds."""
+    console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
+    started, text = time.monotonic(), ""
+    for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
+        console.print(piece if text else piece.lstrip(), end="", markup=False)
+        text += piece
+    console.print()
+    return llm.get_num_tokens(text), time.monotonic() - started

@@ -1,0 +1,84 @@
+"""What all commands share: the console, named steps, and how a command ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from langchain_petals.errors import PetalsError
+from langchain_petals.progress import is_on, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FAILED = 1
+"""Exit code of a command that shows an error, or finds something wrong."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM."""
+
+
+@contextlib.contextmanager
+def running_command() -> Iterator[None]:
+    """Run a command: errors are shown as sentences, and Ctrl-C and SIGTERM end what the command began.
+
+    Raises:
+        typer.Exit: The command ended by an error (code 1), by Ctrl-C (130) or by SIGTERM (143).
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    except (PetalsError, OSError) as error:
+        show_error(str(error))
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show_error(text: str) -> None:
+    """Show an error on the standard error stream."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {text}", style="red", markup=False)
+
+
+def make_console() -> Console:
+    """Return the console of the standard output: nothing is wrapped or coloured that goes to a file."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def can_ask(console: Console) -> bool:
+    """Return whether somebody sits at both ends: reads the output, and can type."""
+    return console.is_terminal and sys.stdin.isatty()
+
+
+@contextlib.contextmanager
+def step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show the name of a step, and its seconds when it is done.
+
+    Args:
+        console: Where to show it.
+        what: What is being done, as in "Starting a swarm".
+
+    Yields:
+        A function that shows a line about the step while it runs.
+    """
+    started, outcome, name = time.monotonic(), "failed", f"{what} ... "
+    is_shown_live = console.is_terminal and is_on()
+    if not is_shown_live:
+        console.print(name, end="", markup=False)
+    try:
+        with progress(what) as say:
+            yield lambda line: say(f"{what}: {line}"[: console.width - 10])
+        outcome = f"{time.monotonic() - started:.1f} s"
+    finally:
+        console.print(name + outcome if is_shown_live else outcome, markup=False)
