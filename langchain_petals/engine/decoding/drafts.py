@@ -1,9 +1,10 @@
 """Guesses of what comes next in a text, which one step can check, and how much of a guess is worth sending.
 
 Texts repeat themselves: an answer quotes its prompt, an object has the fields of the one before it. So the guess is
-what followed when the end of the text occurred before (prompt lookup). A step that checks some tokens more costs a
-little more; what it saves are the steps of those that are right. Both are known: the costs of steps are measured, and
-guesses are compared with what came, also those that were not sent.
+what followed when the end of the text occurred before (prompt lookup). Where a grammar leaves no choice of text, but
+one of tokens, the guess is how a tokenizer would write that text. A step that checks some tokens more costs a little
+more; what it saves are the steps of those that are right. Both are known: the costs of steps are measured, and guesses
+are compared with what came, also those that were not sent.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ class Drafts:
         self._learn(ids)
         start, matched = self._places.find(ids)
         self._guessed = (len(ids), start, matched) if matched else None
-        if not matched or most < 1:
+        if most < 1:
             return []
         most = min(most, _LONGEST)
-        tokens, forced = follow(_continuation(ids, start, most), most)
+        tokens, forced = follow(_continuation(ids, start, most) if matched else [], most)
         chances = [self._chance(matched + number) for number in range(len(tokens) - forced)] + [1.0] * forced
         return tokens[: self._worthwhile(chances, fresh)]
 

@@ -281,6 +281,12 @@ class Routes:
             self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
 
     @property
+    def can_roll_back(self) -> bool:
+        """Whether each server that a chain may have can forget tokens; False while no server is known."""
+        servers = self._table.servers
+        return bool(servers) and all(server.can_roll_back for server in servers)
+
+    @property
     def latency(self) -> float | None:
         """Seconds for which a step through the latest chain is on its way, as pings say; None where none was measured.
 

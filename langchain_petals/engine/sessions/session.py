@@ -140,8 +140,8 @@ class SwarmSession(Session):
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the servers can forget tokens; False without a chain, since nobody knows what the next one can do."""
-        return self._chain is not None and self._chain.can_roll_back
+        """Whether the servers can forget tokens; without a chain, whether those can of which the next one will be."""
+        return self._routes.can_roll_back if self._chain is None else self._chain.can_roll_back
 
     def resume(self, position: int, needed: int) -> None:
         """Prepare the idle session for another request; see `Session.resume`."""
@@ -152,8 +152,8 @@ class SwarmSession(Session):
     def roll_back(self, position: int) -> None:
         """Forget the tokens from `position` on; see `Session.roll_back`.
 
-        A failure may have replaced the servers by some that cannot forget. Then their chain is closed, and the next
-        step feeds all tokens again.
+        The servers may be others than those that were asked for: a failure has replaced them, or a server has joined
+        before the first step. If they cannot forget, their chain is closed, and the next step feeds all tokens again.
         """
         self._seen.cut(position)
         if self._chain is not None:

@@ -63,7 +63,7 @@ class RepeatingSession(Session):
 
     @property
     def can_roll_back(self) -> bool:
-        return self._can_roll_back and bool(self._held)
+        return self._can_roll_back
 
     @property
     def position(self) -> int:

@@ -139,6 +139,10 @@ def test_a_draft_is_what_may_follow_and_what_then_must() -> None:
     assert asked == [([3, 1, 2, 3], 4)]
 
 
+def test_text_that_must_follow_what_is_new_is_a_draft() -> None:
+    assert Drafts(FREE).next([1, 2, 3], 3, 4, lambda guess, most: ([*guess, 50, 51][:most], 2)) == [50, 51]
+
+
 # ---- what pays
 
 

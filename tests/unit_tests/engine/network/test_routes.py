@@ -318,6 +318,17 @@ def test_least_room_of_the_chain_counts() -> None:
     assert routes.room == 500
 
 
+def test_any_chain_can_roll_back_if_all_servers_say_that_they_do() -> None:
+    for versions, expected in [(["2.3.0", "2.3.1"], True), (["2.3.0", "2.2.0.post1"], False)]:
+        servers = [whole(number, version=version) for number, version in enumerate(versions)]
+        every, first = (routes_of(ScriptedNetwork(*servers), blocked=blocked) for blocked in ([], [peer_id(1)]))
+        assert not every.can_roll_back  # no server is known yet
+        every.refresh(30)
+        first.refresh(30)
+        assert every.can_roll_back is expected
+        assert first.can_roll_back
+
+
 # ---- avoided servers
 
 

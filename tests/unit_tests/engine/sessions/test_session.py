@@ -274,9 +274,24 @@ def test_a_session_can_roll_back_where_all_servers_of_its_chain_can() -> None:
         swarm = Swarm(version=last)
         swarm.first.announcement[2]["version"] = first
         session = opened(swarm)
-        assert not session.can_roll_back  # nobody knows yet which servers there will be
+        assert not session.can_roll_back  # no server is known yet
         session.extend(torch.tensor([[1]]))
         assert session.can_roll_back is expected
+        assert opened(swarm).can_roll_back is expected  # it will be on one of these servers
+
+
+def test_a_first_step_can_be_rolled_back_where_a_server_without_roll_back_has_joined() -> None:
+    swarm = Swarm(version="2.3.0.dev2")
+    swarm.routes.refresh(5)
+    session = opened(swarm)
+    assert session.can_roll_back
+    for server in swarm.servers:
+        server.announcement[2]["version"] = "2.2.0.post1"
+    swarm.routes.refresh(5)
+    assert verified(session, [1, 2, 3], 2) == so_far([1, 2, 3])[-2:]
+    session.roll_back(2)
+    assert fed(session, [[7]]) == [[[1, 2, 7]]]
+    assert len(swarm.opened) == 2
 
 
 @pytest.mark.parametrize("kept", range(3, 6))
