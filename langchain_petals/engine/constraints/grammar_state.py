@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,13 +143,23 @@ class GrammarState:
         allowed = list(guess[: matcher.try_consume_tokens(list(guess))])
         forced: list[int] = []
         most -= len(allowed)
-        # the first tokens of a forced text are also those of any text that begins so; the last are known where a token
-        # is the only one that is allowed
-        more = [] if matcher.is_accepting() else matcher.compute_ff_tokens() or self._only(matcher)
-        while more and len(forced) < most and matcher.try_consume_tokens(more) == len(more):
+        while len(forced) < most and (more := self._forced(matcher)) and matcher.try_consume_tokens(more) == len(more):
             forced += more
-            more = [] if matcher.is_accepting() else self._only(matcher)
         return allowed, forced[:most]
+
+    def _forced(self, matcher: LLMatcher) -> list[int]:
+        """Return tokens of a text that must come next.
+
+        The first tokens of a forced text are also those of any text that begins so; llguidance knows them. The last are
+        known where a token is the only one that is allowed. Others are a guess: the longest ones.
+        """
+        if matcher.is_accepting():
+            return []
+        if known := matcher.compute_ff_tokens() or self._only(matcher):
+            return known
+        ids = self._vocabulary.alphabet.byte_ids  # a special token has none, and begins with a byte that has none
+        text = itertools.takewhile(ids.__contains__, matcher.compute_ff_bytes())
+        return self._vocabulary.tokens([ids[byte] for byte in text]) or []
 
     def _only(self, matcher: LLMatcher) -> list[int]:
         mask = self._mask(matcher)

@@ -434,6 +434,25 @@ def test_a_guess_goes_on_with_what_the_grammar_forces(
     assert guide.foresee([*guess], 8, VOCABULARY) == ([*foreseen], forced)
 
 
+def test_forced_text_is_foreseen_where_a_model_may_write_it_in_several_tokens(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    guide = Grammars(tiny_tokenizer).guide(Constraint(regex_grammar(r'\{"restaurant": "[a-z]+"\}')), [])
+    begun = tiny_tokenizer.encode('{"restaurant', add_special_tokens=False)
+    foreseen, forced = guide.foresee(begun, 20, len(tiny_tokenizer))
+    assert tiny_tokenizer.decode(foreseen) == '{"restaurant": "'
+    assert foreseen[: len(foreseen) - forced] == begun
+
+
+def test_a_guess_ends_before_a_special_token_that_is_forced_with_text(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    constraint = Constraint('start: "ab" END', markers=(("END", "<tool_call>"),))
+    guide = Grammars(tiny_tokenizer).guide(constraint, [])
+    foreseen, _ = guide.foresee([], 20, len(tiny_tokenizer))
+    assert tiny_tokenizer.decode(foreseen).startswith("ab")
+
+
 def test_a_guess_may_hold_a_call(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     constraint = Constraint(triggers=(Trigger("<call>", 'start: "(" /[0-9]/ ")."'), Trigger("{", None)))
     guide = Grammars(byte_tokenizer).guide(constraint, [258])
