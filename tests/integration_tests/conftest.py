@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from huggingface_hub.utils import _http as requests_to_the_hub
 from langchain_tests.conftest import base_vcr_config
 from local_hub import LocalHub, point_at
 from random_weights import write_random_model
@@ -71,9 +73,20 @@ def vcr_config() -> dict[str, Any]:
     return base_vcr_config()
 
 
+class Hasty:
+    """Python's `time`, but for its pauses; huggingface_hub makes 23 s of them before it says that a hub is down."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Do not pause."""
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """Return an empty model hub on loopback; this process and its children ask it, and keep its files apart."""
+    monkeypatch.setattr(requests_to_the_hub, "time", Hasty())
     with LocalHub() as hub:
         point_at(monkeypatch, hub.url, tmp_path / "home")
         yield hub
