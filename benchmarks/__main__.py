@@ -87,6 +87,16 @@ def measure_length_spread(
         fill(ROOT / "docs" / "engine.md", markdown(length_spread.HEADER, rows))
 
 
+@app.command("rules")
+def measure_rules(
+    *,
+    rounds: Annotated[int, typer.Option(help="Rounds where hops are not delayed.")] = 7,
+    slow_rounds: Annotated[int, typer.Option(help="Rounds where they are.")] = 3,
+) -> None:
+    """Measure prompts of different lengths as the scheduler divides them, with the fixed rule and the measured one."""
+    _print(length_spread.RULES_HEADER, length_spread.rule_lines(rounds, slow_rounds))
+
+
 @app.command("client-share")
 def measure_client_share(
     *,

@@ -59,6 +59,28 @@ def lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
                 yield f"{delay * 1000:g} ms", str(difference), *cells
 
 
+RULES_HEADER: Line = ("a hop", "longest - shortest", *RULES, "ratio")
+
+
+def rule_lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
+    """Yield a line for each delay and difference, with both rules alone, so that more rounds fit into the time.
+
+    Args:
+        rounds: Rounds where hops are not delayed.
+        slow_rounds: Rounds where they are.
+    """
+    for delay in DELAYS:
+        with bench_swarm(hop_delay=delay) as bench:
+            learn(bench.engine)
+            for difference in DIFFERENCES:
+                works = rules(bench.engine, _requests(difference))
+                by_rule = in_turn(works, rounds=slow_rounds if delay else rounds)
+                taken = [by_rule[name] for name in RULES]
+                ratio = statistics.median(fixed / measured for fixed, measured in zip(*taken, strict=True))
+                cells = (f"{statistics.median(each):.2f} s" for each in taken)
+                yield f"{delay * 1000:g} ms", str(difference), *cells, f"{ratio:.2f} x"
+
+
 def learn(engine: Engine) -> None:
     """Run a few requests, as a program has done before it runs a large batch: alone and side by side."""
     for count in (1, 4):
