@@ -1,0 +1,73 @@
+"""Run the pages for LangChain's documentation, and write their outputs into them and into their notebooks.
+
+Usage: make_notebooks.py
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import langchain_pages
+
+from langchain_petals.environment import MODEL_VARIABLE, variables_of
+from langchain_petals.hub import KEY_VARIABLES
+from langchain_petals.swarm import LocalSwarm
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit_tests" / "shared"))
+
+from local_hub import LocalHub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbformat import NotebookNode
+
+MODEL = "langchain-petals/tiny"  # the bundled model's name on the hub on loopback
+
+
+@contextmanager
+def surroundings(page: Path, swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment variables for a page's notebook: no key, and nothing of this user's.
+
+    The notebook about the LLM shows how a model is downloaded, so there is a hub on loopback for it, and the swarm is
+    named by variables. The one about the chat model starts its swarm.
+    """
+    ours = (*KEY_VARIABLES, "LANGCHAIN_PETALS_INITIAL_PEERS", "LANGCHAIN_PETALS_DHT_PREFIX", MODEL_VARIABLE)
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment |= {"HF_HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    environment |= {"COLUMNS": "88", "PYTHONWARNINGS": "ignore:IProgress not found"}  # a hint to install ipywidgets
+    if swarm is None:
+        yield environment | {"HF_HUB_OFFLINE": "1", "LANGCHAIN_PETALS_PROGRESS": "0"}
+        return
+    with LocalHub() as hub:
+        hub.add(MODEL, Path(swarm.model))
+        yield environment | variables_of(swarm.connection | {"model": MODEL}) | {"HF_ENDPOINT": hub.url}
+
+
+def run(page: Path, swarm: LocalSwarm | None) -> NotebookNode:
+    """Return a page's notebook with the outputs of a run."""
+    notebook = langchain_pages.notebook_of(page.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder, surroundings(page, swarm, Path(folder)) as environment:
+        langchain_pages.run(notebook, Path(folder), environment)
+    return notebook
+
+
+def main() -> None:
+    with LocalSwarm() as swarm:
+        for page, path in langchain_pages.NOTEBOOKS.items():
+            print(f"Running {path.name}")
+            notebook = run(page, swarm if path.name == "llm.ipynb" else None)
+            if path.exists():
+                notebook = langchain_pages.with_known_outputs(notebook, langchain_pages.read(path))
+            path.write_text(langchain_pages.written(notebook), encoding="utf-8")
+            text = page.read_text(encoding="utf-8")
+            page.write_text(langchain_pages.with_outputs(text, notebook), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
