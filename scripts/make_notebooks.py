@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
+DOWNLOADS = "llm.ipynb"  # the notebook that shows how a model is downloaded
 MODEL = "langchain-petals/tiny"  # the bundled model's name on the hub on loopback
 
 
 @contextmanager
-def surroundings(page: Path, swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment variables for a page's notebook: no key, and nothing of this user's.
+def surroundings(swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment variables for a notebook: no key, and nothing of this user's.
 
-    The notebook about the LLM shows how a model is downloaded, so there is a hub on loopback for it, and the swarm is
-    named by variables. The one about the chat model starts its swarm.
+    With a swarm they name it, and a hub on loopback from which the model is downloaded. Without one, the notebook's
+    first cell has to start one.
     """
     ours = (*KEY_VARIABLES, "LANGCHAIN_PETALS_INITIAL_PEERS", "LANGCHAIN_PETALS_DHT_PREFIX", MODEL_VARIABLE)
     environment = {name: value for name, value in os.environ.items() if name not in ours}
@@ -49,10 +50,17 @@ def surroundings(page: Path, swarm: LocalSwarm | None, home: Path) -> Iterator[d
         yield environment | variables_of(swarm.connection | {"model": MODEL}) | {"HF_ENDPOINT": hub.url}
 
 
-def run(page: Path, swarm: LocalSwarm | None) -> NotebookNode:
-    """Return a page's notebook with the outputs of a run."""
+def run(page: Path, path: Path, swarm: LocalSwarm) -> NotebookNode:
+    """Return a page's notebook with the outputs of a run.
+
+    Args:
+        page: The page.
+        path: The notebook's file.
+        swarm: A swarm with the bundled model; the notebook about the chat model starts one of its own.
+    """
     notebook = langchain_pages.notebook_of(page.read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder, surroundings(page, swarm, Path(folder)) as environment:
+    swarm_to_name = swarm if path.name == DOWNLOADS else None
+    with tempfile.TemporaryDirectory() as folder, surroundings(swarm_to_name, Path(folder)) as environment:
         langchain_pages.run(notebook, Path(folder), environment)
     return notebook
 
@@ -61,7 +69,7 @@ def main() -> None:
     with LocalSwarm() as swarm:
         for page, path in langchain_pages.NOTEBOOKS.items():
             print(f"Running {path.name}")
-            notebook = run(page, swarm if path.name == "llm.ipynb" else None)
+            notebook = run(page, path, swarm)
             if path.exists():
                 notebook = langchain_pages.with_known_outputs(notebook, langchain_pages.read(path))
             path.write_text(langchain_pages.written(notebook), encoding="utf-8")
