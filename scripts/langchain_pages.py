@@ -46,8 +46,8 @@ os.environ.setdefault("HF_TOKEN", "")  # its model is not on the hub, so no cell
 """The hidden first cell of each notebook."""
 
 _SITE = "https://docs.langchain.com"
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```\n", re.M | re.S)
-_CALLOUT = re.compile(r"^<(Tip|Note|Warning)>\n(.*?)^</\1>\n", re.M | re.S)
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```\n", re.MULTILINE | re.DOTALL)
+_CALLOUT = re.compile(r"^<(Tip|Note|Warning)>\n(.*?)^</\1>\n", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"^ *([^=]*?)(?: +\w+=.*)?$")  # of a fence: `python Title icon="book"`
 _BAR = re.compile(r"\d+%\|[^|\n]*\| *\S+/\S+ \[[^\]\n]*\]")
 

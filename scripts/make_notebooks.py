@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import langchain_pages
-
 from langchain_petals.environment import MODEL_VARIABLE, variables_of
 from langchain_petals.hub import KEY_VARIABLES
 from langchain_petals.swarm import LocalSwarm

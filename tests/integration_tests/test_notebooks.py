@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import langchain_pages
-import make_notebooks
 import pytest
 from chat_suite import ChatSuite
 from langchain_core.language_models import BaseChatModel
-from langchain_pages import DOCS, NOTEBOOKS, page_cells, python_blocks, stable, text_of
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+import langchain_pages
+import make_notebooks
+from langchain_pages import DOCS, NOTEBOOKS, page_cells, python_blocks, stable, text_of
 from langchain_petals import ChatPetals
 from langchain_petals.configuration import GenerationOptions
 
@@ -93,7 +93,7 @@ def test_examples_of_the_page_about_the_provider_run() -> None:
     found = python_blocks(PROVIDER.read_text(encoding="utf-8"))
     assert found
     for block in found:
-        exec(block.code, {})  # noqa: S102 - the project's own
+        exec(block.code, {})
 
 
 def test_table_of_features_says_what_the_standard_suite_and_the_class_say() -> None:
