@@ -46,7 +46,9 @@ os.environ.setdefault("HF_TOKEN", "")  # its model is not on the hub, so no cell
 """The hidden first cell of each notebook."""
 
 _SITE = "https://docs.langchain.com"
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```\n", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```\n", re.MULTILINE | re.DOTALL
+)
 _CALLOUT = re.compile(r"^<(Tip|Note|Warning)>\n(.*?)^</\1>\n", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"^ *([^=]*?)(?: +\w+=.*)?$")  # of a fence: `python Title icon="book"`
 _BAR = re.compile(r"\d+%\|[^|\n]*\| *\S+/\S+ \[[^\]\n]*\]")
@@ -115,7 +117,7 @@ def notebook_of(page: str) -> NotebookNode:
         _add_text(cells, text)
         text = ""
         if block.title == "pip":
-            install = block.code.replace("pip install -U", "%pip install -qU")
+            install = block.code.replace("pip install -U", "%pip install -qU") + " ipywidgets  # these draw bars"
             cells.append(new_code_cell(install, metadata={"tags": ["skip-execution"]}))
         else:
             cells.append(new_code_cell(block.code))
@@ -164,6 +166,8 @@ def run(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]) ->
         allow_errors=False,
         record_timing=False,
     )
+    manager = client.create_kernel_manager()
+    manager.transport, manager.ip = "ipc", str(folder / "kernel")  # over TCP, others on the machine could listen
     client.execute(env=dict(environment))
     for cell in _code_cells(notebook):
         is_hidden = cell["metadata"].get("tags") == HIDDEN_TAGS
