@@ -42,7 +42,7 @@ from langchain_petals.swarm import LocalSwarm
 if not os.environ.get(MODEL_VARIABLE):
     swarm = LocalSwarm()
     os.environ.update(variables_of(swarm.connection))
-os.environ.setdefault("HF_TOKEN", "")  # its model is not on the hub, so no cell needs to ask for a key"""
+    os.environ.setdefault("HF_TOKEN", "")  # no key is needed, so none is asked for"""
 """The hidden first cell of each notebook."""
 
 _SITE = "https://docs.langchain.com"

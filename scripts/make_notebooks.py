@@ -46,7 +46,8 @@ def surroundings(swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str
         return
     with LocalHub() as hub:
         hub.add(MODEL, Path(swarm.model))
-        yield environment | variables_of(swarm.connection | {"model": MODEL}) | {"HF_ENDPOINT": hub.url}
+        named = variables_of(swarm.connection | {"model": MODEL})
+        yield environment | named | {"HF_ENDPOINT": hub.url, "HF_TOKEN": ""}
 
 
 def run(page: Path, path: Path, swarm: LocalSwarm) -> NotebookNode:
