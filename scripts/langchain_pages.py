@@ -51,7 +51,7 @@ _FENCE = re.compile(
 )
 _CALLOUT = re.compile(r"^<(Tip|Note|Warning)>\n(.*?)^</\1>\n", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"^ *([^=]*?)(?: +\w+=.*)?$")  # of a fence: `python Title icon="book"`
-_BAR = re.compile(r"\d+%\|[^|\n]*\| *\S+/\S+ \[[^\]\n]*\]")
+_BAR = re.compile(r" *\d+%\|[^|\n]*\| *\S+/\S+ \[[^\]\n]*\]")
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def with_outputs(page: str, notebook: NotebookNode) -> str:
 
 def stable(text: str) -> str:
     """Return an output without what differs from run to run: the numbers of progress bars, and random ids."""
-    return re.sub(r"\b(call_|run--)[\w-]+", r"\1...", _BAR.sub("100%", text))
+    return re.sub(r"\b(call_|run--)[\w-]+", r"\1...", _BAR.sub(" 100%", text))
 
 
 def with_known_outputs(notebook: NotebookNode, committed: NotebookNode) -> NotebookNode:
