@@ -31,9 +31,8 @@ NOTEBOOKS = {
 
 HIDDEN_TAGS = ["hide-input", "remove-cell"]
 START = """\
-# Starts a swarm on this machine, unless the environment names a model. It needs `pip install
-# langchain-petals`, and then once `langchain-petals server install`. The swarm's model comes with the
-# package. Delete this cell to use another swarm.
+# Starts a swarm on this machine, unless the environment names a model. The swarm's model comes with
+# the package.
 import os
 
 from langchain_petals.environment import MODEL_VARIABLE, variables_of
@@ -44,6 +43,13 @@ if not os.environ.get(MODEL_VARIABLE):
     os.environ.update(variables_of(swarm.connection))
     os.environ.setdefault("HF_TOKEN", "")  # no key is needed, so none is asked for"""
 """The hidden first cell of each notebook."""
+
+NOTE = """\
+> **Note:** The first cell of this notebook is hidden. It starts a swarm on this machine, which the other cells use. \
+It needs the package, and an environment for servers: `pip install langchain-petals`, and then \
+`langchain-petals server install`.
+"""
+"""What only a notebook has to say."""
 
 _SITE = "https://docs.langchain.com"
 _FENCE = re.compile(
@@ -97,7 +103,7 @@ def python_blocks(page: str) -> list[Block]:
 def notebook_of(page: str) -> NotebookNode:
     """Return the notebook of a page, without outputs."""
     title = re.search(r'^title: "(.*)"$', page, re.MULTILINE)
-    heading = f"# {title[1]}\n\n" if title else ""
+    heading = f"# {title[1]}\n\n{NOTE}\n" if title else ""
     hidden = {"tags": HIDDEN_TAGS, "jupyter": {"source_hidden": True, "outputs_hidden": True}}
     cells: list[NotebookNode] = [new_code_cell(START, metadata=hidden)]
     place = page.index("\n---\n") + len("\n---\n")  # after the front matter
@@ -117,7 +123,8 @@ def notebook_of(page: str) -> NotebookNode:
         _add_text(cells, text)
         text = ""
         if block.title == "pip":
-            install = block.code.replace("pip install -U", "%pip install -qU") + " ipywidgets  # these draw bars"
+            command = block.code.replace("pip install -U", "%pip install -qU")
+            install = f"# ipywidgets draws the bars of downloads\n{command} ipywidgets"
             cells.append(new_code_cell(install, metadata={"tags": ["skip-execution"]}))
         else:
             cells.append(new_code_cell(block.code))
@@ -134,7 +141,7 @@ def notebook_of(page: str) -> NotebookNode:
 def _add_text(cells: list[NotebookNode], text: str) -> None:
     """Add a Markdown cell, if there is something to say; what only LangChain's site knows is written in Markdown."""
     text = re.sub(r"^</?CodeGroup>\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^---\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^---\n|^\{/\*.*\*/\}\n", "", text, flags=re.MULTILINE)
     text = _CALLOUT.sub(_quoted, text)
     text = text.replace("](/oss/", f"]({_SITE}/oss/python/").replace("](/langsmith/", f"]({_SITE}/langsmith/")
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
@@ -193,13 +200,11 @@ def _plain(outputs: Sequence[Any]) -> list[NotebookNode]:
             count = output["execution_count"]
             plain.append(new_output("execute_result", data=data, metadata={}, execution_count=count))
             continue
-        is_stream = output["output_type"] == "stream"
-        name = output["name"] if is_stream else "stderr"  # what rich displays would be there without a notebook
-        text = output["text"] if is_stream else output["data"]["text/plain"]
-        if plain and plain[-1].get("name") == name:
+        text = output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"]
+        if plain and plain[-1]["output_type"] == "stream":
             plain[-1]["text"] += text
-        else:
-            plain.append(new_output("stream", name=name, text=text))
+        else:  # bars, too, are standard output here: a red box would look like an error
+            plain.append(new_output("stream", name="stdout", text=text))
     for output in plain:
         if output["output_type"] == "stream":
             lines = output["text"].split("\n")
@@ -247,10 +252,11 @@ def stable(text: str) -> str:
 
 def with_known_outputs(notebook: NotebookNode, committed: NotebookNode) -> NotebookNode:
     """Return a notebook that keeps each committed output which differs only in what differs from run to run."""
-    if [cell["source"] for cell in notebook["cells"]] == [cell["source"] for cell in committed["cells"]]:
-        for cell, known in zip(notebook["cells"], committed["cells"], strict=True):
-            if cell["cell_type"] == "code" and stable(text_of(cell)) == stable(text_of(known)):
-                cell["outputs"] = known["outputs"]
+    known = {cell["source"]: cell for cell in _code_cells(committed)}
+    for cell in _code_cells(notebook):
+        before = known.get(cell["source"])
+        if before and stable(text_of(cell)) == stable(text_of(before)):
+            cell["outputs"] = before["outputs"]
     return notebook
 
 

@@ -89,6 +89,15 @@ def test_no_line_of_code_is_wider_than_a_page(page: Path) -> None:
     assert [line for line in lines if len(line) > 88] == []
 
 
+@pytest.mark.parametrize("page", [*NOTEBOOKS, PROVIDER], ids=lambda page: page.parent.name)
+def test_each_command_of_a_page_says_why_it_is_not_run(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    commands = [block for block in langchain_pages.blocks(text) if block.language == "bash" and block.title != "uv"]
+    befores = [text[: block.start].removesuffix("<CodeGroup>\n").splitlines()[-1] for block in commands]
+    assert befores
+    assert [before for before in befores if not before.startswith("{/* not run: ")] == []
+
+
 def test_examples_of_the_page_about_the_provider_run() -> None:
     found = python_blocks(PROVIDER.read_text(encoding="utf-8"))
     assert found
@@ -148,9 +157,8 @@ def run_by_hand(*printed: str) -> NotebookNode:
 
 def test_what_only_langchains_site_knows_is_markdown_in_a_notebook() -> None:
     texts = [cell["source"] for cell in langchain_pages.notebook_of(PAGE)["cells"] if cell["cell_type"] == "markdown"]
-    assert texts == [
-        "# A page\n\n> **Tip:** Read [more](https://docs.langchain.com/oss/python/langchain/models).\n\n**One**"
-    ]
+    link = "[more](https://docs.langchain.com/oss/python/langchain/models)"
+    assert texts == [f"# A page\n\n{langchain_pages.NOTE}\n> **Tip:** Read {link}.\n\n**One**"]
 
 
 def test_output_of_a_page_is_replaced_by_that_of_its_notebook() -> None:
