@@ -168,7 +168,9 @@ def run(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]) ->
     client = NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=240,
+        timeout=None,  # a busy machine may take long
+        startup_timeout=240,
+        iopub_timeout=60,
         resources={"metadata": {"path": str(folder)}},
         allow_errors=False,
         record_timing=False,
@@ -255,7 +257,7 @@ def with_known_outputs(notebook: NotebookNode, committed: NotebookNode) -> Noteb
     known = {cell["source"]: cell for cell in _code_cells(committed)}
     for cell in _code_cells(notebook):
         before = known.get(cell["source"])
-        if before and stable(text_of(cell)) == stable(text_of(before)):
+        if before and stable(text_of(cell)) == stable(text_of(before)) and text_of(cell) != text_of(before):
             cell["outputs"] = before["outputs"]
     return notebook
 
