@@ -40,7 +40,8 @@ def surroundings(swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str
     ours = (*KEY_VARIABLES, "LANGCHAIN_PETALS_INITIAL_PEERS", "LANGCHAIN_PETALS_DHT_PREFIX", MODEL_VARIABLE)
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment |= {"HF_HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-    environment |= {"COLUMNS": "88", "PYTHONWARNINGS": "ignore:IProgress not found"}  # a hint to install ipywidgets
+    # tqdm would advise to install ipywidgets; but with it, bars would be widgets, which have no text
+    environment |= {"COLUMNS": "88", "PYTHONWARNINGS": "ignore:IProgress not found"}
     if swarm is None:
         yield environment | {"HF_HUB_OFFLINE": "1", "LANGCHAIN_PETALS_PROGRESS": "0"}
         return
