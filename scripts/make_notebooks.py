@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import langchain_pages
-from langchain_petals.environment import MODEL_VARIABLE, variables_of
+from langchain_petals.environment import variables_of
 from langchain_petals.hub import KEY_VARIABLES
 from langchain_petals.swarm import LocalSwarm
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
+OF_SERVERS = ("LANGCHAIN_PETALS_DATA_DIR", "LANGCHAIN_PETALS_SERVER_PYTHON")  # where the servers' environment is
 DOWNLOADS = "llm.ipynb"  # the notebook that shows how a model is downloaded
 MODEL = "langchain-petals/tiny"  # the bundled model's name on the hub on loopback
 
@@ -37,8 +38,11 @@ def surroundings(swarm: LocalSwarm | None, home: Path) -> Iterator[dict[str, str
     With a swarm they name it, and a hub on loopback from which the model is downloaded. Without one, the notebook's
     first cell has to start one.
     """
-    ours = (*KEY_VARIABLES, "LANGCHAIN_PETALS_INITIAL_PEERS", "LANGCHAIN_PETALS_DHT_PREFIX", MODEL_VARIABLE)
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in OF_SERVERS or not (name in KEY_VARIABLES or name.startswith(("HF_", "LANGCHAIN_", "LANGSMITH_")))
+    }
     environment |= {"HF_HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
     # tqdm would advise to install ipywidgets; but with it, bars would be widgets, which have no text
     environment |= {"COLUMNS": "88", "PYTHONWARNINGS": "ignore:IProgress not found"}
