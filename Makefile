@@ -2,7 +2,7 @@
 # environment, too; see scripts/make_venv.sh.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs bench wheel clean
+.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs notebooks bench wheel clean
 .PHONY: resolution lowest newest_python
 
 SHELL := /bin/sh
@@ -59,6 +59,10 @@ docs: venv ## build the documentation into site/
 	@echo "==> Building the documentation"
 	@# mkdocs-material advertises its successor otherwise
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: servers ## run the pages for LangChain's documentation, and write their outputs and their notebooks
+	@echo "==> Running docs/notebooks"
+	$(BIN)/python scripts/make_notebooks.py
 
 bench: servers ## run the benchmarks
 	@echo "==> Running the benchmarks"

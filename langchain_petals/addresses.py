@@ -39,12 +39,12 @@ _PROTOCOLS: dict[str, Callable[[str], object] | None] = {
 }
 
 
-def check_initial_peers(addresses: list[str]) -> list[str]:
-    """Check multiaddresses through which a swarm can be joined."""
+def check_initial_peers(addresses: list[str], *, named: str = "initial_peers") -> list[str]:
+    """Check multiaddresses through which a swarm can be joined; `named` says where they come from."""
     for address in addresses:
         if problem := _problem(address):
             form = f"{_PEER_EXAMPLE}, or /dns/name/... instead of /ip4/..."
-            msg = f"initial_peers: {address!r} {problem}; the form is {form}"
+            msg = f"{named}: {address!r} {problem}; the form is {form}"
             raise InvalidRequestError(msg)
     return addresses
 
@@ -57,11 +57,11 @@ def check_peer_id(field: str, peer_id: str) -> str:
     return peer_id
 
 
-def check_prefix(prefix: str) -> str:
-    """Check a `dht_prefix`, which must not hold petals' delimiters."""
+def check_prefix(prefix: str, *, named: str = "dht_prefix") -> str:
+    """Check a `dht_prefix`, which must not hold petals' delimiters; `named` says where it comes from."""
     if not prefix or not prefix.isprintable() or any(delimiter in prefix for delimiter in _DELIMITERS):
         msg = (
-            f"dht_prefix={prefix!r} must be a name without '.' and ' ', which petals uses as separators; for "
+            f"{named}={prefix!r} must be a name without '.' and ' ', which petals uses as separators; for "
             "instance Llama-2-70b-hf"
         )
         raise InvalidRequestError(msg)

@@ -27,6 +27,11 @@ def is_on() -> bool:
     return os.environ.get(VARIABLE, "").strip() != "0" and _is_interactive(_console())
 
 
+def is_in_notebook() -> bool:
+    """Return whether progress is shown in a notebook, whose streams are no terminal."""
+    return is_on() and bool(_console().is_jupyter)
+
+
 @contextlib.contextmanager
 def progress(text: str) -> Iterator[Callable[[str], None]]:
     """Show that something is being done for as long as the block runs, and then remove it.

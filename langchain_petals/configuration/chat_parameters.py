@@ -15,6 +15,7 @@ from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.configuration.cache_key import OF_ONE_MODEL, identity_of_response_format
 from langchain_petals.configuration.options import CONSTRAINT_OPTIONS
 from langchain_petals.configuration.parameters import PetalsParameters
+from langchain_petals.environment import connection_from_environment
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub import hide_key
 
@@ -33,8 +34,8 @@ _OWN_VARIABLES = frozenset(inspect.signature(ChatTemplate.render).parameters) - 
 class ChatParameters(PetalsParameters, BaseChatModel):
     """A chat model with the fields that only chat models have; `ChatPetals` adds the calls."""
 
-    model_name: str = Field(alias="model")
-    """Folder or hub name of the model."""
+    model_name: str = Field(default="", alias="model")  # there is no usual chat model, so "" is refused
+    """Folder or hub name of the model; by default the one that LANGCHAIN_PETALS_MODEL names."""
 
     streaming: bool = False
     """Let `invoke` stream too, so that callbacks get each token."""
@@ -98,7 +99,9 @@ class ChatParameters(PetalsParameters, BaseChatModel):
         )
         name = kwargs.get("model") or kwargs.get("model_name")
         if name not in (None, self.model_name):
-            identity |= {"model_name": name} | dict.fromkeys(OF_ONE_MODEL)
+            peers = self.initial_peers if "initial_peers" in self._given else None
+            identity |= dict.fromkeys(OF_ONE_MODEL) | {"model_name": name}
+            identity["dht_prefix"] = connection_from_environment(name, peers)["dht_prefix"]
         return str(sorted(identity.items()))
 
     def _resolve_model_profile(self) -> ModelProfile:

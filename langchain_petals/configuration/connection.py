@@ -6,13 +6,17 @@ import warnings
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from langchain_petals.addresses import check_adapter, check_initial_peers, check_peer_id, check_prefix
 from langchain_petals.configuration.constructor import ArgumentChecks
+from langchain_petals.environment import MODEL_VARIABLE, connection_from_environment
+from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub import KEY_FIELD, checked_key, key_from_environment
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from langchain_petals.engine import Connection
 
 
@@ -20,6 +24,10 @@ class ConnectionParameters(ArgumentChecks):
     """The arguments of one connection; objects with equal arguments share a loaded model.
 
     No repr, dump or pickle shows the key. Copies keep it, and an unpickled object takes it from the environment.
+
+    Environment variables are the defaults of `model_name`, `initial_peers` and `dht_prefix`; see
+    `langchain_petals.environment`. They are read when an object is made. `langchain_core.load.dumps` leaves out what
+    comes from them, as it leaves out other defaults. A pickle has it.
     """
 
     huggingface_api_key: SecretStr | None = Field(default_factory=key_from_environment)
@@ -29,13 +37,17 @@ class ConnectionParameters(ArgumentChecks):
     or else the one that the login of huggingface_hub has stored."""
 
     model_name: str = Field(default="bigscience/bloom-petals", alias="model")
-    """Folder or hub name of the model."""
+    """Folder or hub name of the model; by default the one that LANGCHAIN_PETALS_MODEL names."""
 
     initial_peers: Annotated[list[str], AfterValidator(check_initial_peers)] | None = None
-    """Multiaddresses of peers through which to join a private swarm; None joins the public one."""
+    """Multiaddresses of peers through which to join a private swarm; [] joins the public one.
+
+    None takes them from LANGCHAIN_PETALS_INITIAL_PEERS; if that is not set, it joins the public swarm."""
 
     dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
-    """Name under which the swarm announces the model's blocks; needed when `model_name` is a folder."""
+    """Name under which the swarm announces the model's blocks; needed when `model_name` is a folder.
+
+    None takes it from LANGCHAIN_PETALS_DHT_PREFIX, if neither other peers nor another model than there are given."""
 
     allowed_servers: list[str] | None = None
     """Peer ids of the only servers to use."""
@@ -79,6 +91,18 @@ class ConnectionParameters(ArgumentChecks):
             )
             warnings.warn(msg, stacklevel=2)
         return trust
+
+    @model_validator(mode="after")
+    def _complete_from_environment(self) -> Self:
+        if getattr(self, "client", None) is None:  # else that is the model, and knows its swarm
+            model = self.model_name if "model_name" in self.model_fields_set else None
+            found = connection_from_environment(model, self.initial_peers, self.dht_prefix)
+            found["model_name"] = found.pop("model") or self.model_name
+            self.__dict__.update(found)  # unlike an assignment, it does not make them arguments that were given
+        if not self.model_name:
+            msg = f"model is missing; give a folder or a hub name, or set {MODEL_VARIABLE}"
+            raise InvalidRequestError(msg)
+        return self
 
     @property
     def lc_secrets(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from langchain_petals import Petals
+from langchain_petals.environment import VARIABLES
 from langchain_petals.hub import KEY_VARIABLES
 from tiny_model.byte_level import byte_characters
 
@@ -66,9 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_keys_in_the_environment() -> Iterator[None]:
+def _no_keys_and_no_swarm_in_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in KEY_VARIABLES:
+        for name in (*KEY_VARIABLES, *VARIABLES.values()):
             patch.delenv(name, raising=False)
         for name in ("LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING"):
             patch.setenv(name, "false")

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from langchain_petals.errors import (
     ModelNotFoundError,
 )
 from langchain_petals.hub import Repository, missing, read_json, read_text
+from langchain_petals.hub.bars import download_bars
 from langchain_petals.progress import VARIABLE
 
 if TYPE_CHECKING:
@@ -329,3 +331,19 @@ def test_a_download_leaves_the_programs_own_bars_as_they_were(
     assert find("acme/open").file("model.safetensors")
     assert not utils.are_progress_bars_disabled("huggingface_hub.http_get")
     assert "safetensors" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_bars_in_a_notebook_leave_the_environment_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.setattr("langchain_petals.progress.is_in_notebook", lambda: True)
+    if before is None:
+        monkeypatch.delenv("TQDM_POSITION", raising=False)
+    else:
+        monkeypatch.setenv("TQDM_POSITION", before)
+    with download_bars():
+        with download_bars():
+            pass
+        assert os.environ["TQDM_POSITION"] == "-1"
+    assert os.environ.get("TQDM_POSITION") == before

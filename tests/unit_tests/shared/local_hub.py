@@ -268,7 +268,8 @@ class _HubHandler(_Handler):
             linked = {"X_Linked_Etag": f'"{_sha256(body)}"', "X_Linked_Size": len(body)}
             self.send(302, Location=where, ETag=f'"{_sha256(body)[:32]}"', **linked, **common)
         elif direct:
-            self.send(200, body, ETag=f'"{_git_sha(body)}"', Content_Type="text/plain; charset=utf-8", **common)
+            named = {"Content_Type": "text/plain; charset=utf-8", "Content_Disposition": _disposition(file)}
+            self.send(200, body, ETag=f'"{_git_sha(body)}"', **named, **common)
         else:
             where = f"/api/resolve-cache/models/{name}/{commit}/{file}"
             self.send(307, Location=where, **common)
@@ -285,9 +286,10 @@ class _CdnHandler(_Handler):
         digest = urlsplit(self.path).path.removeprefix("/")
         for repository in self.server.hub.repositories.values():
             for files in repository.commits.values():
-                for body in files.values():
+                for file, body in files.items():
                     if _sha256(body) == digest:
-                        self.send(200, body, ETag=f'"{digest}"', Content_Type="application/octet-stream")
+                        named = {"Content_Type": "application/octet-stream", "Content_Disposition": _disposition(file)}
+                        self.send(200, body, ETag=f'"{digest}"', **named)
                         return
         self.send(403, b"AccessDenied")
 
@@ -299,6 +301,12 @@ class _CdnHandler(_Handler):
             self.close_connection = True
         else:
             self.wfile.write(body)
+
+
+def _disposition(file: str) -> str:
+    """Return the header from which huggingface_hub takes the name that it shows at a bar."""
+    name = file.rpartition("/")[2]
+    return f"inline; filename*=UTF-8''{name}; filename=\"{name}\";"
 
 
 def _sha256(data: bytes) -> str:
