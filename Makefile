@@ -2,7 +2,7 @@
 # environment, too; see scripts/make_venv.sh.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs bench wheel clean
+.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs docs_test bench wheel clean
 .PHONY: resolution lowest newest_python
 
 SHELL := /bin/sh
@@ -55,10 +55,13 @@ type: venv ## check types with mypy: the package strictly, tests loosely
 	@echo "==> Checking types with mypy"
 	$(BIN)/mypy
 
-docs: venv ## build the documentation into site/
+docs: venv ## build the documentation into site/; a broken link fails
 	@echo "==> Building the documentation"
-	@# mkdocs-material advertises its successor otherwise
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
+
+docs_test: docs ## look at the documentation in a browser: links, search, dark mode, a phone (needs chromium)
+	@echo "==> Looking at the documentation in a browser"
+	$(BIN)/pytest -p no:cacheprovider tests/browser_tests
 
 bench: servers ## run the benchmarks
 	@echo "==> Running the benchmarks"
