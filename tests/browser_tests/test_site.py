@@ -97,13 +97,13 @@ LOOK = """
     const box = element.getBoundingClientRect();
     if (!box.width || !box.height || !element.checkVisibility()) continue;
     const inside = element.closest("article");
-    const moves = element.matches('img[src*="pictures/"]');
+    const moves = element.matches("p > img");
     if (!moves && box.width > width + 1) tell("wider than the screen", element);
     else if (!moves && inside && box.right > width + 1) tell("leaves the screen", element);
     const style = getComputedStyle(element);
     const isBox = style.display !== "inline" && box.width > 2;
     if (inside && isBox && element.scrollWidth > element.clientWidth + 1) {
-      const isPicture = element.querySelector(':scope > img[src*="pictures/"]');
+      const isPicture = element.matches("p:has(> img)");
       if (style.overflowX !== "visible" && !isPicture) tell("its text is cut off", element);
     }
   }
