@@ -50,16 +50,15 @@ class ChatPetals(ChatParameters):
     r"""A chat model whose transformer blocks are served by a Petals swarm.
 
     Example:
-        ```python
-        from langchain_petals import ChatPetals
-        from langchain_petals.swarm import LocalSwarm
+        .. code-block:: python
 
-        messages = [("system", "You are a friendly assistant."), ("human", "Who are you?")]
-        with LocalSwarm() as swarm:
-            chat = ChatPetals(**swarm.connection, temperature=0)
-            for chunk in chat.stream(messages):
-                print(chunk.text, end="", flush=True)
-        ```
+            from langchain_petals import ChatPetals
+            from langchain_petals.swarm import LocalSwarm
+
+            with LocalSwarm() as swarm:
+                chat = ChatPetals(**swarm.connection, temperature=0)
+                for chunk in chat.stream([("system", "You are a friendly assistant."), ("human", "Who are you?")]):
+                    print(chunk.text, end="", flush=True)
     """
 
     _builder: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
@@ -215,13 +214,13 @@ class ChatPetals(ChatParameters):
             InvalidRequestError: The choice names no bound tool, or a strict schema cannot be enforced.
 
         Example:
-            ```python
-            def add(a: int, b: int) -> int:
-                \"\"\"Add two numbers.\"\"\"
-                return a + b
+            .. code-block:: python
 
-            chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
-            ```
+                def add(a: int, b: int) -> int:
+                    \"\"\"Add two numbers.\"\"\"
+                    return a + b
+
+                chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
         """
         bound: dict[str, Any] = {
             "tools": openai_tools(tools, strict=strict),

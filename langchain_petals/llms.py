@@ -56,15 +56,15 @@ class Petals(PetalsParameters, BaseLLM):
     Drop-in replacement for `langchain_community.llms.Petals`.
 
     Example:
-        ```python
-        from langchain_petals import Petals
-        from langchain_petals.swarm import LocalSwarm
+        .. code-block:: python
 
-        with LocalSwarm() as swarm:
-            llm = Petals(**swarm.connection, temperature=0)
-            for piece in llm.stream("Human: Who are you?\nAI:"):
-                print(piece, end="", flush=True)
-        ```
+            from langchain_petals import Petals
+            from langchain_petals.swarm import LocalSwarm
+
+            with LocalSwarm() as swarm:
+                llm = Petals(**swarm.connection, temperature=0)
+                for piece in llm.stream("Human: Who are you?\nAI:"):
+                    print(piece, end="", flush=True)
     """
 
     json_schema: JsonSchema | None = None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 WIDTH = 88  # of a line of code
 TO_DO = "What to do: "
+NOT_RUN = "<!-- not run: it is the text of an error -->"
 
 INTRODUCTION = """\
 # When things fail
@@ -215,7 +216,7 @@ def section(kind: type[errors.PetalsError], of_it: list[errors.PetalsError]) -> 
     parts = [
         f"### {kind.__name__}",
         happened,
-        *(f"```\n{shown(error)}\n```" for error in of_it),
+        *(f"{NOT_RUN}\n```text\n{shown(error)}\n```" for error in of_it),
         f"**What to do.** {advice}",
         f"It is also {caught}.{retry} [Attributes](api/errors.md#langchain_petals.errors.{kind.__name__})",
     ]

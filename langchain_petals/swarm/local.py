@@ -76,14 +76,14 @@ class LocalSwarm:
     end of the `with` block, Ctrl-C, or any end of this process.
 
     Example:
-        ```python
-        from langchain_petals import Petals
-        from langchain_petals.swarm import LocalSwarm
+        .. code-block:: python
 
-        with LocalSwarm() as swarm:
-            llm = Petals(**swarm.connection, temperature=0)
-            print(llm.invoke("Human: Hello!\nAI:"))
-        ```
+            from langchain_petals import Petals
+            from langchain_petals.swarm import LocalSwarm
+
+            with LocalSwarm() as swarm:
+                llm = Petals(**swarm.connection, temperature=0)
+                print(llm.invoke("Human: Hello!\nAI:"))
 
     Args:
         model: A folder with `config.json` and weights, or a name on the Hugging Face hub (the key for a gated
