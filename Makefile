@@ -2,8 +2,8 @@
 # environment, too; see scripts/make_venv.sh.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs docs_test bench wheel clean
-.PHONY: resolution lowest newest_python
+.PHONY: help venv servers demo test unit_tests integration_tests lint format type docs bench wheel clean
+.PHONY: resolution lowest newest_python docs_test
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -59,16 +59,16 @@ docs: venv ## build the documentation into site/; a broken link fails
 	@echo "==> Building the documentation"
 	$(BIN)/zensical build --strict --clean
 
-docs_test: docs ## look at the documentation in a browser: links, search, dark mode, a phone (needs chromium)
-	@echo "==> Looking at the documentation in a browser"
-	$(BIN)/pytest -p no:cacheprovider tests/browser_tests
-
 bench: servers ## run the benchmarks
 	@echo "==> Running the benchmarks"
 	$(BIN)/python -m benchmarks
 
 wheel: servers ## build the wheel into dist/ and try it in fresh environments
 	@sh scripts/check_wheel.sh
+
+docs_test: docs ## look at the documentation in a browser: links, search, dark mode, a phone (needs chromium)
+	@echo "==> Looking at the documentation in a browser"
+	$(BIN)/pytest -p no:cacheprovider tests/browser_tests
 
 # not in .venv: `langchain-petals server install` prefers a uv that lies there, and uv does not read the configuration of pip
 .tools/bin/uv: | venv

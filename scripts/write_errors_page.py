@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from langchain_petals import Petals, errors
 from langchain_petals.chat.templates.builtin import NAMES
 from langchain_petals.engine.loading.families import family_of
-from langchain_petals.engine.loading.load import explaining_the_public_swarm
+from langchain_petals.engine.loading.load import _explaining_the_public_swarm
 from langchain_petals.engine.network.network import unreachable
 from langchain_petals.hub import Repository, missing
 from langchain_petals.hub.errors import Source, translated
@@ -153,7 +153,7 @@ def raised_by(function: Callable[[], object]) -> errors.PetalsError:
 
 
 def of_the_public_swarm() -> None:
-    with explaining_the_public_swarm(()):
+    with _explaining_the_public_swarm(()):
         raise errors.SwarmUnreachableError
 
 

@@ -136,7 +136,7 @@ def _joining(
     peers, allowed, blocked = tuple(initial_peers), frozenset(allowed), frozenset(blocked)
 
     def join() -> tuple[Routes, Callable[[], None]]:
-        with explaining_the_public_swarm(peers):
+        with _explaining_the_public_swarm(peers):
             network, leave = shared_networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
         routes = Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter)
         routes.read_ahead()
@@ -146,7 +146,7 @@ def _joining(
 
 
 @contextlib.contextmanager
-def explaining_the_public_swarm(initial_peers: Sequence[str]) -> Iterator[None]:
+def _explaining_the_public_swarm(initial_peers: Sequence[str]) -> Iterator[None]:
     """Raise an error that fits a user who has given no `initial_peers`."""
     try:
         yield
