@@ -68,7 +68,7 @@ wheel: servers ## build the wheel into dist/ and try it in fresh environments
 
 docs_test: docs ## look at the documentation in a browser: links, search, dark mode, a phone (needs chromium)
 	@echo "==> Looking at the documentation in a browser"
-	$(BIN)/pytest -p no:cacheprovider tests/browser_tests
+	$(BIN)/pytest tests/browser_tests
 
 # not in .venv: `langchain-petals server install` prefers a uv that lies there, and uv does not read the configuration of pip
 .tools/bin/uv: | venv
