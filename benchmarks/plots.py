@@ -143,7 +143,7 @@ def _draw(
         else:
             axes.set_xlim(0, longest * 1.2)
         axes.set_xlabel(unit)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["top", "right", "left"]].set_visible(False)
         if kinds:
             marks = [plt.Rectangle((0, 0), 1, 1, color=color) for color in kinds.values()]
             figure.legend(marks, list(kinds), frameon=False, loc="outside upper left")

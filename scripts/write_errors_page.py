@@ -9,8 +9,8 @@ Usage: python scripts/write_errors_page.py
 from __future__ import annotations
 
 import inspect
+import re
 import tempfile
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
-WIDTH = 88  # of a line of code
 TO_DO = "What to do: "
-NOT_RUN = "<!-- not run: it is the text of an error -->"
 
 INTRODUCTION = """\
 # When things fail
@@ -191,11 +189,17 @@ def examples() -> Iterator[errors.PetalsError]:
 
 
 def shown(error: errors.PetalsError) -> str:
-    """Return an error as the last lines of a traceback show it, in lines that fit on the page."""
+    """Return an error as the last lines of a traceback show it, as a quotation."""
     text = str(error).replace(constants.ENDPOINT, "https://huggingface.co")
-    lines = f"{type(error).__name__}: {text}".splitlines()
-    wrapped = (textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines)
-    return "\n".join(line for lines in wrapped for line in lines)
+    lines = f"**{type(error).__name__}:** {escaped(text)}".splitlines()
+    return "\n>\n".join(f"> {line}" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is; what stands between backticks is code there, too."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([*_<\[\\])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def described(kind: type[errors.PetalsError]) -> tuple[str, str]:
@@ -216,11 +220,11 @@ def section(kind: type[errors.PetalsError], of_it: list[errors.PetalsError]) -> 
     parts = [
         f"### {kind.__name__}",
         happened,
-        *(f"{NOT_RUN}\n```text\n{shown(error)}\n```" for error in of_it),
+        "\n\n<!-- another one -->\n\n".join(map(shown, of_it)),
         f"**What to do.** {advice}",
         f"It is also {caught}.{retry} [Attributes](api/errors.md#langchain_petals.errors.{kind.__name__})",
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def table() -> str:

@@ -25,9 +25,9 @@ def test_every_error_that_is_raised_is_shown_with_a_text() -> None:
     assert shown | bases == {getattr(errors, name) for name in errors.__all__}
 
 
-def test_no_line_of_an_error_is_wider_than_the_page() -> None:
-    texts = [write_errors_page.shown(error) for error in write_errors_page.examples()]
-    assert max(len(line) for text in texts for line in text.splitlines()) <= write_errors_page.WIDTH
+def test_what_markdown_would_take_for_marks_is_escaped() -> None:
+    text = "in [a_b] * <c> of `langchain_petals`"
+    assert write_errors_page.escaped(text) == r"in \[a\_b] \* \<c> of `langchain_petals`"
 
 
 def test_an_error_that_does_not_tell_what_to_do_is_refused() -> None:
