@@ -12,16 +12,20 @@ document.addEventListener("DOMContentLoaded", () => {
     const indent = line.textContent.search(/[^ ]/);
     line.style.setProperty("--indent", `${Math.max(indent, 0) + 2}ch`);
   }
-  // Browsers end a line after a hyphen, which cuts `-m` and `--json`: each word becomes an element that stays whole.
-  for (const code of document.querySelectorAll("article :not(pre) > code")) {
-    if (code.children.length || !code.textContent.includes("-")) continue;
-    const words = code.textContent.split(/( +)/).map((text) => {
-      if (!text.includes("-")) return text;
-      const word = document.createElement("span");
-      word.className = "word";
-      word.textContent = text;
-      return word;
-    });
-    code.replaceChildren(...words);
+  // Browsers end a line after a hyphen, which cuts `-m` and `--json`: a word of code becomes an element that stays whole.
+  const longest = 36; // a longer one may not fit
+  for (const code of document.querySelectorAll("article code")) {
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    const cut = [];
+    while (texts.nextNode()) if (/-\S/.test(texts.currentNode.data)) cut.push(texts.currentNode);
+    for (const text of cut) {
+      text.replaceWith(...text.data.split(/(\s+)/).map((part) => {
+        if (!/-\S/.test(part) || part.length > longest) return part;
+        const word = document.createElement("span");
+        word.className = "word";
+        word.textContent = part;
+        return word;
+      }));
+    }
   }
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import threading
@@ -31,7 +32,11 @@ NO_REQUESTS_OF_ITS_OWN = (
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files, and writes no log."""
+    """Serves files, writes no log, and does not mind a page that is closed before it was read."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
