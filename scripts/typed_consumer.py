@@ -30,5 +30,5 @@ def first_missing(error: BlocksMissingError) -> int:
 
 
 def wrong_types(llm: Petals) -> None:
-    LocalSwarm(servers="two")  # type: ignore[arg-type]
+    _name: str = LocalSwarm().servers[0].pid  # type: ignore[assignment]
     llm.invoke("Hello!").content  # type: ignore[attr-defined]  # noqa: B018 - a string has none

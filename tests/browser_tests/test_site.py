@@ -75,21 +75,21 @@ def test_a_link_that_leads_nowhere_is_found(link: str) -> None:
 @pytest.fixture(scope="session")
 def phone(browser: Browser) -> Iterator[BrowserContext]:
     """Return a window as wide as a phone."""
-    with browser.new_context(viewport=PHONE, device_scale_factor=2, has_touch=True) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=PHONE, device_scale_factor=2, has_touch=True) as context:
         yield context
 
 
 @pytest.fixture(scope="session")
 def dark(browser: Browser) -> Iterator[BrowserContext]:
     """Return a window of a desk's screen, on a system that is set to dark."""
-    with browser.new_context(viewport=DESK, color_scheme="dark") as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=DESK, color_scheme="dark") as context:
         yield context
 
 
 @pytest.fixture
 def desk(browser: Browser) -> Iterator[Page]:
     """Return a page in a window of a desk's screen."""
-    with browser.new_context(viewport=DESK, color_scheme="light") as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=DESK, color_scheme="light") as context:
         yield context.new_page()
 
 
@@ -168,6 +168,7 @@ def test_a_page_fits_a_desk_in_the_dark_and_reports_no_error(path: str, dark: Br
 @pytest.mark.parametrize("words", ["private swarm", "BlocksMissingError"])
 def test_search_finds(words: str, desk: Page, address: str) -> None:
     desk.goto(f"{address}/index.html")
+    desk.locator("dialog[aria-label='Search']").wait_for(state="attached")  # its script has begun
     desk.keyboard.press("Control+k")
     desk.get_by_role("combobox", name="Search").fill(words)
     found = desk.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE))
