@@ -21,8 +21,8 @@ def answer(question: str) -> AIMessage:
         return ChatPetals(**swarm.connection, max_tokens=20).invoke(question)
 
 
-def complete(llm: Petals, prompts: list[str]) -> list[str]:
-    return llm.batch(prompts, max_new_tokens=5)
+def complete(llm: Petals, prompt: str) -> list[str]:
+    return llm.batch([prompt, prompt], max_new_tokens=5)
 
 
 def first_missing(error: BlocksMissingError) -> int:
