@@ -86,5 +86,5 @@ newest_python: venv ## run the tests that need no torch on the newest Python fou
 	@sh scripts/test_newest_python.sh
 
 clean: ## remove .venv and everything else that make made
-	rm -rf .venv .servers .tools build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .servers .tools build dist site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
