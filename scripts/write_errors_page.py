@@ -180,7 +180,7 @@ def examples() -> Iterator[errors.PetalsError]:
     yield errors.BlocksMissingError([12, 13, 14], "StableBeluga2-hf")
     yield errors.SpanFailedError(10, 20, 4, ConnectionResetError("Connection lost"))
     yield errors.PetalsNotInstalledError(NOT_FOUND)
-    yield raised_by(lambda: servers_python("/opt/servers/bin/python"))
+    yield raised_by(lambda: servers_python("/no/such/python"))
     # as LocalSwarm says it; the log is a real one's end
     yield errors.LocalSwarmError(
         "Server 1 (blocks 0:16) was killed by signal 9 while starting. The end of its log "
