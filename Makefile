@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help venv servers demo test unit_tests integration_tests lint format type docs notebooks bench wheel clean
-.PHONY: resolution lowest newest_python
+.PHONY: resolution lowest newest_python docs_test
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -55,10 +55,9 @@ type: venv ## check types with mypy: the package strictly, tests loosely
 	@echo "==> Checking types with mypy"
 	$(BIN)/mypy
 
-docs: venv ## build the documentation into site/
+docs: venv ## build the documentation into site/; a broken link fails
 	@echo "==> Building the documentation"
-	@# mkdocs-material advertises its successor otherwise
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
 
 notebooks: servers ## run the pages for LangChain's documentation, and write their outputs and their notebooks
 	@echo "==> Running docs/notebooks"
@@ -70,6 +69,10 @@ bench: servers ## run the benchmarks
 
 wheel: servers ## build the wheel into dist/ and try it in fresh environments
 	@sh scripts/check_wheel.sh
+
+docs_test: docs ## look at the documentation in a browser: links, search, dark mode, a phone (needs chromium)
+	@echo "==> Looking at the documentation in a browser"
+	$(BIN)/pytest tests/browser_tests
 
 # not in .venv: `langchain-petals server install` prefers a uv that lies there, and uv does not read the configuration of pip
 .tools/bin/uv: | venv
@@ -87,5 +90,5 @@ newest_python: venv ## run the tests that need no torch on the newest Python fou
 	@sh scripts/test_newest_python.sh
 
 clean: ## remove .venv and everything else that make made
-	rm -rf .venv .servers .tools build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .servers .tools build dist site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,7 +14,7 @@ from benchmarks import client_share, length_spread, slow_uplink
 from benchmarks.client_costs import Version, client_costs
 from benchmarks.effort import QUICK, Effort
 from benchmarks.measurements import MEASUREMENTS
-from benchmarks.report import ROOT, fill, in_order, markdown, publish, table
+from benchmarks.report import RESULTS, ROOT, fill, in_order, markdown, publish, read_results, table, write_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,6 +69,13 @@ def run(
             console.print(f"Wrote {path}")
     if not all(line.reached for line in lines):
         raise typer.Exit(1)
+
+
+@app.command("publish")
+def publish_again() -> None:
+    """Write plots and tables of docs/ from benchmarks/results.json, without measuring."""
+    for path in write_pages(read_results(RESULTS)):
+        console.print(f"Wrote {path}")
 
 
 @app.command("length-spread")

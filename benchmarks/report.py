@@ -1,4 +1,4 @@
-"""Writes the results: a table on the terminal, JSON, and plots and table of the docs."""
+"""Writes the results: a table on the terminal, JSON, and plots and tables of the docs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmarks.comparison import Comparison
+from benchmarks.comparison import Comparison, at
 from benchmarks.plots import SHOWN_DELAY, draw_gains, draw_trips, trip_bars
+from benchmarks.trips import ROLLING_BACK, TRIP_FOR_EACH
 from langchain_petals.swarm import check, servers_python
 
 if TYPE_CHECKING:
@@ -27,8 +28,31 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 GAINS = ROOT / "docs" / "benchmarks.svg"
 TRIPS = ROOT / "docs" / "trips.svg"
 PAGE = ROOT / "docs" / "benchmarks.md"
+SPEED = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- begin: written by benchmarks -->", "<!-- end -->"
 COLUMNS = ("measured", "ours", "against", "theirs", "ratio", "target", "reached")
+DECISIVE_COLUMNS = ("what", "this package", "otherwise", "ratio")
+
+_FAR = at(SHOWN_DELAY)
+DECISIVE = (
+    ("one stream of 128 tokens", "petals' model.generate"),
+    ("16 prompts, 64 tokens each: batch", "langchain_community's Petals.batch"),
+    (f"16 prompts, 8 tokens each{_FAR}: batch", "one after the other"),
+    ("first token of a 1,500-token prompt, 128k vocabulary, hidden size 1,024", "petals' model.generate"),
+    (f"first token of turn 10 of 2,000 tokens{_FAR}", "the same, session_cache=0"),
+    (f"a forced tool call{_FAR}", TRIP_FOR_EACH),
+    (f"a forced tool call{_FAR}, {ROLLING_BACK}", TRIP_FOR_EACH),
+    (f"an object with 6 fields{_FAR}", TRIP_FOR_EACH),
+    (f"an object with 6 fields{_FAR}, {ROLLING_BACK}", TRIP_FOR_EACH),
+    (f"a list of 5 objects{_FAR}, {ROLLING_BACK}", TRIP_FOR_EACH),
+    (f"a story{_FAR}", TRIP_FOR_EACH),
+    ("time per token under a JSON schema", "without one"),
+    (
+        "one stream of 128 tokens, both its servers killed one after the other: time lost (at most step_timeout + 2 s)",
+        "bound",
+    ),
+)
+"""The lines that a user decides by: what was measured, and against what. The page folds the others away."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,12 @@ def _cells(line: Comparison) -> tuple[str, ...]:
     )
 
 
+def _decisive_cells(line: Comparison) -> tuple[str, ...]:
+    measured, ours, against, theirs, ratio, *_ = _cells(line)
+    other = f"at most {theirs}" if against == "bound" else f"{theirs} ({against.removeprefix('the same, ')})"
+    return measured, ours, other, ratio
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
@@ -89,20 +119,42 @@ def publish(parts: Mapping[str, Sequence[Comparison]], *, whole: bool) -> list[P
         name: {"machine": part.machine, "results": [*map(asdict, part.lines)]} for name, part in published.items()
     }
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    lines = in_order(part.lines for part in published.values())
-    draw_gains(lines, GAINS)
-    written = [RESULTS, GAINS, PAGE]
-    compared = trip_bars(lines)
+    return [RESULTS, *write_pages(published)]
+
+
+def write_pages(published: Mapping[str, Part]) -> list[Path]:
+    """Write plots and tables of published results to the docs, and return the files' paths."""
+    fill(PAGE, results_text(published))
+    written = [PAGE, *draw_gains(decisive_lines(published), GAINS)]
+    compared = trip_bars(_lines(published))
     if compared:
-        draw_trips(compared, TRIPS)
-        written.append(TRIPS)
-    said = [
-        _machines(published),
-        *([_about_trips(compared)] if compared else []),
-        markdown(COLUMNS, map(_cells, lines)),
-    ]
-    fill(PAGE, "\n\n".join(said))
+        fill(SPEED, about_trips(compared))
+        written += [SPEED, *draw_trips(compared, TRIPS)]
     return written
+
+
+def results_text(published: Mapping[str, Part]) -> str:
+    """Return the part of the page about benchmarks that the results decide."""
+    lines = _lines(published)
+    compared = trip_bars(lines)
+    said = [
+        *([about_trips(compared)] if compared else []),
+        markdown(DECISIVE_COLUMNS, map(_decisive_cells, decisive_lines(published))),
+        _about_targets(lines),
+        *_folded_parts(published),
+        _folded("Measured on", _machines(published)),
+    ]
+    return "\n\n".join(said)
+
+
+def decisive_lines(published: Mapping[str, Part]) -> list[Comparison]:
+    """Return the lines that a user decides by, as far as they were measured."""
+    by_name = {(line.measured, line.against): line for line in _lines(published)}
+    return [by_name[name] for name in DECISIVE if name in by_name]
+
+
+def _lines(published: Mapping[str, Part]) -> list[Comparison]:
+    return in_order(part.lines for part in published.values())
 
 
 def read_results(path: Path) -> dict[str, Part]:
@@ -130,20 +182,49 @@ def _machines(parts: Mapping[str, Part]) -> str:
     for name, part in parts.items():
         names.setdefault(", ".join(f"{key} {value}" for key, value in part.machine.items()), []).append(name)
     if len(names) == 1:
-        return f"Measured on: {next(iter(names))}."
-    return "\n".join(["Measured on:", "", *(f"- {machine} ({', '.join(of)})." for machine, of in names.items())])
+        return f"{next(iter(names))}."
+    return "\n".join(f"- {machine} ({', '.join(of)})." for machine, of in names.items())
 
 
-def _about_trips(compared: Mapping[str, TripBars]) -> str:
-    """Return the picture of trips, and a sentence about its first bars."""
+def about_trips(compared: Mapping[str, TripBars]) -> str:
+    """Return a sentence about the first bars of the plot of trips."""
     task, bars = next(iter(compared.items()))
-    delay = f"{SHOWN_DELAY * 1000:g} ms"
-    picture = f"![Seconds for an answer at {delay} a hop]({TRIPS.name})"
     now = f"{bars.now:.1f} s now"
     if bars.rolling_back is not None:
         now += f", and {bars.rolling_back:.1f} s if the servers can roll back"
-    before = f"On a swarm with {delay} a hop, {task} took {bars.each:.1f} s with a trip for each token."
-    return f"{picture}\n\n{before} It takes {now}."
+    before = (
+        f"On a swarm with {SHOWN_DELAY * 1000:g} ms a hop, {task} took {bars.each:.1f} s with a trip for each token."
+    )
+    return f"{before} It takes {now}."
+
+
+def _about_targets(lines: Sequence[Comparison]) -> str:
+    """Return how many targets were reached, and those that were missed."""
+    targets = [line for line in lines if line.target]
+    missed = [
+        f"{line.measured} ({_cells(line)[4] or f'{_number(line.ours)} {line.unit}'}, target {line.target})"
+        for line in targets
+        if not line.reached
+    ]
+    said = f"{len(targets) - len(missed)} of {len(targets)} targets were reached."
+    return f"{said} Missed: {'; '.join(missed)}." if missed else said
+
+
+def _folded_parts(published: Mapping[str, Part]) -> list[str]:
+    """Return a folded table for each measurement, and one for the sessions that all of them left open."""
+    tables = {name: [line for line in part.lines if line.unit != "tokens"] for name, part in published.items()}
+    tables["attention cache left open"] = [
+        line for part in published.values() for line in part.lines if line.unit == "tokens"
+    ]
+    return [
+        _folded(f"{name.replace('-', ' ')} ({len(lines)})", markdown(COLUMNS, map(_cells, lines)))
+        for name, lines in tables.items()
+        if lines
+    ]
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details markdown>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -86,15 +86,26 @@ class PetalsError(Exception):
 
 
 class PetalsNotInstalledError(PetalsError, ImportError):
-    """Petals, which runs the servers of a `LocalSwarm`, is not installed or does not fit; a client does not need it."""
+    """Petals, which runs the servers of a `LocalSwarm`, is not installed or does not fit; a client does not need it.
+
+    What to do: Run `langchain-petals server install`, which makes an environment for servers. If the text names an
+    interpreter that you chose (`python=`, `LANGCHAIN_PETALS_SERVER_PYTHON`), correct it or leave it out.
+    """
 
 
 class InvalidRequestError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
-    """An argument is unknown, out of range, or contradicts another one."""
+    """An argument is unknown, of a wrong type or out of range, or contradicts another one.
+
+    What to do: Change the argument that the text names. For a misspelt name it suggests the nearest one. A retry
+    cannot help.
+    """
 
 
 class MissingChatTemplateError(InvalidRequestError):
     """The model's tokenizer ships no chat template, and there is no built-in one for it.
+
+    What to do: Name a built-in template, or give the text of one, as `chat_template`. Use `Petals` instead of
+    `ChatPetals` for a model that was not trained on conversations.
 
     Attributes:
         model: The model's name.
@@ -114,6 +125,9 @@ class MissingChatTemplateError(InvalidRequestError):
 class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError):
     """The prompt leaves no room for an answer.
 
+    What to do: Shorten the prompt. For conversations, `trim_messages(..., token_counter=chat)` counts with the model's
+    own tokenizer. LangChain's middleware for summaries knows this error as `ContextOverflowError`.
+
     Attributes:
         prompt_tokens: Tokens of the prompt.
         limit: Most tokens of the context, the answer's tokens included.
@@ -128,39 +142,71 @@ class PromptTooLongError(PetalsError, langchain.ContextOverflowError, ValueError
 
 
 class UnsupportedModelError(PetalsError, langchain.ModelInvalidRequestError, ValueError):
-    """The model's family is none that the client knows."""
+    """The model's family is none that the client knows.
+
+    What to do: Choose a model of a family that the text lists.
+    """
 
 
 class ModelLoadError(PetalsError, OSError):
-    """The model's config, tokenizer or weights could not be read or downloaded."""
+    """The model's config, tokenizer or weights could not be read or downloaded.
+
+    What to do: Read the text: it names the file and what is wrong with it. Download an incomplete model again; with
+    `local_files_only=True`, let the files be downloaded once.
+    """
 
 
 class ModelNotFoundError(ModelLoadError, langchain.ModelNotFoundError):
-    """The hub has no such model, or the key has no access to it."""
+    """The hub has no such model or revision, or hides it from the key.
+
+    What to do: Check the spelling, also of a folder's path. For a private model, set `HF_TOKEN` to a key that may read
+    it.
+    """
 
 
 class AccessDeniedError(ModelLoadError, langchain.ModelPermissionDeniedError):
-    """The hub refused access to the model: no key was sent, or a key without access."""
+    """The hub refused access to the model: no key was sent, or a key without access.
+
+    What to do: Request access on the model's page, then set `HF_TOKEN` to a key of your account.
+    """
 
 
 class InvalidKeyError(AccessDeniedError, langchain.ModelAuthenticationError):
-    """The hub does not know the key that was sent."""
+    """The hub does not know the key that was sent.
+
+    What to do: The text says where the key came from. Remove it there, or replace it by one that is valid.
+    """
 
 
 class HubUnreachableError(ModelLoadError, langchain.ModelConnectionError):
-    """The hub could not be reached or failed, and the cache does not hold the files."""
+    """The hub could not be reached or failed, and the cache does not hold the files.
+
+    What to do: Check the connection, `HF_ENDPOINT` and `HF_HUB_OFFLINE`, and try again. What was downloaded before is
+    read from the cache.
+    """
 
 
 class SwarmError(PetalsError):
-    """The swarm failed."""
+    """The swarm failed.
+
+    What to do: This is the base of the next three, for `except` and `with_fallbacks`. Try again later.
+    """
 
 
 class SwarmUnreachableError(SwarmError, langchain.ModelConnectionError):
-    """No initial peer answered, or the servers could not be looked up."""
+    """No initial peer answered, the servers could not be looked up, or the swarm was closed.
+
+    What to do: Check that the swarm runs, and that `initial_peers` has the full addresses that its servers print. A
+    firewall or NAT before the peer may be in the way; `langchain-petals doctor` tells which peers it reaches.
+    """
 
 
 class BlocksMissingError(SwarmError, langchain.ModelConnectionError):
     """No server is online for some blocks of the model.
+
+    What to do: Wait until servers join, or start one for these blocks. `connect_timeout` is the time that a call waits
+    by itself; `langchain-petals status MODEL` shows the blocks. If servers are there, compare the model's name and
+    `dht_prefix` with theirs, and check `active_adapter`, `allowed_servers` and `blocked_servers`.
 
     Attributes:
         blocks: Indices of the blocks that no server holds.
@@ -178,6 +224,9 @@ class BlocksMissingError(SwarmError, langchain.ModelConnectionError):
 class SpanFailedError(SwarmError, langchain.ModelAPIError):
     """Every attempt to run a span of blocks failed.
 
+    What to do: Try again later, add a server for these blocks, or raise `max_retries`. The last reason is in the text;
+    a time-out may need a larger `step_timeout`.
+
     Attributes:
         start: First block of the span.
         end: First block after the span.
@@ -193,7 +242,10 @@ class SpanFailedError(SwarmError, langchain.ModelAPIError):
 
 
 class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutError):
-    """The call's `timeout`, in seconds, has passed."""
+    """The call's `timeout`, in seconds, has passed.
+
+    What to do: Raise `timeout`, or lower `max_new_tokens`. `stream` delivers the text up to then.
+    """
 
     def __init__(self, timeout: float, generated: int) -> None:
         self.timeout, self.generated = timeout, generated
@@ -205,6 +257,10 @@ class DeadlineExceededError(PetalsError, langchain.ModelTimeoutError, TimeoutErr
 
 class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
     """The limit on new tokens is too small for an answer that a schema, a grammar or a tool call asks for.
+
+    What to do: Raise `max_new_tokens`, or ask for less: fewer required properties, shorter strings. With
+    `steered=False`, ask for simpler patterns. With `ended_early`, `partial` has the object as far as the model wrote
+    it.
 
     Attributes:
         limit: The limit on new tokens.
@@ -249,4 +305,8 @@ class OutputLimitError(PetalsError, langchain.ModelError, ValueError):
 
 
 class LocalSwarmError(PetalsError, RuntimeError):
-    """A server of a local swarm did not start, or the swarm is closed."""
+    """A server of a local swarm did not start, or the swarm is closed.
+
+    What to do: Read the end of the server's log, which the text shows. Too little memory and a model that Petals does
+    not know are common reasons. Raise `startup_timeout` for a large model or a busy machine.
+    """

@@ -36,6 +36,8 @@ echo "==> Building the wheel"
 rm -rf dist
 quietly .venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
 ls dist
+quietly .venv/bin/python -m twine check --strict dist/*
+quietly .venv/bin/check-wheel-contents dist
 
 echo "==> Installing it into an empty environment"
 make_empty
@@ -79,6 +81,11 @@ if files(source) != files(installed):
     sys.exit(f"files that are in one of source and wheel only: {sorted(files(source) ^ files(installed))}")
 print(f"langchain_petals {langchain_petals.__version__}, {len(files(installed))} files, nothing heavy loaded")
 PY
+
+echo "==> Checking the types of a program that uses it"
+# the wheel's types, not those of the checkout: the program is checked from here, with that environment
+cp "$root/scripts/typed_consumer.py" .
+quietly "$root/.venv/bin/mypy" --strict --config-file= --python-executable "$python" typed_consumer.py
 
 echo "==> Running langchain-petals --help and the demo there"
 "$work/venv/bin/langchain-petals" --help >/dev/null

@@ -28,6 +28,7 @@ MARKER = "langchain-petals.json"
 """File in the servers' environment that is written when it is complete."""
 
 HOW_TO_INSTALL = "Run `langchain-petals server install`, which makes an environment for servers."
+NOT_FOUND = f"No petals was found to run servers with. {HOW_TO_INSTALL}"
 HOW_TO_REPLACE = (
     "Run `langchain-petals server install`, which makes an environment for servers, and do not name another "
     f"interpreter (python=, {VARIABLE})."
@@ -85,8 +86,7 @@ def servers_python(python: str | os.PathLike[str] | None = None) -> Path:
     """
     found = found_python(python)
     if found is None:
-        msg = f"No petals was found to run servers with. {HOW_TO_INSTALL}"
-        raise PetalsNotInstalledError(msg)
+        raise PetalsNotInstalledError(NOT_FOUND)
     return found
 
 

@@ -50,6 +50,16 @@ _NO_SUCH_HANDLER = "protocol not supported"
 _networks: weakref.WeakSet[Network] = weakref.WeakSet()
 
 
+def unreachable(initial_peers: Sequence[str], error: BaseException, timeout: float) -> SwarmUnreachableError:
+    """Return the error to raise for a swarm that could not be joined within `timeout` seconds."""
+    timed_out = isinstance(error, TimeoutError | asyncio.TimeoutError | concurrent.futures.TimeoutError)
+    reason = f"no answer within {timeout:g} s" if timed_out else reason_of(error)
+    return SwarmUnreachableError(
+        f"Could not join the swarm through its initial peers ({', '.join(initial_peers)}): {reason}. Check "
+        "that they are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
+    )
+
+
 class Network:
     """A connection to one swarm.
 
@@ -97,7 +107,7 @@ class Network:
             self.leave()
             if isinstance(error, SwarmUnreachableError) or not isinstance(error, Exception):
                 raise
-            raise self._unreachable(error, timeout) from error  # hivemind raises whatever it meets
+            raise unreachable(self.initial_peers, error, timeout) from error  # hivemind raises whatever it meets
 
     async def _join(self, timeout: float) -> None:
         if self._daemon is None:
@@ -114,14 +124,6 @@ class Network:
             strict=False,
         )
         self._node.protocol.serializer = StrangersValues
-
-    def _unreachable(self, error: BaseException, timeout: float) -> SwarmUnreachableError:
-        timed_out = isinstance(error, TimeoutError | asyncio.TimeoutError | concurrent.futures.TimeoutError)
-        reason = f"no answer within {timeout:g} s" if timed_out else reason_of(error)
-        return SwarmUnreachableError(
-            f"Could not join the swarm through its initial peers ({', '.join(self.initial_peers)}): {reason}. Check "
-            "that they are running and that initial_peers holds their full addresses (/ip4/.../tcp/.../p2p/...)."
-        )
 
     @property
     def is_open(self) -> bool:
