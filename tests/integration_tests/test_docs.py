@@ -1,58 +1,101 @@
-"""README.md and docs/: every Python example runs, and prints what the page says that it prints.
+"""README.md, docs/ and docstrings: every example runs alone, and prints what the page says that it prints.
 
-A page's examples share their names, as a reader takes them; `swarm` is there from the start. A `text` block right after
-an example is that example's output.
+`page_examples.py` finds the examples and tells how they are run. Here, Python runs in this process, and `LocalSwarm()`
+takes the servers of the tests' swarm. Run as a program, that module does without these two savings.
 """
 
 from __future__ import annotations
 
-import contextlib
+import doctest
+import importlib
 import inspect
-import io
+import os
 import re
-import textwrap
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
-from sybil import Document, Example, Sybil
-from sybil.evaluators.python import PythonEvaluator
-from sybil.parsers.markdown import CodeBlockParser
+from langchain_core.globals import set_llm_cache
+from page_examples import PACKAGE, ROOT, RUNNERS, Block, blocks_of_docstrings, blocks_of_page, pages
 
 from langchain_petals import ChatPetals, Petals, errors
+from langchain_petals.engine.registry import engines
 from langchain_petals.swarm import LocalSwarm
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES_WITH_EXAMPLES = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+BLOCKS = [block for page in pages() for block in blocks_of_page(page)]
+BLOCKS += [block for module in MODULES for block in blocks_of_docstrings(module)]
+LONGEST_LINE = 88  # characters; more do not fit beside the navigation
 
 
-class RecordingEvaluator(PythonEvaluator):
-    """Runs an example and keeps what it prints."""
+class WarmSwarm(LocalSwarm):
+    """A `LocalSwarm` that, made without arguments, has the servers of the tests' swarm instead of new ones.
 
-    def __call__(self, example: Example) -> None:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            super().__call__(example)
-        example.namespace["_printed"] = printed.getvalue()
+    Closing it disconnects this process's clients, as always, but leaves these servers running.
+    """
+
+    warm: LocalSwarm
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:
+            super().__init__(*args, **kwargs)
+        else:
+            vars(self).update(vars(self.warm))
+
+    def close(self) -> None:
+        if self._supervisor is self.warm._supervisor:
+            engines.release(self.initial_peers, None)
+        else:
+            super().close()
 
 
-def compare(example: Example) -> None:
-    """Compare the output that a page shows with what the example before it printed; sybil dedents the former."""
-    printed = textwrap.dedent(example.namespace.pop("_printed"))
-    assert printed.rstrip().splitlines() == example.parsed.rstrip().splitlines(), f"{example.path}:{example.line}"
+@pytest.fixture
+def own_world(swarm: LocalSwarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a block a warm swarm and an empty folder, and let nothing that it sets reach another one."""
+    monkeypatch.setattr(WarmSwarm, "warm", swarm, raising=False)
+    monkeypatch.setattr("langchain_petals.swarm.LocalSwarm", WarmSwarm)
+    monkeypatch.chdir(tmp_path)
+    with mock.patch.dict(os.environ):
+        yield
+    set_llm_cache(None)
 
 
-def parsed(page: Path) -> Document:
-    parsers = [CodeBlockParser("python", RecordingEvaluator()), CodeBlockParser("text", compare)]
-    return Sybil(parsers).parse(page)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.reason is None], ids=str)
+def test_example_runs_alone_and_prints_what_its_page_shows(block: Block, own_world: None, tmp_path: Path) -> None:
+    assert block.language in RUNNERS, f"{block} is no example that can be run; say why in a comment before it"
+    RUNNERS[block.language](block, tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=lambda page: page.name)
-def test_examples_run_and_print_what_the_page_shows(page: Path, swarm: LocalSwarm) -> None:
-    document = parsed(page)
-    document.namespace["swarm"] = swarm
-    for example in document.examples():
-        example.evaluate()
+def test_no_line_of_code_is_longer_than_a_page_is_wide() -> None:
+    long = [
+        (str(block), line)
+        for block in BLOCKS
+        for line in (block.code + (block.output or "")).splitlines()
+        if len(line) > LONGEST_LINE
+    ]
+    assert long == []
+
+
+def test_readme_has_less_than_a_hundred_lines() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if ">>> " in module.read_text(encoding="utf-8")],
+    ids=lambda module: module.stem,
+)
+def test_examples_of_interactive_sessions_in_docstrings_run_alone(module: Path) -> None:
+    name = ".".join(module.relative_to(ROOT).with_suffix("").parts)
+    sessions = doctest.DocTestFinder().find(importlib.import_module(name), globs={})
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    results = [runner.run(session) for session in sessions if session.examples]
+    assert [result for result in results if result.failed or not result.attempted] == []
+    assert results
 
 
 def names_in_tables(page: str) -> set[str]:
