@@ -1,7 +1,7 @@
 """The code blocks of README.md, docs/ and docstrings, and how each of them is run.
 
-Each block is run alone, as by a reader who pastes it into a new file. If it prints something, a `text` block right after
-it has its output. A block that cannot be run has a comment right before it, which says why:
+Each block is run alone, as by a reader who pastes it into a new file. A `text` block right after it is what it prints.
+A block that cannot be run has a comment right before it, which says why:
 `<!-- not run: it needs the public swarm -->`, or `{/* not run: ... */}` in MDX.
 
     python tests/integration_tests/page_examples.py [PAGE ...]
@@ -28,15 +28,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "langchain_petals"
 
-_NOT_RUN = re.compile(r"\s*(?:<!--|\{/\*)\s*not run: (.+?)\s*(?:-->|\*/\})\s*", re.DOTALL)
+# no parser of Markdown finds blocks in docstrings, and in MDX, as a reader sees them: there, indentation is no code
+_FENCED = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
+)
+_NOT_RUN = re.compile(r"(?:<!--|\{/\*) not run: ((?:(?!-->|\*/\}).)+?) (?:-->|\*/\})\s*\Z", re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*(?:\n> .*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
 _CHECKER = doctest.OutputChecker()
 
@@ -91,25 +93,29 @@ def blocks_of_docstrings(module: Path) -> list[Block]:
 
 
 def _blocks(path: Path, text: str, lines_before: int = 0) -> Iterator[Block]:
-    # blocks may be indented, in lists, tabs and docstrings, so there is no such thing as code by indentation
-    tokens = MarkdownIt("commonmark").disable("code").parse(text)
-    tokens = [token for token in tokens if token.type in {"fence", "html_block", "inline"}]
-    answered = False
-    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
-        is_output = answered and token.type == "fence" and token.info == "text"
-        answered = False
-        if token.type != "fence" or is_output:
-            continue
-        reason = _NOT_RUN.fullmatch(before.content) if before is not None else None
-        answered = token.info != "text" and after is not None and after.type == "fence" and after.info == "text"
+    found = list(_FENCED.finditer(text))
+    ends = [0, *(match.end() for match in found)]
+    between = [text[end : match.start()] for end, match in zip(ends, found, strict=False)]
+    outputs = [
+        _dedented(match) if match["info"] == "text" and index and not between[index].strip() else None
+        for index, match in enumerate(found)
+    ]
+    for index, match in enumerate(found):
+        if outputs[index] is not None and found[index - 1]["info"] != "text":
+            continue  # it belongs to the block before it
+        reason = _NOT_RUN.search(between[index])
         yield Block(
             path,
-            lines_before + token.map[0] + 1 if token.map else 0,
-            token.info.split(" ")[0],
-            token.content,
-            after.content if answered and after is not None else None,
+            lines_before + text.count("\n", 0, match.start()) + 1,
+            match["info"].split(" ")[0],
+            _dedented(match),
+            outputs[index + 1] if index + 1 < len(found) and match["info"] != "text" else None,
             reason[1] if reason else None,
         )
+
+
+def _dedented(match: re.Match[str]) -> str:
+    return "".join(line.removeprefix(match["indent"]) for line in match["code"].splitlines(keepends=True))
 
 
 def run_python_here(block: Block, folder: Path) -> None:
@@ -180,9 +186,7 @@ def _compare(block: Block, printed: str) -> None:
 
 
 def _check(shown: str, printed: str, flags: int, where: str) -> None:
-    shown, printed = (
-        "".join(f"{line.rstrip()}\n" for line in text.rstrip().splitlines()) for text in (shown, printed)
-    )
+    shown, printed = ("".join(f"{line.rstrip()}\n" for line in text.rstrip().splitlines()) for text in (shown, printed))
     assert _CHECKER.check_output(shown, printed, flags), f"{where} shows\n{shown}\nand printed\n{printed}"
 
 

@@ -18,7 +18,8 @@ import pytest
 from langchain_core.globals import set_llm_cache
 from page_examples import PACKAGE, ROOT, RUNNERS, Block, blocks_of_docstrings, blocks_of_page, pages
 
-from langchain_petals import ChatPetals, Petals, errors
+from langchain_petals import ChatPetals, Petals
+from langchain_petals.configuration import GenerationOptions
 from langchain_petals.engine.registry import engines
 from langchain_petals.swarm import LocalSwarm
 
@@ -110,17 +111,20 @@ def test_every_module_is_on_the_page_about_the_design() -> None:
     assert {name for name in modules if name not in page} == set()
 
 
-def test_every_option_is_on_the_page_about_the_llm() -> None:
+def test_every_option_is_on_the_page_about_the_llm_once() -> None:
     inherited = {"name", "cache", "callbacks", "custom_get_token_ids", "metadata", "tags", "verbose"}
-    assert set(Petals.model_fields) - inherited <= names_in_tables("llm.md")
+    expected = (set(Petals.model_fields) | set(GenerationOptions.model_fields)) - inherited
+    rows = re.findall(r"^\| (`[^|(]+)", (ROOT / "docs" / "llm.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(expected)
+
+
+def test_options_that_the_constructor_does_not_take_are_marked() -> None:
+    marked = re.findall(r"^\| `(\w+)` † \|", (ROOT / "docs" / "llm.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(marked) == set(GenerationOptions.model_fields) - set(Petals.model_fields)
 
 
 def test_every_field_of_the_chat_model_is_on_its_page() -> None:
     assert set(ChatPetals.model_fields) - set(Petals.model_fields) <= names_in_tables("chat.md")
-
-
-def test_every_error_is_on_the_page_about_the_llm() -> None:
-    assert set(errors.__all__) - {"PetalsError"} <= names_in_tables("llm.md")
 
 
 def test_every_argument_of_a_local_swarm_is_on_the_page_about_swarms() -> None:
