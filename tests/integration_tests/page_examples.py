@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langchain_petals.swarm import servers_python
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -133,7 +135,7 @@ def run_python_alone(block: Block, folder: Path) -> None:
     program = folder / "example.py"
     program.write_text(block.code, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", program.name],
+        [sys.executable, program.name],
         cwd=folder,
         env=_environment(folder),
         capture_output=True,
@@ -205,12 +207,16 @@ def _shell(commands: str, folder: Path) -> tuple[str, int]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a reader who has installed the package."""
-    command = folder / "bin" / "langchain-petals"
-    command.parent.mkdir(exist_ok=True)
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W ignore -m langchain_petals "$@"\n', encoding="utf-8")
+    """Return the environment of a reader who has installed the package and its servers, and who cannot change these."""
+    home = folder / ".home"
+    command = home / "bin" / "langchain-petals"
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m langchain_petals "$@"\n', encoding="utf-8")
     command.chmod(0o755)
     return os.environ | {
+        "HOME": str(home),
+        "LANGCHAIN_PETALS_DATA_DIR": str(home),
+        "LANGCHAIN_PETALS_SERVER_PYTHON": str(servers_python()),
         "PATH": os.pathsep.join([str(command.parent), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
