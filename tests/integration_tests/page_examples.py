@@ -86,7 +86,7 @@ def blocks_of_page(page: Path) -> list[Block]:
 def blocks_of_docstrings(module: Path) -> list[Block]:
     """Return the blocks of a module's docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = []
+    found: list[Block] = []
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         text = ast.get_docstring(node) if isinstance(node, documented) else None
         if text is not None:
