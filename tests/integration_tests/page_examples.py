@@ -2,7 +2,8 @@
 
 Each block is run alone, as by a reader who pastes it into a new file. A `text` block right after it is what it prints.
 A block that cannot be run has a comment right before it, which says why:
-`<!-- not run: it needs the public swarm -->`, or `{/* not run: ... */}` in MDX.
+`<!-- not run: it needs the public swarm -->`. The pages in docs/langchain/ are not here: each of them is one program,
+which runs as a notebook.
 
     python tests/integration_tests/page_examples.py [PAGE ...]
 
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "langchain_petals"
 
-# no parser of Markdown finds blocks in docstrings, and in MDX, as a reader sees them: there, indentation is no code
+# not a parser of Markdown: to one, what is indented under a heading of a docstring is a block of another kind
 _FENCED = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
 )
-_NOT_RUN = re.compile(r"(?:<!--|\{/\*) not run: ((?:(?!-->|\*/\}).)+?) (?:-->|\*/\})\s*\Z", re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run[^:]*: ((?:(?!-->).)+?) -->\s*\Z", re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*(?:\n> .*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
 _CHECKER = doctest.OutputChecker()
 
@@ -71,10 +72,9 @@ class Block:
 
 def pages() -> list[Path]:
     """Return the pages whose blocks are run."""
-    examples = ROOT / "examples"
     return [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-        *sorted(path for folder in (ROOT / "docs", examples) for path in folder.rglob("*.md*")),
+        *sorted(path for folder in (ROOT / "docs", ROOT / "examples") for path in folder.rglob("*.md")),
     ]
 
 

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -69,6 +70,61 @@ def own_world(swarm: LocalSwarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_example_runs_alone_and_prints_what_its_page_shows(block: Block, own_world: None, tmp_path: Path) -> None:
     assert block.language in RUNNERS, f"{block} is no example that can be run; say why in a comment before it"
     RUNNERS[block.language](block, tmp_path)
+
+
+def written(folder: Path, text: str) -> list[Block]:
+    page = folder / "page.md"
+    page.write_text(text, encoding="utf-8")
+    return blocks_of_page(page)
+
+
+def test_blocks_have_their_output_and_the_reason_why_they_are_not_run(tmp_path: Path) -> None:
+    text = """\
+- In a list:
+
+    ```python
+    if True:
+        print(1)
+    ```
+
+    ```text
+    1
+    ```
+
+<!-- not run: it needs the internet -->
+```sh
+curl example.com
+```
+
+Some words.
+
+```text
+no output of anything
+```
+"""
+    found = [(block.line, block.language, block.code, block.output, block.reason) for block in written(tmp_path, text)]
+    assert found == [
+        (3, "python", "if True:\n    print(1)\n", "1\n", None),
+        (13, "sh", "curl example.com\n", None, "it needs the internet"),
+        (19, "text", "no output of anything\n", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```python\nprint(unknown)\n```\n",
+        "```sh\nfalse\n```\n",
+        "```console\n$ echo 1\n2\n```\n",
+        "```console\n$ echo 1\n1\n$ false\n```\n",
+        "```json\n{'a': 1}\n```\n",
+    ],
+)
+def test_block_fails_that_does_not_do_what_its_page_shows(text: str, tmp_path: Path) -> None:
+    [block] = written(tmp_path, text)
+    with pytest.raises((AssertionError, NameError, ValueError)):
+        RUNNERS[block.language](replace(block, path=ROOT / "page.md"), tmp_path)
 
 
 def test_no_line_of_code_is_longer_than_a_page_is_wide() -> None:
