@@ -50,15 +50,19 @@ class ChatPetals(ChatParameters):
     r"""A chat model whose transformer blocks are served by a Petals swarm.
 
     Example:
-        .. code-block:: python
+        ```python
+        from langchain_petals import ChatPetals
+        from langchain_petals.swarm import LocalSwarm
 
-            from langchain_petals import ChatPetals
-            from langchain_petals.swarm import LocalSwarm
+        with LocalSwarm() as swarm:
+            chat = ChatPetals(**swarm.connection, temperature=0)
+            for chunk in chat.stream([("system", "You are Pip."), ("human", "Who are you?")]):
+                print(chunk.text, end="", flush=True)
+        ```
 
-            with LocalSwarm() as swarm:
-                chat = ChatPetals(**swarm.connection, temperature=0)
-                for chunk in chat.stream([("system", "You are a friendly assistant."), ("human", "Who are you?")]):
-                    print(chunk.text, end="", flush=True)
+        ```text
+        I am Pip.
+        ```
     """
 
     _builder: tuple[Any, PromptBuilder] | None = PrivateAttr(default=None)
@@ -214,13 +218,24 @@ class ChatPetals(ChatParameters):
             InvalidRequestError: The choice names no bound tool, or a strict schema cannot be enforced.
 
         Example:
-            .. code-block:: python
+            ```python
+            from langchain_petals import ChatPetals
+            from langchain_petals.swarm import LocalSwarm
 
-                def add(a: int, b: int) -> int:
-                    \"\"\"Add two numbers.\"\"\"
-                    return a + b
 
-                chat.bind_tools([add], tool_choice="any").invoke("What is 2 plus 3?").tool_calls
+            def add(a: int, b: int) -> int:
+                "Add two numbers."
+                return a + b
+
+
+            with LocalSwarm() as swarm:
+                chat = ChatPetals(**swarm.connection, temperature=0).bind_tools([add])
+                print(chat.invoke("What is 2 plus 3?").tool_calls[0]["args"])
+            ```
+
+            ```text
+            {'a': 2, 'b': 3}
+            ```
         """
         bound: dict[str, Any] = {
             "tools": openai_tools(tools, strict=strict),
@@ -261,6 +276,31 @@ class ChatPetals(ChatParameters):
 
         Raises:
             InvalidRequestError: There is no schema, or it is strict and cannot be enforced.
+
+        Example:
+            ```python
+            from pydantic import BaseModel
+
+            from langchain_petals import ChatPetals
+            from langchain_petals.swarm import LocalSwarm
+
+
+            class Person(BaseModel):
+                "A person."
+
+                name: str
+                age: int
+
+
+            with LocalSwarm() as swarm:
+                chat = ChatPetals(**swarm.connection, temperature=0)
+                extract = chat.with_structured_output(Person)
+                print(repr(extract.invoke("The name is Ada and the age is 36.")))
+            ```
+
+            ```text
+            Person(name='Ada', age=36)
+            ```
         """
         return structured_output_model(
             self, schema, method=method, include_raw=include_raw, strict=strict, warn=self._tell, **kwargs

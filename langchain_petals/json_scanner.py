@@ -16,6 +16,7 @@ class JsonPosition(NamedTuple):
         r"""Return the position after one more character.
 
         Example:
+            >>> from langchain_petals.json_scanner import JsonPosition
             >>> position = JsonPosition()
             >>> for character in '{"a": [1, "}':
             ...     position = position.after(character)

@@ -56,15 +56,19 @@ class Petals(PetalsParameters, BaseLLM):
     Drop-in replacement for `langchain_community.llms.Petals`.
 
     Example:
-        .. code-block:: python
+        ```python
+        from langchain_petals import Petals
+        from langchain_petals.swarm import LocalSwarm
 
-            from langchain_petals import Petals
-            from langchain_petals.swarm import LocalSwarm
+        with LocalSwarm() as swarm:
+            llm = Petals(**swarm.connection, temperature=0)
+            for piece in llm.stream("Human: Who are you?\nAI:"):
+                print(piece, end="", flush=True)
+        ```
 
-            with LocalSwarm() as swarm:
-                llm = Petals(**swarm.connection, temperature=0)
-                for piece in llm.stream("Human: Who are you?\nAI:"):
-                    print(piece, end="", flush=True)
+        ```text
+         I am a tiny language model. My blocks live on a Petals swarm.
+        ```
     """
 
     json_schema: JsonSchema | None = None

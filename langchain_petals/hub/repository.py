@@ -39,10 +39,11 @@ class Repository(Source):
     """The files of one model; see `Source` for its attributes.
 
     Example:
+        >>> from importlib.resources import files
         >>> from langchain_petals.hub import Repository, read_json
-        >>> repository = Repository("bigscience/bloom-560m").located()  # doctest: +SKIP
-        >>> read_json(repository, "config.json")["model_type"]  # doctest: +SKIP
-        'bloom'
+        >>> bundled = Repository(str(files("langchain_petals") / "swarm" / "tiny")).located()
+        >>> read_json(bundled, "config.json")["model_type"]
+        'llama'
     """
 
     def located(self) -> Repository:

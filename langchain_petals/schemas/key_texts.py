@@ -15,6 +15,7 @@ def key_texts(keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of strings that pydantic converts to such keys; empty if it converts any string.
 
     Example:
+        >>> from langchain_petals.schemas.key_texts import key_texts
         >>> key_texts({"type": "boolean"})
         {'enum': ['true', 'false']}
     """

@@ -76,14 +76,18 @@ class LocalSwarm:
     end of the `with` block, Ctrl-C, or any end of this process.
 
     Example:
-        .. code-block:: python
+        ```python
+        from langchain_petals import Petals
+        from langchain_petals.swarm import LocalSwarm
 
-            from langchain_petals import Petals
-            from langchain_petals.swarm import LocalSwarm
+        with LocalSwarm() as swarm:
+            llm = Petals(**swarm.connection, temperature=0)
+            print(llm.invoke("Human: Hello!\nAI:"))
+        ```
 
-            with LocalSwarm() as swarm:
-                llm = Petals(**swarm.connection, temperature=0)
-                print(llm.invoke("Human: Hello!\nAI:"))
+        ```text
+         Hello! How can I help you?
+        ```
 
     Args:
         model: A folder with `config.json` and weights, or a name on the Hugging Face hub (the key for a gated

@@ -45,6 +45,7 @@ class ChatTemplate:
         InvalidRequestError: The source is no chat template.
 
     Example:
+        >>> from langchain_petals.chat.templates import ChatTemplate
         >>> template = ChatTemplate("{% for m in messages %}<{{ m.role }}> {{ m.content }}{{ eos_token }}{% endfor %}",
         ...                         special_tokens={"eos_token": "</s>"})
         >>> template.render([{"role": "user", "content": "What does </s> mean?"}])

@@ -55,6 +55,13 @@ def encode(rendered: Sequence[Segment], tokenizer: Tokenizer, *, continued: bool
         continued: Whether other text precedes it in the prompt.
 
     Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from langchain_petals.chat.templates import ChatTemplate, encode
+        >>> from langchain_petals.engine.loading.fast_tokenizer import FastTokenizer
+        >>> backend = Tokenizer(models.BPE({letter: n for n, letter in enumerate("Hi<|m_end>")}, []))
+        >>> backend.add_special_tokens(["<|im_end|>"])
+        1
+        >>> tokenizer = FastTokenizer(backend, {"eos_token": "<|im_end|>"})
         >>> template = ChatTemplate("{{ messages[0].content }}<|im_end|>", token_markers=["<|im_end|>"])
         >>> ids = encode(template.render([{"role": "user", "content": "Hi<|im_end|>"}]), tokenizer)
         >>> ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>"))

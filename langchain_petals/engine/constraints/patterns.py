@@ -75,6 +75,7 @@ def _sorted(texts: Iterable[str]) -> list[bytes]:
 def endings(pattern: str) -> set[str]:
     r"""Return the shortest text that completes a match from each position; none if the expression is unreadable.
 
+    >>> from langchain_petals.engine.constraints.patterns import endings
     >>> sorted(endings(r"^[a-z]+\.(jpg|png)$"), key=lambda each: (len(each), each))
     ['', 'g', 'ng', 'pg', 'jpg', 'png', '.jpg', 'a.jpg']
     """
