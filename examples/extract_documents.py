@@ -67,7 +67,7 @@ def main() -> None:
         batch = extract.batch_as_completed(documents, {"max_concurrency": AT_A_TIME})
         found = dict(show(batch, f"{AT_A_TIME} at a time", total=len(documents)))
         together = (time.monotonic() - started) / len(documents)
-    for number in range(0, len(documents), 10):
+    for number in range(0, len(documents), 11):
         print(f"{documents[number]}\n  {found[number]!r}")
     print(f"{sum(found[number] == person for number, person in enumerate(people))} of {len(people)} are right.")
     print(f"{alone:.2f} s for a document alone, {together:.2f} s in a batch: {alone / together:.1f} times as fast.")
