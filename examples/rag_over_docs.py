@@ -33,7 +33,7 @@ from langchain_petals.swarm import LocalSwarm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = [Path(__file__).parents[1] / "docs" / f"{name}.md" for name in ("design", "engine", "glossary")]
+PAGES = [Path(__file__).parents[1] / "docs" / f"{name}.md" for name in ("design", "glossary")]
 QUESTIONS = (
     "What is an idle session?",
     "What does a server see of my text?",

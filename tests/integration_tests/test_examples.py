@@ -45,7 +45,7 @@ def runs_on_the_page() -> list[Run]:
     """Return the commands that have an output on the page."""
     found = []
     for command, output in re.findall(
-        r"^```console\n\$ (.*?)\n```\n+```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE
+        r"^```console\n\$ ([^\n]+)\n```\n+```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE
     ):
         python, program, *arguments = shlex.split(command)
         assert python == "python"
