@@ -23,7 +23,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from langchain_petals import ChatPetals
 from langchain_petals.swarm import LocalSwarm
 
-PAGE = """<!doctype html><meta name="viewport" content="width=device-width"><title>Petals</title>
+PAGE = """<!doctype html><title>Petals</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width">
 <form><input name="question" value="Tell me a story." size="40"> <button>Ask</button></form><p></p>
 <script>
 document.forms[0].onsubmit = (submitted) => {
