@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -37,6 +38,9 @@ def running_command() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
+        _silence_output()
+        raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
         show_error(str(error))
         raise typer.Exit(FAILED) from None
@@ -46,14 +50,23 @@ def running_command() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _silence_output() -> None:
+    """Let what is still to be written go nowhere, so that the program's end writes no error about it."""
+    with contextlib.suppress(OSError, ValueError):  # in tests, it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def show_error(text: str) -> None:
     """Show an error on the standard error stream."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {text}", style="red", markup=False)
 
 
-def make_console() -> Console:
-    """Return the console of the standard output: nothing is wrapped or coloured that goes to a file."""
-    return Console(highlight=False, soft_wrap=True)
+def make_console(*, stderr: bool = False) -> Console:
+    """Return the console of the standard output, or of the standard error stream.
+
+    Nothing is wrapped or coloured that goes to a file.
+    """
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def can_ask(console: Console) -> bool:
