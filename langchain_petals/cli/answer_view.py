@@ -182,5 +182,5 @@ def warnings_as_notes(console: Console) -> Iterator[None]:
             if issubclass(category, UserWarning):
                 console.print(f"Warning: {harmless(str(message))}", style="yellow", markup=False)
 
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield

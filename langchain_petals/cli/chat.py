@@ -1,7 +1,5 @@
 """`langchain-petals chat`: a conversation in the terminal, or one answer to piped input."""
 
-from typing import Annotated
-
 import typer
 
 from langchain_petals.cli.answer_view import warnings_as_notes
@@ -25,12 +23,12 @@ from langchain_petals.cli.turn import PromptReading, Turn
 
 def chat(
     model: ModelArgument = None,
+    *,
     initial_peers: InitialPeers = None,
     dht_prefix: DhtPrefix = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
-    *,
     local: Local = False,
     json: Json = False,
 ) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -44,7 +43,8 @@ def open_history() -> tuple[History, str | None]:
 class ChatInput:
     """Reads messages and commands from a terminal.
 
-    Enter sends; after a backslash at the end of a line, or with Alt, it begins a new line. Pasted lines are one message.
+    Enter sends; after a backslash at the end of a line, or with Alt, it begins a new line. Pasted lines are one
+    message.
 
     Args:
         history: What was typed before.

@@ -14,6 +14,7 @@ from langchain_petals.cli.answer_view import (
     problem_of,
 )
 from langchain_petals.cli.plain_text import harmless
+from langchain_petals.cli.terminal import keys_unseen
 from langchain_petals.cli.tools import tools_named
 from langchain_petals.cli.turn import Cost, PromptReading, Turn
 from langchain_petals.errors import PetalsError
@@ -105,7 +106,8 @@ class ChatSession:
         turn = Turn(self._model, [*self._conversation.messages, question], self._tools, self._reading)
         self._say("")
         try:
-            self._view.show(turn)
+            with keys_unseen():
+                self._view.show(turn)
         except KeyboardInterrupt:
             self._keep_stopped(question, turn)
             return

@@ -65,9 +65,11 @@ def show_one_answer(turn: Turn, *, as_json: bool, must_be_whole: bool = False) -
 
 def document(turn: Turn) -> dict[str, Any]:
     """Return a turn as JSON: the last text, all calls with their results, the usage and the finish reason."""
+    from langchain_core.messages import AIMessage, ToolMessage  # noqa: PLC0415 - not needed for `--help`
+
     answer = turn.answer
-    results = {each.tool_call_id: each for each in turn.messages if each.type == "tool"}  # type: ignore[attr-defined]
-    calls = [call for each in turn.messages if each.type == "ai" for call in each.tool_calls]  # type: ignore[attr-defined]
+    results = {each.tool_call_id: each for each in turn.messages if isinstance(each, ToolMessage)}
+    calls = [call for each in turn.messages if isinstance(each, AIMessage) for call in each.tool_calls]
     cost = turn.cost
     return {
         "text": "" if answer is None else str(answer.text),

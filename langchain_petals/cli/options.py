@@ -49,11 +49,16 @@ System = Annotated[
 
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", help="0 takes the likeliest token; larger values vary more.", show_default="0.7"),
+    typer.Option(
+        "--temperature", metavar="NUMBER", help="0 takes the likeliest tokens; 0.7 if not given.", show_default=False
+    ),
 ]
 
 MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="Most tokens of an answer.", show_default="256")
+    int | None,
+    typer.Option(
+        "--max-tokens", metavar="NUMBER", min=1, help="Most tokens of an answer; 256 if not given.", show_default=False
+    ),
 ]
 
 

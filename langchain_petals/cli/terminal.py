@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,22 @@ def make_console(*, stderr: bool = False) -> Console:
 def can_ask(console: Console) -> bool:
     """Return whether somebody sits at both ends: reads the output, and can type."""
     return console.is_terminal and sys.stdin.isatty()
+
+
+@contextlib.contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Let the terminal show no `^C` in the middle of a text while the block runs."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    changed = termios.tcgetattr(sys.stdin)
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 @contextlib.contextmanager

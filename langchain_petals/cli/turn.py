@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.cli.tools import run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolMessage
@@ -124,7 +124,7 @@ class Turn:
         """Tokens of the next prompt."""
         return self._model.get_num_tokens_from_messages([*self.before, *self.messages], list(self.tools) or None)
 
-    def __iter__(self) -> Iterator[AIMessageChunk | ToolCall | ToolMessage]:
+    def __iter__(self) -> Generator[AIMessageChunk | ToolCall | ToolMessage, None, None]:
         """Yield what happens. Who leaves the loop early should close the iterator, which ends the work."""
         for rounds in range(MOST_ROUNDS + 1):
             message = yield from self._answer(may_call=rounds < MOST_ROUNDS)
@@ -136,25 +136,27 @@ class Turn:
                 self.messages.append(result)
                 yield result
 
-    def _answer(self, *, may_call: bool) -> Iterator[AIMessageChunk]:
+    def _answer(self, *, may_call: bool) -> Generator[AIMessageChunk, None, AIMessage]:
         from langchain_core.messages import message_chunk_to_message  # noqa: PLC0415 - not needed for `--help`
 
         model: Any = self._model.bind_tools(self.tools) if self.tools else self._model
         options = self._options if may_call or not self.tools else {**self._options, "tool_choice": "none"}
         self.partial, self.reading.finished = "", None
-        whole, started, first = None, time.monotonic(), None
+        whole: Any = None
+        started, first = time.monotonic(), 0.0
         with contextlib.closing(model.stream([*self.before, *self.messages], **options)) as chunks:
             for chunk in chunks:
-                first = time.monotonic() if first is None else first
+                first = first or time.monotonic()
                 whole = chunk if whole is None else whole + chunk
                 self.partial += str(chunk.text)
                 yield chunk
-        message: AIMessage = message_chunk_to_message(whole)
-        read = self.reading.finished or first or started
+        message: Any = message_chunk_to_message(whole)
+        read = self.reading.finished or first
         self.messages.append(message)
         self.costs.append(_cost(message, read - started, time.monotonic() - read))
         self.partial = ""
-        return message
+        answer: AIMessage = message
+        return answer
 
 
 def _cost(message: AIMessage, wait: float, writing: float) -> Cost:
