@@ -88,7 +88,6 @@ class WordWrap:
         self._word = self._space = ""
         width, length = max(1, self._width()), cell_len(word)
         if self._column and self._column + len(space) + length > width:
-            self._column = length % width
-            return "\n" + word
-        self._column = (self._column + len(space) + length - 1) % width + 1  # the terminal breaks what is too long
+            self._column, space = 0, "\n"
+        self._column = (self._column + len(space.lstrip("\n")) + length - 1) % width + 1  # too long words are broken
         return space + word

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_petals.cli.options import connection_fields
 from langchain_petals.cli.plain_text import WordWrap, harmless, json_line
 
 
@@ -37,8 +36,9 @@ def wrapped(*pieces: str, width: int = 12) -> str:
         ("three little words", "three little\nwords"),
         ("    an indented line", "    an\nindented\nline"),
         ("one\n\ntwo \n three", "one\n\ntwo\n three"),
-        ("averyveryverylong word", "averyveryverylong\nword"),
-        ("a averyveryverylong word", "a\naveryveryverylong\nword"),
+        ("averyveryverylong word", "averyveryverylong word"),
+        ("a averyveryverylong word", "a\naveryveryverylong word"),
+        ("exactlytwelv word", "exactlytwelv\nword"),
         ("花の木 花の木の花", "花の木 花の\n木の花"),
         ("a\tb", "a    b"),
         ("", ""),
@@ -52,11 +52,3 @@ def test_lines_end_between_words_however_the_text_comes(text: str, shown: str) -
 @given(st.text(alphabet="ab \n"), st.integers(1, 9))
 def test_wrapping_changes_nothing_but_spaces(text: str, width: int) -> None:
     assert wrapped(text, width=width).split() == text.split()
-
-
-def test_addresses_may_be_repeated_and_separated_by_commas_or_spaces() -> None:
-    assert connection_fields(None, ["a, b", "c d"], None) == {"initial_peers": ["a", "b", "c", "d"]}
-    assert connection_fields("m", None, "p") == {"model": "m", "dht_prefix": "p"}
-    assert connection_fields() == {}
-    assert connection_fields(None, [], None) == {}
-    assert connection_fields(None, [""], None) == {"initial_peers": []}  # which is refused later
