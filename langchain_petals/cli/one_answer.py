@@ -77,8 +77,8 @@ def document(turn: Turn) -> dict[str, Any]:
             {
                 "name": call["name"],
                 "args": call["args"],
-                "result": str(results[call["id"]].text),
-                "status": results[call["id"]].status,
+                "result": str(results[call["id"] or ""].text),
+                "status": results[call["id"] or ""].status,
             }
             for call in calls
         ],

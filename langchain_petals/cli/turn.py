@@ -32,6 +32,10 @@ class PromptReading:
         self.show: Callable[[str], object] = _ignore
         self.finished: float | None = None
 
+    def begin(self) -> None:
+        """Begin with another prompt."""
+        self.finished = None
+
     def __call__(self, done: int, total: int) -> None:
         """Take the numbers of tokens that were read, and of all tokens."""
         if done >= total:
@@ -141,7 +145,8 @@ class Turn:
 
         model: Any = self._model.bind_tools(self.tools) if self.tools else self._model
         options = self._options if may_call or not self.tools else {**self._options, "tool_choice": "none"}
-        self.partial, self.reading.finished = "", None
+        self.partial = ""
+        self.reading.begin()
         whole: Any = None
         started, first = time.monotonic(), 0.0
         with contextlib.closing(model.stream([*self.before, *self.messages], **options)) as chunks:

@@ -39,7 +39,13 @@ def surroundings(folder: Path) -> dict[str, str]:
 def run(folder: Path, arguments: Sequence[str], given: str = "") -> str:
     """Return the output of the command, which must succeed and write no error."""
     done = subprocess.run(
-        [*COMMAND, *arguments], input=given, capture_output=True, text=True, cwd=folder, env=surroundings(folder)
+        [*COMMAND, *arguments],
+        input=given,
+        capture_output=True,
+        check=False,  # the error says more
+        text=True,
+        cwd=folder,
+        env=surroundings(folder),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -17,7 +17,7 @@ import langchain_petals
 from langchain_petals.cli import app
 
 if TYPE_CHECKING:
-    from click.testing import Result
+    from typer.testing import Result
 
 TOOLS = '''
 def add(a: int, b: int) -> int:

@@ -20,7 +20,7 @@ from langchain_petals.cli import app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from click.testing import Result
+    from typer.testing import Result
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).parents[1] / "shared" / "scripted_chat.py"

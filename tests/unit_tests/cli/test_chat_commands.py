@@ -46,7 +46,7 @@ def run(*lines: str, model: ScriptedChat | None = None) -> str:
         return typed.pop(0)
 
     console = Console(file=shown, soft_wrap=True, highlight=False)
-    ChatSession(model or ScriptedChat(), Conversation(), console).run(read)  # type: ignore[arg-type]
+    ChatSession(model or ScriptedChat(), Conversation(), console).run(read)
     return shown.getvalue()
 
 
