@@ -63,7 +63,7 @@ def ask(
     """Answer one question. Piped input is appended to it: `cat file | langchain-petals ask MODEL "Summarise"`."""
     with running_command():
         notes, reading = make_console(stderr=True), PromptReading()
-        if question is None and (local or os.environ.get(_MODEL_VARIABLE)):
+        if question is None and (local or os.environ.get(_MODEL_VARIABLE, "").strip()):
             model, question = None, model
         message = "\n\n".join(filter(None, [question, read_input()]))
         if not message:
