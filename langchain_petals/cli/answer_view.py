@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.cli.plain_text import WordWrap, harmless
-from langchain_petals.progress import progress
+from langchain_petals.progress import is_on, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +107,8 @@ def _waiting(turn: Turn) -> Iterator[None]:
     """Show what is waited for until the first token."""
     with progress("Preparing the prompt") as say:
         turn.reading.show = say
-        say(f"Reading the prompt: {turn.prompt_tokens:,} tokens")
+        if is_on():
+            say(f"Reading the prompt: {turn.prompt_tokens:,} tokens")
         try:
             yield
         finally:

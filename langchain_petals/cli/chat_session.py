@@ -17,7 +17,7 @@ from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.terminal import keys_unseen
 from langchain_petals.cli.tools import tools_named
 from langchain_petals.cli.turn import Cost, PromptReading, Turn
-from langchain_petals.errors import PetalsError
+from langchain_petals.errors import PetalsError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,9 +111,10 @@ class ChatSession:
         except KeyboardInterrupt:
             self._keep_stopped(question, turn)
             return
-        except PetalsError:
+        except PetalsError as error:
             self._cost += turn.cost
-            self._say("No answer. Your message is not kept; the Up key brings it back.", "yellow")
+            rest = " /reset makes room." if isinstance(error, PromptTooLongError) else ""
+            self._say(f"  No answer. Your message is not kept; the Up key brings it back.{rest}", "yellow")
             raise
         self._conversation.turns += [question, *turn.messages]
         self._finish(turn)

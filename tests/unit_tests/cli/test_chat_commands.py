@@ -152,3 +152,10 @@ def test_stats_count_what_was_read_reused_and_written() -> None:
 
 def test_an_answer_that_the_limit_cut_off_says_so() -> None:
     assert "The answer was cut off by the limit on tokens; raise --max-tokens." in run("cut")
+
+
+def test_a_conversation_that_is_too_long_says_how_to_make_room() -> None:
+    shown = run("say one", "overflow", "count")
+    assert "/reset makes room." in shown
+    assert "Error: The prompt has 5000 tokens, but the context holds 4096" in shown
+    assert "3 messages, the first: say one" in shown

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field
 
-from langchain_petals.errors import SpanFailedError
+from langchain_petals.errors import PromptTooLongError, SpanFailedError
 
 ROUTE = [("QmFirstServer111111", range(2)), ("QmSecondServer22222", range(2, 4))]
 ESCAPES = "\x1b[2Jcleared? \x9b31m \x07\u202egnorw\r"
@@ -29,6 +29,7 @@ class ScriptedChat(BaseChatModel):
     - "pour NUMBER": so many words.
     - "count": the number of messages.
     - "fail": half an answer, and then an error of the swarm.
+    - "overflow": the error about a prompt that is too long.
     - "hang": half an answer, and then nothing more.
     - "wait": reads the prompt in two steps, and then nothing more.
     - "call TOOL NUMBER...": calls a tool, and then says its result.
@@ -127,6 +128,8 @@ def _said(first: str, rest: list[str]) -> Iterator[Any]:
     elif first == "fail":
         yield "half an answer"
         raise SpanFailedError(0, 2, 4, TimeoutError("no answer"))
+    elif first == "overflow":
+        raise PromptTooLongError(5000, 4096)
     elif first == "hang":
         yield "half an answer"
         _hang()
