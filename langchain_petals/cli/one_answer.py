@@ -49,7 +49,7 @@ def show_one_answer(turn: Turn, *, as_json: bool, must_be_whole: bool = False) -
     if as_json:
         for _ in turn:
             pass
-        answers.file.write(json_line(document(turn)) + "\n")
+        answers.file.write(json_line(document(turn), answers.encoding) + "\n")
         answers.file.flush()
     else:
         AnswerView(answers, notes).show(turn)

@@ -36,9 +36,19 @@ def harmless(text: str) -> str:
     return text.translate(_HARMLESS | _ESCAPED)
 
 
-def json_line(value: Any) -> str:
-    """Return a value as JSON on one line, in which no character steers a terminal."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f").translate(_ESCAPED)
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    """Return a value as JSON on one line, in which no character steers a terminal.
+
+    Args:
+        value: What JSON can hold.
+        encoding: Encoding of the output; if it has not all characters, those outside of ASCII become escapes.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # or half a surrogate pair
+        text = json.dumps(value)
+    return text.replace("\x7f", "\\u007f").translate(_ESCAPED)
 
 
 class WordWrap:

@@ -271,3 +271,5 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
 def test_characters_that_the_output_cannot_encode_are_written_as_escapes() -> None:
     with run_program("ask", "folder", "say \u82b1", PYTHONIOENCODING="ascii") as process:
         assert process.communicate() == (b"\\u82b1 \n", b"")
+    with run_program("ask", "folder", "say \u82b1", "--json", PYTHONIOENCODING="ascii") as process:
+        assert json.loads(process.communicate()[0])["text"] == "\u82b1 "

@@ -19,10 +19,15 @@ def test_no_control_character_is_left(text: str) -> None:
         assert not {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"} & {*shown}
 
 
-@given(st.text())
-def test_json_keeps_the_text(text: str) -> None:
-    assert json.loads(json_line({"text": text})) == {"text": text}
-    assert "\n" not in json_line(text)
+@given(st.text(alphabet=st.characters()), st.sampled_from(["utf-8", "ascii", "latin-1"]))
+def test_json_keeps_the_text_in_any_encoding(text: str, encoding: str) -> None:
+    line = json_line({"text": text}, encoding)
+    assert json.loads(line.encode(encoding).decode(encoding)) == {"text": text}
+    assert "\n" not in line
+
+
+def test_half_a_character_is_an_escape() -> None:
+    assert json_line("\ud800") == '"\\ud800"'
 
 
 def wrapped(*pieces: str, width: int = 12) -> str:
