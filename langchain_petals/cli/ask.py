@@ -69,7 +69,7 @@ def ask(
         if not message:
             msg = 'There is no question. Give one, as in `ask MODEL "Who are you?"`, or pipe it to the command.'
             raise typer.BadParameter(msg)
-        options: dict[str, Any] = {} if schema is None else {"response_format": _read_schema(schema)}
+        options: dict[str, Any] = {} if schema is None else {"response_format": _format_of(schema)}
         found = tools_named(tools or ())
         with (
             warnings_as_notes(notes),
@@ -91,8 +91,8 @@ def ask(
             show_one_answer(turn, as_json=json, must_be_whole=schema is not None)
 
 
-def _read_schema(given: str) -> dict[str, Any]:
-    """Return the schema that an option holds, or names."""
+def _format_of(given: str) -> dict[str, Any]:
+    """Return the `response_format` of the schema that an option holds, or names."""
     is_text = given.lstrip().startswith("{")
     where = "--schema" if is_text else given
     text = given if is_text else Path(given).expanduser().read_text(encoding="utf-8")
@@ -104,4 +104,4 @@ def _read_schema(given: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         msg = f"{where} is no JSON schema: it must be an object, such as {{'type': 'object', 'properties': ...}}."
         raise InvalidRequestError(msg)
-    return schema
+    return {"type": "json_object", "schema": schema}

@@ -144,7 +144,7 @@ def test_a_schema_goes_to_the_model(where: str, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
     (tmp_path / "schema.json").write_text(json.dumps(schema))
     ask("folder", "say it", "--schema", "schema.json" if where == "file" else json.dumps(schema))
-    assert ScriptedChat.made[-1].calls[0]["response_format"] == schema
+    assert ScriptedChat.made[-1].calls[0]["response_format"] == {"type": "json_object", "schema": schema}
 
 
 @pytest.mark.parametrize(
