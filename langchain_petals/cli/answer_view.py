@@ -129,10 +129,10 @@ def _shortened(text: str) -> str:
 
 def described_cost(cost: Cost) -> str:
     """Return one line about what a turn cost."""
-    speed = "" if cost.speed is None else f", {cost.speed:.1f} tokens/s"
-    reused = f", {cost.reused:,} of them reused" if cost.reused else ""
-    wait = f"after {cost.wait:.1f} s"
-    return f"{cost.written:,} tokens{speed} {wait}; read {cost.read:,}{reused}"
+    speed = "" if cost.speed is None else f"{cost.speed:.1f} tokens/s, "
+    prompt = "prompt" if cost.answers == 1 else f"{cost.answers} prompts"
+    reused = f", {cost.reused:,} reused" if cost.reused else ""
+    return f"{cost.written:,} tokens, {speed}first after {cost.wait:.1f} s; {prompt} {cost.read:,} tokens{reused}"
 
 
 def described_route(route: Sequence[tuple[str, range]], *, whole: bool = False) -> str:

@@ -17,6 +17,7 @@ from langchain_petals.cli.options import (
     System,
     Temperature,
 )
+from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.terminal import can_ask, make_console, running_command
 from langchain_petals.cli.turn import PromptReading, Turn
 
@@ -63,7 +64,8 @@ def chat(
                 history, problem = open_history()
                 if problem is not None:
                     console.print(problem, style="yellow", markup=False)
-                console.print(f"{chat_model.model_name}. /help lists the commands; Ctrl-D ends.\n", markup=False)
+                name = harmless(chat_model.model_name.rstrip("/").rpartition("/")[2])
+                console.print(f"Talking to {name}. /help lists the commands; Ctrl-D ends.\n", markup=False)
                 ChatSession(chat_model, conversation, console, reading).run(ChatInput(history, COMMANDS).read)
             else:
                 from langchain_core.messages import HumanMessage  # noqa: PLC0415 - not needed for `--help`

@@ -64,7 +64,7 @@ def test_messages_are_answered_with_their_cost_and_the_route(chat: Callable[...,
     program = chat()
     first = say(program, "say one two")
     assert "\none two\n" in first
-    assert re.search(r"\n  5 tokens, [\d.]+ tokens/s after [\d.]+ s; read 3, 1 of them reused\n", first)
+    assert re.search(r"\n  5 tokens, [\d.]+ tokens/s, first after [\d.]+ s; prompt 3 tokens, 1 reused\n", first)
     assert "  route: blocks 0-1 on ...111111, blocks 2-3 on ...r22222\n" in first
     second = say(program, "count")
     assert "3 messages, the first: say one two\n" in second
