@@ -49,9 +49,9 @@ class AnswerView:
                 self._end_text()
 
     def _show_all(self, turn: Turn, events: Iterator[Any]) -> None:
-        waits = True
         while True:
-            with _waiting(turn) if waits else contextlib.nullcontext():
+            # while a tool runs, the terminal is its own
+            with _waiting(turn) if turn.asks_model else contextlib.nullcontext():
                 event = next(events, None)
             if event is None:
                 return
@@ -63,7 +63,6 @@ class AnswerView:
                 self.note(f"{event.name} returns {_shortened(str(event.text))}", style)
             else:
                 self._show_chunk(event)
-            waits = not isinstance(event, dict) and event.type == "tool"  # while a tool runs, the terminal is its own
 
     def _show_chunk(self, chunk: Any) -> None:
         reasoning = chunk.additional_kwargs.get("reasoning_content")

@@ -96,6 +96,7 @@ class Turn:
     Attributes:
         messages: What the turn adds to the conversation; complete messages only.
         partial: Text of the message that is being written.
+        asks_model: Whether the next event is the beginning of a message of the model.
         costs: The cost of each complete answer.
     """
 
@@ -111,6 +112,7 @@ class Turn:
         self._model, self._options = model, options
         self.messages: list[BaseMessage] = []
         self.partial = ""
+        self.asks_model = True
         self.costs: list[Cost] = []
 
     @property
@@ -134,10 +136,11 @@ class Turn:
             message = yield from self._answer(may_call=rounds < MOST_ROUNDS)
             if not message.tool_calls:
                 return
-            for call in message.tool_calls:
+            for number, call in enumerate(message.tool_calls, start=1):
                 yield call
                 result = run_tool(self.tools, call)
                 self.messages.append(result)
+                self.asks_model = number == len(message.tool_calls)
                 yield result
 
     def _answer(self, *, may_call: bool) -> Generator[AIMessageChunk, None, AIMessage]:
@@ -154,6 +157,7 @@ class Turn:
                 first = first or time.monotonic()
                 whole = chunk if whole is None else whole + chunk
                 self.partial += str(chunk.text)
+                self.asks_model = False
                 yield chunk
         message: Any = message_chunk_to_message(whole)
         read = self.reading.finished or first

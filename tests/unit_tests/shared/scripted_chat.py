@@ -33,6 +33,7 @@ class ScriptedChat(BaseChatModel):
     - "hang": half an answer, and then nothing more.
     - "wait": reads the prompt in two steps, and then nothing more.
     - "call TOOL NUMBER...": calls a tool, and then says its result.
+    - "twice TOOL": calls a tool twice in one message, with 1 and 2, and with 3 and 4.
     - "call-always TOOL": calls a tool until it must not.
     - "escape": characters that steer terminals.
     - "cut": an answer that the limit on tokens ended.
@@ -110,6 +111,8 @@ class ScriptedChat(BaseChatModel):
             yield _call(messages[-1].name, {}) if calls_again else f"The result is {messages[-1].text}"
         elif first in {"call", "call-always"}:
             yield _call(rest[0], dict(zip("ab", map(int, rest[1:]), strict=False)))
+        elif first == "twice":
+            yield [*_call(rest[0], {"a": 1, "b": 2}), *_call(rest[0], {"a": 3, "b": 4}, index=1)]
         elif first == "count":
             yield f"{len(messages)} messages, the first: {messages[0].text}"
         elif first == "wait":
@@ -142,8 +145,8 @@ def _said(first: str, rest: list[str]) -> Iterator[Any]:
         yield "Well: " + " ".join([first, *rest])
 
 
-def _call(name: str | None, arguments: dict[str, int]) -> list[dict[str, Any]]:
-    return [{"name": name, "args": json.dumps(arguments), "id": str(uuid.uuid4()), "index": 0}]
+def _call(name: str | None, arguments: dict[str, int], index: int = 0) -> list[dict[str, Any]]:
+    return [{"name": name, "args": json.dumps(arguments), "id": str(uuid.uuid4()), "index": index}]
 
 
 def _hang() -> None:
