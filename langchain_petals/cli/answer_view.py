@@ -180,7 +180,8 @@ def warnings_as_notes(console: Console) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
             if issubclass(category, UserWarning):
-                console.print(f"Warning: {harmless(str(message))}", style="yellow", markup=False)
+                text = f"Warning: {harmless(str(message))}"
+                console.print(text, style="yellow", markup=False, soft_wrap=not console.is_terminal)
 
         warnings.showwarning = show
         yield

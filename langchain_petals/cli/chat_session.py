@@ -32,12 +32,12 @@ _OFF = "off"
 
 HELP = {
     "/help": "show this",
-    "/system TEXT": "tell the model who it is; `/system` shows it, `/system off` removes it",
+    "/system TEXT": "tell the model who it is; /system shows it, /system off removes it",
     "/reset": "forget the conversation, and keep the system message",
-    "/save FILE": "write the conversation to a file (JSON, as LangChain's messages_to_dict has it)",
+    "/save FILE": "write the conversation to a file",
     "/load FILE": "go on with the conversation of a file",
     "/stats": "show what was read, reused and written, and the route",
-    "/tools MODULE:FUNCTION ...": "let the model call functions; `/tools` lists them, `/tools off` removes them",
+    "/tools MODULE:FUNCTION": "let the model call functions; /tools lists them, /tools off removes them",
     "/exit": "end, as Ctrl-D does",
 }
 """Commands, and what they do."""
@@ -92,10 +92,11 @@ class ChatSession:
                 else:
                     self._answer(text.strip())
             except (PetalsError, OSError) as error:
-                self._say(f"Error: {error}", "red")
+                self._say(f"Error: {_sentence(error)}\n", "red")
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(harmless(text), style=style, markup=False)
+        # at a terminal, rich breaks lines between words
+        self._console.print(harmless(text), style=style, markup=False, soft_wrap=not self._console.is_terminal)
 
     # ---- messages
 
@@ -154,9 +155,13 @@ class ChatSession:
         self._say("")
 
     def _help(self, _: str) -> None:
-        width = max(map(len, HELP)) + 2
+        from rich.table import Table  # noqa: PLC0415 - not needed for `--help`
+        from rich.text import Text  # noqa: PLC0415 - as above
+
+        table = Table.grid(padding=(0, 2))
         for name, what in HELP.items():
-            self._say(f"{name:{width}}{what}")
+            table.add_row(Text(name, no_wrap=True), Text(what))
+        self._console.print(table, soft_wrap=False)
         self._say("\nEnter sends. A backslash at the end of a line, or Alt-Enter, begins a new line.")
         self._say("Ctrl-C stops an answer; at the prompt, it ends the program, as Ctrl-D does.")
 
@@ -215,6 +220,12 @@ class ChatSession:
         for tool in self._tools:
             summary = tool.description.strip().splitlines()[0] if tool.description.strip() else ""
             self._say(f"{tool.name}({', '.join(tool.args)}): {summary}")
+
+
+def _sentence(error: Exception) -> str:
+    """Return the text of an error; of a file's, without its number."""
+    is_of_file = isinstance(error, OSError) and not isinstance(error, PetalsError)
+    return f"{error.filename}: {error.strerror}" if is_of_file and error.filename and error.strerror else str(error)
 
 
 def _counted(conversation: Conversation) -> str:
