@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_petals.cli import demo, server
+from langchain_petals.cli import ask, chat, demo, server
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -16,6 +16,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(server.app, name="server")
+app.command()(chat.chat)
+app.command()(ask.ask)
 app.command()(demo.demo)
 
 

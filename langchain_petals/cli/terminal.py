@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,9 @@ def running_command() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
+        _silence_output()
+        raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
         show_error(str(error))
         raise typer.Exit(FAILED) from None
@@ -46,19 +51,44 @@ def running_command() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _silence_output() -> None:
+    """Let what is still to be written go nowhere, so that the program's end writes no error about it."""
+    with contextlib.suppress(OSError, ValueError):  # in tests, it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def show_error(text: str) -> None:
     """Show an error on the standard error stream."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {text}", style="red", markup=False)
 
 
-def make_console() -> Console:
-    """Return the console of the standard output: nothing is wrapped or coloured that goes to a file."""
-    return Console(highlight=False, soft_wrap=True)
+def make_console(*, stderr: bool = False) -> Console:
+    """Return the console of the standard output, or of the standard error stream.
+
+    Nothing is wrapped or coloured that goes to a file.
+    """
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def can_ask(console: Console) -> bool:
     """Return whether somebody sits at both ends: reads the output, and can type."""
-    return console.is_terminal and sys.stdin.isatty()
+    return console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+
+
+@contextlib.contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Let the terminal show no `^C` in the middle of a text while the block runs."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    changed = termios.tcgetattr(sys.stdin)
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 @contextlib.contextmanager

@@ -287,6 +287,11 @@ class Routes:
         return bool(servers) and all(server.can_roll_back for server in servers)
 
     @property
+    def latest(self) -> Sequence[Span]:
+        """The chain that was chosen last; empty before the first."""
+        return self._latest
+
+    @property
     def latency(self) -> float | None:
         """Seconds for which a step through the latest chain is on its way, as pings say; None where none was measured.
 
