@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from pydantic import SecretStr
     from typing_extensions import Self
 
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
