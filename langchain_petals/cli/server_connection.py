@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ class Connection:
     @property
     def python(self) -> list[str]:
         """Lines of a program that uses the swarm."""
-        values = {name: repr(value).replace("'", '"') for name, value in self.arguments.items()}
+        values = {name: json.dumps(value, ensure_ascii=False) for name, value in self.arguments.items()}
         lines = ["from langchain_petals import Petals"]
         if self.order.is_bundled:
             lines.append("from langchain_petals.swarm import BUNDLED_MODEL")

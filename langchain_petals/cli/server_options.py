@@ -25,6 +25,8 @@ _OURS = {  # petals' names for what has another name here
     "--config": "write the options on the command line",
 }
 
+_ANY_PEER = "Qm" + "a" * 44
+
 
 @dataclass(frozen=True)
 class Order:
@@ -145,12 +147,8 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def _host_options(host: str | None, port: int | None) -> list[str]:
     if host is None:
         return [] if port is None else ["--port", str(port)]
-    return ["--host_maddrs", f"{_host_part(host)}/tcp/{port or 0}"]
-
-
-def _host_part(host: str) -> str:
     try:
-        return f"/ip{ipaddress.ip_address(host).version}/{host}"
+        return ["--host_maddrs", f"/ip{ipaddress.ip_address(host).version}/{host}/tcp/{port or 0}"]
     except ValueError:
         msg = f"--host {host!r} is not an IP address of this machine, such as 192.168.1.20."
         raise InvalidRequestError(msg) from None
@@ -171,20 +169,29 @@ def _check_port(host: str | None, port: int) -> None:
 
 def _multiaddress(announced: str, port: int | None) -> str:
     """Return "203.0.113.7", "203.0.113.7:31337" or "home.example.org" as an address for the swarm."""
-    if announced.startswith("/"):
-        check_initial_peers([f"{announced}/p2p/Qm{'a' * 44}"])  # an address without the peer's id
-        return announced
-    match = re.fullmatch(r"\[(?P<v6>.+)\](:(?P<port6>\d+))?|(?P<host>[^:]+)(:(?P<port>\d+))?", announced)
-    host, own = (match["v6"] or match["host"], match["port6"] or match["port"]) if match else (announced, None)
-    own = own or port
-    if not own:
-        msg = f"--announce {announced!r} needs a port that others can reach: give --port, and forward it, or HOST:PORT."
-        raise InvalidRequestError(msg)
+    address = announced
+    if not announced.startswith("/"):
+        match = re.fullmatch(r"\[(?P<v6>.+)\](:(?P<port6>\d+))?|(?P<host>[^:]+)(:(?P<port>\d+))?", announced)
+        host, own = (match["v6"] or match["host"], match["port6"] or match["port"]) if match else (announced, None)
+        if not (own or port):
+            msg = f"--announce {announced!r} needs a port that others can reach: give --port, and forward that port."
+            raise InvalidRequestError(msg)
+        address = f"{_host_part(host)}/tcp/{own or port}"
     try:
-        return f"/ip{ipaddress.ip_address(host).version}/{host}/tcp/{own}"
+        check_initial_peers([f"{address}/p2p/{_ANY_PEER}"])
+    except InvalidRequestError:
+        address = ""
+    if not re.search(r"/(tcp|udp)/[1-9]", address):
+        msg = f"--announce {announced!r} is not an address; the form is 203.0.113.7, home.example.org or HOST:PORT."
+        raise InvalidRequestError(msg)
+    return address
+
+
+def _host_part(host: str) -> str:
+    try:
+        return f"/ip{ipaddress.ip_address(host).version}/{host}"
     except ValueError:
-        check_initial_peers([f"/dns/{host}/tcp/{own}/p2p/Qm{'a' * 44}"])
-        return f"/dns/{host}/tcp/{own}"
+        return f"/dns/{host}"
 
 
 def _identity(path: Path) -> Path:

@@ -179,20 +179,18 @@ class _Run:
             typer.echo(json.dumps(facts, indent=2))
             sys.stdout.flush()
             return
-        console = self._console
-        console.print(f"\nServing {span_of(ready['blocks'])} of {self._order.model}, peer {connection.peer_id}.\n")
-        console.print("[bold]Join from another machine[/bold]")
+        self._show(f"\nServing {span_of(ready['blocks'])} of {self._order.model}, peer {connection.peer_id}.")
+        self._console.print("\n[bold]Join from another machine[/bold]\n")
+        self._show(connection.join)
         if connection.is_on_this_machine_alone:
-            console.print("  (This server listens on this machine only.)")
-        self._indent(connection.join)
+            self._show("", "Only from this machine: the server listens at no other address.")
         if connection.other_addresses:
-            console.print("  Its other addresses:")
-            self._indent(*connection.other_addresses)
-        console.print("\n[bold]Use it in Python[/bold]")
-        self._indent(*connection.python)
-        console.print("\n[bold]Or without arguments: set these before the program starts[/bold]")
-        self._indent(*connection.exports)
-        console.print("\nCtrl-C ends the server.")
+            self._show("", "The server's other addresses:", *connection.other_addresses)
+        self._console.print("\n[bold]Use it in Python[/bold]\n")
+        self._show(*connection.python)
+        self._console.print("\n[bold]Or set these, and a program needs no arguments[/bold]\n")
+        self._show(*connection.exports)
+        self._show("", "Ctrl-C ends the server.")
 
     def _watch(self, server: ForegroundServer, ready: Event) -> None:
         """Show how the server is until it ends."""
@@ -240,9 +238,9 @@ class _Run:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
 
-    def _indent(self, *lines: str) -> None:
+    def _show(self, *lines: str) -> None:
         for line in lines:
-            self._console.print(f"  {line}".rstrip(), markup=False)
+            self._console.print(line, markup=False)
 
 
 def span_of(blocks: list[int]) -> str:

@@ -52,7 +52,11 @@ class ForegroundServer:
     """
 
     def __init__(
-        self, python: Path, arguments: Sequence[str], key: SecretStr | None = None, on_log: Callable[[str], None] = len
+        self,
+        python: Path,
+        arguments: Sequence[str],
+        key: SecretStr | None = None,
+        on_log: Callable[[str], object] = str,
     ) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=_LOG_LINES)

@@ -24,7 +24,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is available, for the blocks and the cache of 
 
 def telling_server(server_class: Any, token: str | None, tell: Tell) -> Any:
     """Return a subclass of petals' `Server` that tells what it does; `token` is the hub's key."""
-    module = importlib.import_module(server_class.__module__)
+    module: Any = importlib.import_module(server_class.__module__)
     if hasattr(module, "load_pretrained_block"):
         load = module.load_pretrained_block
 
@@ -97,11 +97,11 @@ class _TellingServer:
 
     def _choose_num_blocks(self: Any) -> int:
         if self.is_public or self.device.type != "cpu":
-            return int(super()._choose_num_blocks())
+            return int(super()._choose_num_blocks())  # type: ignore[misc]
         return _blocks_in_memory(self)
 
     def _choose_blocks(self: Any) -> Any:
-        blocks = super()._choose_blocks()
+        blocks = super()._choose_blocks()  # type: ignore[misc]
         self.tell(
             "loading",
             blocks=[min(blocks), max(blocks) + 1],
