@@ -112,13 +112,13 @@ def read_order(
     key = None if is_folder else hub.key_from_environment()
     total = swarm.blocks_and_context(model, key)[0]
     given = {
-        "converted_model_name_or_path": model,
         "dht_prefix": dht_prefix,
         "identity_path": str(_identity(identity_path)) if identity_path else None,
         **_blocks(blocks, total),
         **options,
     }
-    arguments = [word for option, value in given.items() if value is not None for word in (f"--{option}", str(value))]
+    arguments = [model]
+    arguments += [word for option, value in given.items() if value is not None for word in (f"--{option}", str(value))]
     arguments += hosts
     arguments += ["--announce_maddrs", *announced] if announced else []
     arguments += ["--new_swarm"] if new_swarm else ["--initial_peers", *peers] if peers else []

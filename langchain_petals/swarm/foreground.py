@@ -104,7 +104,8 @@ class ForegroundServer:
         event = self._events.get()
         kind = event["event"]
         if kind == "refused":
-            msg = f"Petals does not take these options: {event['problem']}. It has {', '.join(event['options'])}."
+            options = sorted(set(event["options"]) - {"--config", "--converted_model_name_or_path", "--help", "--token"})
+            msg = f"Petals does not take these options: {event['problem']}. It has\n{', '.join(options)}."
             raise InvalidRequestError(msg)
         if kind == "failed":
             raise LocalSwarmError(self._with_log(f"The server failed with {event['reason']}."))

@@ -32,9 +32,7 @@ def test_without_a_model_the_bundled_one_is_served() -> None:
     order = read_order((), {}, new_swarm=True)
     assert order.is_bundled
     assert (order.total, order.dht_prefix, order.initial_peers) == (4, "tiny", ())
-    assert order.arguments == (
-        "--converted_model_name_or_path", str(BUNDLED_MODEL), "--dht_prefix", "tiny", "--new_swarm"
-    )  # fmt: skip
+    assert order.arguments == (str(BUNDLED_MODEL), "--dht_prefix", "tiny", "--new_swarm")
 
 
 def test_the_bundled_model_does_not_go_into_the_public_swarm() -> None:

@@ -96,7 +96,7 @@ def test_petals_options_are_named_when_one_does_not_exist(tmp_path: Path) -> Non
     refused = {"event": "refused", "problem": "unrecognized arguments: --speed 9", "options": ["--adapters", "--port"]}
     result = run(ScriptedServer(tmp_path, [STARTED[0], refused], then="sys.exit(2)"), "--new-swarm", "--speed", "9")
     assert result.exit_code == 2
-    assert "unrecognized arguments: --speed 9. It has --adapters, --port." in result.stderr
+    assert "unrecognized arguments: --speed 9. It has\n--adapters, --port." in result.stderr
 
 
 def test_wrong_usage_is_exit_code_2_before_anything_is_started(tmp_path: Path) -> None:

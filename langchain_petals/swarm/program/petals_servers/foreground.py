@@ -66,6 +66,7 @@ def main() -> None:
         traceback.print_exc()
         tell("failed", reason=f"{type(error).__name__}: {error}")
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.stderr.flush()
         _tidy_up(work_dir)
         os._exit(code)  # without the exit handlers of torch and petals, which may wait
