@@ -61,6 +61,7 @@ class ForegroundServer:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._on_log, self._work_dir = on_log, make_work_dir()
+        self._key = key.get_secret_value() if key else None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user names the interpreter
                 [python, PROGRAM, "run"],
@@ -78,7 +79,7 @@ class ForegroundServer:
             "command": os.getpid(),
             "work_dir": self._work_dir,
             "arguments": list(arguments),
-            "token": key.get_secret_value() if key else None,  # not as an argument, which other users can read
+            "token": self._key,  # not as an argument, which other users can read
         }
         readers = {"petals-server-events": self._read_events, "petals-server-log": self._read_log}
         self._readers = [threading.Thread(target=run, name=name, daemon=True) for name, run in readers.items()]
@@ -104,11 +105,13 @@ class ForegroundServer:
         event = self._events.get()
         kind = event["event"]
         if kind == "refused":
-            options = sorted(set(event["options"]) - {"--config", "--converted_model_name_or_path", "--help", "--token"})
+            options = sorted(
+                set(event["options"]) - {"--config", "--converted_model_name_or_path", "--help", "--token"}
+            )
             msg = f"Petals does not take these options: {event['problem']}. It has\n{', '.join(options)}."
             raise InvalidRequestError(msg)
         if kind == "failed":
-            raise LocalSwarmError(self._with_log(f"The server failed with {event['reason']}."))
+            raise LocalSwarmError(self._with_log(f"The server failed with {self._plain(event['reason'])}."))
         if kind == "ended":
             code = self._process.wait()
             if code == UNUSABLE and self._log:
@@ -181,12 +184,17 @@ class ForegroundServer:
         self._take(pending)
 
     def _take(self, line: str) -> None:
-        shown = "".join(each for each in line if each.isprintable()).strip()  # strangers' names are in it
+        shown = self._plain(line)
         if _BAR.search(shown):
             self._events.put({"event": "bar", "line": shown})
         elif shown:
             self._log.append(shown)
             self._on_log(shown)
+
+    def _plain(self, text: str) -> str:
+        """Return a text without the key, and without codes that change the terminal: strangers' names are in it."""
+        hidden = text.replace(self._key, "[key]") if self._key else text
+        return "".join(each for each in hidden if each.isprintable()).strip()
 
     def _with_log(self, problem: str) -> str:
         return "\n".join([f"{problem} The end of its log (--verbose shows all of it):", *self._log])
