@@ -16,7 +16,7 @@ from langchain_petals.cli import app
 from langchain_petals.cli.server_run import spans_of
 
 if TYPE_CHECKING:
-    from click.testing import Result
+    from typer.testing import Result
 
 ADDRESS = f"/ip4/192.168.1.20/tcp/31337/p2p/{PEER}"
 

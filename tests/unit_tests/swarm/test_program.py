@@ -342,7 +342,7 @@ def foreground(tmp_path: Path, servers_python: Path) -> Callable[..., list[dict[
     ],
 )
 def test_a_server_keeps_the_models_types_on_a_gpu_and_has_float32_on_a_cpu(
-    foreground: Callable[..., list[dict[str, Any]]], arguments: tuple[str, ...], gpu: bool, dtype: str
+    foreground: Callable[..., list[dict[str, Any]]], *, arguments: tuple[str, ...], gpu: bool, dtype: str
 ) -> None:
     imported, failed = foreground("--new_swarm", *arguments, gpu=gpu)
     assert imported == {"event": "imported", "petals": "3"}
