@@ -179,7 +179,8 @@ class _Run:
             typer.echo(json.dumps(facts, indent=2))
             sys.stdout.flush()
             return
-        self._show(f"\nServing {span_of(ready['blocks'])} of {self._order.model}, peer {connection.peer_id}.")
+        model = "the bundled model" if self._order.is_bundled else self._order.model
+        self._show(f"\nServing {span_of(ready['blocks'])} of {model} as peer {connection.peer_id}.")
         self._console.print("\n[bold]Join from another machine[/bold]\n")
         self._show(connection.join)
         if connection.is_on_this_machine_alone:

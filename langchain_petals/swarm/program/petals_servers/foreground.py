@@ -33,6 +33,7 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -54,7 +55,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt_once)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     code = 1
     try:
         code = _run(order["arguments"], order["token"], work_dir, tell)
@@ -104,6 +104,9 @@ def _run(arguments: list[str], token: str | None, work_dir: str, tell: Tell) -> 
     """Run petals' own command with the arguments; return its exit code."""
     import_petals()
     apply_shims(work_dir)
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, force=True)  # now, since hivemind has changed the loggers
+    warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")  # of petals' own way to load blocks
     command = petals("cli.run_server")
     package = importlib.import_module(command.__name__.partition(".")[0])
     tell("imported", petals=str(getattr(package, "__version__", "unknown")))
