@@ -2,16 +2,20 @@
 # Try a private swarm on several machines: network namespaces with addresses of their own, on this one.
 # Needs root on Linux, iproute2, iptables, and an environment with this package and one for servers.
 #
-#   first    203.0.113.11    starts the swarm, blocks 0 and 1
-#   second   203.0.113.12    block 2
+#   first    20.0.0.11    starts the swarm, blocks 0 and 1
+#   second   20.0.0.12    block 2
 #   home     192.168.7.2     block 3, behind the router, which forwards port 31337 to it
-#   router   203.0.113.20 outside, 192.168.7.1 inside
-#   client   203.0.113.13    asks a question
+#   router   20.0.0.20 outside, 192.168.7.1 inside
+#   client   20.0.0.13    asks a question
 #
-# bash scripts/try_private_swarm.sh [FOLDER FOR LOGS]      PYTHON names the interpreter (default: python)
+# bash scripts/try_private_swarm.sh [FOLDER FOR LOGS]
+#
+# PYTHON names the interpreter (python). STREET is the beginning of the addresses outside the home (20.0.0): public
+# ones, since libp2p does not hand on those that are for documentation, such as 203.0.113.11; or private ones.
 set -euo pipefail
 
 python=${PYTHON:-python}
+street=${STREET:-20.0.0}
 logs=${1:-$(mktemp -d)}
 machines="street first second router home client"
 pids=()
@@ -58,10 +62,10 @@ for machine in $machines; do
 done
 on street ip link add switch type bridge
 on street ip link set switch up
-cable first 203.0.113.11
-cable second 203.0.113.12
-cable client 203.0.113.13
-cable router 203.0.113.20
+cable first $street.11
+cable second $street.12
+cable client $street.13
+cable router $street.20
 ip link add eth1 netns try-router type veth peer name eth0 netns try-home
 on router ip address add 192.168.7.1/24 dev eth1
 on router ip link set eth1 up
@@ -78,7 +82,7 @@ on router iptables -A FORWARD -i eth1 -j ACCEPT
 serve first --new-swarm --port 31337 --blocks 0:2
 first=$peer
 serve second --initial-peers "$first" --port 31337 --blocks 2:3
-serve home --initial-peers "$first" --port 31337 --announce 203.0.113.20 --blocks 3:4
+serve home --initial-peers "$first" --port 31337 --announce $street.20 --blocks 3:4
 home=$peer
 
 echo "$ a program on client"

@@ -53,7 +53,7 @@ class Order:
         """Whether the model is the one that the package contains."""
         from langchain_petals.swarm import BUNDLED_MODEL  # noqa: PLC0415 - takes a second
 
-        return self.model == str(BUNDLED_MODEL)
+        return self.model == BUNDLED_MODEL
 
 
 def read_order(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-BUNDLED_MODEL = Path(__file__).with_name("tiny")
+BUNDLED_MODEL = str(Path(__file__).with_name("tiny"))
 """Folder of the small model that this package contains."""
 
 _WEIGHTS = (*hub.SAFETENSORS, *hub.PICKLES)

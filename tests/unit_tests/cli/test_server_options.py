@@ -32,7 +32,7 @@ def test_without_a_model_the_bundled_one_is_served() -> None:
     order = read_order((), {}, new_swarm=True)
     assert order.is_bundled
     assert (order.total, order.dht_prefix, order.initial_peers) == (4, "tiny", ())
-    assert order.arguments == (str(BUNDLED_MODEL), "--dht_prefix", "tiny", "--new_swarm")
+    assert order.arguments == (BUNDLED_MODEL, "--dht_prefix", "tiny", "--new_swarm")
 
 
 def test_the_bundled_model_does_not_go_into_the_public_swarm() -> None:
@@ -40,7 +40,7 @@ def test_the_bundled_model_does_not_go_into_the_public_swarm() -> None:
 
 
 def test_a_named_model_without_a_swarm_goes_into_the_public_one() -> None:
-    order = read_order([str(BUNDLED_MODEL)], {}, dht_prefix="mine")
+    order = read_order([BUNDLED_MODEL], {}, dht_prefix="mine")
     assert order.initial_peers is None
     assert not {"--new_swarm", "--initial_peers"} & set(order.arguments)
 
@@ -63,19 +63,19 @@ def test_a_swarm_is_either_new_or_joined() -> None:
 
 def test_petals_own_options_are_handed_on_by_either_spelling() -> None:
     for spelling in ("--max-alloc-timeout", "--max_alloc_timeout"):
-        assert arguments(str(BUNDLED_MODEL), spelling, "5").endswith("--new_swarm --max_alloc_timeout 5")
+        assert arguments(BUNDLED_MODEL, spelling, "5").endswith("--new_swarm --max_alloc_timeout 5")
     assert arguments("--adapters", "a/b", "c/d").endswith("--adapters a/b c/d")
     assert arguments("--public-name=Ada-Lovelace").endswith("--public_name=Ada-Lovelace")
 
 
 def test_a_word_between_model_and_options_is_refused() -> None:
-    assert "repeat --initial-peers" in refusal(str(BUNDLED_MODEL), ADDRESS)
-    assert "'0:2' stands neither" in refusal(str(BUNDLED_MODEL), "0:2")
+    assert "repeat --initial-peers" in refusal(BUNDLED_MODEL, ADDRESS)
+    assert "'0:2' stands neither" in refusal(BUNDLED_MODEL, "0:2")
 
 
 @pytest.mark.parametrize("option", ["--token", "--use-auth-token", "--use_auth_token"])
 def test_the_hubs_key_is_not_taken_from_the_command_line_and_not_repeated(option: str) -> None:
-    refused = refusal(str(BUNDLED_MODEL), option, "hf_secret")
+    refused = refusal(BUNDLED_MODEL, option, "hf_secret")
     assert "HF_TOKEN" in refused
     assert "hf_secret" not in refused
 
