@@ -44,6 +44,7 @@ serve() { # serve MACHINE OPTIONS...; sets $peer to the address through which ot
     local machine=$1
     shift
     echo "$ langchain-petals server run $*        (on $machine)"
+    rm -f "$logs/$machine.json"
     ip netns exec "try-$machine" "$python" -m langchain_petals server run --json "$@" \
         >"$logs/$machine.json" 2>"$logs/$machine.log" &
     pids+=($!)

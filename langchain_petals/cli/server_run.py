@@ -29,10 +29,18 @@ WRONG_USAGE = 2
 """Exit code if the options cannot be used."""
 
 _SWARM, _SHARE, _PETALS = "Which swarm, and under which address", "What to serve", "Petals' own options"
+_FACTS = ("device", "torch_dtype", "quant_type", "throughput", "reachable")
 _PUBLIC = """\
 Neither --new-swarm nor --initial-peers: this server joins the public swarm.
 Anyone may use it, without telling you, and every peer sees its address. Petals asks speedtest.net how fast your
 connection is, and health.petals.dev whether others can reach it. Ctrl-C takes it out of the swarm again."""
+
+_UNREACHABLE = """\
+Other servers cannot reach this one: a router or a firewall is between. Forward a TCP port to this machine, or open it,
+and start the server again with --port and, behind a router, --announce. Clients cannot use it until then."""
+_RELAYED = """\
+Others cannot reach this server directly: a router or a firewall is between. Petals looks for relays, which are slow. If
+you can, forward a TCP port to this machine, and start the server again with --port and --announce."""
 
 
 def run(
@@ -165,12 +173,15 @@ class _Run:
         return joined, loading, ready
 
     def _tell_ready(self, connection: Connection, loading: Event, ready: Event) -> None:
+        if not loading["reachable"]:
+            is_public = self._order.initial_peers is None
+            self._console.print(f"\n{_RELAYED if is_public else _UNREACHABLE}", style="yellow", markup=False)
         if self._as_json:
             facts = {
                 "model": self._order.model,
                 "blocks": ready["blocks"],
                 "total_blocks": self._order.total,
-                **{name: loading[name] for name in ("device", "torch_dtype", "quant_type", "throughput")},
+                **{name: loading[name] for name in _FACTS},
                 "peer_id": connection.peer_id,
                 "addresses": list(connection.addresses),
                 "connection": connection.arguments,

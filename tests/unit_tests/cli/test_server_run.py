@@ -48,6 +48,13 @@ def test_the_steps_the_ways_to_join_and_the_state_are_printed(tmp_path: Path) ->
     assert "The server ended with exit code 3." in result.stderr
 
 
+def test_a_server_that_others_cannot_reach_says_what_to_do(tmp_path: Path) -> None:
+    events = [event | {"reachable": False} if event["event"] == "loading" else event for event in STARTED]
+    result = run(ScriptedServer(tmp_path, events, then="sys.exit(3)"), "--initial-peers", ADDRESS)
+    assert "\nOther servers cannot reach this one: a router or a firewall is between." in result.stdout
+    assert run(ScriptedServer(tmp_path, then="sys.exit(3)"), "--new-swarm").stdout.find("cannot reach") == -1
+
+
 def test_json_is_one_document_on_the_standard_output(tmp_path: Path) -> None:
     result = run(ScriptedServer(tmp_path, then="sys.exit(3)"), "--new-swarm", "--json")
     facts = json.loads(result.stdout)

@@ -36,6 +36,7 @@ STARTED: list[Event] = [
         "torch_dtype": "float32",
         "quant_type": "none",
         "throughput": 1234.5,
+        "reachable": True,
     },
     {"event": "loaded", "block": 0},
     {"event": "loaded", "block": 1},

@@ -13,7 +13,8 @@ Events, in this order, each with `event`:
     imported    `petals`: its version
     refused     `problem`, `options`: petals does not take the arguments; the options that it has
     joined      `peer_id`, `addresses`, `dht_prefix`, `total`: it is a peer of the swarm; the model has `total` blocks
-    loading     `blocks`: [first, end), `device`, `torch_dtype`, `quant_type`, `throughput`
+    loading     `blocks`: [first, end), `device`, `torch_dtype`, `quant_type`, `throughput`, `reachable`: whether other
+                servers can reach this one without a relay
     loaded      `block`
     ready       as `status`: its blocks can be found and used
     status      `blocks`, `throughput`, `cache_free`: share of the attention cache, 0 to 1; `servers`: how many hold

@@ -109,6 +109,7 @@ class _TellingServer:
             torch_dtype=self.server_info.torch_dtype,
             quant_type=self.server_info.quant_type,
             throughput=float(self.server_info.throughput),
+            reachable=not getattr(self.server_info, "using_relay", False),
         )
         return blocks
 
