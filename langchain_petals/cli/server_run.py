@@ -158,7 +158,10 @@ class _Run:
             self._tell_ready(Connection(self._order, str(joined["peer_id"]), addresses), loading, ready)
             self._watch(server, ready)
         finally:
-            with self._step("Ending the server"):
+            try:
+                with self._step("Ending the server"):
+                    server.end()
+            except OSError:  # the terminal is gone, and the step could not be shown
                 server.end()
 
     def _start(self, server: ForegroundServer) -> tuple[Event, Event, Event]:

@@ -138,7 +138,7 @@ class ForegroundServer:
     def end(self) -> None:
         """End the server and all of its processes, and remove its files; return when they are gone.
 
-        A `KeyboardInterrupt` meanwhile ends them at once.
+        A `KeyboardInterrupt` meanwhile ends them at once. Ending twice does nothing.
         """
         family = _family(self._process.pid)
         try:

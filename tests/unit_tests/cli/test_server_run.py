@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +70,34 @@ def test_json_is_one_document_on_the_standard_output(tmp_path: Path) -> None:
 def test_a_signal_ends_the_server_and_then_the_command(tmp_path: Path, number: signal.Signals) -> None:
     server = ScriptedServer(tmp_path, then=f"os.kill(order['command'], {number})\nwhile True: signal.pause()")
     assert run(server, "--new-swarm").exit_code == 128 + number
+    assert server.was_ended
+    assert not Path(server.told["order"]["work_dir"]).exists()
+
+
+_IN_A_TERMINAL = """
+import fcntl, runpy, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("langchain_petals", run_name="__main__")
+"""
+
+
+def test_a_server_whose_terminal_was_closed_is_ended_in_the_proper_way(tmp_path: Path) -> None:
+    server = ScriptedServer(tmp_path)
+    ours, theirs = os.openpty()
+    command = subprocess.Popen(
+        [sys.executable, "-c", _IN_A_TERMINAL, "server", "run", "--new-swarm", "--python", str(server.python)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"Ctrl-C ends the server" not in shown:
+        shown += os.read(ours, 1000)
+    os.close(ours)
+    command.wait()
     assert server.was_ended
     assert not Path(server.told["order"]["work_dir"]).exists()
 
