@@ -171,7 +171,8 @@ class _Run:
             joined = server.wait_for("joined", say)
         with self._step("Measuring how fast this machine is") as say:
             loading = server.wait_for("loading", say)
-        with self._step(f"Loading {span_of(loading['blocks'])} of {self._order.total} on {loading['device']}") as say:
+        device = "the CPU" if loading["device"] == "cpu" else loading["device"]
+        with self._step(f"Loading {span_of(loading['blocks'])} of {self._order.total} on {device}") as say:
             ready = server.wait_for("ready", say)
         return joined, loading, ready
 
@@ -194,7 +195,7 @@ class _Run:
             sys.stdout.flush()
             return
         model = "the bundled model" if self._order.is_bundled else self._order.model
-        self._show(f"\nServing {span_of(ready['blocks'])} of {model} as peer {connection.peer_id}.")
+        self._show(f"\nServing {span_of(ready['blocks'])} of {model}.")
         self._console.print("\n[bold]Join from another machine[/bold]\n")
         self._show(connection.join)
         if connection.is_on_this_machine_alone:
@@ -209,29 +210,28 @@ class _Run:
 
     def _watch(self, server: ForegroundServer, ready: Event) -> None:
         """Show how the server is until it ends."""
-        started, before = time.monotonic(), ""
-        with progress(self._state(ready)) as say:
-            event = ready
+        started, before, event = time.monotonic(), "", ready
+        with progress("Serving") as say:
             while True:
                 if event["event"] in ("ready", "status"):
-                    text = self._state(event)
-                    say(f"{text}, up {_duration(time.monotonic() - started)}"[: max(self._console.width - 10, 20)])
+                    parts = self._state(event)
+                    say(fitting([*parts, f"up {_duration(time.monotonic() - started)}"], self._console.width - 10))
+                    text = ", ".join(parts)
                     if text != before and not self._is_live:
-                        self._console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", markup=False)
+                        self._show(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
                     before = text
                 event = server.next_event()
 
-    def _state(self, event: Event) -> str:
-        """Return how the server and its swarm are, in a line."""
-        blocks = event["blocks"]
+    def _state(self, event: Event) -> list[str]:
+        """Return how the server and its swarm are; the most important first."""
+        blocks, missing = event["blocks"], event["missing"]
         parts = [f"{span_of(blocks).capitalize()} of {self._order.total}" if blocks else "Loading other blocks"]
-        parts.append("1 server" if event["servers"] == 1 else f"{event['servers']} servers")
-        missing = event["missing"]
         parts.append(f"no server for {spans_of(missing)}" if missing else "all blocks online")
+        parts.append("1 server" if event["servers"] == 1 else f"{event['servers']} servers")
+        parts.append(f"{event['throughput']:,.0f} tokens/s")
         if event["cache_free"] is not None:
             parts.append(f"cache {event['cache_free']:.0%} free")
-        parts.append(f"{event['throughput']:,.0f} tokens/s")
-        return ", ".join(parts)
+        return parts
 
     @property
     def _is_live(self) -> bool:
@@ -273,6 +273,16 @@ def spans_of(blocks: list[int]) -> str:
         else:
             spans.append([block, block + 1])
     return " and ".join(map(span_of, spans))
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """Return as many parts of a line as fit, at least the first."""
+    fitted = parts[0]
+    for part in parts[1:]:
+        if len(fitted) + len(part) + 2 > width:
+            break
+        fitted = f"{fitted}, {part}"
+    return fitted
 
 
 def _duration(seconds: float) -> str:

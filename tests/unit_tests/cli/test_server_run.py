@@ -16,7 +16,7 @@ from scripted_server import PEER, STARTED, STATUS, ScriptedServer
 from typer.testing import CliRunner
 
 from langchain_petals.cli import app
-from langchain_petals.cli.server_run import spans_of
+from langchain_petals.cli.server_run import fitting, spans_of
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -37,15 +37,15 @@ def test_the_steps_the_ways_to_join_and_the_state_are_printed(tmp_path: Path) ->
         "Importing Petals ... #\n"
         "Starting a new swarm ... #\n"
         "Measuring how fast this machine is ... #\n"
-        "Loading blocks 0 to 1 of 4 on cpu ... #\n"
+        "Loading blocks 0 to 1 of 4 on the CPU ... #\n"
     )
     assert f"\nlangchain-petals server run --initial-peers {ADDRESS}\n" in shown
     assert f'\n    initial_peers=[\n        "{ADDRESS}",\n    ],\n' in shown
     assert f"\nexport LANGCHAIN_PETALS_INITIAL_PEERS={ADDRESS}\n" in shown
-    state = "# Blocks 0 to 1 of 4, {}, cache 100% free, 1,234 tokens/s\n"
+    state = "# Blocks 0 to 1 of 4, {}, 1,234 tokens/s, cache 100% free\n"
     assert shown.endswith(
-        state.format("1 server, no server for blocks 2 to 3")
-        + state.format("2 servers, all blocks online")  # once, since nothing has changed
+        state.format("no server for blocks 2 to 3, 1 server")
+        + state.format("all blocks online, 2 servers")  # once, since nothing has changed
         + "Ending the server ... #\n"
     )
     assert "The server ended with exit code 3." in result.stderr
@@ -169,3 +169,9 @@ def test_an_environment_that_cannot_run_petals_is_an_error_that_says_what_to_do(
 
 def test_blocks_are_shown_as_spans() -> None:
     assert spans_of([4, 5, 6, 9]) == "blocks 4 to 6 and block 9"
+
+
+def test_a_line_is_cut_between_its_parts() -> None:
+    assert fitting(["one", "two", "three"], 9) == "one, two"
+    assert fitting(["one", "two", "three"], 15) == "one, two, three"
+    assert fitting(["one", "two"], 2) == "one"
