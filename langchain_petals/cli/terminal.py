@@ -28,15 +28,21 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""
 
+HUNG_UP = 128 + signal.SIGHUP
+"""Exit code after SIGHUP: the terminal was closed."""
+
 
 @contextlib.contextmanager
 def running_command() -> Iterator[None]:
-    """Run a command: errors are shown as sentences, and Ctrl-C and SIGTERM end what the command began.
+    """Run a command: errors are shown as sentences; Ctrl-C, SIGTERM and SIGHUP end what the command began.
 
     Raises:
-        typer.Exit: The command ended by an error (code 1), by Ctrl-C (130) or by SIGTERM (143).
+        typer.Exit: The command ended by an error (code 1) or by Ctrl-C (130).
+        SystemExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
     try:
         yield
     except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
@@ -48,7 +54,8 @@ def running_command() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _silence_output() -> None:
