@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_petals.cli import demo, server
+from langchain_petals.cli import demo, server, status
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(server.app, name="server")
 app.command()(demo.demo)
+app.command()(status.status)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
