@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_petals.cli.server import make_environment
-from langchain_petals.cli.terminal import can_ask, make_console, running_command, step
-from langchain_petals.errors import PetalsNotInstalledError
+from langchain_petals.cli.environment import have_an_environment
+from langchain_petals.cli.terminal import make_console, running_command, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,34 +39,8 @@ def demo(
     """Start a swarm on this machine and talk to a small model; needs no account, no GPU and, later on, no internet."""
     with running_command():
         console = make_console()
-        _have_an_environment(console, yes=yes)
+        have_an_environment(console, yes=yes, command="langchain-petals demo --yes")
         _run_demo(console, _QUESTIONS if prompt is None else (prompt,), servers)
-
-
-def _have_an_environment(console: Console, *, yes: bool) -> None:
-    """Make the servers' environment if there is none, and somebody agrees."""
-    from langchain_petals import swarm  # noqa: PLC0415
-
-    if swarm.found_python() is not None:
-        return
-    if not yes:
-        if not can_ask(console):
-            msg = (
-                "No petals was found to run servers with. Run `langchain-petals server install` first, or "
-                "`langchain-petals demo --yes`, which does it."
-            )
-            raise PetalsNotInstalledError(msg)
-        console.print(
-            "The demo's servers run Petals, which needs old versions of other packages. So it gets an environment of\n"
-            f"its own, in {swarm.environment_folder()}.\n"
-            "This takes some minutes and 1.5 GB (with pip on Linux up to 5 GB, since pip takes torch's CUDA build).\n"
-            "`langchain-petals server uninstall` removes it.",
-            markup=False,
-        )
-        if not typer.confirm("Install it now?", default=True):
-            raise typer.Exit(1)
-    make_environment(console)
-    console.print()
 
 
 def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:

@@ -43,6 +43,19 @@ Local = Annotated[bool, typer.Option("--local", help="Start a swarm on this mach
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to the standard output.")]
 
+System = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="Tell the model who it is.", show_default=False)
+]
+
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", help="0 takes the likeliest token; larger values vary more.", show_default="0.7"),
+]
+
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="Most tokens of an answer.", show_default="256")
+]
+
 
 def connection_fields(
     model: str | None = None, initial_peers: list[str] | None = None, dht_prefix: str | None = None

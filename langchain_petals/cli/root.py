@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_petals.cli import demo, server, status
+from langchain_petals.cli import ask, chat, demo, doctor, server, status, swarm
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -16,8 +16,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(server.app, name="server")
-app.command()(demo.demo)
+app.command()(chat.chat)
+app.command()(ask.ask)
 app.command()(status.status)
+app.command()(swarm.swarm)
+app.command()(doctor.doctor)
+app.command()(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -27,23 +28,40 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""
 
 
+HUNG_UP = 128 + signal.SIGHUP
+"""Exit code after SIGHUP: the terminal was closed."""
+
+
 @contextlib.contextmanager
 def running_command() -> Iterator[None]:
-    """Run a command: errors are shown as sentences, and Ctrl-C and SIGTERM end what the command began.
+    """Run a command: errors are shown as sentences, and Ctrl-C, SIGTERM and SIGHUP end what the command began.
 
     Raises:
-        typer.Exit: The command ended by an error (code 1), by Ctrl-C (130) or by SIGTERM (143).
+        typer.Exit: The command ended by an error (code 1), by Ctrl-C (130), by SIGTERM (143) or by SIGHUP (129).
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    codes = {signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup wants it
+        del codes[signal.SIGHUP]
+    before = {number: signal.signal(number, lambda *_, code=code: sys.exit(code)) for number, code in codes.items()}
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
+        _silence_output()
+        raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
         show_error(str(error))
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _silence_output() -> None:
+    """Let what is still to be written go nowhere, so that the program's end writes no error about it."""
+    with contextlib.suppress(OSError, ValueError):  # in tests, it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(text: str) -> None:
@@ -51,9 +69,12 @@ def show_error(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {text}", style="red", markup=False)
 
 
-def make_console() -> Console:
-    """Return the console of the standard output: nothing is wrapped or coloured that goes to a file."""
-    return Console(highlight=False, soft_wrap=True)
+def make_console(*, stderr: bool = False) -> Console:
+    """Return the console of the standard output, or of the standard error stream.
+
+    Nothing is wrapped or coloured that goes to a file.
+    """
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def can_ask(console: Console) -> bool:

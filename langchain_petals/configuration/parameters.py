@@ -313,6 +313,15 @@ class PetalsParameters(ConnectionParameters):
             self._engine = engines.over(self.client, self.tokenizer) if given else engines.connect(self._connection())
         return self._engine
 
+    @property
+    def route(self) -> list[tuple[str, range]]:
+        """The servers that were chosen last, and the blocks that each of them runs, in the order of the blocks.
+
+        Servers are named by their peer ids. The list is empty before the first call, and for a model in this process.
+        """
+        routes = None if self._engine is None else getattr(self._engine.client, "routes", None)
+        return [] if routes is None else [(span.server.peer_id, range(span.start, span.end)) for span in routes.latest]
+
     def _expecting(self) -> AbstractContextManager[None]:
         """Return a context manager for the preparation of a request: other waiting requests wait for this one."""
         engine = self._engine if self._engine is not None and self._engine.is_open else None

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import langchain_petals
 from langchain_petals import swarm as swarms
-from langchain_petals.cli import app, demo
+from langchain_petals.cli import app, environment
 from langchain_petals.cli.terminal import step
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError
 from langchain_petals.swarm.interpreter import MARKER
@@ -291,7 +291,7 @@ def test_the_demo_installs_unasked_if_told_to(uv: ScriptedUv) -> None:
 def test_on_a_terminal_the_demo_asks_first(
     uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    monkeypatch.setattr(demo, "can_ask", lambda _: True)
+    monkeypatch.setattr(environment, "can_ask", lambda _: True)
     result = CliRunner().invoke(app, ["demo", "--prompt", "Hello!"], input=answer)
     assert result.exit_code == code
     assert str(uv.folder / "data" / "servers") in result.output

@@ -79,6 +79,14 @@ class LocatedModel:
         """Number of its blocks."""
         return blocks_of(self.config, self.family)
 
+    def tokenizer(self) -> FastTokenizer:
+        """Return its tokenizer, read from its files.
+
+        Raises:
+            ModelLoadError: The files could not be read; the subclass tells why.
+        """
+        return load_tokenizer(self.repository, self.config)
+
 
 def locate_model(connection: Connection) -> LocatedModel:
     """Read the config of a connection's model; nothing else of it is read.
@@ -116,7 +124,7 @@ def load_client(connection: Connection) -> SwarmClient:
     with progress(f"Loading {name}") as say:
         model = locate_model(connection)
         generation_config = read_generation_config(model.repository)
-        tokenizer = load_tokenizer(model.repository, model.config)
+        tokenizer = model.tokenizer()
         say(f"Reading the weights of {name}")
         read, dtype = Checkpoint(model.repository).read, dtype_of(connection.torch_dtype, model.config)
         parts = ModelParts(model.config, model.family, read, dtype=dtype, device=connection.device)

@@ -1,6 +1,7 @@
 """The servers of a swarm: routes through their blocks, and the connections to them."""
 
 from langchain_petals.engine.network.announcements import online_servers
+from langchain_petals.engine.network.hivemind_parts import P2PD
 from langchain_petals.engine.network.network import CLOSED, Network
 from langchain_petals.engine.network.networks import Networks, shared_networks
 from langchain_petals.engine.network.route_table import NO_ROOM, RouteTable
@@ -13,6 +14,7 @@ from langchain_petals.engine.network.survey import Pace, Survey, survey, survey_
 __all__ = [
     "CLOSED",
     "NO_ROOM",
+    "P2PD",
     "AnnouncedModel",
     "CacheLimitError",
     "DescribedServer",

@@ -281,6 +281,11 @@ class Routes:
             self._limits[peer_id] = limit, time.monotonic() + _LIMIT_SECONDS
 
     @property
+    def latest(self) -> Sequence[Span]:
+        """The chain that was chosen last; empty before the first."""
+        return self._latest
+
+    @property
     def latency(self) -> float | None:
         """Seconds for which a step through the latest chain is on its way, as pings say; None where none was measured.
 

@@ -1,0 +1,106 @@
+"""`langchain-petals ask`: one answer to one question, for people and for scripts."""
+
+import json as json_module
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langchain_petals.cli.answer_view import warnings_as_notes
+from langchain_petals.cli.conversation import Conversation
+from langchain_petals.cli.one_answer import read_input, show_one_answer
+from langchain_petals.cli.opened_model import opened_model
+from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, Local, MaxTokens, System, Temperature
+from langchain_petals.cli.terminal import make_console, running_command
+from langchain_petals.cli.tools import tools_named
+from langchain_petals.cli.turn import PromptReading, Turn
+from langchain_petals.errors import InvalidRequestError
+
+_MODEL_VARIABLE = "LANGCHAIN_PETALS_MODEL"
+
+
+def ask(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [QUESTION]",
+            help="The model, and a question. With --local or LANGCHAIN_PETALS_MODEL, one argument is the question.",
+            show_default=False,
+        ),
+    ] = None,
+    initial_peers: InitialPeers = None,
+    dht_prefix: DhtPrefix = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(metavar="FILE_OR_JSON", help="JSON schema; the answer is JSON that fits it.", show_default=False),
+    ] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Function that the model may call, from the current folder or installed. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    local: Local = False,
+    json: Json = False,
+) -> None:
+    """Answer one question. Piped input is appended to it: `cat file | langchain-petals ask MODEL "Summarise"`."""
+    with running_command():
+        notes, reading = make_console(stderr=True), PromptReading()
+        model, question = _model_and_question(words or [], has_model=local or bool(os.environ.get(_MODEL_VARIABLE)))
+        message = "\n\n".join(filter(None, [question, read_input()]))
+        if not message:
+            msg = 'There is no question. Give one, as in `ask MODEL "Who are you?"`, or pipe it to the command.'
+            raise typer.BadParameter(msg)
+        options: dict[str, Any] = {} if schema is None else {"response_format": _read_schema(schema)}
+        found = tools_named(tools or ())
+        with (
+            warnings_as_notes(notes),
+            opened_model(
+                notes,
+                model,
+                initial_peers,
+                dht_prefix,
+                local=local,
+                temperature=temperature,
+                max_tokens=max_tokens,
+                on_prefill=reading,
+            ) as chat_model,
+        ):
+            from langchain_core.messages import HumanMessage  # noqa: PLC0415 - not needed for `--help`
+
+            messages = [*Conversation(system).messages, HumanMessage(message)]
+            turn = Turn(chat_model, messages, found, reading, **options)
+            show_one_answer(turn, as_json=json, must_be_whole=schema is not None)
+
+
+def _model_and_question(words: list[str], *, has_model: bool) -> tuple[str | None, str]:
+    """Return the model, None for the default, and the question, which may be empty."""
+    if len(words) > 2:  # noqa: PLR2004 - a model and a question
+        msg = "There are more than a model and a question; put the question in quotes."
+        raise typer.BadParameter(msg)
+    if len(words) == 1 and has_model:
+        return None, words[0]
+    return (words[0] if words else None), (words[1] if words[1:] else "")
+
+
+def _read_schema(given: str) -> dict[str, Any]:
+    """Return the schema that an option holds, or names."""
+    is_text = given.lstrip().startswith("{")
+    where = "--schema" if is_text else given
+    text = given if is_text else Path(given).expanduser().read_text(encoding="utf-8")
+    try:
+        schema = json_module.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{where} is no JSON: {error}"
+        raise InvalidRequestError(msg) from error
+    if not isinstance(schema, dict):
+        msg = f"{where} is no JSON schema: it must be an object, such as {{'type': 'object', 'properties': ...}}."
+        raise InvalidRequestError(msg)
+    return schema
