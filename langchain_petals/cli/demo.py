@@ -28,6 +28,11 @@ with LocalSwarm() as swarm:
     llm = Petals(**swarm.connection, temperature=0)
     for piece in llm.stream("Human: Hello!\\nAI:"):
         print(piece, end="", flush=True)"""
+_COMMANDS = """\
+langchain-petals chat --local   a conversation with this model
+langchain-petals swarm          a swarm for your own programs
+langchain-petals status         which models the public swarm has
+langchain-petals --help         all commands"""
 
 
 def demo(
@@ -59,6 +64,8 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
     console.print("The swarm is closed, and all its processes have ended. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
+    console.print("\nWhat to try next:\n", markup=False)
+    console.print(_COMMANDS, markup=False)
 
 
 def _number_of(servers: int) -> str:

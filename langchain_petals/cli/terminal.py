@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -27,22 +28,21 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""
 
-
 HUNG_UP = 128 + signal.SIGHUP
 """Exit code after SIGHUP: the terminal was closed."""
 
 
 @contextlib.contextmanager
 def running_command() -> Iterator[None]:
-    """Run a command: errors are shown as sentences, and Ctrl-C, SIGTERM and SIGHUP end what the command began.
+    """Run a command: errors are shown as sentences; Ctrl-C, SIGTERM and SIGHUP end what the command began.
 
     Raises:
-        typer.Exit: The command ended by an error (code 1), by Ctrl-C (130), by SIGTERM (143) or by SIGHUP (129).
+        typer.Exit: The command ended by an error (code 1) or by Ctrl-C (130).
+        SystemExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
     """
-    codes = {signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup wants it
-        del codes[signal.SIGHUP]
-    before = {number: signal.signal(number, lambda *_, code=code: sys.exit(code)) for number, code in codes.items()}
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
     try:
         yield
     except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
@@ -80,6 +80,22 @@ def make_console(*, stderr: bool = False) -> Console:
 def can_ask(console: Console) -> bool:
     """Return whether somebody sits at both ends: reads the output, and can type."""
     return console.is_terminal and sys.stdin.isatty()
+
+
+@contextlib.contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Let the terminal show no `^C` in the middle of a text while the block runs."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    changed = termios.tcgetattr(sys.stdin)
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 @contextlib.contextmanager

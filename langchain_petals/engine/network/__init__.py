@@ -9,7 +9,7 @@ from langchain_petals.engine.network.routes import CacheLimitError, Routes
 from langchain_petals.engine.network.server import AnnouncedModel, DescribedServer, Server, Span
 from langchain_petals.engine.network.span_chain import SpanChain, SpanError
 from langchain_petals.engine.network.span_stream import InvalidAnswerError
-from langchain_petals.engine.network.survey import Pace, Survey, survey, survey_announcements, survey_models
+from langchain_petals.engine.network.overview import Pace, Survey, survey, survey_announcements, survey_models
 
 __all__ = [
     "CLOSED",

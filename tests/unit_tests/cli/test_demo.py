@@ -1,31 +1,23 @@
-"""What `langchain-petals` prints; swarm and model are stand-ins."""
+"""What `langchain-petals demo` prints; swarm and model are stand-ins."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import io
-import json
 import re
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
-from scripted_uv import ScriptedUv
-from typer.testing import CliRunner
+from command import run
 
 import langchain_petals
 from langchain_petals import swarm as swarms
-from langchain_petals.cli import app, environment
-from langchain_petals.cli.terminal import step
+from langchain_petals.cli import environment
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError
-from langchain_petals.swarm.interpreter import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from scripted_uv import ScriptedUv
     from typing_extensions import Self
 
 
@@ -80,10 +72,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", sys.executable)
 
 
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
-
-
 def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
     result = run("demo", "--prompt", "What is [red]?")
     assert result.exit_code == 0
@@ -107,6 +95,13 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
         "    llm = Petals(**swarm.connection, temperature=0)\n"
         '    for piece in llm.stream("Human: Hello!\\nAI:"):\n'
         '        print(piece, end="", flush=True)\n'
+        "\n"
+        "What to try next:\n"
+        "\n"
+        "langchain-petals chat --local   a conversation with this model\n"
+        "langchain-petals swarm          a swarm for your own programs\n"
+        "langchain-petals status         which models the public swarm has\n"
+        "langchain-petals --help         all commands\n"
     )
     assert FakeSwarm.open == 0
 
@@ -158,118 +153,6 @@ def test_an_error_in_the_middle_closes_the_swarm(monkeypatch: pytest.MonkeyPatch
     assert FakeSwarm.open == 0
 
 
-def test_help_lists_the_commands() -> None:
-    for arguments in ([], ["--help"], ["-h"]):
-        assert {"demo", "server"} <= set(run(*arguments).output.split())
-    for arguments in (["server"], ["server", "-h"]):
-        assert {"install", "uninstall", "info"} <= set(run(*arguments).output.split())
-
-
-# ---- the servers' environment
-
-
-@pytest.fixture
-def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedUv:
-    """Return a `uv` that installs nothing; no interpreter for servers is there."""
-    monkeypatch.delenv("LANGCHAIN_PETALS_SERVER_PYTHON")
-    monkeypatch.setenv("LANGCHAIN_PETALS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(importlib.metadata, "version", _no_version)  # petals may be installed beside us
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # a real uv may lie beside the real one
-    return ScriptedUv(tmp_path)
-
-
-def _no_version(name: str) -> str:
-    raise importlib.metadata.PackageNotFoundError(name)
-
-
-def test_installing_shows_its_steps_and_what_was_made(uv: ScriptedUv, tmp_path: Path) -> None:
-    result = run("server", "install")
-    assert result.exit_code == 0
-    folder = tmp_path / "data" / "servers"
-    made = f"Petals 2.2.0.post1, Python 3.11.7, 0.0 GB, in {folder}\n"
-    assert re.sub(r"\d+\.\d s", "#", result.output) == (
-        f"Making an environment with Python in {folder} ... #\n"
-        "Installing what Petals needs ... #\n"
-        "Installing Petals 2.2.0.post1 ... #\n"
-        "Trying whether servers can run there ... #\n" + made
-    )
-    assert run("server", "install").output == made
-    assert run("server", "info").output == made
-    assert run("server", "uninstall").output == f"Removed {folder}.\n"
-    assert run("server", "uninstall").output == "There is nothing to remove.\n"
-
-
-def test_a_fork_is_installed_from_where_it_is(uv: ScriptedUv, tmp_path: Path) -> None:
-    result = run("server", "install", "--petals", "https://example.org/corolla")
-    assert "Petals 2.2.0.post1 from git+https://example.org/corolla, " in result.output
-    assert uv.orders[1][-2] == "git+https://example.org/corolla"
-
-
-def test_an_installation_that_fails_is_an_error_with_what_the_installer_said(uv: ScriptedUv) -> None:
-    uv.fail_at("-r")
-    result = run("server", "install")
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "Installing what Petals needs ... failed")
-    assert result.stderr.endswith("Resolved 70 packages\nno solution found\n")
-
-
-@pytest.mark.usefixtures("uv")
-def test_without_an_environment_info_names_the_command_that_makes_one() -> None:
-    result = run("server", "info")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "Run `langchain-petals server install`" in result.stderr
-
-
-def test_info_describes_an_interpreter_that_was_named(uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("server", "install")
-    python = uv.folder / "data" / "servers" / "bin" / "python"
-    monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", str(python.rename(uv.folder / "mine")))
-    shown = dict(line.split() for line in run("server", "info").output.splitlines())
-    assert shown == {"path": str(uv.folder / "mine"), "python": "3.11.7", "petals": "2.2.0.post1", "hivemind": "1.1.12"}
-
-
-def test_info_names_the_command_that_brings_an_older_environment_up_to_date(uv: ScriptedUv) -> None:
-    made = run("server", "install").output.splitlines()[-1]
-    marker = uv.folder / "data" / "servers" / MARKER
-    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"lock": "older"}))
-    assert run("server", "info").output == f"{made}; `langchain-petals server install` brings it up to date\n"
-    assert run("server", "install").output.splitlines()[-1] == made
-    assert run("server", "info").output == f"{made}\n"
-
-
-@pytest.mark.usefixtures("uv")
-@pytest.mark.parametrize("command", ["install", "info"])
-def test_a_data_folder_that_is_a_file_is_an_error_and_an_exit_code(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("LANGCHAIN_PETALS_DATA_DIR", str(tmp_path / "file"))
-    result = run("server", command)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("Error: ")
-
-
-def test_sigterm_ends_the_installer_and_then_the_command(uv: ScriptedUv, tmp_path: Path) -> None:
-    ended = tmp_path / "ended"
-    (uv.folder / "uv").write_text(f"#!/bin/sh\ntrap ': >{ended}; exit' TERM\nkill -TERM $PPID\nwhile :; do :; done\n")
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        assert run("server", "install").exit_code == 143
-        assert ended.exists()
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGCHAIN_PETALS_PROGRESS", "0")
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=True, highlight=False)
-    with step(console, "Installing"):
-        assert output.getvalue() == "Installing ... "
-    assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
-
-
 def test_a_demo_that_nobody_watches_names_the_commands_to_run(uv: ScriptedUv) -> None:
     result = run("demo")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -292,7 +175,7 @@ def test_on_a_terminal_the_demo_asks_first(
     uv: ScriptedUv, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     monkeypatch.setattr(environment, "can_ask", lambda _: True)
-    result = CliRunner().invoke(app, ["demo", "--prompt", "Hello!"], input=answer)
+    result = run("demo", "--prompt", "Hello!", input=answer)
     assert result.exit_code == code
     assert str(uv.folder / "data" / "servers") in result.output
     assert "Install it now? [Y/n]" in result.output
