@@ -169,8 +169,8 @@ def _show_models(console: Console, network: Network, *, as_json: bool) -> None:
         models = survey_models(network)
         looked_at, blocks = [], 0
         for each in models:
-            blocks += each.blocks
-            if blocks <= _MOST_BLOCKS_READ:
+            if blocks + each.blocks <= _MOST_BLOCKS_READ:
+                blocks += each.blocks
                 looked_at.append(each)
         states = {each.prefix: each for each in survey_announcements(network, looked_at)}
     if as_json:
