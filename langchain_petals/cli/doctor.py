@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
@@ -12,6 +14,7 @@ from langchain_petals.cli import doctor_checks, swarm_checks
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, ModelArgument, connection_fields
 from langchain_petals.cli.status import print_json
 from langchain_petals.cli.terminal import FAILED, make_console, running_command
+from langchain_petals.environment import VARIABLES
 from langchain_petals.progress import progress
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def doctor(
             raise typer.Exit(FAILED)
 
 
-def _findings(given: dict[str, object]) -> Iterator[Finding]:
+def _findings(given: dict[str, Any]) -> Iterator[Finding]:
     """Yield what each check finds, as it finds it."""
     yield doctor_checks.check_python()
     with progress("Looking at the packages"):
@@ -62,12 +65,17 @@ def _findings(given: dict[str, object]) -> Iterator[Finding]:
     yield from packages
     yield doctor_checks.check_key()
     with progress("Asking the hub"):
-        hub = doctor_checks.check_hub()
+        hub = doctor_checks.check_hub(is_needed=not _is_folder(given))
     yield hub
     with progress("Trying the servers' environment"):
         servers = doctor_checks.check_servers()
     yield servers
     yield from swarm_checks.check_swarm(given)
+
+
+def _is_folder(given: dict[str, Any]) -> bool:
+    model = given.get("model") or os.environ.get(VARIABLES["model"], "").strip()
+    return bool(model) and Path(model).is_dir()
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -112,8 +112,13 @@ def check_key() -> Finding:
     return Finding("key", "ok", f"there is one, from {origin}")
 
 
-def check_hub(seconds: float = _HUB_SECONDS) -> Finding:
-    """Ask the hub for an answer, unless HF_HUB_OFFLINE forbids it."""
+def check_hub(*, is_needed: bool = True, seconds: float = _HUB_SECONDS) -> Finding:
+    """Ask the hub for an answer, unless HF_HUB_OFFLINE forbids it.
+
+    Args:
+        is_needed: Whether no answer is wrong; a model in a folder needs no hub.
+        seconds: How long to wait.
+    """
     from huggingface_hub import constants  # noqa: PLC0415 - heavy
 
     if constants.HF_HUB_OFFLINE:
@@ -128,7 +133,9 @@ def check_hub(seconds: float = _HUB_SECONDS) -> Finding:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         text = f"{address} gave no answer within {seconds:g} s: {reason}"
-        mend = "Check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what has been downloaded, folders need no hub."
+        if not is_needed:
+            return Finding("hub", "note", f"{text}; a model in a folder needs no hub")
+        mend = "Check the network and HF_ENDPOINT. With HF_HUB_OFFLINE=1, only downloaded files are used."
         return Finding("hub", "wrong", text, mend)
     return Finding("hub", "ok", f"{address} answered in {time.monotonic() - began:.1f} s")
 

@@ -82,8 +82,7 @@ def _check_joining(peers: list[str], model: LocatedModel | None) -> Iterator[Fin
         with progress("Joining the swarm"):
             network, leave = join_swarm(peers)
     except PetalsError as error:
-        mend = "Check the addresses, the firewalls in between, and that the peers run."
-        yield Finding("swarm", "wrong", str(error), mend)
+        yield Finding("swarm", "wrong", str(error))
         return
     try:
         yield Finding("swarm", "ok", f"joined in {time.monotonic() - began:.1f} s{_models(network)}")
