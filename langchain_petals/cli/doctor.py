@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from langchain_petals.cli import doctor_checks, swarm_checks
@@ -79,6 +81,17 @@ def _is_folder(given: dict[str, Any]) -> bool:
 
 
 def _show(console: Console, finding: Finding) -> None:
-    console.print(Text.assemble((f"{finding.state:6}", _STYLES[finding.state]), f"{finding.subject}: {finding.text}"))
+    """Show a finding: on a terminal with its lines below each other, in a file on one line."""
+    lines = [Text(f"{finding.subject}: {finding.text}")]
     if finding.mend is not None:
-        console.print(Text(f"      {finding.mend}", style="bold"))
+        lines.append(Text(finding.mend, "bold"))
+    state = Text(f"{finding.state:5}", _STYLES[finding.state])
+    if console.is_terminal:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(state, Group(*lines))
+        console.print(table, soft_wrap=False)
+        return
+    for number, line in enumerate(lines):
+        console.print(Text(" " * len(state)) if number else state, line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from packaging.requirements import Requirement
@@ -45,7 +47,7 @@ class Finding:
 
 def check_python() -> Finding:
     """Look at the interpreter and the operating system."""
-    seen = f"{platform.python_version()} at {sys.executable}, on {platform.system()} {platform.machine()}"
+    seen = f"{platform.python_version()} at {_shown(sys.executable)}, on {platform.system()} {platform.machine()}"
     needed = _needed_python()
     if needed and not SpecifierSet(needed).contains(platform.python_version(), prereleases=True):
         return Finding(
@@ -96,7 +98,7 @@ def check_p2pd() -> Finding:
         return Finding("hivemind", "wrong", f"cannot be imported: {type(error).__name__}: {error}", mend)
     if not os.access(P2PD, os.X_OK):
         return Finding("hivemind", "wrong", f"its program {P2PD} is missing or cannot be run", mend)
-    return Finding("hivemind", "ok", f"its program is {P2PD}")
+    return Finding("hivemind", "ok", "its program p2pd can be run")
 
 
 def check_key() -> Finding:
@@ -122,7 +124,7 @@ def check_hub(*, is_needed: bool = True, seconds: float = _HUB_SECONDS) -> Findi
     from huggingface_hub import constants  # noqa: PLC0415 - heavy
 
     if constants.HF_HUB_OFFLINE:
-        return Finding("hub", "note", f"HF_HUB_OFFLINE is set: only files in {constants.HF_HUB_CACHE} are used")
+        return Finding("hub", "note", f"HF_HUB_OFFLINE is set: only files in {_shown(constants.HF_HUB_CACHE)} are used")
     address, began = constants.ENDPOINT, time.monotonic()
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the user's HF_ENDPOINT
     try:
@@ -154,8 +156,17 @@ def check_servers() -> Finding:
         return Finding(subject, "wrong", str(error), mend)
     made = swarm.installed()
     if made is not None and made.interpreter == python and made.is_outdated:
-        return Finding(subject, "note", f"{_listed(versions)}, at {python}, older than this package's list", mend)
-    return Finding(subject, "ok", f"{_listed(versions)}, at {python}")
+        return Finding(
+            subject, "note", f"{_listed(versions)}, at {_shown(python)}, older than this package's list", mend
+        )
+    return Finding(subject, "ok", f"{_listed(versions)}, at {_shown(python)}")
+
+
+def _shown(path: str | Path) -> str:
+    """Return a path; one in the user's folder begins with ~."""
+    with contextlib.suppress(ValueError, RuntimeError):
+        return f"~/{Path(path).relative_to(Path.home())}"
+    return str(path)
 
 
 def _listed(versions: Mapping[str, str]) -> str:

@@ -181,12 +181,16 @@ def _table(rows: Sequence[_Row], survey: Survey, marks: _Marks, width: int) -> l
     for each in survey.usable:
         for block in range(each.server.start, each.server.end):
             held[block] += 1
-    copies = Text()
+    copies, before = Text(), range(0)
     for cell in table.bar_cells:
         count = min(held[block] for block in cell)
-        copies.append(
-            "+" if count > _MOST_COPIES else str(count) if count else marks.gap, "dim" if count else "bold red"
-        )
+        if not count:
+            copies.append(marks.gap, "bold red")
+        elif cell == before:  # a block of several cells has its number in the first one
+            copies.append(" ")
+        else:
+            copies.append("+" if count > _MOST_COPIES else str(count), "dim")
+        before = cell
     return [*lines, table.line({"server": "copies"}, copies, "dim")]
 
 
