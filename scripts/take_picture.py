@@ -100,6 +100,7 @@ def svg(screen: str, columns: int, title: str) -> str:
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     text = Text.from_ansi(screen.split(END, maxsplit=1)[0].rstrip())
     console.print(text, soft_wrap=True)
+    console.print()  # else the last line is cut at its lower edge
     return console.export_svg(title=title)
 
 

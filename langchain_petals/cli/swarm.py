@@ -17,7 +17,7 @@ from rich.text import Text
 
 from langchain_petals.cli.environment import have_an_environment
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, connection_fields
-from langchain_petals.cli.terminal import make_console, running_command, step
+from langchain_petals.cli.terminal import make_console, running_command, silence_output, step
 from langchain_petals.environment import variables_of
 from langchain_petals.errors import LocalSwarmError
 
@@ -77,6 +77,8 @@ def swarm(
                 typer.echo("\n".join(_export_lines(running)))
             else:
                 _introduce(console, running)
+            if is_for_programs:
+                silence_output()  # who reads it sees its end, and need not wait for the command's
             _watch(console, running, keeps_logs=log_dir is not None, is_quiet=is_for_programs)
 
 

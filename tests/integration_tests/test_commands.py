@@ -19,8 +19,6 @@ from langchain_petals.cli.swarm_checks import check_swarm
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +71,7 @@ def test_a_killed_server_is_a_gap_although_it_is_still_announced() -> None:
 
 
 class Command:
-    """The command as a process with a process group of its own; its first lines are read."""
+    """The command as a process with a process group of its own."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -84,10 +82,6 @@ class Command:
             cwd=ROOT,
             start_new_session=True,
         )
-
-    def lines(self, number: int) -> list[str]:
-        assert self.process.stdout is not None
-        return [self.process.stdout.readline() for _ in range(number)]
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal, and return the exit code when it and all it began are gone."""
@@ -104,51 +98,40 @@ class Command:
             self.process.communicate()
 
 
-@pytest.fixture
-def exports() -> Iterator[tuple[Command, str]]:
-    """Return a running `langchain-petals swarm --exports`, and the lines that it wrote."""
-    command = Command("swarm", "--exports")
-    try:
-        yield command, "".join(command.lines(3))
-    finally:
-        command.kill()
-
-
-def test_a_program_that_names_nothing_uses_the_swarm_whose_exports_were_evaluated(
-    exports: tuple[Command, str], tmp_path: Path
-) -> None:
-    command, lines = exports
-    program = tmp_path / "program.py"
-    program.write_text(
+def test_a_program_that_names_nothing_uses_the_swarm_whose_exports_a_shell_has_read(tmp_path: Path) -> None:
+    (tmp_path / "command.py").write_text(PROGRAM)
+    (tmp_path / "program.py").write_text(
         "from langchain_petals import ChatPetals, Petals\n"
         'print(Petals(temperature=0, max_new_tokens=8).invoke("Human: Hello!\\nAI:"))\n'
         'print(ChatPetals(temperature=0, max_tokens=8).invoke("Hello!").text)\n'
     )
-    shell = f"{lines}exec '{sys.executable}' '{program}'"
+    script = """
+mkfifo swarm.env
+"$PYTHON" command.py swarm --exports > swarm.env &
+. ./swarm.env
+"$PYTHON" program.py
+kill $!
+wait $!
+echo $?
+"""
+    variables = {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
     ended = subprocess.run(
-        ["sh", "-c", shell],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        ["sh", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | variables
     )
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.split()) > 2
-    assert command.end(signal.SIGINT) == 130
+    *answers, code = ended.stdout.splitlines()
+    assert code == "143", ended.stderr
+    assert len(answers) >= 2
+    assert "Error" not in ended.stderr
 
 
-def test_the_end_of_the_terminal_ends_a_swarm_and_all_its_processes() -> None:
+def test_ctrl_c_ends_a_swarm_and_all_its_processes() -> None:
     command = Command("swarm", "--json", "--servers", "1")
     try:
-        text = ""
-        while not text.endswith("\n}\n"):
-            [line] = command.lines(1)
-            assert line, command.process.communicate()
-            text += line
-        found = json.loads(text)
-        assert [each["blocks"] for each in found["servers"]] == [[0, 4]]
-        assert command.end(signal.SIGHUP) == 129
+        assert command.process.stdout is not None
+        text = command.process.stdout.read()  # ends with the document
+        assert text, command.process.communicate()
+        assert [each["blocks"] for each in json.loads(text)["servers"]] == [[0, 4]]
+        assert command.end(signal.SIGINT) == 130
     finally:
         command.kill()
 
