@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_petals.cli.environment import have_an_environment
+from langchain_petals.cli.plain_text import WordWrap
 from langchain_petals.cli.terminal import make_console, running_command, step
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
         with step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for each in swarm.servers:
-            console.print(f"  {_blocks(each)}: process {each.pid}, peer {each.peer_id}")
+            console.print(f"  {_blocks(each)}: process {each.pid}")
         with step(console, "Loading the client: tokenizer, embeddings and output layer"):
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
@@ -79,10 +81,11 @@ def _blocks(server: LocalServer) -> str:
 
 def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
     """Show a question, and its answer while it is generated; return the answer's tokens and seconds."""
-    console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
+    wrap = WordWrap(lambda: console.width if console.is_terminal else sys.maxsize)
     started, text = time.monotonic(), ""
+    console.print(f"\nHuman: {question}\n{wrap.add('AI: ')}", end="", markup=False)
     for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
-        console.print(piece if text else piece.lstrip(), end="", markup=False)
+        console.print(wrap.add(piece if text else piece.lstrip()), end="", markup=False)
         text += piece
-    console.print()
+    console.print(wrap.end(), markup=False)
     return llm.get_num_tokens(text), time.monotonic() - started

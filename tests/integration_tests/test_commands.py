@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-import pytest
 from command import run
 
 from langchain_petals.cli.doctor_checks import check_hub
@@ -19,6 +18,7 @@ from langchain_petals.cli.swarm_checks import check_swarm
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
+    import pytest
     from local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ class FakeServer:
     """A server of no swarm."""
 
     def __init__(self, blocks: range) -> None:
-        self.blocks, self.pid, self.peer_id = blocks, 4000 + blocks.start, f"Qm{blocks.start}"
+        self.blocks, self.pid = blocks, 4000 + blocks.start
 
 
 class FakeSwarm:
@@ -77,8 +77,8 @@ def test_the_demo_says_what_it_does_and_streams_plain_text() -> None:
     assert result.exit_code == 0
     assert re.sub(r"\d+\.\d s|\d+ tokens/s", "#", result.output) == (
         "Starting a swarm of 2 servers on this machine ... #\n"
-        "  blocks 0 to 1: process 4000, peer Qm0\n"
-        "  blocks 2 to 3: process 4002, peer Qm2\n"
+        "  blocks 0 to 1: process 4000\n"
+        "  blocks 2 to 3: process 4002\n"
         "Loading the client: tokenizer, embeddings and output layer ... #\n"
         "\n"
         "Human: What is [red]?\n"
@@ -112,7 +112,7 @@ def test_the_demo_can_run_on_one_server() -> None:
 
 def test_without_a_prompt_prepared_questions_are_asked() -> None:
     output = run("demo", "--servers", "4").output
-    assert "  block 3: process 4003, peer Qm3\n" in output
+    assert "  block 3: process 4003\n" in output
     assert re.findall("Human: (.*)\nAI: You said", output) == [
         "Hello!",
         "Who are you?",

@@ -184,7 +184,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     console = Console(file=output, width=80, highlight=False, soft_wrap=True)
     console.print(picture(view(HALVES[0]), console))
     output.flush()
-    text = output.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    text = output.buffer.getvalue().decode("ascii")
     assert "####" in text
     assert "!!!!" in text
 

@@ -23,13 +23,17 @@ def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkey
     assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
 
 
+def be_ended(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_with_its_own_exit_code(number: signal.Signals, code: int) -> None:
     before = signal.signal(number, signal.SIG_DFL)
     try:
         with pytest.raises(SystemExit) as ended, running_command():
-            os.kill(os.getpid(), number)
-            time.sleep(60)  # ended by the signal
+            be_ended(number)
         assert ended.value.code == code
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
