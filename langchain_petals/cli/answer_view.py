@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.cli.plain_text import WordWrap, harmless
-from langchain_petals.progress import progress
+from langchain_petals.progress import is_on, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +49,9 @@ class AnswerView:
                 self._end_text()
 
     def _show_all(self, turn: Turn, events: Iterator[Any]) -> None:
-        waits = True
         while True:
-            with _waiting(turn) if waits else contextlib.nullcontext():
+            # while a tool runs, the terminal is its own
+            with _waiting(turn) if turn.asks_model else contextlib.nullcontext():
                 event = next(events, None)
             if event is None:
                 return
@@ -63,7 +63,6 @@ class AnswerView:
                 self.note(f"{event.name} returns {_shortened(str(event.text))}", style)
             else:
                 self._show_chunk(event)
-            waits = not isinstance(event, dict) and event.type == "tool"  # while a tool runs, the terminal is its own
 
     def _show_chunk(self, chunk: Any) -> None:
         reasoning = chunk.additional_kwargs.get("reasoning_content")
@@ -107,7 +106,8 @@ def _waiting(turn: Turn) -> Iterator[None]:
     """Show what is waited for until the first token."""
     with progress("Preparing the prompt") as say:
         turn.reading.show = say
-        say(f"Reading the prompt: {turn.prompt_tokens:,} tokens")
+        if is_on():
+            say(f"Reading the prompt: {turn.prompt_tokens:,} tokens")
         try:
             yield
         finally:
@@ -128,10 +128,10 @@ def _shortened(text: str) -> str:
 
 def described_cost(cost: Cost) -> str:
     """Return one line about what a turn cost."""
-    speed = "" if cost.speed is None else f", {cost.speed:.1f} tokens/s"
-    reused = f", {cost.reused:,} of them reused" if cost.reused else ""
-    wait = f"after {cost.wait:.1f} s"
-    return f"{cost.written:,} tokens{speed} {wait}; read {cost.read:,}{reused}"
+    speed = "" if cost.speed is None else f"{cost.speed:.1f} tokens/s, "
+    prompt = "prompt" if cost.answers == 1 else f"{cost.answers} prompts"
+    reused = f", {cost.reused:,} reused" if cost.reused else ""
+    return f"{cost.written:,} tokens, {speed}first after {cost.wait:.1f} s; {prompt} {cost.read:,} tokens{reused}"
 
 
 def described_route(route: Sequence[tuple[str, range]], *, whole: bool = False) -> str:
@@ -180,7 +180,8 @@ def warnings_as_notes(console: Console) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
             if issubclass(category, UserWarning):
-                console.print(f"Warning: {harmless(str(message))}", style="yellow", markup=False)
+                text = f"Warning: {harmless(str(message))}"
+                console.print(text, style="yellow", markup=False, soft_wrap=not console.is_terminal)
 
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield

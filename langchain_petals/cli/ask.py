@@ -11,7 +11,16 @@ from langchain_petals.cli.answer_view import warnings_as_notes
 from langchain_petals.cli.conversation import Conversation
 from langchain_petals.cli.one_answer import read_input, show_one_answer
 from langchain_petals.cli.opened_model import opened_model
-from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, Local, MaxTokens, System, Temperature
+from langchain_petals.cli.options import (
+    DhtPrefix,
+    InitialPeers,
+    Json,
+    Local,
+    MaxTokens,
+    ModelArgument,
+    System,
+    Temperature,
+)
 from langchain_petals.cli.terminal import make_console, running_command
 from langchain_petals.cli.tools import tools_named
 from langchain_petals.cli.turn import PromptReading, Turn
@@ -21,14 +30,16 @@ _MODEL_VARIABLE = "LANGCHAIN_PETALS_MODEL"
 
 
 def ask(
-    words: Annotated[
-        list[str] | None,
+    model: ModelArgument = None,
+    question: Annotated[
+        str | None,
         typer.Argument(
-            metavar="[MODEL] [QUESTION]",
-            help="The model, and a question. With --local or LANGCHAIN_PETALS_MODEL, one argument is the question.",
+            metavar="[QUESTION]",
+            help="With --local or LANGCHAIN_PETALS_MODEL, a single argument is the question.",
             show_default=False,
         ),
     ] = None,
+    *,
     initial_peers: InitialPeers = None,
     dht_prefix: DhtPrefix = None,
     system: System = None,
@@ -46,19 +57,19 @@ def ask(
             show_default=False,
         ),
     ] = None,
-    *,
     local: Local = False,
     json: Json = False,
 ) -> None:
     """Answer one question. Piped input is appended to it: `cat file | langchain-petals ask MODEL "Summarise"`."""
     with running_command():
         notes, reading = make_console(stderr=True), PromptReading()
-        model, question = _model_and_question(words or [], has_model=local or bool(os.environ.get(_MODEL_VARIABLE)))
+        if question is None and (local or os.environ.get(_MODEL_VARIABLE, "").strip()):
+            model, question = None, model
         message = "\n\n".join(filter(None, [question, read_input()]))
         if not message:
             msg = 'There is no question. Give one, as in `ask MODEL "Who are you?"`, or pipe it to the command.'
             raise typer.BadParameter(msg)
-        options: dict[str, Any] = {} if schema is None else {"response_format": _read_schema(schema)}
+        options: dict[str, Any] = {} if schema is None else {"response_format": _format_of(schema)}
         found = tools_named(tools or ())
         with (
             warnings_as_notes(notes),
@@ -80,18 +91,8 @@ def ask(
             show_one_answer(turn, as_json=json, must_be_whole=schema is not None)
 
 
-def _model_and_question(words: list[str], *, has_model: bool) -> tuple[str | None, str]:
-    """Return the model, None for the default, and the question, which may be empty."""
-    if len(words) > 2:  # noqa: PLR2004 - a model and a question
-        msg = "There are more than a model and a question; put the question in quotes."
-        raise typer.BadParameter(msg)
-    if len(words) == 1 and has_model:
-        return None, words[0]
-    return (words[0] if words else None), (words[1] if words[1:] else "")
-
-
-def _read_schema(given: str) -> dict[str, Any]:
-    """Return the schema that an option holds, or names."""
+def _format_of(given: str) -> dict[str, Any]:
+    """Return the `response_format` of the schema that an option holds, or names."""
     is_text = given.lstrip().startswith("{")
     where = "--schema" if is_text else given
     text = given if is_text else Path(given).expanduser().read_text(encoding="utf-8")
@@ -103,4 +104,4 @@ def _read_schema(given: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         msg = f"{where} is no JSON schema: it must be an object, such as {{'type': 'object', 'properties': ...}}."
         raise InvalidRequestError(msg)
-    return schema
+    return {"type": "json_object", "schema": schema}

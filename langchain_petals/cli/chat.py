@@ -1,7 +1,5 @@
 """`langchain-petals chat`: a conversation in the terminal, or one answer to piped input."""
 
-from typing import Annotated
-
 import typer
 
 from langchain_petals.cli.answer_view import warnings_as_notes
@@ -19,18 +17,19 @@ from langchain_petals.cli.options import (
     System,
     Temperature,
 )
+from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.terminal import can_ask, make_console, running_command
 from langchain_petals.cli.turn import PromptReading, Turn
 
 
 def chat(
     model: ModelArgument = None,
+    *,
     initial_peers: InitialPeers = None,
     dht_prefix: DhtPrefix = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
-    *,
     local: Local = False,
     json: Json = False,
 ) -> None:
@@ -65,7 +64,8 @@ def chat(
                 history, problem = open_history()
                 if problem is not None:
                     console.print(problem, style="yellow", markup=False)
-                console.print(f"{chat_model.model_name}. /help lists the commands; Ctrl-D ends.\n", markup=False)
+                name = harmless(chat_model.model_name.rstrip("/").rpartition("/")[2])
+                console.print(f"Talking to {name}. /help lists the commands; Ctrl-D ends.\n", markup=False)
                 ChatSession(chat_model, conversation, console, reading).run(ChatInput(history, COMMANDS).read)
             else:
                 from langchain_core.messages import HumanMessage  # noqa: PLC0415 - not needed for `--help`

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -44,7 +43,8 @@ def open_history() -> tuple[History, str | None]:
 class ChatInput:
     """Reads messages and commands from a terminal.
 
-    Enter sends; after a backslash at the end of a line, or with Alt, it begins a new line. Pasted lines are one message.
+    Enter sends; after a backslash at the end of a line, or with Alt, it begins a new line. Pasted lines are one
+    message.
 
     Args:
         history: What was typed before.
@@ -55,6 +55,7 @@ class ChatInput:
         from prompt_toolkit import PromptSession  # noqa: PLC0415 - not needed for `--help`
         from prompt_toolkit.completion import WordCompleter  # noqa: PLC0415 - as above
         from prompt_toolkit.output.color_depth import ColorDepth  # noqa: PLC0415 - as above
+        from prompt_toolkit.shortcuts import CompleteStyle  # noqa: PLC0415 - as above
 
         colours = None if not os.environ.get("NO_COLOR") else ColorDepth.DEPTH_1_BIT
         self._session: PromptSession[str] = PromptSession(
@@ -63,6 +64,7 @@ class ChatInput:
             key_bindings=_keys(),
             completer=WordCompleter(list(commands), sentence=True),
             complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,  # a menu would keep lines free below the prompt
             prompt_continuation=lambda width, *_: " " * width,
             color_depth=colours,
             enable_open_in_editor=False,

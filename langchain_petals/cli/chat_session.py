@@ -14,9 +14,10 @@ from langchain_petals.cli.answer_view import (
     problem_of,
 )
 from langchain_petals.cli.plain_text import harmless
+from langchain_petals.cli.terminal import keys_unseen
 from langchain_petals.cli.tools import tools_named
 from langchain_petals.cli.turn import Cost, PromptReading, Turn
-from langchain_petals.errors import PetalsError
+from langchain_petals.errors import PetalsError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,12 +32,12 @@ _OFF = "off"
 
 HELP = {
     "/help": "show this",
-    "/system TEXT": "tell the model who it is; `/system` shows it, `/system off` removes it",
+    "/system TEXT": "tell the model who it is; /system shows it, /system off removes it",
     "/reset": "forget the conversation, and keep the system message",
-    "/save FILE": "write the conversation to a file (JSON, as LangChain's messages_to_dict has it)",
+    "/save FILE": "write the conversation to a file",
     "/load FILE": "go on with the conversation of a file",
     "/stats": "show what was read, reused and written, and the route",
-    "/tools MODULE:FUNCTION ...": "let the model call functions; `/tools` lists them, `/tools off` removes them",
+    "/tools MODULE:FUNCTION": "let the model call functions; /tools lists them, /tools off removes them",
     "/exit": "end, as Ctrl-D does",
 }
 """Commands, and what they do."""
@@ -91,10 +92,11 @@ class ChatSession:
                 else:
                     self._answer(text.strip())
             except (PetalsError, OSError) as error:
-                self._say(f"Error: {error}", "red")
+                self._say(f"Error: {_sentence(error)}\n", "red")
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(harmless(text), style=style, markup=False)
+        # at a terminal, rich breaks lines between words
+        self._console.print(harmless(text), style=style, markup=False, soft_wrap=not self._console.is_terminal)
 
     # ---- messages
 
@@ -105,13 +107,15 @@ class ChatSession:
         turn = Turn(self._model, [*self._conversation.messages, question], self._tools, self._reading)
         self._say("")
         try:
-            self._view.show(turn)
+            with keys_unseen():
+                self._view.show(turn)
         except KeyboardInterrupt:
             self._keep_stopped(question, turn)
             return
-        except PetalsError:
+        except PetalsError as error:
             self._cost += turn.cost
-            self._say("No answer. Your message is not kept; the Up key brings it back.", "yellow")
+            rest = " /reset makes room." if isinstance(error, PromptTooLongError) else ""
+            self._say(f"  No answer. Your message is not kept; the Up key brings it back.{rest}", "yellow")
             raise
         self._conversation.turns += [question, *turn.messages]
         self._finish(turn)
@@ -151,9 +155,13 @@ class ChatSession:
         self._say("")
 
     def _help(self, _: str) -> None:
-        width = max(map(len, HELP)) + 2
+        from rich.table import Table  # noqa: PLC0415 - not needed for `--help`
+        from rich.text import Text  # noqa: PLC0415 - as above
+
+        table = Table.grid(padding=(0, 2))
         for name, what in HELP.items():
-            self._say(f"{name:{width}}{what}")
+            table.add_row(Text(name, no_wrap=True), Text(what))
+        self._console.print(table, soft_wrap=False)
         self._say("\nEnter sends. A backslash at the end of a line, or Alt-Enter, begins a new line.")
         self._say("Ctrl-C stops an answer; at the prompt, it ends the program, as Ctrl-D does.")
 
@@ -212,6 +220,12 @@ class ChatSession:
         for tool in self._tools:
             summary = tool.description.strip().splitlines()[0] if tool.description.strip() else ""
             self._say(f"{tool.name}({', '.join(tool.args)}): {summary}")
+
+
+def _sentence(error: Exception) -> str:
+    """Return the text of an error; of a file's, without its number."""
+    is_of_file = isinstance(error, OSError) and not isinstance(error, PetalsError)
+    return f"{error.filename}: {error.strerror}" if is_of_file and error.filename and error.strerror else str(error)
 
 
 def _counted(conversation: Conversation) -> str:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from langchain_core.messages import BaseMessage
 
 _KINDS = ("system", "human", "ai", "tool")
@@ -85,7 +83,7 @@ class Conversation:
         self.turns = messages if first is None else messages[1:]
 
 
-def _read(path: Path) -> Sequence[BaseMessage] | list[BaseMessage]:
+def _read(path: Path) -> list[BaseMessage]:
     from langchain_core.messages import messages_from_dict  # noqa: PLC0415 - not needed for `--help`
 
     try:

@@ -49,7 +49,7 @@ def show_one_answer(turn: Turn, *, as_json: bool, must_be_whole: bool = False) -
     if as_json:
         for _ in turn:
             pass
-        answers.file.write(json_line(document(turn)) + "\n")
+        answers.file.write(json_line(document(turn), answers.encoding) + "\n")
         answers.file.flush()
     else:
         AnswerView(answers, notes).show(turn)
@@ -65,9 +65,11 @@ def show_one_answer(turn: Turn, *, as_json: bool, must_be_whole: bool = False) -
 
 def document(turn: Turn) -> dict[str, Any]:
     """Return a turn as JSON: the last text, all calls with their results, the usage and the finish reason."""
+    from langchain_core.messages import AIMessage, ToolMessage  # noqa: PLC0415 - not needed for `--help`
+
     answer = turn.answer
-    results = {each.tool_call_id: each for each in turn.messages if each.type == "tool"}  # type: ignore[attr-defined]
-    calls = [call for each in turn.messages if each.type == "ai" for call in each.tool_calls]  # type: ignore[attr-defined]
+    results = {each.tool_call_id: each for each in turn.messages if isinstance(each, ToolMessage)}
+    calls = [call for each in turn.messages if isinstance(each, AIMessage) for call in each.tool_calls]
     cost = turn.cost
     return {
         "text": "" if answer is None else str(answer.text),
@@ -75,8 +77,8 @@ def document(turn: Turn) -> dict[str, Any]:
             {
                 "name": call["name"],
                 "args": call["args"],
-                "result": str(results[call["id"]].text),
-                "status": results[call["id"]].status,
+                "result": str(results[call["id"] or ""].text),
+                "status": results[call["id"] or ""].status,
             }
             for call in calls
         ],

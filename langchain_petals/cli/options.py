@@ -49,11 +49,16 @@ System = Annotated[
 
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", help="0 takes the likeliest token; larger values vary more.", show_default="0.7"),
+    typer.Option(
+        "--temperature", metavar="NUMBER", help="0 takes the likeliest tokens; 0.7 if not given.", show_default=False
+    ),
 ]
 
 MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="Most tokens of an answer.", show_default="256")
+    int | None,
+    typer.Option(
+        "--max-tokens", metavar="NUMBER", min=1, help="Most tokens of an answer; 256 if not given.", show_default=False
+    ),
 ]
 
 
@@ -70,11 +75,17 @@ def connection_fields(
     Returns:
         `model`, `initial_peers` and `dht_prefix`, but only those that were given.
 
+    Raises:
+        typer.BadParameter: There is no address in `--initial-peers`. The public swarm is not what was meant.
+
     Example:
         >>> from langchain_petals.cli.options import connection_fields
         >>> connection_fields("folder", ["/ip4/10.0.0.1/tcp/31330/p2p/Qm1,/ip4/10.0.0.2/tcp/31330/p2p/Qm2"])["model"]
         'folder'
     """
     peers = [peer for value in initial_peers or () for peer in value.replace(",", " ").split()]
+    if initial_peers and not peers:
+        msg = "--initial-peers has no address. Leave it out for the public swarm."
+        raise typer.BadParameter(msg)
     given = {"model": model, "initial_peers": peers if initial_peers else None, "dht_prefix": dht_prefix}
     return {name: value for name, value in given.items() if value is not None}

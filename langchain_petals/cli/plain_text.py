@@ -36,9 +36,19 @@ def harmless(text: str) -> str:
     return text.translate(_HARMLESS | _ESCAPED)
 
 
-def json_line(value: Any) -> str:
-    """Return a value as JSON on one line, in which no character steers a terminal."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f").translate(_ESCAPED)
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    """Return a value as JSON on one line, in which no character steers a terminal.
+
+    Args:
+        value: What JSON can hold.
+        encoding: Encoding of the output; if it has not all characters, those outside of ASCII become escapes.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # or half a surrogate pair
+        text = json.dumps(value)
+    return text.replace("\x7f", "\\u007f").translate(_ESCAPED)
 
 
 class WordWrap:
@@ -88,7 +98,6 @@ class WordWrap:
         self._word = self._space = ""
         width, length = max(1, self._width()), cell_len(word)
         if self._column and self._column + len(space) + length > width:
-            self._column = length % width
-            return "\n" + word
-        self._column = (self._column + len(space) + length - 1) % width + 1  # the terminal breaks what is too long
+            self._column, space = 0, "\n"
+        self._column = (self._column + len(space.lstrip("\n")) + length - 1) % width + 1  # too long words are broken
         return space + word

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_petals.cli.tools import run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolMessage
@@ -31,6 +31,10 @@ class PromptReading:
     def __init__(self) -> None:
         self.show: Callable[[str], object] = _ignore
         self.finished: float | None = None
+
+    def begin(self) -> None:
+        """Begin with another prompt."""
+        self.finished = None
 
     def __call__(self, done: int, total: int) -> None:
         """Take the numbers of tokens that were read, and of all tokens."""
@@ -92,6 +96,7 @@ class Turn:
     Attributes:
         messages: What the turn adds to the conversation; complete messages only.
         partial: Text of the message that is being written.
+        asks_model: Whether the next event is the beginning of a message of the model.
         costs: The cost of each complete answer.
     """
 
@@ -107,6 +112,7 @@ class Turn:
         self._model, self._options = model, options
         self.messages: list[BaseMessage] = []
         self.partial = ""
+        self.asks_model = True
         self.costs: list[Cost] = []
 
     @property
@@ -124,37 +130,42 @@ class Turn:
         """Tokens of the next prompt."""
         return self._model.get_num_tokens_from_messages([*self.before, *self.messages], list(self.tools) or None)
 
-    def __iter__(self) -> Iterator[AIMessageChunk | ToolCall | ToolMessage]:
+    def __iter__(self) -> Generator[AIMessageChunk | ToolCall | ToolMessage, None, None]:
         """Yield what happens. Who leaves the loop early should close the iterator, which ends the work."""
         for rounds in range(MOST_ROUNDS + 1):
             message = yield from self._answer(may_call=rounds < MOST_ROUNDS)
             if not message.tool_calls:
                 return
-            for call in message.tool_calls:
+            for number, call in enumerate(message.tool_calls, start=1):
                 yield call
                 result = run_tool(self.tools, call)
                 self.messages.append(result)
+                self.asks_model = number == len(message.tool_calls)
                 yield result
 
-    def _answer(self, *, may_call: bool) -> Iterator[AIMessageChunk]:
+    def _answer(self, *, may_call: bool) -> Generator[AIMessageChunk, None, AIMessage]:
         from langchain_core.messages import message_chunk_to_message  # noqa: PLC0415 - not needed for `--help`
 
         model: Any = self._model.bind_tools(self.tools) if self.tools else self._model
         options = self._options if may_call or not self.tools else {**self._options, "tool_choice": "none"}
-        self.partial, self.reading.finished = "", None
-        whole, started, first = None, time.monotonic(), None
+        self.partial = ""
+        self.reading.begin()
+        whole: Any = None
+        started, first = time.monotonic(), 0.0
         with contextlib.closing(model.stream([*self.before, *self.messages], **options)) as chunks:
             for chunk in chunks:
-                first = time.monotonic() if first is None else first
+                first = first or time.monotonic()
                 whole = chunk if whole is None else whole + chunk
                 self.partial += str(chunk.text)
+                self.asks_model = False
                 yield chunk
-        message: AIMessage = message_chunk_to_message(whole)
-        read = self.reading.finished or first or started
+        message: Any = message_chunk_to_message(whole)
+        read = self.reading.finished or first
         self.messages.append(message)
         self.costs.append(_cost(message, read - started, time.monotonic() - read))
         self.partial = ""
-        return message
+        answer: AIMessage = message
+        return answer
 
 
 def _cost(message: AIMessage, wait: float, writing: float) -> Cost:

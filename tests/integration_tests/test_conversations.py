@@ -41,6 +41,7 @@ def _converse(llm: Petals) -> list[tuple[str, dict[str, int]]]:
 
 def test_each_turn_sends_only_new_tokens(llm: Petals, swarm: LocalSwarm) -> None:
     turns = _converse(llm)
+    assert llm.route == [(server.peer_id, server.blocks) for server in swarm.servers]
     without = _converse(Petals(**swarm.connection, temperature=0, max_new_tokens=40, session_cache=0))
     assert [answer for answer, _ in turns] == [answer for answer, _ in without]
     assert [usage["cached_tokens"] for _, usage in without] == [0] * len(QUESTIONS)

@@ -157,6 +157,13 @@ def test_on_prefill_is_told_the_progress_of_the_prompt(petals_llm: Callable[...,
     assert heard == [(2, 5), (4, 5), (5, 5)]
 
 
+def test_a_model_in_this_process_has_no_route(petals_llm: Callable[..., Petals]) -> None:
+    assert Petals().route == []
+    llm = petals_llm(max_new_tokens=1)
+    llm.invoke("abcde")
+    assert llm.route == []
+
+
 def test_settings_reach_the_engine(petals_llm: Callable[..., Petals]) -> None:
     llm = petals_llm(max_batch_size=2, max_new_tokens=1)
     engine = ScriptedEngine(llm.tokenizer, lambda rows: ScriptedSession([[*b"ab"]] * rows, [[*b"x"]] * rows))

@@ -339,6 +339,16 @@ def test_a_ban_takes_twice_as_long_each_time_and_a_success_ends_it(clock: Clock)
     settled(network)
 
 
+def test_the_chain_that_was_chosen_last_is_known() -> None:
+    routes = routes_of(ScriptedNetwork(whole(0), whole(1)))
+    assert routes.latest == ()
+    first, _ = routes.choose(200, 100, 30)
+    assert routes.latest == first
+    routes.ban(peer_id(0))
+    second, _ = routes.choose(200, 100, 30)
+    assert routes.latest == second != first
+
+
 def test_a_banned_server_is_used_if_there_is_no_other() -> None:
     routes = routes_of(ScriptedNetwork(whole(0)))
     routes.ban(peer_id(0))

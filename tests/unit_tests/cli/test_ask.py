@@ -1,0 +1,275 @@
+"""`langchain-petals ask` gives one answer; the model is scripted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from scripted_chat import ScriptedChat
+from typer.testing import CliRunner
+
+import langchain_petals
+from langchain_petals.cli import app
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+TOOLS = '''
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+def fail(a: int = 0) -> int:
+    """Fail."""
+    raise ValueError("no [b]luck")
+
+NUMBER = 3
+'''
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(langchain_petals, "ChatPetals", ScriptedChat)
+    monkeypatch.delenv("LANGCHAIN_PETALS_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(ScriptedChat, "made", [])
+    (tmp_path / "ask_tools.py").write_text(TOOLS)
+    sys.modules.pop("ask_tools", None)
+
+
+def ask(*arguments: str, given: str | bytes = "") -> Result:
+    return CliRunner().invoke(app, ["ask", *arguments], input=given)
+
+
+def test_an_answer_is_the_output_and_nothing_else() -> None:
+    result = ask("folder", "say one two")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "one two \n", "")
+
+
+def test_piped_input_is_the_question_or_follows_it() -> None:
+    assert ask("folder", given="say it\n").stdout == "it \n"
+    ask("folder", "Summarise", given="a text\n")
+    assert ScriptedChat.made[-1].calls[0]["messages"][-1].text == "Summarise\n\na text"
+
+
+def test_options_become_fields_and_what_was_not_given_is_left_out() -> None:
+    peers = ["/ip4/10.0.0.1/tcp/1/p2p/Qm1", "/ip4/10.0.0.2/tcp/1/p2p/Qm2", "/ip4/10.0.0.3/tcp/1/p2p/Qm3"]
+    ask(
+        "folder",
+        "say it",
+        *("--initial-peers", ",".join(peers[:2]), "--initial-peers", peers[2]),
+        *("--dht-prefix", "tiny", "--temperature", "0", "--max-tokens", "7", "--system", "Be brief."),
+    )
+    made = ScriptedChat.made[-1]
+    assert (made.model_name, made.initial_peers, made.dht_prefix) == ("folder", peers, "tiny")
+    assert (made.temperature, made.max_tokens, made.preload) == (0, 7, True)
+    assert [message.type for message in made.calls[0]["messages"]] == ["system", "human"]
+    ask("folder", "say it")
+    given = ScriptedChat.made[-1].model_fields_set - {"profile"}  # set by LangChain
+    assert given == {"model_name", "on_prefill", "preload"}
+
+
+def test_with_a_model_in_the_environment_one_argument_is_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGCHAIN_PETALS_MODEL", "folder")
+    assert ask("say it").stdout == "it \n"
+    assert "model_name" not in ScriptedChat.made[-1].model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["folder"], "There is no question"),
+        (["folder", "Hello!", "you"], "unexpected extra argument"),
+        (["folder", "Hello!", "--local", "--dht-prefix", "x"], "--local starts a swarm of its own"),
+        (["folder", "Hello!", "--max-tokens", "0"], "--max-tokens"),
+    ],
+)
+def test_wrong_usage_ends_with_code_2(arguments: list[str], said: str) -> None:
+    result = ask(*arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_error_of_the_swarm_is_a_sentence_and_code_1() -> None:
+    result = ask("folder", "fail")
+    assert (result.exit_code, result.stdout) == (1, "half an answer\n")
+    assert result.stderr.startswith("Error: Blocks 0:2 failed 4 time(s)")
+
+
+def test_input_that_is_no_text_is_refused() -> None:
+    result = ask("folder", given=b"\xff\x00")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no UTF-8 text (byte 0)" in result.stderr
+
+
+def test_escape_codes_are_shown_and_not_obeyed() -> None:
+    for arguments in ([], ["--json"]):
+        output = ask("folder", "escape", *arguments).stdout
+        assert not {"\x1b", "\x9b", "\x07", "\u202e", "\r"} & {*output}
+    assert ask("folder", "escape").stdout == "\u241b[2Jcleared? \\u009b31m \u2407\\u202egnorw\n"
+    assert json.loads(output)["text"] == "\x1b[2Jcleared? \x9b31m \x07\u202egnorw\r"
+
+
+# ---- JSON
+
+
+def test_json_is_one_document() -> None:
+    result = ask("folder", "say one two", "--json")
+    assert result.stderr == ""
+    assert json.loads(result.stdout) == {
+        "text": "one two ",
+        "tool_calls": [],
+        "usage": {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8, "cached_tokens": 1, "trips": 3},
+        "finish_reason": "stop",
+        "model": "folder",
+    }
+
+
+def test_an_error_leaves_no_json_behind() -> None:
+    result = ask("folder", "fail", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+# ---- schemas
+
+
+@pytest.mark.parametrize("where", ["option", "file"])
+def test_a_schema_goes_to_the_model(where: str, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    ask("folder", "say it", "--schema", "schema.json" if where == "file" else json.dumps(schema))
+    assert ScriptedChat.made[-1].calls[0]["response_format"] == {"type": "json_object", "schema": schema}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("{", "--schema is no JSON"),
+        ("nothing.json", "No such file"),
+        ("list.json", "it must be an object"),
+        ("deep.json", "is no JSON"),
+    ],
+)
+def test_a_wrong_schema_is_refused_before_the_model_is_loaded(schema: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    result = ask("folder", "say it", "--schema", schema)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert said in result.stderr
+    assert not ScriptedChat.made
+
+
+def test_an_answer_that_was_cut_off_is_an_error_if_it_had_to_fit_a_schema() -> None:
+    plain = ask("folder", "cut")
+    assert (plain.exit_code, plain.stdout) == (0, "Well: cut\n")
+    assert "raise --max-tokens" in plain.stderr
+    constrained = ask("folder", "cut", "--schema", "{}")
+    assert (constrained.exit_code, constrained.stdout) == (1, "Well: cut\n")
+    assert "raise --max-tokens" in constrained.stderr
+
+
+# ---- tools
+
+
+def test_tools_run_and_the_answer_has_their_result() -> None:
+    result = ask("folder", "call add 2 3", "--tools", "ask_tools:add")
+    assert (result.exit_code, result.stdout) == (0, "The result is 5\n")
+    assert result.stderr == "  calls add(a=2, b=3)\n  add returns 5\n"
+
+
+def test_json_has_the_calls_and_what_came_of_them() -> None:
+    document = json.loads(ask("folder", "call add 2 3", "--tools", "ask_tools:add", "--json").stdout)
+    assert document["text"] == "The result is 5"
+    assert document["tool_calls"] == [
+        {"name": "add", "args": {"a": 2, "b": 3}, "result": "5", "status": "success"},
+    ]
+    assert document["usage"]["trips"] == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("fail", "Error: ValueError: no [b]luck"),
+        ("add 2", "Error: ValidationError: 1 validation error for add"),
+        ("other", "Error: KeyError: \"there is no tool 'other'\""),
+    ],
+)
+def test_a_tool_that_raises_gives_its_error_to_the_model(call: str, error: str) -> None:
+    result = ask("folder", f"call {call}", "--tools", "ask_tools:fail", "--tools", "ask_tools:add")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"The result is {error}")
+    assert error in result.stderr
+
+
+def test_the_model_cannot_call_tools_for_ever() -> None:
+    result = ask("folder", "call-always fail", "--tools", "ask_tools:fail")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("The result is")
+    assert result.stderr.count("calls fail()") == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ask_tools", "write module:function"),
+        ("nowhere:add", "There is no nowhere.py in"),
+        ("ask_tools:subtract", "The module 'ask_tools' has no 'subtract'"),
+        ("ask_tools:NUMBER", "is no function and no LangChain tool, but int"),
+        ("broken:add", "could not be imported: SyntaxError"),
+        ("lacking:add", "It imports not_there, which is missing"),
+        ("exiting:add", "could not be imported: SystemExit: 3"),
+        ("undocumented:add", "It needs a docstring"),
+    ],
+)
+def test_a_tool_that_cannot_be_had_is_an_error_with_its_reason(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def")
+    (tmp_path / "lacking.py").write_text("import not_there")
+    (tmp_path / "exiting.py").write_text("raise SystemExit(3)")
+    (tmp_path / "undocumented.py").write_text("def add(a, b): return a + b")
+    result = ask("folder", "say it", "--tools", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert said in result.stderr
+    assert not ScriptedChat.made
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    result = ask("folder", "say it", "--tools", "ask_tools:add", "--tools", "ask_tools:add")
+    assert result.exit_code == 1
+    assert "Two tools have the name 'add'" in result.stderr
+
+
+# ---- surroundings
+
+
+def run_program(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    root, script = Path(__file__).parents[3], Path(__file__).parents[1] / "shared" / "scripted_chat.py"
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(root), **environment},
+    )
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
+    with run_program("ask", "folder", "pour 1000000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(4)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_characters_that_the_output_cannot_encode_are_written_as_escapes() -> None:
+    with run_program("ask", "folder", "say \u82b1", PYTHONIOENCODING="ascii") as process:
+        assert process.communicate() == (b"\\u82b1 \n", b"")
+    with run_program("ask", "folder", "say \u82b1", "--json", PYTHONIOENCODING="ascii") as process:
+        assert json.loads(process.communicate()[0])["text"] == "\u82b1 "
