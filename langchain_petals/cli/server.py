@@ -1,4 +1,4 @@
-"""`langchain-petals server`: the environment in which Petals' servers run on this machine."""
+"""`langchain-petals server`: a server on this machine, and the environment in which servers run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_petals.cli.server_run import run
 from langchain_petals.cli.terminal import make_console, running_command, step
 from langchain_petals.progress import progress
 
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
     from langchain_petals.swarm import Installation
 
-app = typer.Typer(help="The environment in which Petals' servers run on this machine.", no_args_is_help=True)
+app = typer.Typer(help="A server on this machine, and the environment in which servers run.", no_args_is_help=True)
+app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,  # Petals has more
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # as Petals spells them
+    },
+    options_metavar="[MODEL] [OPTIONS]",
+)(run)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -34,6 +35,7 @@ HOW_TO_REPLACE = (
 )
 
 _KEY_NAMES = (*KEY_VARIABLES, "HUGGING_FACE_HUB_TOKEN")  # the latter is an old name of huggingface_hub's
+_LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 _OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
 
 
@@ -101,3 +103,10 @@ def environment_for(python: Path) -> dict[str, str]:
         return {name: value for name, value in kept.items() if name not in _OF_THIS_PYTHON}
     folders = [str(Path(each).absolute()) for each in kept.get("PYTHONPATH", "").split(os.pathsep) if each]
     return kept | {"PYTHONPATH": os.pathsep.join(folders)}  # absolute, since the process may run in another folder
+
+
+def make_work_dir() -> str:
+    """Make a folder for the sockets and temporary files of a process of the program."""
+    temporary = tempfile.gettempdir()
+    folder = temporary if len(temporary) <= _LONGEST_SOCKET_FOLDER else "/tmp"  # noqa: S108 - a path that is short
+    return tempfile.mkdtemp(prefix="petals-", dir=folder)

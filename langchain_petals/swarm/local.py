@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 import weakref
@@ -11,22 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals import hub
-from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix, original_repository
-from langchain_petals.errors import InvalidRequestError, LocalSwarmError, ModelLoadError
+from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix
+from langchain_petals.errors import LocalSwarmError
 from langchain_petals.progress import progress
 from langchain_petals.swarm.interpreter import servers_python
+from langchain_petals.swarm.served_model import (
+    BUNDLED_MODEL,
+    blocks_and_context,
+    parse_span,
+    require,
+    resolve_model,
+    span_text,
+)
 from langchain_petals.swarm.supervisor_link import SupervisorLink
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from pydantic import SecretStr
     from typing_extensions import Self
 
-_BUNDLED_MODEL = Path(__file__).with_name("tiny")
-_WEIGHTS = (*hub.SAFETENSORS, *hub.PICKLES)
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LONGEST_SESSION = 8192  # tokens; less if the model's context is shorter
 _FULL_SESSIONS = 16  # a server's attention cache holds this many sessions of `_LONGEST_SESSION` tokens
 _BOOTSTRAP = "bootstrap"
@@ -65,7 +68,7 @@ class LocalServer:
 
     def __repr__(self) -> str:
         state = "" if self.alive else ", dead"
-        return f"LocalServer(blocks {_span(self.blocks)}, pid {self.pid}{state})"
+        return f"LocalServer(blocks {span_text(self.blocks)}, pid {self.pid}{state})"
 
 
 class LocalSwarm:
@@ -131,15 +134,15 @@ class LocalSwarm:
     ) -> None:
         for name, value in {"servers": servers, "replicas": replicas}.items():
             is_count = type(value) is int and value > 0  # True is not a count
-            _require(is_count, f"{name}={value!r} is not a number of servers; give 1 or more.")
-        _require(startup_timeout > 0, f"startup_timeout={startup_timeout!r} must be a number of seconds above 0.")
-        _require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
-        self.model = _resolve_model(_BUNDLED_MODEL if model is None else model)
+            require(is_count, f"{name}={value!r} is not a number of servers; give 1 or more.")
+        require(startup_timeout > 0, f"startup_timeout={startup_timeout!r} must be a number of seconds above 0.")
+        require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
+        self.model = resolve_model(BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
         interpreter = servers_python(python)
         self._key = None if Path(self.model).is_dir() else hub.key_from_environment()
-        blocks, context = _blocks_and_context(self.model, self._key)
-        _require(
+        blocks, context = blocks_and_context(self.model, self._key)
+        require(
             servers <= blocks,
             f"servers={servers} is more than the model's {blocks} blocks; give 1 to {blocks}, and use replicas "
             "for more servers per block.",
@@ -181,7 +184,7 @@ class LocalSwarm:
             InvalidRequestError: The model has no such span.
             LocalSwarmError: The server ended while starting, was not ready in time, or the swarm is closed.
         """
-        span = _parse_blocks(blocks, self._blocks)
+        span = parse_span(blocks, self._blocks)
         if not self._finalizer.alive:
             msg = "This LocalSwarm is closed; make a new one."
             raise LocalSwarmError(msg)
@@ -227,14 +230,14 @@ class LocalSwarm:
                 converted_model_name_or_path=self.model,
                 dht_prefix=self.dht_prefix,
                 initial_peers=self.initial_peers,
-                block_indices=_span(span),
+                block_indices=span_text(span),
                 inference_max_length=self._longest_session,
                 attn_cache_tokens=self._longest_session * _FULL_SESSIONS,
                 hop_delay=self._hop_delay,
                 # sent over the socket, since other users can read command lines and environments
                 token=self._key.get_secret_value() if self._key else None,
             )
-        roles = {name: f"{name} (blocks {_span(span)})" for name, span in named.items()}
+        roles = {name: f"{name} (blocks {span_text(span)})" for name, span in named.items()}
         try:
             reports = self._supervisor.wait_ready(roles, deadline, self._startup_timeout, show)
         except BaseException:
@@ -244,59 +247,3 @@ class LocalSwarm:
         new = [LocalServer(name, span, reports[name]["peer_id"], self._supervisor) for name, span in named.items()]
         self.servers += new
         return new
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise InvalidRequestError(message)
-
-
-def _resolve_model(model: str | os.PathLike[str]) -> str:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        _require(
-            (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS),
-            f"The folder {str(model)!r} does not hold a model that petals can serve; it needs config.json and one of "
-            f"{', '.join(_WEIGHTS)}.",
-        )
-        return str(path.absolute())
-    _require(
-        isinstance(model, str) and _HUB_NAME.fullmatch(model) and not model.startswith("."),
-        f"model={str(model)!r} is neither a folder nor a name on the hub, such as 'bigscience/bloom-560m'.",
-    )
-    return str(model)
-
-
-def _blocks_and_context(model: str, key: SecretStr | None) -> tuple[int, int | None]:
-    """Return the number of the model's blocks, and the number of tokens in its context (None if unlimited)."""
-    config = hub.read_json(hub.Repository(original_repository(model), key=key).located(), "config.json")
-    if config is None:
-        msg = f"{model!r} has no config.json, which says how many blocks it has."
-        raise ModelLoadError(msg)
-    blocks = config.get("num_hidden_layers") or config.get("n_layer")
-    if type(blocks) is not int or blocks < 1:
-        msg = f"The config of {model!r} does not have the number of blocks (num_hidden_layers or n_layer)."
-        raise InvalidRequestError(msg)
-    context = config.get("max_position_embeddings")
-    return blocks, context if type(context) is int and context > 0 else None
-
-
-def _parse_blocks(blocks: range | str | tuple[int, int], total: int) -> range:
-    try:
-        if isinstance(blocks, range):
-            span = blocks
-        else:
-            start, end = blocks.split(":") if isinstance(blocks, str) else blocks
-            span = range(int(start), int(end))
-    except (TypeError, ValueError):
-        span = range(0)
-    _require(
-        span and span.step == 1 and span.start >= 0 and span.stop <= total,
-        f"blocks={blocks!r} is not a span of this model's {total} blocks; give range(start, end), (start, end) or "
-        f"'start:end' with 0 <= start < end <= {total}.",
-    )
-    return span
-
-
-def _span(blocks: range) -> str:
-    return f"{blocks.start}:{blocks.stop}"

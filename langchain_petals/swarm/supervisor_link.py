@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from langchain_petals.errors import LocalSwarmError, PetalsNotInstalledError
-from langchain_petals.swarm.interpreter import HOW_TO_REPLACE, PROGRAM, UNUSABLE, environment_for
+from langchain_petals.swarm.interpreter import HOW_TO_REPLACE, PROGRAM, UNUSABLE, environment_for, make_work_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,6 @@ _VARIABLES = {
 }
 _LOG_LINES = 20
 _GRACE_SECONDS = 5.0
-_LONGEST_SOCKET_FOLDER = 60  # characters; the limit for a socket's whole path is 103 on macOS, 107 on Linux
 
 
 class SupervisorLink:
@@ -48,11 +46,7 @@ class SupervisorLink:
     """
 
     def __init__(self, python: Path, log_dir: Path | None) -> None:
-        temporary = tempfile.gettempdir()
-        self._work_dir = tempfile.mkdtemp(
-            prefix="petals-",
-            dir=temporary if len(temporary) <= _LONGEST_SOCKET_FOLDER else "/tmp",  # noqa: S108
-        )
+        self._work_dir = make_work_dir()
         self._keeps_logs = log_dir is not None
         self._log_dir = log_dir or Path(self._work_dir)
         self._owner, self._python = os.getpid(), python
@@ -126,7 +120,8 @@ class SupervisorLink:
             self._changed.wait_for(is_over, deadline - time.monotonic())
             for name, role in roles.items():
                 if name in self._codes:
-                    raise LocalSwarmError(self._describe(name, f"{role} {_ending(self._codes[name])} while starting."))
+                    ending = f"{role} {how_it_ended(self._codes[name])} while starting."
+                    raise LocalSwarmError(self._describe(name, ending))
             if self._stopped and self._process.returncode == UNUSABLE and (lines := self._end_of_log("supervisor")):
                 msg = f"{lines[-1]}. {HOW_TO_REPLACE}"
                 raise PetalsNotInstalledError(msg)
@@ -209,7 +204,7 @@ class SupervisorLink:
                     self._changed.notify_all()
         code = self._process.wait()
         with self._changed:
-            self._stopped = self._stopped or f"The supervisor of the servers ({self._python}) {_ending(code)}."
+            self._stopped = self._stopped or f"The supervisor of the servers ({self._python}) {how_it_ended(code)}."
             self._changed.notify_all()
 
     def _describe(self, name: str, problem: str) -> str:
@@ -228,7 +223,8 @@ class SupervisorLink:
         return []
 
 
-def _ending(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """Return the end of a sentence about a process."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 

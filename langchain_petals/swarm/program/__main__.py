@@ -1,6 +1,6 @@
 """Starts the supervisor of a local swarm: `python <this folder>`; see `petals_servers`.
 
-With the argument `check` it imports what servers need, and prints what it has found.
+With the argument `check` it imports what servers need, and prints what it has found. With `run` it is one server.
 Python looks for modules in this folder first. So it holds nothing but one package and this file.
 """
 
@@ -10,4 +10,5 @@ import importlib
 import sys
 
 importlib.import_module("petals_servers.environment").check_environment()
-importlib.import_module("petals_servers.check" if sys.argv[1:] == ["check"] else "petals_servers.supervisor").main()
+module = {"check": "check", "run": "foreground"}.get("".join(sys.argv[1:]), "supervisor")
+importlib.import_module(f"petals_servers.{module}").main()

@@ -260,3 +260,121 @@ class Server:
     assert json.loads(ended.stdout) == [
         "auto_nat", "host_maddrs", "nat_port_map", "new", "use_auto_relay", "use_relay"
     ], ended.stderr  # fmt: skip
+
+
+# ---- a server in the foreground
+
+COMMAND = """
+import argparse
+from petals.server.server import Server
+
+class configargparse:
+    class ArgParser(argparse.ArgumentParser):
+        def __init__(self, default_config_files=("config.yml",), **options):
+            super().__init__(**options)
+            assert not default_config_files
+
+def validate_version():
+    raise SystemExit("asks PyPI")
+
+def main():
+    parser = configargparse.ArgParser()
+    parser.add_argument("model")
+    parser.add_argument("--device")
+    parser.add_argument("--torch_dtype", default="auto")
+    parser.add_argument("--initial_peers", nargs="+", default=["public"])
+    parser.add_argument("--new_swarm", action="store_true")
+    options = vars(parser.parse_args())
+    if options.pop("new_swarm"):
+        options["initial_peers"] = []
+    validate_version()
+    Server(**options)
+"""
+SERVER = """
+PUBLIC_INITIAL_PEERS = ["public"]
+
+class Server:
+    def __init__(self, **options):
+        raise ValueError(options)
+"""
+TORCH = """
+class cuda:
+    is_available = staticmethod(lambda: {gpu})
+class backends:
+    mps = cuda
+def set_num_threads(count): pass
+"""
+
+
+@pytest.fixture
+def foreground(tmp_path: Path, servers_python: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that starts the program with options for a stand-in of petals, and returns the events."""
+
+    def foreground(*arguments: str, gpu: bool = False) -> list[dict[str, Any]]:
+        torch = TORCH.format(gpu=gpu)
+        command = {"petals__cli": "", "petals__cli__run_server": COMMAND}
+        write_environment(tmp_path, petals="__version__ = '3'", petals__server__server=SERVER, torch=torch, **command)
+        work_dir = tmp_path / "work"
+        work_dir.mkdir()
+        order = {"command": os.getpid(), "work_dir": str(work_dir), "arguments": ["m", *arguments], "token": "key"}
+        ended = subprocess.run(
+            [servers_python, PROGRAM, "run"],
+            input=json.dumps(order) + "\n",
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not work_dir.exists(), ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
+
+    return foreground
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpu", "dtype"),
+    [
+        ((), False, "float32"),
+        ((), True, "auto"),
+        (("--device", "cpu"), True, "float32"),
+        (("--device", "cuda:1"), True, "auto"),
+        (("--torch_dtype", "bfloat16"), False, "bfloat16"),
+    ],
+)
+def test_a_server_keeps_the_models_types_on_a_gpu_and_has_float32_on_a_cpu(
+    foreground: Callable[..., list[dict[str, Any]]], *, arguments: tuple[str, ...], gpu: bool, dtype: str
+) -> None:
+    imported, failed = foreground("--new_swarm", *arguments, gpu=gpu)
+    assert imported == {"event": "imported", "petals": "3"}
+    assert failed["event"] == "failed"
+    assert f"'torch_dtype': '{dtype}'" in failed["reason"]
+    assert "'token': 'key'" in failed["reason"]
+    assert "'reachable_via_relay': False" in failed["reason"]  # nobody is there to ask
+
+
+def test_an_option_that_petals_does_not_have_is_refused_with_those_that_it_has(
+    foreground: Callable[..., list[dict[str, Any]]],
+) -> None:
+    refused = foreground("--speed", "9")[-1]
+    assert refused["problem"] == "unrecognized arguments: --speed 9"
+    assert refused["options"] == ["--device", "--help", "--initial_peers", "--new_swarm", "--torch_dtype"]
+
+
+def test_the_network_of_a_private_swarm_is_not_measured_with_a_stranger(run: Run, tmp_path: Path) -> None:
+    measure = """
+def measure_network_rps(config):
+    raise AssertionError("asks speedtest.net")
+
+def get_server_throughput(model, config):
+    return [model, measure_network_rps(config)]
+"""
+    server = "from petals.server.throughput import get_server_throughput"
+    then = """
+from types import SimpleNamespace
+from petals_servers.shims import measure_no_network
+measure_no_network()
+from petals.server import server
+print(json.dumps(server.get_server_throughput("m", SimpleNamespace(hidden_size=1000))))
+"""
+    sources = {"petals__server__throughput": measure, "petals__server__server": server}
+    assert apply(run, tmp_path, then, **sources) == ["m in a private swarm", 6250]

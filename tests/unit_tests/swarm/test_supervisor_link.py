@@ -19,7 +19,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "t"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr("langchain_petals.swarm.supervisor_link._LONGEST_SOCKET_FOLDER", 1000)
+    monkeypatch.setattr("langchain_petals.swarm.interpreter._LONGEST_SOCKET_FOLDER", 1000)
     return folder
 
 

@@ -11,9 +11,12 @@ import functools
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CHECK_SECONDS = 1.0
 
@@ -30,10 +33,11 @@ def end_with_parent(process_class: Any) -> None:
     process_class.run = run_and_watch
 
 
-def watch_parent(parent: int) -> None:
+def watch_parent(parent: int, tidy_up: Callable[[], object] = bool) -> None:
     """Start a thread that ends this process and its children when `parent` is no longer its parent.
 
-    Read the parent's id early: a parent that dies before this call is then noticed, too.
+    Read the parent's id early: a parent that dies before this call is then noticed, too. `tidy_up` is called when the
+    children have been killed.
     """
 
     def watch() -> None:
@@ -42,6 +46,7 @@ def watch_parent(parent: int) -> None:
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
                 child.kill()
+        tidy_up()
         os._exit(1)
 
     threading.Thread(target=watch, name="petals-watch-parent", daemon=True).start()

@@ -39,6 +39,8 @@ _HIVEMIND_MODULES_WITH_LOST_NAMES = (
     "utils.timed_storage",
 )
 
+_UNMEASURED_BITS = 100e6  # a second, as petals' own
+
 
 def petals(module: str) -> Any:
     """Return a module of petals, or of a fork that has renamed the package."""
@@ -66,7 +68,6 @@ def apply_shims(work_dir: str) -> None:
     _cancel_on_the_right_loop()
     for process in _found(("hivemind", "DHT"), (f"{petals_package()}.server.handler", "TransformerConnectionHandler")):
         end_with_parent(process)
-    _ask_nobody_whether_reachable()
     _read_folders_once()
     _keep_key_on_one_host()
     _keep_key_from_converter()
@@ -81,6 +82,34 @@ def use_own_locks() -> None:
     for futures in _found(("hivemind.utils.mpfuture", "MPFuture")):
         if hasattr(futures, "reset_backend"):
             futures.reset_backend()
+
+
+def ask_nobody_whether_reachable() -> None:
+    """Keep petals from starting a second p2pd per server, which tests whether other servers can be reached.
+
+    Nobody needs that on one machine.
+    """
+    for protocol in _found((f"{petals_package()}.server.server", "ReachabilityProtocol")):
+        protocol.attach_to_dht = lambda *_, **__: None
+
+
+def measure_no_network() -> None:
+    """Keep petals from measuring the network of a private swarm with speedtest.net, which is not its network.
+
+    The machine's own speed is measured. For the network, petals takes 100 Mbit/s where it cannot measure. The results
+    are kept under another name, so that a server of the public swarm does not take them for measured.
+    """
+    server, measure = (_module(f"{petals_package()}.server.{name}") for name in ("server", "throughput"))
+    if not (hasattr(server, "get_server_throughput") and hasattr(measure, "measure_network_rps")):
+        return
+    get = server.get_server_throughput
+
+    @functools.wraps(get)
+    def get_under_another_name(model: str, *arguments: Any, **options: Any) -> Any:
+        return get(f"{model} in a private swarm", *arguments, **options)
+
+    measure.measure_network_rps = lambda config, **_: _UNMEASURED_BITS / (16 * config.hidden_size)
+    server.get_server_throughput = get_under_another_name
 
 
 def restore_hivemind_names() -> None:
@@ -120,12 +149,6 @@ def _cancel_on_the_right_loop() -> None:
         module = _module(f"hivemind.p2p.{name}")
         if hasattr(module, "cancel_task_if_running"):
             module.cancel_task_if_running = cancel_if_running
-
-
-def _ask_nobody_whether_reachable() -> None:
-    """Keep petals from starting a second p2pd per server, which tests whether other servers can be reached."""
-    for protocol in _found((f"{petals_package()}.server.server", "ReachabilityProtocol")):
-        protocol.attach_to_dht = lambda *_, **__: None
 
 
 def _read_folders_once() -> None:

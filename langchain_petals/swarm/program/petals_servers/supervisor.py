@@ -44,8 +44,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
+from .leavings import family_of, remove_shared_memory
 from .parent import watch_parent
 from .shims import use_own_locks
 from .tasks import prepare, run_bootstrap_peer, run_server
@@ -183,13 +182,13 @@ class Supervisor:
     def _end(self, pid: int, code: int = -signal.SIGKILL) -> None:
         """End a child and its descendants; return when they are gone."""
         child = self._children.pop(pid)
-        family = _family(pid)
+        family = family_of(pid)
         with suppress(ProcessLookupError, PermissionError):  # no process is left, or on macOS only zombies
             os.killpg(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             while True:  # the child, then its children, which this process adopts
                 os.waitpid(-pid, 0)
-        _remove_shared_memory(pid, family)
+        remove_shared_memory(pid, family)
         if child.reports in self._selector.get_map():
             self._selector.unregister(child.reports)
         child.reports.close()
@@ -198,29 +197,3 @@ class Supervisor:
     def _tell(self, event: str, name: str, **more: Any) -> None:
         with suppress(OSError):  # the program is gone; the loop will notice that next
             self._connection.send_bytes(json.dumps({"event": event, "name": name, **more}).encode())
-
-
-def _family(pid: int) -> dict[int, int]:
-    """Return the process and its descendants, each with its process group."""
-    groups = {}
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with suppress(ProcessLookupError):
-                groups[child.pid] = os.getpgid(child.pid)
-        groups[pid] = pid
-    return groups
-
-
-def _remove_shared_memory(group: int, family: dict[int, int]) -> None:
-    """Remove torch's shared-memory files now; torch's manager would do it 2 s after its last client died.
-
-    The manager has its own process group. The files' names hold the process ids of its clients. If a child died by
-    itself, its family is unknown, and the manager removes the files.
-    """
-    for pid in (pid for pid in family if family[pid] != group):
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    for file in Path("/dev/shm").glob("torch_*"):  # noqa: S108 - torch chooses the place
-        if int(file.name.split("_")[1]) in family:
-            file.unlink(missing_ok=True)

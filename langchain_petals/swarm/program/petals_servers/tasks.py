@@ -7,10 +7,12 @@ import contextlib
 import gc
 import importlib
 import inspect
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from .delaying_proxy import free_port, start_delaying_proxy
-from .shims import apply_shims, import_petals, petals
+from .shims import apply_shims, ask_nobody_whether_reachable, import_petals, petals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,7 @@ def prepare(work_dir: str) -> None:
     """Import all modules that the children need, with all shims."""
     import_petals()
     apply_shims(work_dir)
+    ask_nobody_whether_reachable()
     # petals would import it, and bitsandbytes, for the first block
     with contextlib.suppress(ModuleNotFoundError):  # not every fork has it
         petals("utils.peft")
@@ -82,20 +85,23 @@ def run_server(report: Callable[[dict[str, Any]], None], hop_delay: float, **opt
             # `Server.run` sets this when the server takes requests, and again after it restarts the container.
             self.container = container
             if container is not None and not self.reported:
-                _announce(self)
+                announce(self)
                 report({"peer_id": self.dht.peer_id.to_base58()})
                 self.reported = True
 
     ReportingServer(**options).run()
 
 
-def _announce(server: Any) -> None:
-    """Announce the server's blocks now, earlier than petals would; return when the DHT lists them as online."""
+def announce(server: Any, patience: float = math.inf) -> None:
+    """Announce the server's blocks now, earlier than petals would; return when the DHT lists them as online.
+
+    `patience` is in seconds; after that, petals' own announcements must do.
+    """
     directory = petals("utils.dht")
     now = importlib.import_module("hivemind.utils.timed_storage").get_dht_time
     uids, peer_id = server.module_container.dht_announcer.module_uids, server.dht.peer_id
-    online = False
-    while not online:
+    online, deadline = False, time.monotonic() + patience
+    while not online and time.monotonic() < deadline:
         directory.declare_active_modules(
             server.dht, uids, server.server_info, expiration_time=now() + server.expiration
         )
