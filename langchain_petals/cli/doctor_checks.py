@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -125,8 +126,10 @@ def check_hub(*, is_needed: bool = True, seconds: float = _HUB_SECONDS) -> Findi
 
     if constants.HF_HUB_OFFLINE:
         return Finding("hub", "note", f"HF_HUB_OFFLINE is set: only files in {_shown(constants.HF_HUB_CACHE)} are used")
-    address, began = constants.ENDPOINT, time.monotonic()
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the user's HF_ENDPOINT
+    parts = urlsplit(constants.ENDPOINT)
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # without a name and a password
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the user's HF_ENDPOINT
+    began = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310 - as above
             pass

@@ -148,7 +148,7 @@ def test_the_doctor_reaches_hub_peers_and_servers(swarm: LocalSwarm, hub: LocalH
 
 
 def test_a_hub_without_an_answer_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://user:secret@127.0.0.1:1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     found = check_hub()
     assert found.state == "wrong"
