@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -148,7 +148,7 @@ def _watch(console: Console, network: Network, place: _Place, every: float, *, a
                 live.update(drawn, refresh=True)
             else:
                 console.print(drawn, "")
-            time.sleep(every)
+            sleep(every)
 
 
 def _frame(

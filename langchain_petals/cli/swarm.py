@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import time
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
@@ -123,7 +123,7 @@ def _watch(console: Console, swarm: LocalSwarm, *, keeps_logs: bool, is_quiet: b
     Raises:
         LocalSwarmError: No server is alive any more.
     """
-    began, known = time.monotonic(), list(swarm.servers)
+    began, known = monotonic(), list(swarm.servers)
     is_live = console.is_terminal and not is_quiet
     if not is_live:
         console.print(f"{_count(swarm)}. Ctrl-C ends the swarm.", markup=False)
@@ -134,14 +134,14 @@ def _watch(console: Console, swarm: LocalSwarm, *, keeps_logs: bool, is_quiet: b
                 msg = "All servers have ended." + ("" if keeps_logs else " With --log-dir, their logs are kept.")
                 raise LocalSwarmError(msg)
             if live is not None:
-                live.update(_state(swarm.servers, time.monotonic() - began), refresh=True)
+                live.update(_state(swarm.servers, monotonic() - began), refresh=True)
             else:
                 for each in known:
                     if each in alive:
                         continue
                     console.print(f"The server of {_span(each)} (process {each.pid}) has ended.", markup=False)
             known = alive
-            time.sleep(_LOOK_SECONDS)
+            sleep(_LOOK_SECONDS)
 
 
 def _state(servers: Sequence[LocalServer], seconds: float) -> Table:
