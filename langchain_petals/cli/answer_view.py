@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,13 @@ class AnswerView:
             PetalsError: An answer failed.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
-        with contextlib.closing(iter(turn)) as events:
+        with _incidents() as incidents, contextlib.closing(iter(turn)) as events:
             try:
                 self._show_all(turn, events)
             finally:
                 self._end_text()
+                for incident in incidents:
+                    self.note(incident, "yellow")
 
     def _show_all(self, turn: Turn, events: Iterator[Any]) -> None:
         while True:
@@ -99,6 +102,27 @@ class AnswerView:
     def note(self, text: str, style: str = "dim") -> None:
         """Show a line about an answer."""
         self._notes.print(f"  {harmless(text)}", style=style, markup=False, soft_wrap=not self._notes.is_terminal)
+
+
+@contextlib.contextmanager
+def _incidents() -> Iterator[list[str]]:
+    """Collect what is logged while the block runs, such as servers that failed; else it would be in the text."""
+    handler = _Collector(logging.WARNING)
+    logger = logging.getLogger("langchain_petals")
+    logger.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Collector(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
 
 
 @contextlib.contextmanager

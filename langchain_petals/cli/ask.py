@@ -60,7 +60,10 @@ def ask(
     local: Local = False,
     json: Json = False,
 ) -> None:
-    """Answer one question. Piped input is appended to it: `cat file | langchain-petals ask MODEL "Summarise"`."""
+    """Answer one question, from arguments, from piped input, or from both.
+
+    With both, the input follows the question: `cat file | langchain-petals ask MODEL "Summarise"`.
+    """
     with running_command():
         notes, reading = make_console(stderr=True), PromptReading()
         if question is None and (local or os.environ.get(_MODEL_VARIABLE, "").strip()):

@@ -224,8 +224,9 @@ class ChatSession:
 
 def _sentence(error: Exception) -> str:
     """Return the text of an error; of a file's, without its number."""
-    is_of_file = isinstance(error, OSError) and not isinstance(error, PetalsError)
-    return f"{error.filename}: {error.strerror}" if is_of_file and error.filename and error.strerror else str(error)
+    if isinstance(error, OSError) and not isinstance(error, PetalsError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _counted(conversation: Conversation) -> str:

@@ -79,7 +79,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def can_ask(console: Console) -> bool:
     """Return whether somebody sits at both ends: reads the output, and can type."""
-    return console.is_terminal and sys.stdin.isatty()
+    return console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
 
 
 @contextlib.contextmanager

@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from scripted_chat import ScriptedChat
 from typer.testing import CliRunner
 
 import langchain_petals
+from langchain_petals import swarm as swarms
 from langchain_petals.cli import app
 
 if TYPE_CHECKING:
     from typer.testing import Result
+    from typing_extensions import Self
 
 TOOLS = '''
 def add(a: int, b: int) -> int:
@@ -244,17 +246,68 @@ def test_two_tools_of_one_name_are_refused() -> None:
     assert "Two tools have the name 'add'" in result.stderr
 
 
+# ---- a swarm on this machine
+
+
+class FakeSwarm:
+    """A swarm of nobody."""
+
+    open: ClassVar[list[str | None]] = []
+
+    def __init__(self, model: str | None) -> None:
+        self.model = model
+        self.connection = {"model": model or "tiny", "initial_peers": ["here"], "dht_prefix": "t"}
+
+    def __enter__(self) -> Self:
+        FakeSwarm.open.append(self.model)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        FakeSwarm.open.remove(self.model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model", "code"),
+    [
+        (["say it"], "tiny", 0),
+        (["folder", "say it"], "folder", 0),
+        (["fail"], "tiny", 1),
+    ],
+)
+def test_a_swarm_of_this_machine_lasts_as_long_as_the_answer(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], model: str, code: int
+) -> None:
+    monkeypatch.setattr(swarms, "LocalSwarm", FakeSwarm)
+    monkeypatch.setattr(swarms, "found_python", lambda: Path(sys.executable))
+    assert ask(*arguments, "--local").exit_code == code
+    made = ScriptedChat.made[-1]
+    assert (made.model_name, made.initial_peers, made.dht_prefix) == (model, ["here"], "t")
+    assert FakeSwarm.open == []
+
+
+def test_without_an_environment_for_servers_and_without_a_terminal_the_command_that_makes_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swarms, "found_python", lambda: None)
+    result = ask("say it", "--local")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Run `langchain-petals server install` first." in result.stderr
+
+
 # ---- surroundings
 
 
+SCRIPT = Path(__file__).parents[1] / "shared" / "scripted_chat.py"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+
+
 def run_program(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    root, script = Path(__file__).parents[3], Path(__file__).parents[1] / "shared" / "scripted_chat.py"
     return subprocess.Popen(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, str(SCRIPT), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(root), **environment},
+        env=ENVIRONMENT | environment,
     )
 
 
@@ -273,3 +326,9 @@ def test_characters_that_the_output_cannot_encode_are_written_as_escapes() -> No
         assert process.communicate() == (b"\\u82b1 \n", b"")
     with run_program("ask", "folder", "say \u82b1", "--json", PYTHONIOENCODING="ascii") as process:
         assert json.loads(process.communicate()[0])["text"] == "\u82b1 "
+
+
+def test_a_standard_input_that_is_closed_is_none() -> None:
+    command = f"{sys.executable} {SCRIPT} ask folder 'say it' <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"it \n", b"")

@@ -159,3 +159,7 @@ def test_a_conversation_that_is_too_long_says_how_to_make_room() -> None:
     assert "/reset makes room." in shown
     assert "Error: The prompt has 5000 tokens, but the context holds 4096" in shown
     assert "3 messages, the first: say one" in shown
+
+
+def test_a_server_that_fails_in_the_middle_of_an_answer_is_named_after_it() -> None:
+    assert "\nhalf and half\n  Blocks 0:2 on Qm\u241b[2J failed\n  5 tokens" in run("stumble")

@@ -6,6 +6,7 @@ As a program, it runs the command with this model in place of `ChatPetals`: `pyt
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ class ScriptedChat(BaseChatModel):
     - "pour NUMBER": so many words.
     - "count": the number of messages.
     - "fail": half an answer, and then an error of the swarm.
+    - "stumble": an answer in whose middle a server fails.
     - "overflow": the error about a prompt that is too long.
     - "hang": half an answer, and then nothing more.
     - "wait": reads the prompt in two steps, and then nothing more.
@@ -131,6 +133,10 @@ def _said(first: str, rest: list[str]) -> Iterator[Any]:
     elif first == "fail":
         yield "half an answer"
         raise SpanFailedError(0, 2, 4, TimeoutError("no answer"))
+    elif first == "stumble":
+        yield "half "
+        logging.getLogger("langchain_petals.engine").warning("Blocks 0:2 on %s failed", "Qm\x1b[2J")
+        yield "and half"
     elif first == "overflow":
         raise PromptTooLongError(5000, 4096)
     elif first == "hang":
