@@ -215,7 +215,9 @@ class _Run:
             while True:
                 if event["event"] in ("ready", "status"):
                     parts = self._state(event)
-                    say(fitting([*parts, f"up {_duration(time.monotonic() - started)}"], self._console.width - 10))
+                    say(
+                        fitting([*parts, f"up {_duration(time.monotonic() - started)}"], self._console.width - 7)
+                    )  # beside spinner and dots
                     text = ", ".join(parts)
                     if text != before and not self._is_live:
                         self._show(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")

@@ -107,7 +107,8 @@ def _run(arguments: list[str], token: str | None, work_dir: str, tell: Tell) -> 
     apply_shims(work_dir)
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, force=True)  # now, since hivemind has changed the loggers
-    warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")  # of petals' own way to load blocks
+    for of_petals_own_calls in ("for .*: copying from a non-meta parameter", "The `use_auth_token` argument"):
+        warnings.filterwarnings("ignore", of_petals_own_calls)
     command = petals("cli.run_server")
     package = importlib.import_module(command.__name__.partition(".")[0])
     tell("imported", petals=str(getattr(package, "__version__", "unknown")))
