@@ -7,6 +7,7 @@ python scripts/take_picture.py chat.svg --type "Who are you?" --type /stats -- l
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import subprocess
 import tempfile
@@ -100,7 +101,9 @@ def svg(screen: str, columns: int, title: str) -> str:
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     text = Text.from_ansi(screen.split(END, maxsplit=1)[0].rstrip())
     console.print(text, soft_wrap=True)
-    return console.export_svg(title=title)
+    console.print()  # else the last line is cut at its lower edge
+    # browsers load no fonts into pictures, and pages should fetch nothing from elsewhere
+    return re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
 if __name__ == "__main__":

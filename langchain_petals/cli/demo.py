@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_petals.cli.environment import have_an_environment
+from langchain_petals.cli.plain_text import WordWrap
 from langchain_petals.cli.terminal import make_console, running_command, step
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ with LocalSwarm() as swarm:
     llm = Petals(**swarm.connection, temperature=0)
     for piece in llm.stream("Human: Hello!\\nAI:"):
         print(piece, end="", flush=True)"""
+_COMMANDS = """\
+langchain-petals chat --local   a conversation with this model
+langchain-petals swarm          a swarm for your own programs
+langchain-petals status         which models the public swarm has
+langchain-petals --help         all commands"""
 
 
 def demo(
@@ -51,7 +58,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
         with step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for each in swarm.servers:
-            console.print(f"  {_blocks(each)}: process {each.pid}, peer {each.peer_id}")
+            console.print(f"  {_blocks(each)}: process {each.pid}")
         with step(console, "Loading the client: tokenizer, embeddings and output layer"):
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
@@ -59,6 +66,8 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
     console.print(f"\n{tokens} tokens at {tokens / seconds:.0f} tokens/s; each went through {_number_of(servers)}.")
     console.print("The swarm is closed, and all its processes have ended. The same in Python:\n")
     console.print(_NEXT_STEPS, markup=False)
+    console.print("\nWhat to try next:\n", markup=False)
+    console.print(_COMMANDS, markup=False)
 
 
 def _number_of(servers: int) -> str:
@@ -72,10 +81,11 @@ def _blocks(server: LocalServer) -> str:
 
 def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
     """Show a question, and its answer while it is generated; return the answer's tokens and seconds."""
-    console.print(f"\nHuman: {question}\nAI: ", end="", markup=False)
+    wrap = WordWrap(lambda: console.width if console.is_terminal else sys.maxsize)
     started, text = time.monotonic(), ""
+    console.print(f"\nHuman: {question}\n{wrap.add('AI: ')}", end="", markup=False)
     for piece in llm.stream(f"Human: {question}\nAI:", stop=["\nHuman:"]):
-        console.print(piece if text else piece.lstrip(), end="", markup=False)
+        console.print(wrap.add(piece if text else piece.lstrip()), end="", markup=False)
         text += piece
-    console.print()
+    console.print(wrap.end(), markup=False)
     return llm.get_num_tokens(text), time.monotonic() - started

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_petals.cli import ask, chat, demo, server
+from langchain_petals.cli import ask, chat, demo, doctor, server, status, swarm
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -18,6 +18,9 @@ app = typer.Typer(
 app.add_typer(server.app, name="server")
 app.command()(chat.chat)
 app.command()(ask.ask)
+app.command()(status.status)
+app.command()(swarm.swarm)
+app.command()(doctor.doctor)
 app.command()(demo.demo)
 
 

@@ -46,7 +46,7 @@ def running_command() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
-        _silence_output()
+        silence_output()
         raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
         show_error(str(error))
@@ -58,7 +58,7 @@ def running_command() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _silence_output() -> None:
+def silence_output() -> None:
     """Let what is still to be written go nowhere, so that the program's end writes no error about it."""
     with contextlib.suppress(OSError, ValueError):  # in tests, it is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from langchain_petals.hub.key import (
     key_from_environment,
     with_hidden_key,
 )
-from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, missing
+from langchain_petals.hub.repository import PICKLES, SAFETENSORS, Repository, key_origin, missing
 
 __all__ = [
     "KEY_FIELD",
@@ -30,6 +30,7 @@ __all__ = [
     "hide_key",
     "is_key",
     "key_from_environment",
+    "key_origin",
     "missing",
     "read_json",
     "read_text",

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from langchain_petals.errors import ModelLoadError
 from langchain_petals.hub.bars import download_bars
 from langchain_petals.hub.errors import Source, chain, translated
-from langchain_petals.hub.key import checked_key
+from langchain_petals.hub.key import KEY_VARIABLES, checked_key
 
 if TYPE_CHECKING:
     from langchain_petals.hub.files import Files
@@ -126,6 +126,18 @@ def missing(files: Files, what: str) -> ModelLoadError:
             f"there is no {what}."
         )
     return ModelLoadError(f"{files.name!r} has no {what}. Check that its files are complete.")
+
+
+def key_origin() -> str | None:
+    """Return where the hub's key comes from, in words; None if there is none.
+
+    Raises:
+        InvalidRequestError: It holds characters that no key has.
+    """
+    for variable in KEY_VARIABLES:
+        if (value := os.environ.get(variable, "").strip()) and checked_key(SecretStr(value)):
+            return variable
+    return "the login of huggingface_hub" if _stored_key() else None
 
 
 def _stored_key() -> SecretStr | None:

@@ -2,6 +2,24 @@
 
 from langchain_petals.engine.loading.clients import Client, LocalClient, SwarmClient
 from langchain_petals.engine.loading.connection import Connection
-from langchain_petals.engine.loading.load import client_over, load_client
+from langchain_petals.engine.loading.load import (
+    PUBLIC_PEERS,
+    LocatedModel,
+    client_over,
+    join_swarm,
+    load_client,
+    locate_model,
+)
 
-__all__ = ["Client", "Connection", "LocalClient", "SwarmClient", "client_over", "load_client"]
+__all__ = [
+    "PUBLIC_PEERS",
+    "Client",
+    "Connection",
+    "LocalClient",
+    "LocatedModel",
+    "SwarmClient",
+    "client_over",
+    "join_swarm",
+    "load_client",
+    "locate_model",
+]

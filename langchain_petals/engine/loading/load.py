@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from langchain_petals.engine.causal_model import is_distributed
 from langchain_petals.engine.loading.checkpoint import Checkpoint
 from langchain_petals.engine.loading.clients import LocalClient, SwarmClient
 from langchain_petals.engine.loading.families import family_of, hub_prefix
-from langchain_petals.engine.loading.model_config import dtype_of, read_config, read_generation_config
+from langchain_petals.engine.loading.model_config import blocks_of, dtype_of, read_config, read_generation_config
 from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
 from langchain_petals.engine.model_parts import ModelParts
 from langchain_petals.engine.network import Routes, shared_networks
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from langchain_petals.engine.loading.clients import Client
     from langchain_petals.engine.loading.connection import Connection
     from langchain_petals.engine.loading.fast_tokenizer import FastTokenizer
+    from langchain_petals.engine.model_parts import Family
+    from langchain_petals.engine.network import Network
     from langchain_petals.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,59 @@ _PINNED = {
 }
 
 
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model whose config has been read.
+
+    Attributes:
+        name: Folder or hub name.
+        repository: Its files.
+        config: What its config.json holds.
+        family: Its family.
+        prefix: The name under which servers announce its blocks.
+    """
+
+    name: str
+    repository: hub.Repository
+    config: dict[str, Any]
+    family: Family
+    prefix: str
+
+    @property
+    def blocks(self) -> int:
+        """Number of its blocks."""
+        return blocks_of(self.config, self.family)
+
+    def tokenizer(self) -> FastTokenizer:
+        """Return its tokenizer, read from its files.
+
+        Raises:
+            ModelLoadError: The files could not be read; the subclass tells why.
+        """
+        return load_tokenizer(self.repository, self.config)
+
+
+def locate_model(connection: Connection) -> LocatedModel:
+    """Read the config of a connection's model; nothing else of it is read.
+
+    Raises:
+        InvalidRequestError: The model's name is impossible.
+        ModelLoadError: The config could not be read; the subclass tells why.
+        UnsupportedModelError: The model's family is not known.
+    """
+    name = original_repository(connection.model)
+    repository = hub.Repository(
+        name,
+        revision=connection.revision or _PINNED.get(name),
+        cache_dir=connection.cache_dir,
+        local_files_only=connection.local_files_only,
+        key=connection.key,
+    ).located()
+    config, family = read_config(repository)
+    own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
+    return LocatedModel(name, repository, config, family, connection.dht_prefix or own)
+
+
 def load_client(connection: Connection) -> SwarmClient:
     """Return a model's part in this process, connected to its swarm.
 
@@ -66,24 +122,16 @@ def load_client(connection: Connection) -> SwarmClient:
     logger.info("Loading the client part of %s", connection.model)
     name = original_repository(connection.model)
     with progress(f"Loading {name}") as say:
-        repository = hub.Repository(
-            name,
-            revision=connection.revision or _PINNED.get(name),
-            cache_dir=connection.cache_dir,
-            local_files_only=connection.local_files_only,
-            key=connection.key,
-        ).located()
-        config, family = read_config(repository)
-        generation_config = read_generation_config(repository)
-        tokenizer = load_tokenizer(repository, config)
+        model = locate_model(connection)
+        generation_config = read_generation_config(model.repository)
+        tokenizer = model.tokenizer()
         say(f"Reading the weights of {name}")
-        read, dtype = Checkpoint(repository).read, dtype_of(connection.torch_dtype, config)
-        parts = ModelParts(config, family, read, dtype=dtype, device=connection.device)
+        read, dtype = Checkpoint(model.repository).read, dtype_of(connection.torch_dtype, model.config)
+        parts = ModelParts(model.config, model.family, read, dtype=dtype, device=connection.device)
         _check_fit(tokenizer, parts, name)
-        own = default_prefix(name) if repository.is_folder else hub_prefix(name, config["model_type"])
         join = _joining(
             connection.initial_peers,
-            connection.dht_prefix or own,
+            model.prefix,
             parts.blocks,
             allowed=connection.allowed_servers,
             blocked=connection.blocked_servers,
@@ -136,13 +184,25 @@ def _joining(
     peers, allowed, blocked = tuple(initial_peers), frozenset(allowed), frozenset(blocked)
 
     def join() -> tuple[Routes, Callable[[], None]]:
-        with _explaining_the_public_swarm(peers):
-            network, leave = shared_networks.join(peers or PUBLIC_PEERS, _JOIN_SECONDS)
+        network, leave = join_swarm(peers)
         routes = Routes(network, prefix, blocks, allowed=allowed, blocked=blocked, adapter=adapter)
         routes.read_ahead()
         return routes, leave
 
     return join
+
+
+def join_swarm(initial_peers: Sequence[str]) -> tuple[Network, Callable[[], None]]:
+    """Return a swarm's network, and a function that gives it up.
+
+    Args:
+        initial_peers: Multiaddresses of peers to join through; empty for the public swarm.
+
+    Raises:
+        SwarmUnreachableError: No initial peer could be reached.
+    """
+    with _explaining_the_public_swarm(initial_peers):
+        return shared_networks.join(tuple(initial_peers) or PUBLIC_PEERS, _JOIN_SECONDS)
 
 
 @contextlib.contextmanager

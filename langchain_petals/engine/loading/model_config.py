@@ -63,6 +63,11 @@ def dtype_of(name: str, config: Mapping[str, Any]) -> torch.dtype | None:
     return _TYPES.get(name.removeprefix("torch."))
 
 
+def blocks_of(config: Mapping[str, Any], family: Family) -> int:
+    """Return the number of blocks by a config that has been checked."""
+    return next(int(config[name]) for name in family.blocks if name in config)
+
+
 def _check(config: Mapping[str, Any], family: Family, model: str) -> None:
     _check_whole(config, family.blocks, _MOST_BLOCKS, model)
     _check_whole(config, family.hidden_size, _MOST_NUMBERS, model)

@@ -1,8 +1,11 @@
 """What servers announce in the swarm's DHT: values from strangers, checked before anything relies on them.
 
 Under the key `{prefix}.{block}`, each server of that block stores `(state, throughput, details)` by its peer id. An
-announcement with a value of a wrong type or out of range is left out as a whole. Fields that this client does not use
-are not looked at. How much is kept is bounded, too: for each server, and for each block.
+announcement with a value of a wrong type or out of range is left out as a whole. Fields that no chain depends on are
+for people to read: what is wrong there counts as missing. How much is kept is bounded, too: for each server, and for
+each block.
+
+Under the key `_petals.models`, servers store `{"num_blocks": ..., "repository": ...}` by the prefix of their model.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import unicodedata
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,14 +21,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from langchain_petals.engine.network.server import Server
+from langchain_petals.engine.network.server import AnnouncedModel, DescribedServer, Server
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 logger = logging.getLogger(__name__)
 
-_ONLINE = 2  # 0 is offline, 1 is joining
+_OFFLINE, _ONLINE = 0, 2  # 1 is joining
 _ROLLS_BACK = (2, 3)  # the first version of petals whose servers look at start_from_position
 
 _MOST_BLOCKS = 10_000
@@ -33,6 +37,7 @@ _MOST_SERVERS = 20_000
 _MOST_NEIGHBOURS = 200  # petals' servers ping at most 10
 _MOST_ADAPTERS = 200
 _LONGEST_NAME = 500
+_MOST_MODELS = 1_000
 _LEAST_SPEED = 1e-3  # blocks in a second; costs of slower servers would not be finite
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,7 +64,11 @@ class _Announcement(BaseModel):
     adapters: Annotated[tuple[_Name, ...], Field(max_length=_MOST_ADAPTERS)] = ()
     cache_tokens_left: Annotated[int, Field(ge=0, le=2**63)] | None = None
     next_pings: Annotated[dict[_Name, _Ping], Field(max_length=_MOST_NEIGHBOURS)] = Field(default_factory=dict)
-    torch_dtype: Any = None  # a type that is not known is no reason to do without the server
+    # what is wrong in these is no reason to do without the server
+    torch_dtype: Any = None
+    public_name: Any = None
+    quant_type: Any = None
+    using_relay: Any = None
 
     def server(self) -> Server:
         """Return the server that announces this."""
@@ -76,6 +85,19 @@ class _Announcement(BaseModel):
             **speed,
         )
 
+    def described(self) -> DescribedServer:
+        """Return the server with what it says of itself for people to read."""
+        return DescribedServer(
+            self.server(),
+            is_joining=self.state != _ONLINE,
+            has_speed=self.inference_rps is not None,
+            throughput=self.throughput,
+            version=_shown(self.version),
+            name=_shown(self.public_name),
+            quantization=_shown(self.quant_type),
+            uses_relay=self.using_relay if isinstance(self.using_relay, bool) else None,
+        )
+
 
 def online_servers(
     records: Iterable[tuple[int, Any, Any, float]], blocks: int, known: Collection[str] = frozenset()
@@ -89,7 +111,39 @@ def online_servers(
         known: Peer ids of servers that were online before. Where a block has too many announcements to look at, theirs
             come first, and of the others a random sample.
     """
-    latest: dict[str, tuple[float, Server | None]] = {}
+    found = [each.server() for each in _latest(records, blocks, known) if each.state == _ONLINE]
+    if len(found) > _MOST_SERVERS:
+        found.sort(key=lambda server: (server.peer_id not in known, random.random()))  # noqa: S311 - no secret
+    return found[:_MOST_SERVERS]
+
+
+def described_servers(records: Iterable[tuple[int, Any, Any, float]], blocks: int) -> list[DescribedServer]:
+    """Return the servers that are online or joining, with what they say of themselves; see `online_servers`."""
+    found = [each.described() for each in _latest(records, blocks, ()) if each.state != _OFFLINE]
+    return found[:_MOST_SERVERS]
+
+
+def announced_models(records: Iterable[tuple[int, Any, Any, float]]) -> list[AnnouncedModel]:
+    """Return the models that servers announce, in the order of their prefixes; what is invalid is left out.
+
+    Args:
+        records: What the DHT holds under `_petals.models`: the sub-keys are prefixes.
+    """
+    found: dict[str, AnnouncedModel] = {}
+    for _, prefix, value, _ in records:
+        if not isinstance(value, dict) or _shown(prefix) != prefix or any(each in prefix for each in ". "):
+            continue
+        blocks, repository = value.get("num_blocks"), value.get("repository")
+        if isinstance(blocks, int) and not isinstance(blocks, bool) and 0 < blocks <= _MOST_BLOCKS:
+            found[prefix] = AnnouncedModel(prefix, blocks, _shown(repository))
+    return [found[prefix] for prefix in sorted(found)[:_MOST_MODELS]]
+
+
+def _latest(
+    records: Iterable[tuple[int, Any, Any, float]], blocks: int, known: Collection[str]
+) -> Iterable[_Announcement]:
+    """Return the latest announcement of each server that has a valid one."""
+    latest: dict[str, tuple[float, _Announcement]] = {}
     for block, peer_id, value, expires in _bounded(records, known):
         before = latest.get(peer_id)
         if before is not None and expires <= before[0]:
@@ -102,11 +156,8 @@ def online_servers(
         except (ValidationError, ValueError, TypeError) as error:
             logger.debug("An announcement under block %d is invalid: %s", block, str(error)[:_LONGEST_NAME])
             continue
-        latest[peer_id] = expires, announced.server() if announced.state == _ONLINE else None
-    servers = [server for _, server in latest.values() if server is not None]
-    if len(servers) > _MOST_SERVERS:
-        servers.sort(key=lambda server: (server.peer_id not in known, random.random()))  # noqa: S311 - no secret
-    return servers[:_MOST_SERVERS]
+        latest[peer_id] = expires, announced
+    return (announced for _, announced in latest.values())
 
 
 def _bounded(
@@ -151,3 +202,11 @@ def _version(text: str | None) -> tuple[int, ...]:
             break
         numbers.append(int(part))
     return tuple(numbers)
+
+
+def _shown(text: Any) -> str | None:
+    """Return a stranger's text on one line, without what a terminal would obey; None if there is nothing to show."""
+    if not isinstance(text, str):
+        return None
+    kept = "".join(each for each in text[:_LONGEST_NAME] if each.isprintable() and not unicodedata.combining(each))
+    return kept.strip() or None

@@ -1,4 +1,4 @@
-"""A server of the swarm, and the span of a chain that it serves."""
+"""A server of the swarm, what it says of itself, and the span of a chain that it serves."""
 
 from __future__ import annotations
 
@@ -51,3 +51,45 @@ class Span:
     server: Server
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedServer:
+    """A server that is online or joining, with what it says of itself for people to read.
+
+    Texts have one line, and nothing in them that a terminal would obey.
+
+    Attributes:
+        server: The server, as routes use it.
+        is_joining: Whether it cannot be used yet.
+        has_speed: Whether `server.blocks_per_second` is what it announces, and no guess.
+        throughput: Tokens in a second of many requests together, as it announces.
+        version: Of petals.
+        name: What its owner calls it.
+        quantization: How its weights are stored.
+        uses_relay: Whether it is reached through another peer.
+    """
+
+    server: Server
+    is_joining: bool = False
+    has_speed: bool = False
+    throughput: float = 0.0
+    version: str | None = None
+    name: str | None = None
+    quantization: str | None = None
+    uses_relay: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedModel:
+    """A model that servers of a swarm announce.
+
+    Attributes:
+        prefix: The name under which its blocks are announced.
+        blocks: Number of blocks.
+        repository: Address on the hub; None for a folder of the servers' own.
+    """
+
+    prefix: str
+    blocks: int
+    repository: str | None = None

@@ -1,0 +1,50 @@
+"""What all commands share."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import time
+
+import pytest
+from rich.console import Console
+
+from langchain_petals.cli.terminal import running_command, step
+
+
+def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGCHAIN_PETALS_PROGRESS", "0")
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, highlight=False)
+    with step(console, "Installing"):
+        assert output.getvalue() == "Installing ... "
+    assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
+
+
+def be_ended(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_command_with_its_own_exit_code(number: signal.Signals, code: int) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended, running_command():
+            be_ended(number)
+        assert ended.value.code == code
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_command_that_nohup_has_started_does_not_end_with_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running_command():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
