@@ -31,8 +31,8 @@ NOTEBOOKS = {
 
 HIDDEN_TAGS = ["hide-input", "remove-cell"]
 START = """\
-# Starts a swarm on this machine, unless the environment names a model. The swarm's model comes with
-# the package.
+# Starts a swarm on this machine, unless the environment names a model. The model of
+# that swarm comes with the package.
 import os
 
 from langchain_petals.environment import MODEL_VARIABLE, variables_of
