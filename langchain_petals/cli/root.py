@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from langchain_petals.cli import ask, chat, demo, doctor, server, status, swarm
+from langchain_petals.cli.conversations import ask, chat
+from langchain_petals.cli.servers import demo, server
+from langchain_petals.cli.swarms import doctor, status, swarm
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 from command import run
 
-from langchain_petals.cli.doctor_checks import check_hub
-from langchain_petals.cli.swarm_checks import check_swarm
+from langchain_petals.cli.swarms.doctor_checks import check_hub
+from langchain_petals.cli.swarms.swarm_checks import check_swarm
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:

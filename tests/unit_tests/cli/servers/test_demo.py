@@ -11,7 +11,7 @@ from command import run
 
 import langchain_petals
 from langchain_petals import swarm as swarms
-from langchain_petals.cli import environment
+from langchain_petals.cli.servers import environment
 from langchain_petals.errors import InvalidRequestError, LocalSwarmError
 
 if TYPE_CHECKING:

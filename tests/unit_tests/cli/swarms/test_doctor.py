@@ -14,7 +14,7 @@ from peer_addresses import PEER_ID
 from scripted_swarm import ScriptedServer, peer_id
 
 from langchain_petals import swarm as swarms
-from langchain_petals.cli.doctor_checks import check_key, check_packages, check_python, check_servers
+from langchain_petals.cli.swarms.doctor_checks import check_key, check_packages, check_python, check_servers
 from langchain_petals.engine import loading
 from langchain_petals.errors import SwarmUnreachableError
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_petals.cli.environment import have_an_environment
 from langchain_petals.cli.plain_text import WordWrap
+from langchain_petals.cli.servers.environment import have_an_environment
 from langchain_petals.cli.terminal import make_console, running_command, step
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise KeyboardInterrupt
         naps.pop(0)()
 
-    monkeypatch.setattr("langchain_petals.cli.swarm.sleep", sleep)
+    monkeypatch.setattr("langchain_petals.cli.swarms.swarm.sleep", sleep)
     monkeypatch.setattr(swarms, "LocalSwarm", FakeSwarm)
     monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", sys.executable)
     return naps

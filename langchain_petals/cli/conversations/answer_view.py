@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from langchain_petals.cli.turn import Cost, Turn
+    from langchain_petals.cli.conversations.turn import Cost, Turn
 
 _LONGEST_RESULT = 400  # characters of a tool's arguments and results; the model reads all
 _LONGEST_ROUTE = 6  # servers that are named after an answer; `/stats` names all

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.cli.answer_view import CUT_OFF, AnswerView, is_cut_off, problem_of
+from langchain_petals.cli.conversations.answer_view import CUT_OFF, AnswerView, is_cut_off, problem_of
 from langchain_petals.cli.plain_text import json_line
 from langchain_petals.cli.terminal import make_console
 from langchain_petals.errors import InvalidRequestError, PetalsError
 
 if TYPE_CHECKING:
-    from langchain_petals.cli.turn import Turn
+    from langchain_petals.cli.conversations.turn import Turn
 
 
 class UnfinishedAnswerError(PetalsError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripted_server import PEER
 
-from langchain_petals.cli.server_options import read_order
+from langchain_petals.cli.servers.server_options import read_order
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.swarm import BUNDLED_MODEL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.cli.answer_view import (
+from langchain_petals.cli.conversations.answer_view import (
     CUT_OFF,
     AnswerView,
     described_cost,
@@ -13,10 +13,10 @@ from langchain_petals.cli.answer_view import (
     is_cut_off,
     problem_of,
 )
+from langchain_petals.cli.conversations.tools import tools_named
+from langchain_petals.cli.conversations.turn import Cost, PromptReading, Turn
 from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.terminal import keys_unseen
-from langchain_petals.cli.tools import tools_named
-from langchain_petals.cli.turn import Cost, PromptReading, Turn
 from langchain_petals.errors import PetalsError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_petals import ChatPetals
-    from langchain_petals.cli.conversation import Conversation
+    from langchain_petals.cli.conversations.conversation import Conversation
 
 _OFF = "off"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from langchain_petals.cli.environment import have_an_environment
 from langchain_petals.cli.options import connection_fields
+from langchain_petals.cli.servers.environment import have_an_environment
 from langchain_petals.progress import progress
 
 if TYPE_CHECKING:

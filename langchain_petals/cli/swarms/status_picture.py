@@ -13,14 +13,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
-from langchain_petals.cli.status_verdict import free_cache, ranges_of, span_text, verdict_of
+from langchain_petals.cli.swarms.status_verdict import free_cache, ranges_of, span_text, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from langchain_petals.cli.status_verdict import View
+    from langchain_petals.cli.swarms.status_verdict import View
     from langchain_petals.engine.network import DescribedServer, Survey
 
 _LEAST_BAR, _WIDEST_BLOCK = 16, 12  # cells

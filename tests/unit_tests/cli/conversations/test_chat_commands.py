@@ -13,8 +13,8 @@ from langchain_core.messages import messages_from_dict
 from rich.console import Console
 from scripted_chat import ScriptedChat
 
-from langchain_petals.cli.chat_session import COMMANDS, ChatSession
-from langchain_petals.cli.conversation import Conversation
+from langchain_petals.cli.conversations.chat_session import COMMANDS, ChatSession
+from langchain_petals.cli.conversations.conversation import Conversation
 
 if TYPE_CHECKING:
     from pathlib import Path

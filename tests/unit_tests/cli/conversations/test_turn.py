@@ -7,7 +7,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from scripted_chat import ScriptedChat
 
-from langchain_petals.cli.turn import Cost, PromptReading, Turn
+from langchain_petals.cli.conversations.turn import Cost, PromptReading, Turn
 from langchain_petals.errors import SpanFailedError
 
 

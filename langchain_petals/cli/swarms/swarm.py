@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from langchain_petals.cli.environment import have_an_environment
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, connection_fields
+from langchain_petals.cli.servers.environment import have_an_environment
 from langchain_petals.cli.terminal import make_console, running_command, silence_output, step
 from langchain_petals.environment import variables_of
 from langchain_petals.errors import LocalSwarmError

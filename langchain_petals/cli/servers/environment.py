@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from langchain_petals.cli.server import make_environment
+from langchain_petals.cli.servers.server import make_environment
 from langchain_petals.cli.terminal import can_ask
 from langchain_petals.errors import PetalsNotInstalledError
 

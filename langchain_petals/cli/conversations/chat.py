@@ -2,11 +2,12 @@
 
 import typer
 
-from langchain_petals.cli.answer_view import warnings_as_notes
-from langchain_petals.cli.chat_session import COMMANDS, ChatSession
-from langchain_petals.cli.conversation import Conversation
-from langchain_petals.cli.one_answer import read_input, show_one_answer
-from langchain_petals.cli.opened_model import opened_model
+from langchain_petals.cli.conversations.answer_view import warnings_as_notes
+from langchain_petals.cli.conversations.chat_session import COMMANDS, ChatSession
+from langchain_petals.cli.conversations.conversation import Conversation
+from langchain_petals.cli.conversations.one_answer import read_input, show_one_answer
+from langchain_petals.cli.conversations.opened_model import opened_model
+from langchain_petals.cli.conversations.turn import PromptReading, Turn
 from langchain_petals.cli.options import (
     DhtPrefix,
     InitialPeers,
@@ -19,7 +20,6 @@ from langchain_petals.cli.options import (
 )
 from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.terminal import can_ask, make_console, running_command
-from langchain_petals.cli.turn import PromptReading, Turn
 
 
 def chat(
@@ -59,7 +59,7 @@ def chat(
             ) as chat_model,
         ):
             if talks:
-                from langchain_petals.cli.chat_input import ChatInput, open_history  # noqa: PLC0415 - not for `--help`
+                from langchain_petals.cli.conversations.chat_input import ChatInput, open_history  # noqa: PLC0415 - not for `--help`
 
                 history, problem = open_history()
                 if problem is not None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from langchain_petals.addresses import check_initial_peers, check_prefix
-from langchain_petals.cli.doctor_checks import Finding
+from langchain_petals.cli.swarms.doctor_checks import Finding
 from langchain_petals.environment import VARIABLES, connection_from_environment
 from langchain_petals.errors import InvalidRequestError, PetalsError
 from langchain_petals.progress import progress
@@ -105,7 +105,7 @@ def _models(network: Network) -> str:
 
 
 def _check_blocks(network: Network, model: LocatedModel) -> Finding:
-    from langchain_petals.cli.status_verdict import gaps_text  # noqa: PLC0415 - see the package
+    from langchain_petals.cli.swarms.status_verdict import gaps_text  # noqa: PLC0415 - see the package
     from langchain_petals.engine.network import survey  # noqa: PLC0415 - loads torch
 
     mend = f"langchain-petals status {model.name}"

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from langchain_petals.cli.answer_view import warnings_as_notes
-from langchain_petals.cli.conversation import Conversation
-from langchain_petals.cli.one_answer import read_input, show_one_answer
-from langchain_petals.cli.opened_model import opened_model
+from langchain_petals.cli.conversations.answer_view import warnings_as_notes
+from langchain_petals.cli.conversations.conversation import Conversation
+from langchain_petals.cli.conversations.one_answer import read_input, show_one_answer
+from langchain_petals.cli.conversations.opened_model import opened_model
+from langchain_petals.cli.conversations.tools import tools_named
+from langchain_petals.cli.conversations.turn import PromptReading, Turn
 from langchain_petals.cli.options import (
     DhtPrefix,
     InitialPeers,
@@ -22,8 +24,6 @@ from langchain_petals.cli.options import (
     Temperature,
 )
 from langchain_petals.cli.terminal import make_console, running_command
-from langchain_petals.cli.tools import tools_named
-from langchain_petals.cli.turn import PromptReading, Turn
 from langchain_petals.errors import InvalidRequestError
 
 _MODEL_VARIABLE = "LANGCHAIN_PETALS_MODEL"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripted_server import PEER
 
-from langchain_petals.cli.server_connection import Connection, best_first
-from langchain_petals.cli.server_options import Order
+from langchain_petals.cli.servers.server_connection import Connection, best_first
+from langchain_petals.cli.servers.server_options import Order
 from langchain_petals.swarm import BUNDLED_MODEL
 
 if TYPE_CHECKING:

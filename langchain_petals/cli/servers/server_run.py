@@ -19,8 +19,8 @@ from langchain_petals.progress import is_on, progress, stepped_aside
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langchain_petals.cli.server_connection import Connection
-    from langchain_petals.cli.server_options import Order
+    from langchain_petals.cli.servers.server_connection import Connection
+    from langchain_petals.cli.servers.server_options import Order
     from langchain_petals.swarm import ForegroundServer
 
     Event = dict[str, Any]
@@ -105,7 +105,7 @@ def run(
     Further options are Petals' own: --public_name, --adapters, --max_alloc_timeout and so on. The hub's key is read
     from HF_TOKEN.
     """
-    from langchain_petals.cli.server_options import read_order  # noqa: PLC0415 - asks the hub
+    from langchain_petals.cli.servers.server_options import read_order  # noqa: PLC0415 - asks the hub
 
     with running_command():
         try:
@@ -145,7 +145,7 @@ class _Run:
 
     def serve(self, python: Path | None) -> None:
         from langchain_petals import swarm  # noqa: PLC0415 - takes a second
-        from langchain_petals.cli.server_connection import Connection, best_first  # noqa: PLC0415 - as above
+        from langchain_petals.cli.servers.server_connection import Connection, best_first  # noqa: PLC0415 - as above
 
         if self._order.initial_peers is None:
             self._console.print(_PUBLIC, markup=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_petals.cli.server_run import run
+from langchain_petals.cli.servers.server_run import run
 from langchain_petals.cli.terminal import make_console, running_command, step
 from langchain_petals.progress import progress
 

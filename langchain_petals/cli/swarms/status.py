@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix, original_repository
-from langchain_petals.cli import status_picture, status_verdict
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, connection_fields
+from langchain_petals.cli.swarms import status_picture, status_verdict
 from langchain_petals.cli.terminal import FAILED, make_console, running_command
 from langchain_petals.environment import connection_from_environment
 from langchain_petals.errors import ModelLoadError, SwarmError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_petals.cli.server_options import Order
+    from langchain_petals.cli.servers.server_options import Order
 
 _MODEL_FOLDER = "MODEL_FOLDER"
 

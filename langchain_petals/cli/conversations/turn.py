@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_petals.cli.tools import run_tool
+from langchain_petals.cli.conversations.tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

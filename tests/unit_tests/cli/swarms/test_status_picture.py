@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from scripted_swarm import ScriptedServer, peer_id
 
-from langchain_petals.cli.status_picture import picture
-from langchain_petals.cli.status_verdict import View, as_json, ranges_of, verdict_of
+from langchain_petals.cli.swarms.status_picture import picture
+from langchain_petals.cli.swarms.status_verdict import View, as_json, ranges_of, verdict_of
 from langchain_petals.engine.network import survey
 
 PEER = f"/ip4/10.0.0.7/tcp/31337/p2p/{peer_id(50)}"

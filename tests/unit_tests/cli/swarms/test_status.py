@@ -152,7 +152,7 @@ def test_watching_draws_again_until_ctrl_c_and_goes_on_when_the_swarm_is_away(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("langchain_petals.cli.status.sleep", sleep)
+    monkeypatch.setattr("langchain_petals.cli.swarms.status.sleep", sleep)
     result = run("status", TINY, "--watch", "--every", "7", *(["--json"] if as_json else []))
     assert (result.exit_code, naps, swarm.users) == (130, [7.0] * 3, 0)
     if as_json:

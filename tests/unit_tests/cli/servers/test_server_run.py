@@ -16,7 +16,7 @@ from scripted_server import PEER, STARTED, STATUS, ScriptedServer
 from typer.testing import CliRunner
 
 from langchain_petals.cli import app
-from langchain_petals.cli.server_run import fitting, spans_of
+from langchain_petals.cli.servers.server_run import fitting, spans_of
 
 if TYPE_CHECKING:
     from typer.testing import Result

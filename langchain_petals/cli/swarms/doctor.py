@@ -12,9 +12,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from langchain_petals.cli import doctor_checks, swarm_checks
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, ModelArgument, connection_fields
-from langchain_petals.cli.status import print_json
+from langchain_petals.cli.swarms import doctor_checks, swarm_checks
+from langchain_petals.cli.swarms.status import print_json
 from langchain_petals.cli.terminal import FAILED, make_console, running_command
 from langchain_petals.environment import VARIABLES
 from langchain_petals.progress import progress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from langchain_petals.cli.doctor_checks import Finding
+    from langchain_petals.cli.swarms.doctor_checks import Finding
 
 _STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
