@@ -24,9 +24,8 @@ from langchain_petals.cli.options import (
     Temperature,
 )
 from langchain_petals.cli.terminal import make_console, running_command
+from langchain_petals.environment import MODEL_VARIABLE
 from langchain_petals.errors import InvalidRequestError
-
-_MODEL_VARIABLE = "LANGCHAIN_PETALS_MODEL"
 
 
 def ask(
@@ -66,7 +65,7 @@ def ask(
     """
     with running_command():
         notes, reading = make_console(stderr=True), PromptReading()
-        if question is None and (local or os.environ.get(_MODEL_VARIABLE, "").strip()):
+        if question is None and (local or os.environ.get(MODEL_VARIABLE, "").strip()):
             model, question = None, model
         message = "\n\n".join(filter(None, [question, read_input()]))
         if not message:

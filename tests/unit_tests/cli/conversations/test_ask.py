@@ -297,8 +297,8 @@ def test_without_an_environment_for_servers_and_without_a_terminal_the_command_t
 # ---- surroundings
 
 
-SCRIPT = Path(__file__).parents[1] / "shared" / "scripted_chat.py"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+SCRIPT = Path(__file__).parents[2] / "shared" / "scripted_chat.py"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])}
 
 
 def run_program(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
-ROOT = Path(__file__).parents[3]
-SCRIPT = Path(__file__).parents[1] / "shared" / "scripted_chat.py"
+ROOT = Path(__file__).parents[4]
+SCRIPT = Path(__file__).parents[2] / "shared" / "scripted_chat.py"
 READY, DONE = "> ", "  5 tokens"
 
 
