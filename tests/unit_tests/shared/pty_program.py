@@ -46,7 +46,7 @@ class PtyProgram:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            preexec_fn=_take_terminal,  # noqa: PLW1509 - makes two system calls, and needs no lock
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - makes a few system calls, and needs no lock
         )
         os.close(theirs)
         self.raw = ""
@@ -103,5 +103,7 @@ class PtyProgram:
 
 def _take_terminal() -> None:
     """Make the terminal the one whose Ctrl-C reaches this process, and only this process's group."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a job in the background, or under nohup, ignores them
+        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
