@@ -97,9 +97,8 @@ def _format_of(given: str) -> dict[str, Any]:
     """Return the `response_format` of the schema that an option holds, or names."""
     is_text = given.lstrip().startswith("{")
     where = "--schema" if is_text else given
-    text = given if is_text else Path(given).expanduser().read_text(encoding="utf-8")
     try:
-        schema = json_module.loads(text)
+        schema = json_module.loads(given if is_text else Path(given).expanduser().read_bytes())
     except (ValueError, RecursionError) as error:
         msg = f"{where} is no JSON: {error}"
         raise InvalidRequestError(msg) from error
