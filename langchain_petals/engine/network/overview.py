@@ -148,7 +148,6 @@ def survey_announcements(network: Network, models: Iterable[AnnouncedModel]) -> 
     Raises:
         SwarmUnreachableError: The DHT gave no answer.
     """
-
     known = list(models)
     firsts = list(accumulate((model.blocks for model in known), initial=0))
 
