@@ -62,7 +62,7 @@ def test_what_the_output_cannot_encode_becomes_an_escape(monkeypatch: pytest.Mon
     with running_command():
         make_console().print("caf\u00e9 \u82b1")
     output.flush()
-    assert output.buffer.getvalue() == b"caf\xe9 \\u82b1\n"  # type: ignore[attr-defined]
+    assert output.buffer.getvalue() == b"caf\xe9 \\u82b1\n"
 
 
 def test_a_terminal_that_was_closed_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

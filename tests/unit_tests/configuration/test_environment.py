@@ -145,7 +145,8 @@ def test_copies_and_pickles_stay_on_their_swarm(model_class: type[Petals], envir
 @pytest.mark.usefixtures("environment")
 def test_a_copy_with_another_model_or_swarm_leaves_the_prefix_of_the_environment(model_class: type[Petals]) -> None:
     model, named = model_class(), model_class(dht_prefix="named")
-    other, public = {"model_name": "third"}, {"initial_peers": []}
+    other: dict[str, Any] = {"model_name": "third"}
+    public: dict[str, Any] = {"initial_peers": []}
     assert place(model.model_copy(update=other)) == ("third", (ADDRESS, OTHER_ADDRESS), None)
     assert place(model.model_copy(update=public)) == ("/models/own", (), None)
     assert place(model.model_copy(update={"temperature": 0.5})) == place(model)
