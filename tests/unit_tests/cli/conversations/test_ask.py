@@ -103,6 +103,14 @@ def test_wrong_usage_ends_with_code_2(arguments: list[str], said: str) -> None:
     assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("arguments", [["m", "caf\udce9"], ["caf\udce9", "--local"], ["m", "q", "--system", "\udce9"]])
+def test_arguments_that_are_no_text_are_refused_before_the_model_is_loaded(arguments: list[str]) -> None:
+    result = ask(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "it is no UTF-8 text" in result.stderr
+    assert not ScriptedChat.made
+
+
 def test_an_error_of_the_swarm_is_a_sentence_and_code_1() -> None:
     result = ask("folder", "fail")
     assert (result.exit_code, result.stdout) == (1, "half an answer\n")
