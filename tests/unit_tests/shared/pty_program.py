@@ -70,6 +70,12 @@ class PtyProgram:
             self._changed.notify_all()
 
     @property
+    def is_cooked(self) -> bool:
+        """Whether the terminal shows what is typed, and passes it on line by line."""
+        flags = termios.tcgetattr(self._ours)[3]
+        return bool(flags & termios.ECHO and flags & termios.ICANON)
+
+    @property
     def shown(self) -> str:
         """What was shown so far, without escape codes."""
         return _CODES.sub("", self.raw)
