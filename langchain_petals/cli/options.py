@@ -10,6 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
+
+def checked_text(text: str | None) -> str | None:
+    """Return a text of the command line.
+
+    Raises:
+        typer.BadParameter: It holds bytes that are no UTF-8, as of a file's name; no model could read it.
+    """
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        msg = f"it is no UTF-8 text (character {error.start})."
+        raise typer.BadParameter(msg) from None
+    return text
+
+
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
@@ -44,7 +59,10 @@ Local = Annotated[bool, typer.Option("--local", help="Start a swarm on this mach
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to the standard output.")]
 
 System = Annotated[
-    str | None, typer.Option("--system", metavar="TEXT", help="Tell the model who it is.", show_default=False)
+    str | None,
+    typer.Option(
+        "--system", metavar="TEXT", help="Tell the model who it is.", show_default=False, callback=checked_text
+    ),
 ]
 
 Temperature = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from langchain_petals.cli.plain_text import harmless
 from langchain_petals.errors import PetalsError
 from langchain_petals.progress import is_on, progress
 
@@ -40,6 +42,8 @@ def running_command() -> Iterator[None]:
         typer.Exit: The command ended by an error (code 1) or by Ctrl-C (130).
         SystemExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as a server's name, becomes an escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
@@ -66,7 +70,11 @@ def silence_output() -> None:
 
 def show_error(text: str) -> None:
     """Show an error on the standard error stream."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {text}", style="red", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        harmless(f"Error: {text}"),  # strangers' words may be in it
+        style="red",
+        markup=False,
+    )
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -95,7 +103,8 @@ def keys_unseen() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from langchain_petals.chat.templates import ChatTemplate
 from langchain_petals.configuration.cache_key import OF_ONE_MODEL, identity_of_response_format
 from langchain_petals.configuration.options import CONSTRAINT_OPTIONS
 from langchain_petals.configuration.parameters import PetalsParameters
-from langchain_petals.environment import connection_from_environment
 from langchain_petals.errors import InvalidRequestError
 from langchain_petals.hub import hide_key
 
@@ -99,9 +98,7 @@ class ChatParameters(PetalsParameters, BaseChatModel):
         )
         name = kwargs.get("model") or kwargs.get("model_name")
         if name not in (None, self.model_name):
-            peers = self.initial_peers if "initial_peers" in self._given else None
-            identity |= dict.fromkeys(OF_ONE_MODEL) | {"model_name": name}
-            identity["dht_prefix"] = connection_from_environment(name, peers)["dht_prefix"]
+            identity |= dict.fromkeys(OF_ONE_MODEL) | {"model_name": name, "dht_prefix": self._prefix_for(name)}
         return str(sorted(identity.items()))
 
     def _resolve_model_profile(self) -> ModelProfile:

@@ -28,6 +28,7 @@ from langchain_petals.configuration.options import (
     stop_sequences,
 )
 from langchain_petals.engine import Request, Settings
+from langchain_petals.environment import connection_from_environment
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -192,7 +193,14 @@ class PetalsParameters(ConnectionParameters):
         copied = super().model_copy(update=update, deep=deep)
         if update:
             copied._engine = None  # noqa: SLF001 - an object of this class
+            if not update.keys().isdisjoint({"model_name", "initial_peers"}) and "dht_prefix" not in copied._given:  # noqa: SLF001 - as above
+                copied.__dict__["dht_prefix"] = copied._prefix_for(copied.model_name)  # noqa: SLF001 - as above
         return copied
+
+    def _prefix_for(self, model: str) -> str | None:
+        """Return the prefix that the environment has for a model on this object's swarm."""
+        peers = self.initial_peers if "initial_peers" in self._given else None
+        return connection_from_environment(model, peers)["dht_prefix"]  # type: ignore[no-any-return]
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """Return what `langchain_core.load.dumps` writes: the arguments that were given, without the key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import queue
@@ -111,6 +112,7 @@ class ForegroundServer:
             msg = f"Petals does not take these options: {event['problem']}. It has\n{', '.join(options)}."
             raise InvalidRequestError(msg)
         if kind == "failed":
+            self._readers[1].join(_KILL_SECONDS)  # the end of the log may be on its way
             raise LocalSwarmError(self._with_log(f"The server failed with {self._plain(event['reason'])}."))
         if kind == "ended":
             code = self._process.wait()
@@ -140,7 +142,7 @@ class ForegroundServer:
 
         A `KeyboardInterrupt` meanwhile ends them at once. Ending twice does nothing.
         """
-        family = _family(self._process.pid)
+        family = [] if self._process.poll() is not None else _family(self._process.pid)  # its id may be another's
         try:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -170,15 +172,19 @@ class ForegroundServer:
 
     def _read_events(self) -> None:
         for line in self._pipe("stdout"):
-            self._events.put(json.loads(line))
+            try:
+                self._events.put(json.loads(line))
+            except ValueError:  # the interpreter's site packages may print before the program runs
+                self._take(line.decode("utf-8", "replace"))
         self._readers[1].join(_KILL_SECONDS)  # the log's last lines explain the end
         self._events.put({"event": "ended"})
 
     def _read_log(self) -> None:
         """Read lines and bars: a bar is written again and again after a carriage return, without a line's end."""
         pending, stream = "", self._pipe("stderr").fileno()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
         while data := os.read(stream, 2**16):
-            *lines, pending = re.split(r"[\r\n]+", pending + data.decode("utf-8", "replace"))
+            *lines, pending = re.split(r"[\r\n]+", pending + decoder.decode(data))
             for line in lines:
                 self._take(line)
         self._take(pending)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 from command import run
 
 from langchain_petals.cli.swarms.doctor_checks import check_hub
-from langchain_petals.cli.swarms.swarm_checks import check_swarm
+from langchain_petals.cli.swarms.swarm_checks import _try_peer, check_swarm
 from langchain_petals.swarm import LocalSwarm
 
 if TYPE_CHECKING:
-    import pytest
     from local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]
@@ -163,3 +163,10 @@ def test_peers_that_nobody_listens_at_are_told_one_by_one() -> None:
     assert "its port could not be reached" in found[closed].text
     assert "the name no-such-host.invalid leads to no address" in found[unknown].text
     assert found["swarm"].state == "wrong"
+
+
+@pytest.mark.parametrize("host", ["dns/" + "a" * 70 + ".com", "dns4/" + "\u00e9" * 80, "dns/tcp"])
+def test_a_peer_whose_name_leads_nowhere_is_not_reached(host: str) -> None:
+    is_reached, text = _try_peer(f"/{host}/tcp/1/p2p/QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY")
+    assert not is_reached
+    assert f"the name {host.partition('/')[2]} leads to no address: " in text

@@ -85,13 +85,11 @@ class AnswerView:
         self._put(text if self._wrap is None else self._wrap.add(text), style)
 
     def _put(self, text: str, style: str | None = None) -> None:
-        file = self._answers.file
         if style is not None and self._answers.is_terminal:
             self._answers.print(text, end="", style=style, markup=False)
         else:  # as it is: rich would replace tabs
-            encoding = getattr(file, "encoding", None) or "utf-8"
-            file.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        file.flush()
+            self._answers.file.write(text)
+        self._answers.file.flush()
 
     def _end_text(self) -> None:
         if self._line_is_open:

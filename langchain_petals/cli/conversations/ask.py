@@ -22,6 +22,7 @@ from langchain_petals.cli.options import (
     ModelArgument,
     System,
     Temperature,
+    checked_text,
 )
 from langchain_petals.cli.terminal import make_console, running_command
 from langchain_petals.environment import MODEL_VARIABLE
@@ -36,6 +37,7 @@ def ask(
             metavar="[QUESTION]",
             help="With --local or LANGCHAIN_PETALS_MODEL, a single argument is the question.",
             show_default=False,
+            callback=checked_text,
         ),
     ] = None,
     *,
@@ -66,7 +68,7 @@ def ask(
     with running_command():
         notes, reading = make_console(stderr=True), PromptReading()
         if question is None and (local or os.environ.get(MODEL_VARIABLE, "").strip()):
-            model, question = None, model
+            model, question = None, checked_text(model)
         message = "\n\n".join(filter(None, [question, read_input()]))
         if not message:
             msg = 'There is no question. Give one, as in `ask MODEL "Who are you?"`, or pipe it to the command.'
@@ -97,9 +99,8 @@ def _format_of(given: str) -> dict[str, Any]:
     """Return the `response_format` of the schema that an option holds, or names."""
     is_text = given.lstrip().startswith("{")
     where = "--schema" if is_text else given
-    text = given if is_text else Path(given).expanduser().read_text(encoding="utf-8")
     try:
-        schema = json_module.loads(text)
+        schema = json_module.loads(given if is_text else Path(given).expanduser().read_bytes())
     except (ValueError, RecursionError) as error:
         msg = f"{where} is no JSON: {error}"
         raise InvalidRequestError(msg) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from prompt_toolkit import PromptSession
@@ -76,8 +78,29 @@ class ChatInput:
         Raises:
             EOFError: Ctrl-D was pressed on an empty line.
             KeyboardInterrupt: Ctrl-C was pressed.
+            SystemExit: A signal ended the command.
         """
-        return self._session.prompt([("ansigreen bold", PROMPT)])
+        numbers = (signal.SIGTERM, signal.SIGHUP)
+        handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+        try:
+            return self._session.prompt([("ansigreen bold", PROMPT)], pre_run=lambda: self._end_by(handlers))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _end_by(self, handlers: Mapping[signal.Signals, Any]) -> None:
+        """Let signals end the prompt from outside of its tasks, which would show the end as their error."""
+        loop, app = asyncio.get_running_loop(), self._session.app
+
+        def end(number: signal.Signals) -> None:
+            try:
+                handlers[number](number, None)
+            except SystemExit as ended:
+                if not app.is_done:
+                    app.exit(exception=ended)
+
+        for number in handlers:
+            loop.add_signal_handler(number, end, number)
 
 
 def _keys() -> KeyBindings:

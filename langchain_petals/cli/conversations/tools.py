@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import sys
@@ -99,7 +100,7 @@ def run_tool(tools: Iterable[BaseTool], call: ToolCall) -> ToolMessage:
         if call["name"] not in named:
             msg = f"there is no tool {call['name']!r}"
             raise KeyError(msg)  # noqa: TRY301 - it is answered like any error of a tool
-        answer = named[call["name"]].invoke({**call, "type": "tool_call"})
+        answer = _answer_of(named[call["name"]], {**call, "type": "tool_call"})
     except Exception as error:  # noqa: BLE001 - the model reads it, and the user sees it
         answer = ToolMessage(
             f"Error: {_described(error)}", tool_call_id=call["id"] or "", name=call["name"], status="error"
@@ -107,6 +108,12 @@ def run_tool(tools: Iterable[BaseTool], call: ToolCall) -> ToolMessage:
     if isinstance(answer, ToolMessage):
         return answer
     return ToolMessage(str(answer), tool_call_id=call["id"] or "", name=call["name"])
+
+
+def _answer_of(tool: BaseTool, call: ToolCall) -> Any:
+    if getattr(tool, "coroutine", None) is not None and getattr(tool, "func", None) is None:  # it has no other way
+        return asyncio.run(tool.ainvoke(call))
+    return tool.invoke(call)
 
 
 def _described(error: BaseException) -> str:

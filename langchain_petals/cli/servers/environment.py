@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import typer
@@ -43,7 +44,9 @@ def have_an_environment(console: Console, *, yes: bool = False, command: str | N
             "`langchain-petals server uninstall` removes it.",
             markup=False,
         )
-        if not typer.confirm("Install it now?", default=True):
+        with contextlib.redirect_stdout(console.file):  # what is asked must not be in the output, which may be JSON
+            agreed = typer.confirm("Install it now?", default=True)
+        if not agreed:
             raise typer.Exit(1)
     make_environment(console)
     console.print()

@@ -10,7 +10,6 @@ from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from langchain_petals.cli.terminal import make_console, running_command, show_error, step
 from langchain_petals.errors import InvalidRequestError
@@ -141,7 +140,7 @@ class _Run:
 
     def __init__(self, order: Order, *, as_json: bool, verbose: bool) -> None:
         self._order, self._as_json, self._verbose = order, as_json, verbose
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True) if as_json else make_console()
+        self._console = make_console(stderr=as_json)
 
     def serve(self, python: Path | None) -> None:
         from langchain_petals import swarm  # noqa: PLC0415 - takes a second

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, ModelArgument, connection_fields
+from langchain_petals.cli.plain_text import harmless
 from langchain_petals.cli.swarms import doctor_checks, swarm_checks
 from langchain_petals.cli.swarms.status import print_json
 from langchain_petals.cli.terminal import FAILED, make_console, running_command
@@ -82,9 +83,9 @@ def _is_folder(given: dict[str, Any]) -> bool:
 
 def _show(console: Console, finding: Finding) -> None:
     """Show a finding: on a terminal with its lines below each other, in a file on one line."""
-    lines = [Text(f"{finding.subject}: {finding.text}")]
+    lines = [Text(harmless(f"{finding.subject}: {finding.text}"))]
     if finding.mend is not None:
-        lines.append(Text(finding.mend, "bold"))
+        lines.append(Text(harmless(finding.mend), "bold"))
     state = Text(f"{finding.state:5}", _STYLES[finding.state])
     if console.is_terminal:
         table = Table.grid(padding=(0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.metadata
 import os
 import platform
@@ -13,7 +14,6 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -126,16 +126,18 @@ def check_hub(*, is_needed: bool = True, seconds: float = _HUB_SECONDS) -> Findi
 
     if constants.HF_HUB_OFFLINE:
         return Finding("hub", "note", f"HF_HUB_OFFLINE is set: only files in {_shown(constants.HF_HUB_CACHE)} are used")
-    parts = urlsplit(constants.ENDPOINT)
-    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # without a name and a password
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the user's HF_ENDPOINT
+    # without a name and a password, which errors would show; an answer that asks for them is one, too
+    scheme, slashes, rest = constants.ENDPOINT.partition("//")
+    host, slash, path = rest.partition("/")
+    address = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
     began = time.monotonic()
     try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the user's HF_ENDPOINT
         with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310 - as above
             pass
     except urllib.error.HTTPError:
         pass  # an answer
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         text = f"{address} gave no answer within {seconds:g} s: {reason}"
         if not is_needed:

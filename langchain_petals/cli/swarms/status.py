@@ -54,6 +54,9 @@ def status(
     Exit code 1: blocks are missing, no model is announced, or the swarm cannot be reached.
     """
     with running_command():
+        if model is None and (watch or dht_prefix is not None):
+            msg = "--watch and --dht-prefix are about one model; name it."
+            raise typer.BadParameter(msg)
         given = connection_from_environment(**connection_fields(model, initial_peers, dht_prefix))
         peers = check_initial_peers(given["initial_peers"] or [])
         if given["dht_prefix"] is not None:

@@ -124,14 +124,14 @@ def _check_blocks(network: Network, model: LocatedModel) -> Finding:
 def _try_peer(address: str) -> tuple[bool, str]:
     """Open a connection to a peer's port, and close it; return whether that worked, and what was seen."""
     parts = address.strip("/").split("/")
-    if "tcp" not in parts or "p2p-circuit" in parts or parts[0] not in {"dns", *_FAMILIES}:
+    if parts[2:3] != ["tcp"] or "p2p-circuit" in parts or parts[0] not in {"dns", *_FAMILIES}:
         return False, "not tried by itself: it is no plain TCP address"
-    host, port, began = parts[1], int(parts[parts.index("tcp") + 1]), time.monotonic()
+    host, port, began = parts[1], int(parts[3]), time.monotonic()
     problem: OSError | None = None
     try:
         found = socket.getaddrinfo(host, port, _FAMILIES.get(parts[0], socket.AF_UNSPEC), socket.SOCK_STREAM)
-    except OSError as error:
-        return False, f"the name {host} leads to no address: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:  # the latter if no name can be so
+        return False, f"the name {host} leads to no address: {getattr(error, 'strerror', None) or error}"
     for family, kind, protocol, _, place in found[:4]:
         try:
             with socket.socket(family, kind, protocol) as connection:

@@ -131,7 +131,9 @@ def announced_models(records: Iterable[tuple[int, Any, Any, float]]) -> list[Ann
     """
     found: dict[str, AnnouncedModel] = {}
     for _, prefix, value, _ in records:
-        if not isinstance(value, dict) or _shown(prefix) != prefix or any(each in prefix for each in ". "):
+        if not isinstance(value, dict) or not isinstance(prefix, str) or _shown(prefix) != prefix:
+            continue
+        if any(each in prefix for each in ". "):
             continue
         blocks, repository = value.get("num_blocks"), value.get("repository")
         if isinstance(blocks, int) and not isinstance(blocks, bool) and 0 < blocks <= _MOST_BLOCKS:

@@ -6,8 +6,11 @@ Unlike `Routes`, it remembers nothing, and asks every server for an answer: one 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from langchain_petals.engine.network.announcements import announced_models, described_servers
@@ -145,12 +148,18 @@ def survey_announcements(network: Network, models: Iterable[AnnouncedModel]) -> 
     Raises:
         SwarmUnreachableError: The DHT gave no answer.
     """
+    known = list(models)
+    firsts = list(accumulate((model.blocks for model in known), initial=0))
 
     async def look() -> list[Survey]:
+        # one reading for all: strangers may announce more models than there is time for one after the other
+        keys = [f"{model.prefix}.{block}" for model in known for block in range(model.blocks)]
+        records = await network.records(keys) if keys else []
+        borders = [bisect.bisect_left(records, first, key=itemgetter(0)) for first in firsts]
         found = []
-        for model in models:
-            records = await network.records([f"{model.prefix}.{block}" for block in range(model.blocks)])
-            found.append(Survey(model.prefix, model.blocks, described_servers(records, model.blocks)))
+        for model, first, (begin, end) in zip(known, firsts, pairwise(borders), strict=False):
+            own = [(number - first, *rest) for number, *rest in records[begin:end]]
+            found.append(Survey(model.prefix, model.blocks, described_servers(own, model.blocks)))
         return found
 
     return _answer(network, look)

@@ -6,12 +6,13 @@ import io
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
-from langchain_petals.cli.terminal import running_command, step
+from langchain_petals.cli.terminal import keys_unseen, make_console, running_command, show_error, step
 
 
 def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +49,25 @@ def test_a_command_that_nohup_has_started_does_not_end_with_its_terminal() -> No
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_an_error_holds_nothing_that_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error("the server said \x1b[2J\x9b")
+    assert capsys.readouterr().err == "Error: the server said \u241b[2J\\u009b\n"
+
+
+def test_what_the_output_cannot_encode_becomes_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", output)
+    with running_command():
+        make_console().print("caf\u00e9 \u82b1")
+    output.flush()
+    assert output.buffer.getvalue() == b"caf\xe9 \\u82b1\n"
+
+
+def test_a_terminal_that_was_closed_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        with keys_unseen():
+            os.close(ours)

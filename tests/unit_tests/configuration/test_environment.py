@@ -143,6 +143,19 @@ def test_copies_and_pickles_stay_on_their_swarm(model_class: type[Petals], envir
 
 @both
 @pytest.mark.usefixtures("environment")
+def test_a_copy_with_another_model_or_swarm_leaves_the_prefix_of_the_environment(model_class: type[Petals]) -> None:
+    model, named = model_class(), model_class(dht_prefix="named")
+    other: dict[str, Any] = {"model_name": "third"}
+    public: dict[str, Any] = {"initial_peers": []}
+    assert place(model.model_copy(update=other)) == ("third", (ADDRESS, OTHER_ADDRESS), None)
+    assert place(model.model_copy(update=public)) == ("/models/own", (), None)
+    assert place(model.model_copy(update={"temperature": 0.5})) == place(model)
+    assert [place(named.model_copy(update=update))[2] for update in (other, public)] == ["named", "named"]
+    assert place(model_class(model="third").model_copy(update={"model_name": "/models/own"})) == place(model)
+
+
+@both
+@pytest.mark.usefixtures("environment")
 def test_a_loaded_model_has_nothing_to_do_with_the_environment(
     model_class: type[Petals], tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:

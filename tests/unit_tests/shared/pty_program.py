@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -55,16 +56,24 @@ class PtyProgram:
         self._reader.start()
 
     def _read(self) -> None:
+        decoder, answered = codecs.getincrementaldecoder("utf-8")("replace"), 0  # a piece may end within a character
         with contextlib.suppress(OSError):  # the program has ended
             while data := os.read(self._ours, 4096):
                 with self._changed:
-                    self.raw += data.decode(errors="replace")
+                    self.raw += decoder.decode(data)
                     self._changed.notify_all()
-                if b"\x1b[6n" in data:  # where the cursor is, asks prompt_toolkit
+                while self.raw.count("\x1b[6n") > answered:  # where the cursor is, asks prompt_toolkit
                     os.write(self._ours, b"\x1b[1;1R")
+                    answered += 1
         with self._changed:
             self._over = True
             self._changed.notify_all()
+
+    @property
+    def is_cooked(self) -> bool:
+        """Whether the terminal shows what is typed, and passes it on line by line."""
+        flags = termios.tcgetattr(self._ours)[3]
+        return bool(flags & termios.ECHO and flags & termios.ICANON)
 
     @property
     def shown(self) -> str:

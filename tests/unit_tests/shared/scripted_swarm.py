@@ -216,10 +216,10 @@ class ScriptedNetwork:
         if self.reading is not None:
             await self.reading(self.readings)
         return [
-            (block, server.peer_id, server.announcement, 1.0)
-            for block in range(len(keys))
+            (number, server.peer_id, server.announcement, 1.0)
+            for number, key in enumerate(keys)
             for server in self.servers.values()
-            if server.start <= block < server.end
+            if server.start <= int(key.rpartition(".")[2]) < server.end
         ]
 
     async def round_trip(self, peer_id: str) -> float:

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,6 @@ from langchain_petals.swarm.interpreter import PROGRAM, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -378,3 +379,21 @@ print(json.dumps(server.get_server_throughput("m", SimpleNamespace(hidden_size=1
 """
     sources = {"petals__server__throughput": measure, "petals__server__server": server}
     assert apply(run, tmp_path, then, **sources) == ["m in a private swarm", 6250]
+
+
+def test_shared_memory_is_removed_and_what_others_have_there_is_left(run: Run) -> None:
+    name = f"torch_{os.getpid()}_{uuid.uuid4().hex}"
+    own, other = (Path("/dev/shm", each) for each in (name, f"torch_x_{name}"))
+    script = """
+import sys
+from pathlib import Path
+from petals_servers.leavings import remove_shared_memory
+own, other = map(Path, sys.argv[1:])
+own.touch()
+other.touch()
+remove_shared_memory(1, {int(own.name.split("_")[1]): 1})
+print(own.exists(), other.exists())
+other.unlink()
+"""
+    ended = run(sys.executable, "-c", script, own, other)
+    assert (ended.stdout, ended.stderr) == ("False True\n", "")

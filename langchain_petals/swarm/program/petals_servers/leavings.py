@@ -32,5 +32,7 @@ def remove_shared_memory(group: int, family: dict[int, int]) -> None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     for file in Path("/dev/shm").glob("torch_*"):  # noqa: S108 - torch chooses the place
-        if int(file.name.split("_")[1]) in family:
-            file.unlink(missing_ok=True)
+        owner = file.name.split("_")[1]
+        if owner.isdecimal() and int(owner) in family:
+            with suppress(FileNotFoundError, PermissionError):  # another user's process had the same id
+                file.unlink()

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import langchain_petals
 from langchain_petals import swarm as swarms
 from langchain_petals.cli import app
+from langchain_petals.cli.servers import environment
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -29,6 +30,10 @@ def add(a: int, b: int) -> int:
 def fail(a: int = 0) -> int:
     """Fail."""
     raise ValueError("no [b]luck")
+
+async def wait(a: int = 0) -> int:
+    """Wait."""
+    return a + 7
 
 NUMBER = 3
 '''
@@ -98,6 +103,14 @@ def test_wrong_usage_ends_with_code_2(arguments: list[str], said: str) -> None:
     assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("arguments", [["m", "caf\udce9"], ["caf\udce9", "--local"], ["m", "q", "--system", "\udce9"]])
+def test_arguments_that_are_no_text_are_refused_before_the_model_is_loaded(arguments: list[str]) -> None:
+    result = ask(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "it is no UTF-8 text" in result.stderr
+    assert not ScriptedChat.made
+
+
 def test_an_error_of_the_swarm_is_a_sentence_and_code_1() -> None:
     result = ask("folder", "fail")
     assert (result.exit_code, result.stdout) == (1, "half an answer\n")
@@ -156,10 +169,12 @@ def test_a_schema_goes_to_the_model(where: str, tmp_path: Path) -> None:
         ("nothing.json", "No such file"),
         ("list.json", "it must be an object"),
         ("deep.json", "is no JSON"),
+        ("binary.json", "is no JSON"),
     ],
 )
 def test_a_wrong_schema_is_refused_before_the_model_is_loaded(schema: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "binary.json").write_bytes(b"{\xff")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     result = ask("folder", "say it", "--schema", schema)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -183,6 +198,10 @@ def test_tools_run_and_the_answer_has_their_result() -> None:
     result = ask("folder", "call add 2 3", "--tools", "ask_tools:add")
     assert (result.exit_code, result.stdout) == (0, "The result is 5\n")
     assert result.stderr == "  calls add(a=2, b=3)\n  add returns 5\n"
+
+
+def test_a_tool_may_be_a_coroutine_function() -> None:
+    assert ask("folder", "call wait", "--tools", "ask_tools:wait").stdout == "The result is 7\n"
 
 
 def test_json_has_the_calls_and_what_came_of_them() -> None:
@@ -292,6 +311,14 @@ def test_without_an_environment_for_servers_and_without_a_terminal_the_command_t
     result = ask("say it", "--local")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Run `langchain-petals server install` first." in result.stderr
+
+
+def test_the_question_whether_to_make_an_environment_is_not_in_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swarms, "found_python", lambda: None)
+    monkeypatch.setattr(environment, "can_ask", lambda _: True)
+    result = ask("say it", "--local", "--json", given="n\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Install it now? [Y/n]" in result.stderr
 
 
 # ---- surroundings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -143,11 +144,16 @@ def test_an_error_of_the_swarm_is_shown_and_the_conversation_goes_on(chat: Calla
     assert "1 messages, the first: count" in say(program, "count")
 
 
-def test_sigterm_ends_the_command_and_leaves_the_terminal_as_it_was(chat: Callable[..., PtyProgram]) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_command_and_leaves_the_terminal_as_it_was(
+    chat: Callable[..., PtyProgram], number: signal.Signals, code: int
+) -> None:
     program = chat()
-    program.process.terminate()
-    assert program.end() == 143
+    program.process.send_signal(number)
+    assert program.end() == code
     assert "Traceback" not in program.shown
+    assert "Unhandled exception" not in program.shown
+    assert program.is_cooked
 
 
 # ---- what is shown

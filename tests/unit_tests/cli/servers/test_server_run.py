@@ -152,6 +152,21 @@ def test_a_server_that_fails_shows_its_reason_and_the_end_of_its_log(tmp_path: P
     result = run(server, "--new-swarm")
     assert result.exit_code == 1
     assert "The server failed with ValueError: Petals does not support model type gpt2." in result.stderr
+    assert result.stderr.endswith("\nloading\nbroken[2J\n")
+
+
+def test_what_an_interpreter_prints_before_the_program_runs_is_part_of_the_log(tmp_path: Path) -> None:
+    server = ScriptedServer(tmp_path, [STARTED[0]], then="sys.exit(3)")
+    server.python.write_text(server.python.read_text().replace("\norder =", "\nprint('hello from \\x1bsite')\norder ="))
+    result = run(server, "--new-swarm")
+    assert "The server ended with exit code 3." in result.stderr
+    assert result.stderr.endswith("\nhello from site\n")
+
+
+def test_a_character_of_the_log_may_come_in_pieces(tmp_path: Path) -> None:
+    line = "x" + "\u00e9" * 100_000  # more than a pipe holds, and characters end at odd bytes
+    server = ScriptedServer(tmp_path, log=f"{line}\n", then="sys.exit(3)")
+    assert run(server, "--new-swarm").stderr.endswith(f"\n{line}\n")
 
 
 def test_the_log_is_shown_if_wanted_without_codes_that_change_the_terminal(tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ from peer_addresses import PEER_ID
 from scripted_swarm import ScriptedServer, peer_id
 
 from langchain_petals import swarm as swarms
-from langchain_petals.cli.swarms.doctor_checks import check_key, check_packages, check_python, check_servers
+from langchain_petals.cli.swarms import doctor_checks
+from langchain_petals.cli.swarms.doctor_checks import (
+    Finding,
+    check_hub,
+    check_key,
+    check_packages,
+    check_python,
+    check_servers,
+)
 from langchain_petals.engine import loading
 from langchain_petals.errors import SwarmUnreachableError
 
@@ -153,6 +161,25 @@ def test_a_stored_key_is_told_and_that_there_is_none(monkeypatch: pytest.MonkeyP
     assert check_key().text.startswith("none; ")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
     assert check_key().text == "there is one, from the login of huggingface_hub"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://user:secret@a b/", "http://user:secret@host:x", "http://[::1", "secret", "http://\udce9"]
+)
+def test_an_endpoint_that_cannot_be_asked_is_wrong_and_its_password_is_not_shown(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    found = check_hub(seconds=1)
+    assert found.state == "wrong"
+    assert ":secret" not in found.text
+
+
+@pytest.mark.usefixtures("swarm")
+def test_what_strangers_say_is_shown_without_codes_for_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_checks, "check_python", lambda: Finding("a\x1b", "ok", "b\x9b", "c\x07"))
+    assert "\nok    a\u241b: b\\u009b\n      c\u2407\n" in "\n" + run("doctor").stdout
 
 
 def test_servers_need_an_environment_only_where_they_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

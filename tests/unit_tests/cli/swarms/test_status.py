@@ -97,6 +97,14 @@ def test_an_impossible_connection_is_an_error(swarm: AnnouncedSwarm, arguments: 
     assert swarm.joined == []
 
 
+@pytest.mark.parametrize("arguments", [["--watch"], ["--dht-prefix", "tiny"]])
+def test_what_is_about_one_model_needs_its_name(swarm: AnnouncedSwarm, arguments: list[str]) -> None:
+    result = run("status", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "name it" in result.stderr
+    assert swarm.joined == []
+
+
 def test_without_a_model_those_of_the_swarm_are_listed(swarm: AnnouncedSwarm) -> None:
     del swarm.servers[peer_id(2)]
     result = run("status")

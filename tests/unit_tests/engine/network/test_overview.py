@@ -91,6 +91,8 @@ def test_the_models_of_a_swarm_are_those_with_a_name_and_a_number_of_blocks() ->
         "a.b": good,
         "esc\x1b[2J": good,
         5: good,
+        None: good,
+        b"bytes": good,
         "none": {},
         "list": [4],
         "huge": {"num_blocks": 10**9},
@@ -109,6 +111,14 @@ def test_announcements_of_several_models_are_read_without_asking_their_servers()
     [found] = survey_announcements(network, survey_models(network))
     assert found.missing == [2, 3]
     assert network.pinged == []
+
+
+def test_announcements_of_many_models_are_one_reading() -> None:
+    network: Any = AnnouncedSwarm(ScriptedServer(1, 0, 2), models={f"m{number}": {"num_blocks": 4} for number in "123"})
+    found = survey_announcements(network, survey_models(network))
+    assert [(each.prefix, each.missing) for each in found] == [("m1", [2, 3]), ("m2", [2, 3]), ("m3", [2, 3])]
+    assert network.readings == 1
+    assert survey_announcements(network, []) == []
 
 
 def test_a_swarm_that_was_left_is_an_error() -> None:
