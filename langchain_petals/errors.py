@@ -1,8 +1,8 @@
 """The exceptions of this package; each message says what to do.
 
 Every error of this package is a `PetalsError`. Most also have one of LangChain's own types, so that middleware for
-retries and summaries treats them like the errors of other providers. *When things fail* in the documentation names these
-types, and shows what each error looks like.
+retries and summaries treats them like the errors of other providers. *When things fail* in the documentation names
+these types, and shows what each error looks like.
 
     PetalsError
     |- PetalsNotInstalledError
