@@ -38,18 +38,23 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
   // Browsers end a line after a hyphen, which cuts `-m` and `--json`: a word of code becomes an element that stays whole.
+  // A path or an argument that is too long for that may end after a slash or an equals sign.
   const longest = 36; // a longer one may not fit
   for (const code of document.querySelectorAll("article code")) {
+    const ends = code.closest("pre") ? /(?!)/ : /(?<=[/=])(?=[^/=])/;
     const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
     const cut = [];
-    while (texts.nextNode()) if (/-\S/.test(texts.currentNode.data)) cut.push(texts.currentNode);
+    while (texts.nextNode()) if (/-\S|\S{25}/.test(texts.currentNode.data)) cut.push(texts.currentNode);
     for (const text of cut) {
-      text.replaceWith(...text.data.split(/(\s+)/).map((part) => {
-        if (!/-\S/.test(part) || part.length > longest) return part;
+      text.replaceWith(...text.data.split(/(\s+)/).flatMap((part) => {
+        if (!/-\S/.test(part) || part.length > longest) {
+          if (part.length < 25) return [part];
+          return part.split(ends).flatMap((piece, index) => (index ? [document.createElement("wbr"), piece] : [piece]));
+        }
         const word = document.createElement("span");
         word.className = "word";
         word.textContent = part;
-        return word;
+        return [word];
       }));
     }
   }

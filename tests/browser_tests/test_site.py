@@ -227,6 +227,21 @@ def test_no_name_in_code_is_cut_in_its_middle_on_a_phone(path: str, phone: Brows
     assert cut == []
 
 
+def test_a_long_path_ends_its_line_after_a_slash_on_a_phone(phone: BrowserContext, address: str) -> None:
+    page, _ = opened(phone, address, "design.html")
+    path = page.locator("article td code", has_text="/test_forced_tokens.py").first
+    tops = path.evaluate(
+        """code => {
+          const place = document.createRange();
+          const name = [...code.childNodes].find((each) => each.textContent.includes("test_forced"));
+          place.selectNodeContents(name);
+          return place.getClientRects().length;
+        }"""
+    )
+    page.close()
+    assert tops == 1
+
+
 def test_a_table_of_short_cells_stays_a_table_on_a_phone(phone: BrowserContext, address: str) -> None:
     page, _ = opened(phone, address, "engine.html")
     rows = page.locator("table[data-short] tbody tr")
