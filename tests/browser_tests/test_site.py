@@ -267,5 +267,5 @@ def test_pictures_of_terminals_keep_the_size_of_their_text_on_a_phone(phone: Bro
     page, _ = opened(phone, address, "commands/server.html")
     for picture in page.locator("article p > img").all():
         columns = 120 if "-wide" in (picture.get_attribute("src") or "") else 80
-        assert picture.bounding_box()["width"] / columns >= 8  # type: ignore[index]
+        assert picture.bounding_box()["width"] / columns >= 8
     page.close()
