@@ -24,6 +24,11 @@ servers: # .venv and the servers' environment, complete and up to date
 demo: servers ## start a swarm of two servers here and stream an answer from it
 	@echo "==> Running the demo"
 	$(BIN)/langchain-petals demo
+	@echo
+	@echo "==> For programs of your own, tell this shell where the two environments are:"
+	@echo
+	@echo 'export LANGCHAIN_PETALS_DATA_DIR="$(CURDIR)/.servers"'
+	@echo '. "$(CURDIR)/.venv/bin/activate"'
 
 test: unit_tests integration_tests ## run all tests, in WORKERS=2 processes
 

@@ -1,26 +1,27 @@
 """The exceptions of this package; each message says what to do.
 
 Every error of this package is a `PetalsError`. Most also have one of LangChain's own types, so that middleware for
-retries and summaries treats them like the errors of other providers:
+retries and summaries treats them like the errors of other providers. *When things fail* in the documentation names
+these types, and shows what each error looks like.
 
     PetalsError
-    |- PetalsNotInstalledError   (ImportError)                what local servers need is not installed
-    |- InvalidRequestError       (ModelInvalidRequestError, ValueError)   an argument that cannot be used
-    |  `- MissingChatTemplateError                          the model has no chat template
-    |- PromptTooLongError        (ContextOverflowError, ValueError)       the prompt leaves no room to answer
-    |- UnsupportedModelError     (ModelInvalidRequestError, ValueError)   the model's family is not known
-    |- ModelLoadError            (OSError)                    a model's files could not be read
-    |  |- ModelNotFoundError     (LangChain's)                no such model, or it is private
-    |  |- AccessDeniedError      (ModelPermissionDeniedError) the hub wants a key, or another one
-    |  |  `- InvalidKeyError     (ModelAuthenticationError)   the hub does not know the key
-    |  `- HubUnreachableError    (ModelConnectionError)       the hub does not answer; a retry may help
-    |- SwarmError                                             the swarm failed; a retry may help
-    |  |- SwarmUnreachableError  (ModelConnectionError)       no initial peer, or no routes
-    |  |- BlocksMissingError     (ModelConnectionError)       no server holds some blocks
-    |  `- SpanFailedError        (ModelAPIError)              every attempt at a span of blocks failed
-    |- DeadlineExceededError     (ModelTimeoutError, TimeoutError)        `timeout` has passed
-    |- OutputLimitError          (ModelError, ValueError)     the limit is too small for a valid answer
-    `- LocalSwarmError                                        a server of a `LocalSwarm` did not start
+    |- PetalsNotInstalledError
+    |- InvalidRequestError
+    |  `- MissingChatTemplateError
+    |- PromptTooLongError
+    |- UnsupportedModelError
+    |- ModelLoadError
+    |  |- ModelNotFoundError
+    |  |- AccessDeniedError
+    |  |  `- InvalidKeyError
+    |  `- HubUnreachableError
+    |- SwarmError
+    |  |- SwarmUnreachableError
+    |  |- BlocksMissingError
+    |  `- SpanFailedError
+    |- DeadlineExceededError
+    |- OutputLimitError
+    `- LocalSwarmError
 """
 
 from __future__ import annotations
@@ -182,7 +183,8 @@ class HubUnreachableError(ModelLoadError, langchain.ModelConnectionError):
     """The hub could not be reached or failed, and the cache does not hold the files.
 
     What to do: Check the connection, `HF_ENDPOINT` and `HF_HUB_OFFLINE`, and try again. What was downloaded before is
-    read from the cache.
+    read from the cache. huggingface_hub asks six times before this error, which takes half a minute; with
+    `HF_HUB_OFFLINE=1` it does not ask.
     """
 
 

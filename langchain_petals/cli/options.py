@@ -49,7 +49,7 @@ DhtPrefix = Annotated[
     typer.Option(
         "--dht-prefix",
         metavar="PREFIX",
-        help="Name under which the swarm announces the model's blocks; needed if MODEL is a folder.",
+        help="Name under which the swarm announces the model's blocks, if not the usual one: for a folder its name.",
         show_default=False,
     ),
 ]

@@ -45,7 +45,7 @@ class ConnectionParameters(ArgumentChecks):
     None takes them from LANGCHAIN_PETALS_INITIAL_PEERS; if that is not set, it joins the public swarm."""
 
     dht_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
-    """Name under which the swarm announces the model's blocks; needed when `model_name` is a folder.
+    """Name under which the swarm announces the model's blocks, where it is not the usual one: for a folder its name.
 
     None takes it from LANGCHAIN_PETALS_DHT_PREFIX, if neither other peers nor another model than there are given."""
 

@@ -205,3 +205,67 @@ def test_no_text_of_a_picture_leaves_it(path: str, desk: Page, address: str) -> 
         }"""
     )
     assert outside == []
+
+
+@pytest.mark.parametrize("path", PICTURES)
+def test_a_picture_fetches_nothing_from_elsewhere(path: str) -> None:
+    picture = (SITE / path).read_text(encoding="utf-8")
+    assert re.findall(r"""url\(["']?http[^)]*|@import[^;]*|(?:xlink:)?href=["']http[^"']*""", picture) == []
+
+
+CUT_NAMES = """
+() => [...document.querySelectorAll("article pre .n, article pre .nf, article pre .nc")]
+  .filter((name) => name.textContent.length <= 24 && name.getClientRects().length > 1).map((name) => name.textContent)
+"""
+
+
+@each_page
+def test_no_name_in_code_is_cut_in_its_middle_on_a_phone(path: str, phone: BrowserContext, address: str) -> None:
+    page, _ = opened(phone, address, path)
+    cut = page.evaluate(CUT_NAMES)
+    page.close()
+    assert cut == []
+
+
+def test_a_long_path_ends_its_line_after_a_slash_on_a_phone(phone: BrowserContext, address: str) -> None:
+    page, _ = opened(phone, address, "design.html")
+    path = page.locator("article td code", has_text="/test_forced_tokens.py").first
+    tops = path.evaluate(
+        """code => {
+          const place = document.createRange();
+          const name = [...code.childNodes].find((each) => each.textContent.includes("test_forced"));
+          place.selectNodeContents(name);
+          return place.getClientRects().length;
+        }"""
+    )
+    page.close()
+    assert tops == 1
+
+
+def test_a_table_of_short_cells_stays_a_table_on_a_phone(phone: BrowserContext, address: str) -> None:
+    page, _ = opened(phone, address, "engine.html")
+    rows = page.locator("table[data-short] tbody tr")
+    tops = rows.first.locator("td").evaluate_all("cells => new Set(cells.map((cell) => cell.offsetTop)).size")
+    label = page.evaluate(
+        "() => getComputedStyle(document.querySelector('table[data-short] td:last-child'), '::before').content"
+    )
+    page.close()
+    assert (tops, label) == (1, "none")
+
+
+def test_a_cell_names_its_column_on_a_phone_unless_that_is_plain(phone: BrowserContext, address: str) -> None:
+    labels = {}
+    for path, column in (("templates.html", "for"), ("commands/index.html", "what it does")):
+        page, _ = opened(phone, address, path)
+        cell = page.locator("article table").first.locator("tbody td").nth(1)
+        labels[column] = cell.evaluate("cell => getComputedStyle(cell, '::before').content")
+        page.close()
+    assert labels == {"for": '"for: "', "what it does": "none"}
+
+
+def test_pictures_of_terminals_keep_the_size_of_their_text_on_a_phone(phone: BrowserContext, address: str) -> None:
+    page, _ = opened(phone, address, "commands/server.html")
+    for picture in page.locator("article p > img").all():
+        columns = 120 if "-wide" in (picture.get_attribute("src") or "") else 80
+        assert picture.bounding_box()["width"] / columns >= 8
+    page.close()
