@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import platformdirs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from types import FrameType
 
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import History
@@ -77,7 +80,45 @@ class ChatInput:
             EOFError: Ctrl-D was pressed on an empty line.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
-        return self._session.prompt([("ansigreen bold", PROMPT)])
+        with _signals_end_the_prompt_first():
+            return self._session.prompt([("ansigreen bold", PROMPT)])
+
+
+@contextlib.contextmanager
+def _signals_end_the_prompt_first() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the prompt of the block, and then do what they do without it.
+
+    A handler that raises would raise in whatever task or callback the prompt's event loop is at, which shows a
+    traceback and may wait for a key.
+    """
+    from prompt_toolkit.application import get_app_session  # noqa: PLC0415 - not needed for `--help`
+
+    session = get_app_session()
+    received: list[int] = []
+
+    def end() -> None:
+        if session.app is not None and session.app.future is not None and not session.app.future.done():
+            session.app.exit(exception=EOFError)
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        loop = None if session.app is None else session.app.loop
+        if loop is None:  # the prompt has not begun, or is over
+            caught[number](number, frame)
+        else:
+            received.append(number)
+            loop.call_soon_threadsafe(end)
+
+    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    caught = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in caught:
+        signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
+        if received:  # as if it came now
+            signal.raise_signal(received[0])
 
 
 def _keys() -> KeyBindings:

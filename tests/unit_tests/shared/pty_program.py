@@ -103,5 +103,7 @@ class PtyProgram:
 
 def _take_terminal() -> None:
     """Make the terminal the one whose Ctrl-C reaches this process, and only this process's group."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # shells let background jobs ignore them, and nohup
+        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
