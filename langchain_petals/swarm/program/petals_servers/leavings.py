@@ -31,6 +31,7 @@ def remove_shared_memory(group: int, family: dict[int, int]) -> None:
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+    names = set(map(str, family))
     for file in Path("/dev/shm").glob("torch_*"):  # noqa: S108 - torch chooses the place
-        if int(file.name.split("_")[1]) in family:
+        if file.name.split("_")[1] in names:  # others may give their files any name
             file.unlink(missing_ok=True)
