@@ -28,7 +28,11 @@ app.command()(demo.demo)
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
     if wanted:
-        typer.echo(f"langchain-petals {importlib.metadata.version('langchain-petals')}")
+        try:
+            version = importlib.metadata.version("langchain-petals")
+        except importlib.metadata.PackageNotFoundError:
+            version = "is not installed, but found on the path; so its version is not known"
+        typer.echo(f"langchain-petals {version}")
         raise typer.Exit
 
 

@@ -32,30 +32,45 @@ HUNG_UP = 128 + signal.SIGHUP
 """Exit code after SIGHUP: the terminal was closed."""
 
 
+class SignalledExit(SystemExit):
+    """The end of the program that a signal asks for; unlike another `SystemExit`, nothing may take it for its own."""
+
+
 @contextlib.contextmanager
 def running_command() -> Iterator[None]:
     """Run a command: errors are shown as sentences; Ctrl-C, SIGTERM and SIGHUP end what the command began.
 
     Raises:
         typer.Exit: The command ended by an error (code 1) or by Ctrl-C (130).
-        SystemExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
+        SignalledExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
     """
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))}
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _end)}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _end)
     try:
         yield
     except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
         silence_output()
         raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
-        show_error(str(error))
+        show_error(sentence_of(error))
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(number: int, _: object) -> None:
+    raise SignalledExit(128 + number)
+
+
+def sentence_of(error: Exception) -> str:
+    """Return the text of an error; of a file's, without its number."""
+    if isinstance(error, OSError) and not isinstance(error, PetalsError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def silence_output() -> None:

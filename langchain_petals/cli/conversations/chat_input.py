@@ -30,6 +30,14 @@ def open_history() -> tuple[History, str | None]:
     """Return the history, and why it is not kept, if so. Only its owner can read the file."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415 - not needed for `--help`
 
+    class KeptHistory(FileHistory):
+        """A history in a file; what cannot be written there is known until the program ends."""
+
+        def store_string(self, string: str) -> None:
+            # an error would end the prompt: the disk may be full, and typed bytes may be no text
+            with contextlib.suppress(OSError, UnicodeError):
+                super().store_string(string)
+
     path = history_path()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,7 +48,7 @@ def open_history() -> tuple[History, str | None]:
             os.close(descriptor)
     except OSError as error:
         return InMemoryHistory(), f"What you type is not kept in {path}: {error.strerror}."
-    return FileHistory(str(path)), None
+    return KeptHistory(str(path)), None
 
 
 class ChatInput:
