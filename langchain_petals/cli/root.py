@@ -10,6 +10,7 @@ import typer
 from langchain_petals.cli.conversations import ask, chat
 from langchain_petals.cli.servers import demo, server
 from langchain_petals.cli.swarms import doctor, status, swarm
+from langchain_petals.cli.terminal import open_streams
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -39,8 +40,9 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
 @app.callback()
 def main(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback uses it
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and end.")
     ] = False,
 ) -> None:
     """Language models on a Petals swarm, for LangChain."""
+    open_streams()

@@ -73,6 +73,17 @@ def sentence_of(error: Exception) -> str:
     return str(error)
 
 
+def open_streams() -> None:
+    """Let standard streams that are closed lead nowhere.
+
+    Libraries write to them unasked. And the next file or connection that is opened would get their numbers, to which
+    child processes write.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - until the program ends
+
+
 def silence_output() -> None:
     """Let what is still to be written go nowhere, so that the program's end writes no error about it."""
     with contextlib.suppress(OSError, ValueError):  # in tests, it is no file
@@ -132,5 +143,8 @@ def step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
         with progress(what) as say:
             yield lambda line: say(f"{what}: {line}"[: console.width - 10])
         outcome = f"{time.monotonic() - started:.1f} s"
+    except (KeyboardInterrupt, SignalledExit):
+        outcome = "stopped"
+        raise
     finally:
         console.print(name + outcome if is_shown_live else outcome, markup=False)

@@ -83,7 +83,7 @@ class PtyProgram:
 
     def type(self, keys: str) -> None:
         """Press keys."""
-        os.write(self._ours, keys.encode())
+        os.write(self._ours, keys.encode(errors="surrogateescape"))
 
     def end(self) -> int:
         """Wait for the end of the program; return its exit code."""

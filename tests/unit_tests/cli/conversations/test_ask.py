@@ -328,10 +328,18 @@ def test_characters_that_the_output_cannot_encode_are_written_as_escapes() -> No
         assert json.loads(process.communicate()[0])["text"] == "\u82b1 "
 
 
-def test_a_standard_input_that_is_closed_is_none() -> None:
-    command = f"{sys.executable} {SCRIPT} ask folder 'say it' <&-"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"it \n", b"")
+@pytest.mark.parametrize(
+    ("closed", "output"), [("<&-", b"it \n"), ("2>&-", b"it \n"), (">&-", b""), ("<&- >&- 2>&-", b"")]
+)
+def test_a_stream_that_is_closed_leads_nowhere(closed: str, output: bytes) -> None:
+    question = f"'say it' --tools streams:used {closed}"
+    command = f"{sys.executable} {SCRIPT} ask folder {question}"
+    Path("streams.py").write_text(
+        "import sys; sys.stderr.isatty(); sys.stdin.isatty(); sys.stdout.isatty()\n"  # as libraries do
+        'def used(a: int) -> int:\n    "Nothing."\n    return a\n'
+    )
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, check=False, input=b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, b"")
 
 
 # ---- tools that do what they should not
