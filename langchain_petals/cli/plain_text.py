@@ -3,6 +3,7 @@ r"""Text of strangers on a terminal: what would steer the terminal is shown inst
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,22 @@ def json_line(value: Any, encoding: str = "utf-8") -> str:
         value: What JSON can hold.
         encoding: Encoding of the output; if it has not all characters, those outside of ASCII become escapes.
     """
+    value = finite(value)
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:  # or half a surrogate pair
         text = json.dumps(value)
     return text.replace("\x7f", "\\u007f").translate(_ESCAPED)
+
+
+def finite(value: Any) -> Any:
+    """Return a value with None for each number that JSON does not have: infinity, and what is no number."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class WordWrap:

@@ -10,6 +10,7 @@ import typer
 from langchain_petals.cli.conversations import ask, chat
 from langchain_petals.cli.servers import demo, server
 from langchain_petals.cli.swarms import doctor, status, swarm
+from langchain_petals.cli.terminal import open_streams
 
 app = typer.Typer(
     help="Language models on a Petals swarm, for LangChain.",
@@ -28,15 +29,20 @@ app.command()(demo.demo)
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
     if wanted:
-        typer.echo(f"langchain-petals {importlib.metadata.version('langchain-petals')}")
+        try:
+            version = importlib.metadata.version("langchain-petals")
+        except importlib.metadata.PackageNotFoundError:
+            version = "is not installed, but found on the path; so its version is not known"
+        typer.echo(f"langchain-petals {version}")
         raise typer.Exit
 
 
 @app.callback()
 def main(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback uses it
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and end.")
     ] = False,
 ) -> None:
     """Language models on a Petals swarm, for LangChain."""
+    open_streams()

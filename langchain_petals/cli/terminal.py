@@ -34,32 +34,58 @@ HUNG_UP = 128 + signal.SIGHUP
 """Exit code after SIGHUP: the terminal was closed."""
 
 
+class SignalledExit(SystemExit):
+    """The end of the program that a signal asks for; unlike another `SystemExit`, nothing may take it for its own."""
+
+
 @contextlib.contextmanager
 def running_command() -> Iterator[None]:
     """Run a command: errors are shown as sentences; Ctrl-C, SIGTERM and SIGHUP end what the command began.
 
     Raises:
         typer.Exit: The command ended by an error (code 1) or by Ctrl-C (130).
-        SystemExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
+        SignalledExit: It ended by SIGTERM (143), or by SIGHUP (129), which is ignored under nohup.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as a server's name, becomes an escape
         sys.stdout.reconfigure(errors="backslashreplace")
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))}
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _end)}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _end)
     try:
         yield
     except BrokenPipeError:  # whoever read the output has seen enough, as in `| head -1`
         silence_output()
         raise typer.Exit(FAILED) from None
     except (PetalsError, OSError) as error:
-        show_error(str(error))
+        show_error(sentence_of(error))
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(number: int, _: object) -> None:
+    raise SignalledExit(128 + number)
+
+
+def sentence_of(error: Exception) -> str:
+    """Return the text of an error; of a file's, without its number."""
+    if isinstance(error, OSError) and not isinstance(error, PetalsError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def open_streams() -> None:
+    """Let standard streams that are closed lead nowhere.
+
+    Libraries write to them unasked. And the next file or connection that is opened would get their numbers, to which
+    child processes write.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - until the program ends
 
 
 def silence_output() -> None:
@@ -126,5 +152,8 @@ def step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
         with progress(what) as say:
             yield lambda line: say(f"{what}: {line}"[: console.width - 10])
         outcome = f"{time.monotonic() - started:.1f} s"
+    except (KeyboardInterrupt, SignalledExit):
+        outcome = "stopped"
+        raise
     finally:
         console.print(name + outcome if is_shown_live else outcome, markup=False)

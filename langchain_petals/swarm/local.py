@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import weakref
@@ -140,7 +141,7 @@ class LocalSwarm:
             is_count = type(value) is int and value > 0  # True is not a count
             require(is_count, f"{name}={value!r} is not a number of servers; give 1 or more.")
         require(startup_timeout > 0, f"startup_timeout={startup_timeout!r} must be a number of seconds above 0.")
-        require(hop_delay >= 0, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
+        require(0 <= hop_delay < math.inf, f"hop_delay={hop_delay!r} must be a number of seconds, 0 or more.")
         self.model = resolve_model(BUNDLED_MODEL if model is None else model)
         self.dht_prefix = default_prefix(self.model) if dht_prefix is None else check_prefix(dht_prefix)
         interpreter = servers_python(python)

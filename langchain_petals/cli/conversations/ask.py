@@ -99,12 +99,34 @@ def _format_of(given: str) -> dict[str, Any]:
     """Return the `response_format` of the schema that an option holds, or names."""
     is_text = given.lstrip().startswith("{")
     where = "--schema" if is_text else given
+    text = given if is_text else _text_of(given)
     try:
-        schema = json_module.loads(given if is_text else Path(given).expanduser().read_bytes())
+        schema = json_module.loads(text)
     except (ValueError, RecursionError) as error:
         msg = f"{where} is no JSON: {error}"
         raise InvalidRequestError(msg) from error
     if not isinstance(schema, dict):
         msg = f"{where} is no JSON schema: it must be an object, such as {{'type': 'object', 'properties': ...}}."
         raise InvalidRequestError(msg)
-    return {"type": "json_object", "schema": schema}
+    response_format = {"type": "json_object", "schema": schema}
+    from langchain_petals.chat import ResponseFormat  # noqa: PLC0415 - not needed for `--help`
+    from langchain_petals.grammars import json_grammar  # noqa: PLC0415 - as above
+
+    # raises for what is no schema now, and not after the model was loaded
+    found = ResponseFormat.from_call({"response_format": response_format})
+    if found.schema is not None:
+        json_grammar(found.schema, strict=found.strict)
+    return response_format
+
+
+def _text_of(name: str) -> str:
+    """Return the text of a file."""
+    path = os.path.expanduser(name)  # noqa: PTH111 - Path's raises if there is no such user
+    if not name.strip():
+        msg = "--schema is empty; give a file with a JSON schema, or the schema itself."
+        raise InvalidRequestError(msg)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{name} is no UTF-8 text (byte {error.start}), and so no JSON schema."
+        raise InvalidRequestError(msg) from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from types import FrameType
 
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import History
@@ -29,6 +30,14 @@ def open_history() -> tuple[History, str | None]:
     """Return the history, and why it is not kept, if so. Only its owner can read the file."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415 - not needed for `--help`
 
+    class KeptHistory(FileHistory):
+        """A history in a file; what cannot be written there is known until the program ends."""
+
+        def store_string(self, string: str) -> None:
+            # an error would end the prompt: the disk may be full, and typed bytes may be no text
+            with contextlib.suppress(OSError, UnicodeError):
+                super().store_string(string)
+
     path = history_path()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +48,7 @@ def open_history() -> tuple[History, str | None]:
             os.close(descriptor)
     except OSError as error:
         return InMemoryHistory(), f"What you type is not kept in {path}: {error.strerror}."
-    return FileHistory(str(path)), None
+    return KeptHistory(str(path)), None
 
 
 class ChatInput:
@@ -80,27 +89,45 @@ class ChatInput:
             KeyboardInterrupt: Ctrl-C was pressed.
             SystemExit: A signal ended the command.
         """
-        numbers = (signal.SIGTERM, signal.SIGHUP)
-        handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
-        try:
-            return self._session.prompt([("ansigreen bold", PROMPT)], pre_run=lambda: self._end_by(handlers))
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        with _signals_end_the_prompt_first():
+            return self._session.prompt([("ansigreen bold", PROMPT)])
 
-    def _end_by(self, handlers: Mapping[signal.Signals, Any]) -> None:
-        """Let signals end the prompt from outside of its tasks, which would show the end as their error."""
-        loop, app = asyncio.get_running_loop(), self._session.app
 
-        def end(number: signal.Signals) -> None:
-            try:
-                handlers[number](number, None)
-            except SystemExit as ended:
-                if not app.is_done:
-                    app.exit(exception=ended)
+@contextlib.contextmanager
+def _signals_end_the_prompt_first() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the prompt of the block, and then do what they do without it.
 
-        for number in handlers:
-            loop.add_signal_handler(number, end, number)
+    A handler that raises would raise in whatever task or callback the prompt's event loop is at, which shows a
+    traceback and may wait for a key.
+    """
+    from prompt_toolkit.application import get_app_session  # noqa: PLC0415 - not needed for `--help`
+
+    session = get_app_session()
+    received: list[int] = []
+
+    def end() -> None:
+        if session.app is not None and session.app.future is not None and not session.app.future.done():
+            session.app.exit(exception=EOFError)
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        loop = None if session.app is None else session.app.loop
+        if loop is None:  # the prompt has not begun, or is over
+            caught[number](number, frame)
+        else:
+            received.append(number)
+            loop.call_soon_threadsafe(end)
+
+    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    caught = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in caught:
+        signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
+        if received:  # as if it came now
+            signal.raise_signal(received[0])
 
 
 def _keys() -> KeyBindings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from langchain_petals.cli.conversations.answer_view import (
 from langchain_petals.cli.conversations.tools import tools_named
 from langchain_petals.cli.conversations.turn import Cost, PromptReading, Turn
 from langchain_petals.cli.plain_text import harmless
-from langchain_petals.cli.terminal import keys_unseen
+from langchain_petals.cli.terminal import keys_unseen, sentence_of
 from langchain_petals.errors import PetalsError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ChatSession:
                 else:
                     self._answer(text.strip())
             except (PetalsError, OSError) as error:
-                self._say(f"Error: {_sentence(error)}\n", "red")
+                self._say(f"Error: {sentence_of(error)}\n", "red")
 
     def _say(self, text: str, style: str | None = None) -> None:
         # at a terminal, rich breaks lines between words
@@ -186,10 +187,10 @@ class ChatSession:
             self._say(f"Loaded {_counted(self._conversation)} from {path}.")
 
     def _path(self, name: str, command: str) -> Path | None:
-        if not name:
+        if not name or "\0" in name:
             self._say(f"Name a file: {command} FILE", "red")
             return None
-        return Path(name).expanduser()
+        return Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises if there is no such user
 
     def _stats(self, _: str) -> None:
         cost = self._cost
@@ -220,13 +221,6 @@ class ChatSession:
         for tool in self._tools:
             summary = tool.description.strip().splitlines()[0] if tool.description.strip() else ""
             self._say(f"{tool.name}({', '.join(tool.args)}): {summary}")
-
-
-def _sentence(error: Exception) -> str:
-    """Return the text of an error; of a file's, without its number."""
-    if isinstance(error, OSError) and not isinstance(error, PetalsError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _counted(conversation: Conversation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 _KINDS = ("system", "human", "ai", "tool")
+_MOST_BYTES = 2**26  # of a file
 
 
 class Conversation:
@@ -50,6 +52,9 @@ class Conversation:
         """
         from langchain_core.messages import messages_to_dict  # noqa: PLC0415 - not needed for `--help`
 
+        path = path.resolve()  # what a link leads to is replaced, not the link
+        if path.exists():
+            _check_file(path)
         if path.exists() and path.stat().st_size:
             try:
                 _read(path)
@@ -86,6 +91,7 @@ class Conversation:
 def _read(path: Path) -> list[BaseMessage]:
     from langchain_core.messages import messages_from_dict  # noqa: PLC0415 - not needed for `--help`
 
+    _check_file(path)
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, list):
@@ -101,3 +107,15 @@ def _read(path: Path) -> list[BaseMessage]:
         msg = f"{path} holds no conversation that /save wrote ({reason:.200}). Nothing was changed."
         raise InvalidRequestError(msg) from error
     return messages
+
+
+def _check_file(path: Path) -> None:
+    """Raise an error for what is no file of a usual size: reading a pipe or a device might never end."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not path.is_file() and path.exists():
+        msg = f"{path} is no file, but a device or a pipe. Name a file."
+        raise InvalidRequestError(msg)
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        msg = f"{path} is larger than any conversation that /save writes. Name another file."
+        raise InvalidRequestError(msg)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from langchain_petals.cli.terminal import SignalledExit
 from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -49,13 +51,16 @@ def _imported(name: str) -> Any:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()  # it may have been written a moment ago
     try:
-        value: Any = importlib.import_module(module)
+        with _prints_are_notes():
+            value: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         where = f"There is no {module}.py in {folder}, nor is it installed."
         reason = where if module.split(".")[0] == missing.split(".")[0] else f"It imports {missing}, which is missing."
         msg = f"The tool {name!r} could not be imported. {reason}"
         raise InvalidRequestError(msg) from error
+    except SignalledExit:
+        raise
     except (Exception, SystemExit) as error:
         msg = f"The tool {name!r} could not be imported: {_described(error)}"
         raise InvalidRequestError(msg) from error
@@ -100,8 +105,11 @@ def run_tool(tools: Iterable[BaseTool], call: ToolCall) -> ToolMessage:
         if call["name"] not in named:
             msg = f"there is no tool {call['name']!r}"
             raise KeyError(msg)  # noqa: TRY301 - it is answered like any error of a tool
-        answer = _answer_of(named[call["name"]], {**call, "type": "tool_call"})
-    except Exception as error:  # noqa: BLE001 - the model reads it, and the user sees it
+        with _prints_are_notes():
+            answer = _answer_of(named[call["name"]], {**call, "type": "tool_call"})
+    except SignalledExit:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the model reads it, and the user sees it
         answer = ToolMessage(
             f"Error: {_described(error)}", tool_call_id=call["id"] or "", name=call["name"], status="error"
         )
@@ -114,6 +122,11 @@ def _answer_of(tool: BaseTool, call: ToolCall) -> Any:
     if getattr(tool, "coroutine", None) is not None and getattr(tool, "func", None) is None:  # it has no other way
         return asyncio.run(tool.ainvoke(call))
     return tool.invoke(call)
+
+
+def _prints_are_notes() -> contextlib.AbstractContextManager[object]:
+    """Let what tools print go to the standard error stream: the other one has the answer, and nothing else."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _described(error: BaseException) -> str:

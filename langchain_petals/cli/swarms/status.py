@@ -15,6 +15,7 @@ from rich.text import Text
 
 from langchain_petals.addresses import check_initial_peers, check_prefix, default_prefix, original_repository
 from langchain_petals.cli.options import DhtPrefix, InitialPeers, Json, connection_fields
+from langchain_petals.cli.plain_text import finite
 from langchain_petals.cli.swarms import status_picture, status_verdict
 from langchain_petals.cli.terminal import FAILED, make_console, running_command
 from langchain_petals.environment import connection_from_environment
@@ -216,4 +217,4 @@ def _list_models(console: Console, models: list[AnnouncedModel], states: dict[st
 
 def print_json(document: dict[str, Any], indent: int | None = 2) -> None:
     """Write a JSON document to the standard output, and nothing else; what is not ASCII is escaped."""
-    typer.echo(json.dumps(document, indent=indent))
+    typer.echo(json.dumps(finite(document), indent=indent))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+from langchain_petals.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tokenizers import Tokenizer as Backend
 
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: Python's text may hold one, no encoding does
 # What transformers 4.34 replaces to "clean up" a decoded text, in its order.
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -95,8 +99,23 @@ class FastTokenizer:
         return size
 
     def __call__(self, text: str, *, add_special_tokens: bool = True, verbose: bool = True) -> dict[str, list[int]]:  # noqa: ARG002 - transformers warns of long texts
-        """Return the token ids of a text as `input_ids`."""
-        return {"input_ids": self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+        """Return the token ids of a text as `input_ids`.
+
+        Raises:
+            InvalidRequestError: It holds half of a surrogate pair, as text does that was read from bytes of another
+                encoding.
+        """
+        try:
+            return {"input_ids": self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+        except TypeError:
+            half = _HALF.search(text)
+            if half is None:
+                raise
+        msg = (
+            f"the text holds U+{ord(half[0]):04X}, half of a surrogate pair, which is no character; it probably comes "
+            "from bytes that are no UTF-8. Decode these with their encoding, or with errors='replace'."
+        )
+        raise InvalidRequestError(msg)
 
     def decode(
         self,

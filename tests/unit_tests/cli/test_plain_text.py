@@ -57,3 +57,9 @@ def test_lines_end_between_words_however_the_text_comes(text: str, shown: str) -
 @given(st.text(alphabet="ab \n"), st.integers(1, 9))
 def test_wrapping_changes_nothing_but_spaces(text: str, width: int) -> None:
     assert wrapped(text, width=width).split() == text.split()
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    assert json_line({"a": [float("inf"), 1.5, {"b": float("nan")}], "c": -float("inf")}) == (
+        '{"a": [null, 1.5, {"b": null}], "c": null}'
+    )

@@ -76,3 +76,26 @@ def test_each_shell_has_a_completion(shell: str) -> None:
 def test_a_shell_is_told_the_commands_that_begin_with_what_is_typed() -> None:
     ended = module(_LANGCHAIN_PETALS_COMPLETE="complete_bash", COMP_WORDS="langchain-petals s", COMP_CWORD="1")
     assert set(ended.stdout.split()) == {"status", "swarm", "server"}
+
+
+def test_without_an_installed_package_the_version_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_found)
+    result = run("--version")
+    assert (result.exit_code, result.stdout.startswith("langchain-petals is not installed")) == (0, True)
+
+
+def test_ctrl_c_while_the_command_is_imported_shows_nothing() -> None:
+    program = (
+        "import sys, signal\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'langchain_petals.cli.root': signal.raise_signal(signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "import langchain_petals.cli"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -12,7 +12,14 @@ import time
 import pytest
 from rich.console import Console
 
-from langchain_petals.cli.terminal import keys_unseen, make_console, running_command, show_error, step
+from langchain_petals.cli.terminal import (
+    SignalledExit,
+    keys_unseen,
+    make_console,
+    running_command,
+    show_error,
+    step,
+)
 
 
 def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +29,14 @@ def test_on_a_terminal_without_progress_a_step_is_named_before_it_is_done(monkey
     with step(console, "Installing"):
         assert output.getvalue() == "Installing ... "
     assert re.fullmatch(r"Installing \.\.\. \d+\.\d s\n", output.getvalue())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SignalledExit(143)])
+def test_a_step_that_somebody_stops_has_not_failed(error: BaseException) -> None:
+    output = io.StringIO()
+    with pytest.raises(type(error)), step(Console(file=output), "Installing"):
+        raise error
+    assert output.getvalue() == "Installing ... stopped\n"
 
 
 def be_ended(number: signal.Signals) -> None:

@@ -92,7 +92,7 @@ class PtyProgram:
 
     def type(self, keys: str) -> None:
         """Press keys."""
-        os.write(self._ours, keys.encode())
+        os.write(self._ours, keys.encode(errors="surrogateescape"))
 
     def end(self) -> int:
         """Wait for the end of the program; return its exit code."""
@@ -112,7 +112,7 @@ class PtyProgram:
 
 def _take_terminal() -> None:
     """Make the terminal the one whose Ctrl-C reaches this process, and only this process's group."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # a job in the background, or under nohup, ignores them
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # shells let background jobs ignore them, and nohup
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -122,6 +122,8 @@ def test_replicas_follow_the_servers_that_hold_the_model_once(folder: Path) -> N
         ({"servers": 5}, "1 to 4"),
         ({"replicas": 0}, "replicas=0"),
         ({"startup_timeout": 0}, "startup_timeout=0"),
+        ({"hop_delay": float("inf")}, "hop_delay=inf"),
+        ({"hop_delay": float("nan")}, "hop_delay=nan"),
         ({"dht_prefix": "llama-3.1"}, "without '.' and ' '"),
         ({"dht_prefix": "my model"}, "without '.' and ' '"),
         ({"dht_prefix": ""}, "dht_prefix=''"),

@@ -355,7 +355,69 @@ def test_characters_that_the_output_cannot_encode_are_written_as_escapes() -> No
         assert json.loads(process.communicate()[0])["text"] == "\u82b1 "
 
 
-def test_a_standard_input_that_is_closed_is_none() -> None:
-    command = f"{sys.executable} {SCRIPT} ask folder 'say it' <&-"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"it \n", b"")
+@pytest.mark.parametrize(
+    ("closed", "output"), [("<&-", b"it \n"), ("2>&-", b"it \n"), (">&-", b""), ("<&- >&- 2>&-", b"")]
+)
+def test_a_stream_that_is_closed_leads_nowhere(closed: str, output: bytes) -> None:
+    question = f"'say it' --tools streams:used {closed}"
+    command = f"{sys.executable} {SCRIPT} ask folder {question}"
+    Path("streams.py").write_text(
+        "import sys; sys.stderr.isatty(); sys.stdin.isatty(); sys.stdout.isatty()\n"  # as libraries do
+        'def used(a: int) -> int:\n    "Nothing."\n    return a\n'
+    )
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, check=False, input=b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, b"")
+
+
+# ---- tools that do what they should not
+
+
+def test_what_a_tool_prints_is_not_in_the_output(tmp_path: Path) -> None:
+    (tmp_path / "loud_tools.py").write_text(
+        'print("imported")\ndef shout(a: int) -> None:\n    "Shout."\n    print("called")\n'
+    )
+    result = ask("folder", "call shout 1", "--tools", "loud_tools:shout", "--json")
+    assert json.loads(result.stdout)["tool_calls"] == [
+        {"name": "shout", "args": {"a": 1}, "result": "null", "status": "success"}
+    ]
+    assert result.stderr == "imported\ncalled\n"
+
+
+def test_a_tool_that_wants_to_end_the_program_gives_its_error_to_the_model(tmp_path: Path) -> None:
+    (tmp_path / "ending_tools.py").write_text('def end(a: int) -> int:\n    "End."\n    raise SystemExit(a)\n')
+    result = ask("folder", "call end 7", "--tools", "ending_tools:end")
+    assert (result.exit_code, result.stdout) == (0, "The result is Error: SystemExit: 7\n")
+
+
+@pytest.mark.parametrize("place", ["", '    "Wait."\n    '])
+def test_a_signal_ends_the_command_also_while_a_tool_is_imported_or_runs(place: str, tmp_path: Path) -> None:
+    (tmp_path / "slow_tools.py").write_text(
+        "import signal, time\n"
+        + ("def wait(a: int) -> int:\n" + place if place else "")
+        + "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    sys.modules.pop("slow_tools", None)
+    assert ask("folder", "call wait 1", "--tools", "slow_tools:wait").exit_code == 143
+
+
+# ---- schemas that are none
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("", "--schema is empty"),
+        ("~nobody-has-this-name/x", "~nobody-has-this-name/x: No such file or directory"),
+        (".", ".: Is a directory"),
+        ("latin.json", "latin.json is no UTF-8 text (byte 0)"),
+        ('{"type": 3}', "it is no valid JSON schema"),
+        ('{"$ref": "#/nowhere"}', "'#/nowhere' is not in the schema"),
+    ],
+)
+def test_what_is_no_schema_is_an_error_before_the_model_is_loaded(schema: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "latin.json").write_bytes(b"\xff")
+    result = ask("folder", "say it", "--schema", schema)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert said in result.stderr
+    assert "[Errno" not in result.stderr
+    assert not ScriptedChat.made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -163,3 +164,38 @@ def test_a_conversation_that_is_too_long_says_how_to_make_room() -> None:
 
 def test_a_server_that_fails_in_the_middle_of_an_answer_is_named_after_it() -> None:
     assert "\nhalf and half\n  Blocks 0:2 on Qm\u241b[2J failed\n  5 tokens" in run("stumble")
+
+
+# ---- files that hold no conversation, and cannot
+
+
+@pytest.mark.parametrize("command", ["/save", "/load"])
+def test_what_is_no_file_is_neither_read_nor_replaced(command: str, folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/dev/zero")
+    (folder / "inner").mkdir()
+    for name, said in {
+        "pipe": "is no file, but a device or a pipe",
+        "link": "is no file, but a device or a pipe",
+        "inner": "Is a directory",
+        "~nobody-has-this-name/x": "No such file or directory",
+        "missing/x": "No such file or directory",
+        "a\0b": f"Name a file: {command} FILE",
+        "n" * 300: "File name too long",
+    }.items():
+        assert said in run("say one", f"{command} {name}"), name
+    assert stat.S_ISFIFO((folder / "pipe").stat().st_mode)
+
+
+def test_a_file_that_is_larger_than_any_conversation_is_not_read(folder: Path) -> None:
+    with (folder / "large.json").open("wb") as file:
+        file.truncate(2**40)  # takes no room
+    for command in ("/load", "/save"):
+        assert "is larger than any conversation" in run(f"{command} large.json")
+
+
+def test_a_link_is_kept_and_what_it_leads_to_is_written(folder: Path) -> None:
+    (folder / "link.json").symlink_to("real.json")
+    run("say one", "/save link.json")
+    assert (folder / "link.json").is_symlink()
+    assert len(json.loads((folder / "real.json").read_text())) == 2

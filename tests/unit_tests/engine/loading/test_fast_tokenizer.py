@@ -16,7 +16,7 @@ import pytest
 from langchain_petals.engine.constraints.vocabulary import Vocabulary
 from langchain_petals.engine.loading.model_chat_template import read_chat_template
 from langchain_petals.engine.loading.tokenizer_files import load_tokenizer
-from langchain_petals.errors import ModelLoadError
+from langchain_petals.errors import InvalidRequestError, ModelLoadError
 from langchain_petals.hub import Repository
 
 if TYPE_CHECKING:
@@ -170,3 +170,9 @@ def test_every_kind_of_tokenizer_can_be_used_with_a_grammar(golden: tuple[FastTo
     ids = tokenizer('{"a": 1}', add_special_tokens=False)["input_ids"]
     assert b"".join(vocabulary.bytes[token] for token in ids).strip() == b'{"a": 1}'
     assert set(vocabulary.specials.values()) <= set(tokenizer.get_added_vocab().values())
+
+
+def test_half_a_character_is_refused_with_where_it_comes_from(golden: tuple[FastTokenizer, dict[str, Any]]) -> None:
+    tokenizer, _ = golden
+    with pytest.raises(InvalidRequestError, match=r"holds U\+DCFF, half of a surrogate pair.*no UTF-8"):
+        tokenizer(b"one \xff two".decode(errors="surrogateescape"))
