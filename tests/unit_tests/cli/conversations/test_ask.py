@@ -169,7 +169,7 @@ def test_a_schema_goes_to_the_model(where: str, tmp_path: Path) -> None:
         ("nothing.json", "No such file"),
         ("list.json", "it must be an object"),
         ("deep.json", "is no JSON"),
-        ("binary.json", "is no JSON"),
+        ("binary.json", "is no UTF-8 text"),
     ],
 )
 def test_a_wrong_schema_is_refused_before_the_model_is_loaded(schema: str, said: str, tmp_path: Path) -> None:
