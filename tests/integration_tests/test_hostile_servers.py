@@ -41,6 +41,7 @@ def hostile_one(honest: LocalSwarm) -> Iterator[HostileServer]:
 @pytest.fixture
 def hostile(hostile_one: HostileServer) -> Iterator[HostileServer]:
     """Return a server that does not lie yet."""
+    hostile_one.announce()  # the last announcement expires after two minutes, which a busy machine may need for a test
     hostile_one.lie, hostile_one.truths, hostile_one.lies = None, 0, 0
     yield hostile_one
     hostile_one.lie = None
