@@ -66,6 +66,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Do as with HF_HUB_OFFLINE=1."""
+    # before 1.0, huggingface_hub keeps sessions that look at the setting when they are made; this forgets them
+    renew = getattr(importlib.import_module("huggingface_hub"), "configure_http_backend", lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        renew()
+        yield
+    renew()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_keys_and_no_swarm_in_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

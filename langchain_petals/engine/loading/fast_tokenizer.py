@@ -105,12 +105,9 @@ class FastTokenizer:
             InvalidRequestError: It holds half of a surrogate pair, as text does that was read from bytes of another
                 encoding.
         """
-        try:
+        half = _HALF.search(text)  # older tokenizers replace it without a word, newer ones raise TypeError
+        if half is None:
             return {"input_ids": self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
-        except TypeError:
-            half = _HALF.search(text)
-            if half is None:
-                raise
         msg = (
             f"the text holds U+{ord(half[0]):04X}, half of a surrogate pair, which is no character; it probably comes "
             "from bytes that are no UTF-8. Decode these with their encoding, or with errors='replace'."

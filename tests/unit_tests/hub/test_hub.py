@@ -29,7 +29,7 @@ from langchain_petals.hub.bars import download_bars
 from langchain_petals.progress import VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 TINY = Path(__file__).parents[3] / "langchain_petals" / "swarm" / "tiny"
 CASSETTES = Path(__file__).with_name("cassettes")
@@ -49,18 +49,6 @@ def exchanges(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         return [match[1] or match[2] for match in found if match]
 
     return exchanges
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Do as with HF_HUB_OFFLINE=1."""
-    # before 1.0, huggingface_hub keeps sessions that look at the setting when they are made; this forgets them
-    renew = getattr(importlib.import_module("huggingface_hub"), "configure_http_backend", lambda: None)
-    with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        renew()
-        yield
-    renew()
 
 
 @pytest.fixture(scope="module")

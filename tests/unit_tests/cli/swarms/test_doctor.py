@@ -31,13 +31,12 @@ PEER = f"/ip4/10.1.2.3/udp/4001/quic-v1/p2p/{PEER_ID}"  # no TCP address, so tha
 
 
 @pytest.fixture
-def swarm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AnnouncedSwarm:
+def swarm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: None) -> AnnouncedSwarm:
     """Return a swarm of two servers; there is an environment for servers, and the hub may not be asked."""
     python = tmp_path / "python"
     python.write_text(f'#!{sys.executable}\nprint(\'{{"python": "3.11.7", "petals": "2.2.0.post1"}}\')\n')
     python.chmod(0o755)
     monkeypatch.setenv("LANGCHAIN_PETALS_SERVER_PYTHON", str(python))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     swarm = AnnouncedSwarm(ScriptedServer(1, 0, 2), ScriptedServer(2, 2, 4), models={"tiny": {"num_blocks": 4}})
     monkeypatch.setattr(loading, "join_swarm", swarm.join)
     return swarm

@@ -66,11 +66,10 @@ def test_peers_and_prefix_come_from_the_environment(swarm: AnnouncedSwarm, monke
 @pytest.mark.parametrize(
     "arguments", [["some/big", "--json"], ["big", "--json"], ["x", "--dht-prefix", "big", "--json"]]
 )
-@pytest.mark.usefixtures("swarm")
+@pytest.mark.usefixtures("swarm", "offline")
 def test_a_model_without_files_is_known_by_what_the_swarm_announces(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     found = json.loads(run("status", *arguments).stdout)
     assert (found["dht_prefix"], found["blocks"]) == ("big", 9_000)
