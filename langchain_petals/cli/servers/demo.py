@@ -11,6 +11,7 @@ import typer
 
 from langchain_petals.cli.plain_text import WordWrap
 from langchain_petals.cli.servers.environment import have_an_environment
+from langchain_petals.cli.servers.server_run import span_of
 from langchain_petals.cli.terminal import make_console, running_command, step
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_petals.llms import Petals
-    from langchain_petals.swarm import LocalServer
 
 _QUESTIONS = ("Hello!", "Who are you?", "What is Petals?", "Repeat after me: seven blue petals")
 _NEXT_STEPS = """\
@@ -58,7 +58,7 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
         with step(console, f"Starting a swarm of {_number_of(servers)} on this machine"):
             swarm = stack.enter_context(LocalSwarm(servers=servers))
         for each in swarm.servers:
-            console.print(f"  {_blocks(each)}: process {each.pid}")
+            console.print(f"  {span_of([each.blocks.start, each.blocks.stop])}: process {each.pid}")
         with step(console, "Loading the client: tokenizer, embeddings and output layer"):
             llm = Petals(**swarm.connection, temperature=0, preload=True)
         answers = [_ask(console, llm, question) for question in questions]
@@ -72,11 +72,6 @@ def _run_demo(console: Console, questions: Sequence[str], servers: int) -> None:
 
 def _number_of(servers: int) -> str:
     return "1 server" if servers == 1 else f"{servers} servers"
-
-
-def _blocks(server: LocalServer) -> str:
-    first, last = server.blocks[0], server.blocks[-1]
-    return f"block {first}" if first == last else f"blocks {first} to {last}"
 
 
 def _ask(console: Console, llm: Petals, question: str) -> tuple[int, float]:
