@@ -42,21 +42,20 @@ def lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
         rounds: Rounds where hops are not delayed.
         slow_rounds: Rounds where they are.
     """
-    for delay in DELAYS:
-        with bench_swarm(hop_delay=delay) as bench:
-            learn(bench.engine)
-            for difference in DIFFERENCES:
-                requests = _requests(difference)
-                works: dict[str, Callable[[], float]] = {
-                    str(count): _running(bench, requests, count)
-                    for count in SESSIONS
-                    if 4 * delay * (NEW_TOKENS + difference // count) < LONGEST_CELL
-                }
-                works |= rules(bench.engine, requests)
-                taken = in_turn(works, rounds=slow_rounds if delay else rounds, warm_up=not delay)
-                names = (*map(str, SESSIONS), *RULES)
-                cells = (f"{statistics.median(taken[name]):.2f} s" if name in taken else "" for name in names)
-                yield f"{delay * 1000:g} ms", str(difference), *cells
+
+    def works(bench: BenchSwarm, delay: float, difference: int) -> dict[str, Callable[[], float]]:
+        requests = _requests(difference)
+        in_sessions = {
+            str(count): _running(bench, requests, count)
+            for count in SESSIONS
+            if 4 * delay * (NEW_TOKENS + difference // count) < LONGEST_CELL
+        }
+        return in_sessions | rules(bench.engine, requests)
+
+    for delay, difference, taken in _measured(works, rounds, slow_rounds):
+        names = (*map(str, SESSIONS), *RULES)
+        cells = (f"{statistics.median(taken[name]):.2f} s" if name in taken else "" for name in names)
+        yield f"{delay * 1000:g} ms", str(difference), *cells
 
 
 RULES_HEADER: Line = ("a hop", "longest - shortest", *RULES, "ratio")
@@ -69,16 +68,27 @@ def rule_lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
         rounds: Rounds where hops are not delayed.
         slow_rounds: Rounds where they are.
     """
+
+    def works(bench: BenchSwarm, _: float, difference: int) -> dict[str, Callable[[], float]]:
+        return rules(bench.engine, _requests(difference))
+
+    for delay, difference, by_rule in _measured(works, rounds, slow_rounds):
+        taken = [by_rule[name] for name in RULES]
+        ratio = statistics.median(fixed / measured for fixed, measured in zip(*taken, strict=True))
+        cells = (f"{statistics.median(each):.2f} s" for each in taken)
+        yield f"{delay * 1000:g} ms", str(difference), *cells, f"{ratio:.2f} x"
+
+
+def _measured(
+    works: Callable[[BenchSwarm, float, int], dict[str, Callable[[], float]]], rounds: int, slow_rounds: int
+) -> Iterator[tuple[float, int, dict[str, Sequence[float]]]]:
+    """Yield what `works` took for each delay and difference."""
     for delay in DELAYS:
         with bench_swarm(hop_delay=delay) as bench:
             learn(bench.engine)
             for difference in DIFFERENCES:
-                works = rules(bench.engine, _requests(difference))
-                by_rule = in_turn(works, rounds=slow_rounds if delay else rounds)
-                taken = [by_rule[name] for name in RULES]
-                ratio = statistics.median(fixed / measured for fixed, measured in zip(*taken, strict=True))
-                cells = (f"{statistics.median(each):.2f} s" for each in taken)
-                yield f"{delay * 1000:g} ms", str(difference), *cells, f"{ratio:.2f} x"
+                measured = works(bench, delay, difference)
+                yield delay, difference, in_turn(measured, rounds=slow_rounds if delay else rounds, warm_up=not delay)
 
 
 def learn(engine: Engine) -> None:
