@@ -13,6 +13,9 @@ _NARROW = frozenset({torch.bfloat16, torch.float16})
 # Numbers of the head that are converted to float32 at a time: 8 MiB stay in a processor's cache, so that the head is
 # read from memory once, in its own type.
 _PART_NUMBERS = 2**21
+# Products (rows times numbers of the head) up to which float32 is multiplied row by row, which one thread does in some
+# milliseconds. A product of several rows wakes torch's other threads, and these keep their cores busy long after it.
+_FEW_PRODUCTS = 2**23
 _MANY_ROWS = 6  # from which on converting float16 takes less time than multiplying it without instructions for it
 
 
@@ -29,7 +32,8 @@ class Head:
     def __init__(self, weights: torch.Tensor) -> None:
         self.weights = weights
         capability = torch.backends.cpu.get_cpu_capability()
-        on_cpu, is_narrow = weights.device.type == "cpu", weights.dtype in _NARROW
+        self._on_cpu = on_cpu = weights.device.type == "cpu"
+        is_narrow = weights.dtype in _NARROW
         self._is_converted = on_cpu and is_narrow and "AVX512" not in capability
         self._converts_many = on_cpu and weights.dtype == torch.float16 and not _multiplies_float16()
         self._has_onednn = on_cpu and "AVX" in capability and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -48,11 +52,18 @@ class Head:
         narrow = hidden.to(self.weights.dtype)
         if self._converts_many and len(hidden) >= _MANY_ROWS:
             return self._in_float32(narrow).to(narrow.dtype).float()
-        # For few rows, torch's own product in float32 spends most of its time on packing the weights anew. oneDNN reads
-        # them as they lie in memory.
-        if narrow.dtype == torch.float32 and len(hidden) > 1 and self._has_onednn:
-            return functional.linear(narrow.to_mkldnn(), self.weights).to_dense()
+        if narrow.dtype == torch.float32 and self._on_cpu:
+            return self._of_float32(narrow)
         return functional.linear(narrow, self.weights).float().cpu()
+
+    def _of_float32(self, hidden: torch.Tensor) -> torch.Tensor:
+        if len(hidden) * self.weights.numel() <= _FEW_PRODUCTS:
+            return torch.cat([functional.linear(row, self.weights) for row in hidden.split(1)])
+        # Torch's own product takes one row on one core, and packs the weights anew for more rows. oneDNN reads them as
+        # they lie in memory, on all cores.
+        if self._has_onednn:
+            return functional.linear(hidden.to_mkldnn(), self.weights).to_dense()
+        return functional.linear(hidden, self.weights)
 
     def _in_float32(self, hidden: torch.Tensor) -> torch.Tensor:
         hidden = hidden.float()

@@ -255,17 +255,13 @@ def _not_negative(matrix: _Numbers, targets: _Numbers) -> _Numbers:
     """Minimise x·matrix·x - 2 x·target over x >= 0, for each row of `targets`.
 
     At the minimum, some numbers are 0, and for the others it is a minimum without bounds. There are few, so all
-    choices are tried.
+    choices are tried: an equation for each, where the numbers that are 0 stand alone.
     """
     matrix = matrix + _RIDGE * np.diag(matrix.diagonal())
     size = len(matrix)
-    found, least = np.zeros_like(targets), np.zeros(len(targets))
-    for chosen in range(1, 2**size):
-        used = [part for part in range(size) if chosen >> part & 1]
-        values = np.linalg.solve(matrix[np.ix_(used, used)], targets[:, used].T).T
-        reached = -(values * targets[:, used]).sum(axis=1)
-        better = (values >= 0).all(axis=1) & (reached < least)
-        least[better] = reached[better]
-        found[better] = 0.0
-        found[np.ix_(better, used)] = values[better]
+    used = (np.arange(2**size)[:, None] >> np.arange(size) & 1).astype(bool)
+    matrices = np.where(used[:, :, None] & used[:, None, :], matrix, np.eye(size))
+    values = np.linalg.solve(matrices, np.where(used[:, :, None], targets.T, 0.0))  # choices, numbers, rows of targets
+    reached = np.where((values >= 0).all(axis=1), (values * targets.T).sum(axis=1), -np.inf)
+    found: _Numbers = values[reached.argmax(axis=0), :, np.arange(len(targets))]
     return found

@@ -24,7 +24,7 @@ _MOST_MATCHED = 8  # tokens; longer matches count as this long
 _CHANCES = (0.2, 0.35, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 _BELIEF, _FADING = 3.0, 0.95
 _HOPELESS = 0.02  # chance below which no further token is sent
-_LOSS = 0.02  # most that drafts may cost, as a share of the time that all steps would take without them
+_LOSS = 0.012  # most that drafts may cost, as a share of the time that all steps would take without them
 _CREDIT = 8  # steps; drafts may lose again what they have saved, but not more than this
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import psutil
 import pytest
 import torch
 from torch.nn import functional
@@ -12,6 +15,7 @@ from langchain_petals.engine.head import Head
 TOKENS, SIZE = 1_000, 64
 
 of_rows = pytest.mark.parametrize("rows", [1, 2, 5, 6, 16])
+of_ways = pytest.mark.parametrize("few", [0, head._FEW_PRODUCTS], ids=["all rows at once", "row by row"])
 of_types = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 
@@ -26,8 +30,12 @@ def exact(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 @of_rows
 @of_types
+@of_ways
 @torch.inference_mode()
-def test_logits_are_the_product_to_the_precision_of_the_type(dtype: torch.dtype, rows: int) -> None:
+def test_logits_are_the_product_to_the_precision_of_the_type(
+    dtype: torch.dtype, rows: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_FEW_PRODUCTS", few)
     hidden, weights = random(rows, SIZE, dtype=dtype), random(TOKENS, SIZE, dtype=dtype)
     logits = Head(weights).logits(hidden)
     assert (logits.dtype, logits.shape) == (torch.float32, (rows, TOKENS))
@@ -71,13 +79,41 @@ def test_the_size_of_the_parts_does_not_matter(numbers: int, monkeypatch: pytest
 
 
 @of_types
+@of_ways
 @torch.inference_mode()
-def test_each_row_chooses_what_it_chooses_alone(dtype: torch.dtype) -> None:
+def test_each_row_chooses_what_it_chooses_alone(
+    dtype: torch.dtype, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_FEW_PRODUCTS", few)
     hidden, computed = random(16, SIZE, dtype=dtype), Head(random(TOKENS, SIZE, dtype=dtype))
     alone = torch.cat([computed.logits(row[None]) for row in hidden])
     together = computed.logits(hidden)
     torch.testing.assert_close(together, alone, rtol=2**-7, atol=1e-4)
     assert torch.equal(together.argmax(-1), alone.argmax(-1))
+
+
+@of_rows
+@torch.inference_mode()
+def test_rows_of_a_small_head_have_the_bits_that_they_have_alone(rows: int) -> None:
+    hidden, computed = random(rows, SIZE), Head(random(TOKENS, SIZE))
+    assert torch.equal(computed.logits(hidden), torch.cat([computed.logits(row[None]) for row in hidden]))
+
+
+def test_rows_of_a_small_head_wake_no_other_thread() -> None:
+    """Torch's threads keep their cores busy while they wait for more work; servers on the same machine need these."""
+    hidden, computed = random(9, SIZE), Head(random(TOKENS, SIZE))
+    process, started = psutil.Process(), list[int]()
+
+    def work() -> None:  # torch starts other threads for each thread that needs them
+        before = {each.id for each in process.threads()}
+        with torch.inference_mode():
+            computed.logits(hidden)
+        started.extend({each.id for each in process.threads()} - before)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not started
 
 
 @of_rows
