@@ -85,11 +85,8 @@ def measure_length_spread(
     slow_rounds: Annotated[int, typer.Option(help="Rounds where they are.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
 ) -> None:
-    """Measure prompts of different lengths in one session and in several, and as the scheduler divides them."""
-    rows = []
-    for line in length_spread.lines(rounds, slow_rounds):
-        console.print(*line, sep=" | ")
-        rows.append(line)
+    """Measure prompts of different lengths in one session and in several."""
+    rows = _print(length_spread.HEADER, length_spread.lines(rounds, slow_rounds))
     if write:
         fill(ROOT / "docs" / "engine.md", markdown(length_spread.HEADER, rows))
 
@@ -99,9 +96,12 @@ def measure_rules(
     *,
     rounds: Annotated[int, typer.Option(help="Rounds where hops are not delayed.")] = 7,
     slow_rounds: Annotated[int, typer.Option(help="Rounds where they are.")] = 3,
+    write: Annotated[bool, typer.Option("--write", help="Put the table into docs/engine.md.")] = False,
 ) -> None:
     """Measure prompts of different lengths as the scheduler divides them, with the fixed rule and the measured one."""
-    _print(length_spread.RULES_HEADER, length_spread.rule_lines(rounds, slow_rounds))
+    rows = _print(length_spread.RULES_HEADER, length_spread.rule_lines(rounds, slow_rounds))
+    if write:
+        fill(ROOT / "docs" / "engine.md", markdown(length_spread.RULES_HEADER, rows), part="rules")
 
 
 @app.command("client-share")
@@ -123,10 +123,13 @@ def measure_slow_uplink() -> None:
     _print(slow_uplink.COMPRESSION_HEADER, slow_uplink.compressions())
 
 
-def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a Markdown table, each line when it is there."""
+def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    """Print a Markdown table, each line when it is there; return its rows."""
+    printed = []
     for cells in chain((header, ("---",) * len(header)), rows):
         console.print("|", " | ".join(cells), "|")
+        printed.append(cells)
+    return printed[2:]
 
 
 @app.command("client-costs")

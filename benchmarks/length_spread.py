@@ -1,4 +1,4 @@
-"""Measures rows of different lengths in one session and in several, and as the scheduler divides them."""
+"""Measures rows of different lengths in one session and in several, and as two rules of the scheduler divide them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.bench_swarm import bench_swarm
-from benchmarks.comparison import in_turn, seconds
+from benchmarks.comparison import Name, in_turn, seconds
 from langchain_petals.engine import Request, Sampling, Settings
 from langchain_petals.engine.generation import Generation
 from langchain_petals.engine.scheduler import Scheduler
@@ -31,8 +31,9 @@ LONGEST_CELL = 80.0  # seconds; slower cells are not measured
 SETTINGS = Settings(session_cache=0)
 
 Line = tuple[str, ...]
+HEADER: Line = ("a hop", "longest - shortest", *(f"{count} session{'s' * (count > 1)}" for count in SESSIONS))
 RULES = ("fixed rule", "measured rule")
-HEADER: Line = ("a hop", "longest - shortest", *(f"{count} session{'s' * (count > 1)}" for count in SESSIONS), *RULES)
+RULES_HEADER: Line = ("a hop", "longest - shortest", *RULES, "ratio")
 
 
 def lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
@@ -43,26 +44,21 @@ def lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
         slow_rounds: Rounds where they are.
     """
 
-    def works(bench: BenchSwarm, delay: float, difference: int) -> dict[str, Callable[[], float]]:
+    def works(bench: BenchSwarm, delay: float, difference: int) -> dict[int, Callable[[], float]]:
         requests = _requests(difference)
-        in_sessions = {
-            str(count): _running(bench, requests, count)
+        return {
+            count: _running(bench, requests, count)
             for count in SESSIONS
             if 4 * delay * (NEW_TOKENS + difference // count) < LONGEST_CELL
         }
-        return in_sessions | rules(bench.engine, requests)
 
     for delay, difference, taken in _measured(works, rounds, slow_rounds):
-        names = (*map(str, SESSIONS), *RULES)
-        cells = (f"{statistics.median(taken[name]):.2f} s" if name in taken else "" for name in names)
+        cells = (f"{statistics.median(taken[count]):.2f} s" if count in taken else "" for count in SESSIONS)
         yield f"{delay * 1000:g} ms", str(difference), *cells
 
 
-RULES_HEADER: Line = ("a hop", "longest - shortest", *RULES, "ratio")
-
-
 def rule_lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
-    """Yield a line for each delay and difference, with both rules alone, so that more rounds fit into the time.
+    """Yield a line for each delay and difference, with the seconds of all rows by both rules.
 
     Args:
         rounds: Rounds where hops are not delayed.
@@ -80,8 +76,8 @@ def rule_lines(rounds: int, slow_rounds: int) -> Iterator[Line]:
 
 
 def _measured(
-    works: Callable[[BenchSwarm, float, int], dict[str, Callable[[], float]]], rounds: int, slow_rounds: int
-) -> Iterator[tuple[float, int, dict[str, Sequence[float]]]]:
+    works: Callable[[BenchSwarm, float, int], dict[Name, Callable[[], float]]], rounds: int, slow_rounds: int
+) -> Iterator[tuple[float, int, dict[Name, Sequence[float]]]]:
     """Yield what `works` took for each delay and difference."""
     for delay in DELAYS:
         with bench_swarm(hop_delay=delay) as bench:

@@ -232,8 +232,9 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows))
 
 
-def fill(page: Path, text: str) -> None:
-    """Replace the text between the markers of a page."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def fill(page: Path, text: str, *, part: str = "") -> None:
+    """Replace the text between the markers of a page; a further part of it has its name in the first one."""
+    begin = BEGIN.replace(": ", f": {part}, ") if part else BEGIN
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    after = rest.split(END, 1)[1]
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", encoding="utf-8")

@@ -89,7 +89,8 @@ class Expectations:
             if settings.runs_ahead:
                 answers.together.add(tokens - generation.forced_tokens, tokens)
             if alone and settings.runs_ahead and settings.speculation:
-                answers.alone.add(min(max(generation.trips - 1, 0), tokens), tokens)  # the first trip is the prompt's
+                further = tokens - 1  # the prompt's trip brings the first one
+                answers.alone.add(min(max(generation.trips - 1, 0), further), further)
 
     def of(self, request: Request, settings: Settings) -> Expected:
         """Return what is expected of a request."""

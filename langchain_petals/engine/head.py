@@ -58,7 +58,7 @@ class Head:
 
     def _of_float32(self, hidden: torch.Tensor) -> torch.Tensor:
         if len(hidden) * self.weights.numel() <= _FEW_PRODUCTS:
-            return torch.cat([functional.linear(row, self.weights) for row in hidden.split(1)])
+            return torch.cat([functional.linear(row, self.weights) for row in hidden[:, None]])
         # Torch's own product takes one row on one core, and packs the weights anew for more rows. oneDNN reads them as
         # they lie in memory, on all cores.
         if self._has_onednn:

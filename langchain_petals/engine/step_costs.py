@@ -75,8 +75,12 @@ class Costs:
     several: float
 
     def work(self, rows: Any, tokens: Any) -> Any:
-        """Return the seconds of a step, or an array of steps, in which it occupies servers or client."""
-        more = self.several * (tokens > 1) + rows * self.token * (tokens - 1)
+        """Return the seconds of a step, or an array of steps, in which it occupies servers or client.
+
+        `tokens` may be a mean: of steps with 1.1 tokens on average, at most a tenth have more than one.
+        """
+        further = tokens - 1
+        more = self.several * np.minimum(1, further) + rows * self.token * further
         return self.fixed + self.row * (rows - 1) + more
 
     def seconds(self, rows: int, tokens: float, sessions: int = 1) -> float:

@@ -78,7 +78,7 @@ def test_first_answer_under_a_grammar_is_expected_to_need_fewer_steps_than_token
 
 def test_steps_and_forced_tokens_of_earlier_answers_tell_the_shares() -> None:
     found = expected(noted(20, 6, 12, constraint=GRAMMAR), request(constraint=GRAMMAR))
-    assert found.alone == pytest.approx(5 / 20)  # the first step belongs to the prompt
+    assert found.alone == pytest.approx(5 / 19)  # the first step belongs to the prompt, and brings the first token
     assert found.together == pytest.approx(8 / 20)
 
 
@@ -94,14 +94,19 @@ def test_wholly_forced_answers_need_no_step() -> None:
 
 
 def test_drafts_spare_steps_of_free_text_only_where_it_is_alone() -> None:
-    found = expected(noted(20, 11), request())
+    found = expected(noted(21, 11), request())
     assert found.alone == pytest.approx(0.5)
     assert found.together == 1
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 32])
+def test_where_nothing_was_spared_each_token_is_expected_to_need_a_step(tokens: int) -> None:
+    assert expected(noted(tokens, tokens), request()).alone == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "alone", "together"),
-    [(Settings(speculation=False), 0.4, 0.4), (Settings(runs_ahead=False), 0.25, 1.0)],
+    [(Settings(speculation=False), 0.4, 0.4), (Settings(runs_ahead=False), 5 / 19, 1.0)],
 )
 def test_what_is_turned_off_spares_no_steps(settings: Settings, alone: float, together: float) -> None:
     expectations = noted(20, 6, 12, constraint=GRAMMAR)

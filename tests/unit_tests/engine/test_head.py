@@ -81,9 +81,7 @@ def test_the_size_of_the_parts_does_not_matter(numbers: int, monkeypatch: pytest
 @of_types
 @of_ways
 @torch.inference_mode()
-def test_each_row_chooses_what_it_chooses_alone(
-    dtype: torch.dtype, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_row_chooses_what_it_chooses_alone(dtype: torch.dtype, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "_FEW_PRODUCTS", few)
     hidden, computed = random(16, SIZE, dtype=dtype), Head(random(TOKENS, SIZE, dtype=dtype))
     alone = torch.cat([computed.logits(row[None]) for row in hidden])

@@ -156,6 +156,11 @@ def test_pings_tell_the_latency_until_sessions_have_run_side_by_side(pinged: flo
     assert costs.latency == pytest.approx(FAR.latency, rel=0.05)
 
 
+def test_few_steps_of_several_tokens_cost_the_surcharge_as_often_as_they_come() -> None:
+    one, two = (WITH_A_FAST_PATH.work(1, tokens) for tokens in (1, 2))
+    assert WITH_A_FAST_PATH.work(1, 1.1) == pytest.approx(0.9 * one + 0.1 * two)
+
+
 def test_step_of_several_tokens_is_expected_to_cost_the_surcharge() -> None:
     simulation = Simulation()
     simulation.run(WITH_A_FAST_PATH, shapes=[(1, 1), (1, 2), (1, 5)], noise=jitter)
