@@ -18,11 +18,11 @@ from langchain_petals.swarm import LocalSwarm
 if TYPE_CHECKING:
     from pathlib import Path
 
-STREAM = """
+BEGUN = """
 stream = model(max_new_tokens=100_000, stop=["no such text"]).stream(LONG)
 next(stream)
-say("streaming")
 """
+STREAM = BEGUN + 'say("streaming")\n'
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,14 @@ def test_ctrl_c_in_the_middle_of_a_stream_prints_pythons_traceback_alone(swarm: 
 
 
 def test_a_model_works_after_ctrl_c(swarm: LocalSwarm, answer: str) -> None:
-    program = STREAM + "try:\n    for piece in stream: pass\nexcept KeyboardInterrupt: say(model().invoke(PROMPT))"
+    # from its first word on, the program is ready for it
+    program = BEGUN + """
+try:
+    say("streaming")
+    for piece in stream: pass
+except KeyboardInterrupt:
+    say(model().invoke(PROMPT))
+"""
     with ClientProgram(swarm.connection, program) as running:
         assert running.line() == "streaming"
         running.interrupt()
