@@ -112,13 +112,16 @@ def test_ctrl_c_in_the_middle_of_a_stream_prints_pythons_traceback_alone(swarm: 
 
 def test_a_model_works_after_ctrl_c(swarm: LocalSwarm, answer: str) -> None:
     # from its first word on, the program is ready for it
-    program = BEGUN + """
+    program = (
+        BEGUN
+        + """
 try:
     say("streaming")
     for piece in stream: pass
 except KeyboardInterrupt:
     say(model().invoke(PROMPT))
 """
+    )
     with ClientProgram(swarm.connection, program) as running:
         assert running.line() == "streaming"
         running.interrupt()
