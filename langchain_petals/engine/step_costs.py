@@ -127,8 +127,9 @@ class StepCosts:
         self._pinged, self._clock = latency, clock
         self._lock = threading.Lock()
         self._kinds: OrderedDict[tuple[Hashable, int, int, int], _Kind] = OrderedDict()
-        # of the shortest step: latency, work of a further row, and of a further token
+        # latency, work of a further row, and of a further token, as shares of a step of one token
         self._believed = _LATENCY_SHARE, _ROW_SHARE, _TOKEN_SHARE
+        self._one: float | None = None  # seconds of that step, as estimated last; None if not yet on these servers
         self._noted, self._fitted = 0, 0
         self._age, self._fitted_age = 0.0, 0.0  # in steps that one session would have made
         self._chain: Hashable = None
@@ -171,7 +172,7 @@ class StepCosts:
         with self._lock:
             if chain != self._chain:
                 self._refit(least=1)
-                self._chain, self._noted, self._fitted = chain, 0, 0
+                self._chain, self._noted, self._fitted, self._one = chain, 0, 0, None
             self._noted += 1
             self._age += 1 / step.sessions
             kind = self._kinds.setdefault(key, _Kind())
@@ -227,12 +228,15 @@ class StepCosts:
         rest = taken - latencies
         work = rest * taken / (sessions * rest + latencies)  # what `contended` makes to `taken`
         parts = np.stack([np.ones_like(rows), rows - 1, rows * (tokens - 1), (tokens > 1).astype(float)])
-        latency_share, *shares = self._believed
+        # the shortest step that is remembered may have many rows, so what is believed is no share of it
+        one = shortest if self._one is None else self._one
+        expected_latency, *expected_work = (one * share for share in self._believed)
         pinged = self._pinged()
         if pinged is not None and sessions.max() < _SIDE_BY_SIDE:
-            latency_share = min(pinged / shortest, _LONGEST_SHARE)
+            expected_latency = pinged
+        latency_share = min(expected_latency / shortest, _LONGEST_SHARE)
         belief = _BELIEF / shortest**2 * np.array([0.0, 1.0, 1.0, 0.1])
-        expected = shortest * np.array([0.0, *shares, 0.0])
+        expected = np.array([0.0, *expected_work, 0.0])
         products = (parts * weights) @ parts.T + np.diag(belief)
         found = _not_negative(products, (work * weights) @ parts.T + belief * expected)
         alone = found @ parts
@@ -245,8 +249,8 @@ class StepCosts:
         latency, (fixed, row, token, several) = float(latencies[best, 0]), map(float, found[best])
         fixed = max(fixed, (1 - _LONGEST_SHARE) * shortest)
         costs = Costs(latency, fixed, min(row, fixed), token, several)  # in company, a row costs no more than alone
-        step = costs.seconds(1, 1)
-        self._believed = latency / step, row / step, token / step
+        self._one = one = costs.seconds(1, 1)
+        self._believed = latency / one, row / one, token / one
         return costs
 
 

@@ -156,6 +156,25 @@ def test_pings_tell_the_latency_until_sessions_have_run_side_by_side(pinged: flo
     assert costs.latency == pytest.approx(FAR.latency, rel=0.05)
 
 
+@pytest.mark.parametrize("true", [NEAR, FAR])
+@pytest.mark.parametrize("shape", [(16, 1), (32, 1), (1, 200)])
+@pytest.mark.parametrize("learned", [0, 200])
+def test_what_is_believed_stays_where_only_steps_of_one_size_are_measured(
+    true: Costs, shape: tuple[int, int], learned: int
+) -> None:
+    simulation = Simulation()
+    simulation.run(true, steps=learned, sessions=(1, 8))
+    simulation.run(true, steps=64, shapes=[shape])
+    before = simulation.costs.costs
+    simulation.run(true, steps=6_000, shapes=[shape], noise=jitter)
+    after = simulation.costs.costs
+    assert before is not None
+    assert after is not None
+    for part in ("row", "token", "latency"):
+        assert getattr(after, part) <= 3 * getattr(before, part) + 1e-4
+    assert after.seconds(*shape) == pytest.approx(true.seconds(*shape), rel=0.1)
+
+
 def test_few_steps_of_several_tokens_cost_the_surcharge_as_often_as_they_come() -> None:
     one, two = (WITH_A_FAST_PATH.work(1, tokens) for tokens in (1, 2))
     assert WITH_A_FAST_PATH.work(1, 1.1) == pytest.approx(0.9 * one + 0.1 * two)
